@@ -1,0 +1,1 @@
+"""The seam with Ultralytics: trainer, criterion, start from the teacher, evaluation and export."""

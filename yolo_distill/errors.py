@@ -1,0 +1,29 @@
+"""Errors that a user can act on: what was wrong, what was received, what to do, in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DistillError(Exception):
+    """Something that was asked for failed. The command line prints the message alone and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class RequestError(DistillError):
+    """The request itself is wrong: a key, a value or a file that has to change before trying again."""
+
+    exit_code = 2
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the known word closest to `word`, or an empty string when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def missing_extra(module: str, what: str) -> RequestError:
+    """Return the error for an optional dependency that `what` needs and that is not installed."""
+    return RequestError(f"{what} needs the package {module!r}, which is not installed: pip install 'yolo-distill[train]'")

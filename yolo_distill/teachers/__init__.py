@@ -1,0 +1,1 @@
+"""Teachers: whatever can answer for a batch of pictures."""
