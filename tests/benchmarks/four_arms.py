@@ -1,0 +1,191 @@
+"""Teacher, plain student, student started from the teacher, and distilled student, over paired seeds.
+
+    python tests/benchmarks/four_arms.py data=../shared/data/bccd/data.yaml teacher=yolo26s.yaml student=yolo26n.yaml \
+        imgsz=192 epochs=100 batch=16 seeds=0,1,2 out=runs/bccd results=tests/benchmarks/results/bccd_192.jsonl
+
+Every run is a folder of its own under `out`; a finished one is skipped, an interrupted one goes on from its last
+epoch. One JSON line a run is appended to `results`. Two processes with `part=1/2` and `part=2/2` share the work (the
+teacher comes first: the second process waits for it). `table=true` only prints the table of what is there.
+
+The best epoch is chosen on val; `test` is measured once, with that one. Arms of one seed see the same pictures in the
+same order; the first weights differ only where an arm chooses its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ARMS: dict[str, dict[str, Any] | None] = {
+    "plain": None,  # the host's own trainer, no teacher
+    "host": {},  # the host's distill_model=
+    "init": {"init": "teacher", "logit": 0.0, "localization": 0.0, "cwd": 0.0},
+    "distilled": {},  # the default recipe
+    "terms": {"init": "student"},  # the default terms without the start
+    "cwd": {"cwd": 1.0},  # the feature term on top of the default
+}
+
+
+def main(words: list[str]) -> None:
+    options = dict(word.split("=", 1) for word in words)
+    results = Path(options.pop("results"))
+    if options.pop("table", "") == "true":
+        print(table(results))
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", options.get("threads", "1"))
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    import torch
+
+    torch.set_num_threads(int(options.pop("threads", "1")))
+    part, parts = map(int, options.pop("part", "1/1").split("/"))
+    out = Path(options.pop("out")).resolve()
+    seeds = [int(s) for s in options.pop("seeds").split(",")]
+    arms = options.pop("arms", "plain,init,distilled").split(",")
+    teacher, student = options.pop("teacher"), options.pop("student")
+    from yolo_distill.settings import literal
+
+    settings = {key: literal(value) for key, value in options.items()}
+    settings |= {"project": str(out), "exist_ok": True, "plots": False, "cache": "ram"}
+
+    best = out / "teacher-s0" / "weights" / "best.pt"
+    jobs = [(arm, seed) for seed in seeds for arm in arms]
+    if part == 1:
+        once(results, out, "teacher", 0, teacher, teacher, settings)
+    for arm, seed in jobs[part - 1 :: parts]:
+        while arm != "plain" and not any(r["arm"] == "teacher" for r in read(results)):
+            time.sleep(20)
+        once(results, out, arm, seed, student, str(best), settings)
+
+
+def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str, settings: dict[str, Any]) -> None:
+    """Train one arm with one seed, or go on with it, and append its line to `results`."""
+    if any((r["arm"], r["seed"]) == (arm, seed) for r in read(results)):
+        return
+    import torch
+    import ultralytics
+    from ultralytics.nn.tasks import load_checkpoint
+
+    import yolo_distill
+    from yolo_distill.engine.evaluate import evaluate
+    from yolo_distill.engine.teacher_training import TeacherTrainer
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    folder = out / f"{arm}-s{seed}"
+    weights = folder / "weights"
+    recipe = ARMS.get(arm)
+    ours = recipe is not None and arm != "host"
+    trainer = DistillationTrainer if ours else TeacherTrainer
+    overrides = {**settings, "model": model, "seed": seed, "name": folder.name}
+    if ours:
+        overrides |= {**recipe, "teacher": teacher}
+    elif arm == "host":
+        overrides |= {"distill_model": teacher}
+    last = weights / "last.pt"
+    epoch = load_checkpoint(last)[1]["epoch"] if last.exists() else None
+    started = time.perf_counter()
+    if epoch is None:
+        trainer(overrides=overrides).train()
+    elif 0 <= epoch < settings["epochs"] - 1:
+        trainer(overrides={"model": str(last), "resume": str(last), "project": str(out), "name": folder.name}).train()
+    seconds = time.perf_counter() - started
+
+    curve = [dict(zip(*rows, strict=True)) for rows in _csv(folder / "results.csv")]
+    line = {
+        "arm": arm,
+        "seed": seed,
+        "model": model,
+        "settings": {k: v for k, v in settings.items() if k not in {"project", "data"}} | {"data": _name(settings)},
+        "recipe": recipe if ours else None,
+        # Wall time of the training loop, from the host's log; `seconds` is this process's share of it.
+        "train_seconds": float(curve[-1]["time"]),
+        "seconds": round(seconds, 1),
+        **{
+            s: evaluate(weights / "best.pt", settings["data"], split=s, imgsz=settings["imgsz"])
+            for s in ("val", "test")
+        },
+        "curve": [round(float(row["metrics/mAP50-95(B)"]), 4) for row in curve],
+        "shares": {k: float(v) for k, v in curve[len(curve) // 2].items() if k.startswith("share/")},
+        "versions": {
+            "yolo-distill": yolo_distill.__version__,
+            "ultralytics": ultralytics.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{_cpu()}, {torch.get_num_threads()} thread(s)",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    print(table(results), flush=True)
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def table(results: Path) -> str:
+    """Return the README's table: test (val) mAP50-95 of each seed, mean, and paired difference to plain."""
+    runs = read(results)
+    by_arm = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in ("teacher", *ARMS)}
+    seeds = sorted({r["seed"] for r in runs if r["arm"] != "teacher"})
+    lines = [
+        f"| arm | {' | '.join(f'seed {s}' for s in seeds)} | mean | ahead of plain, paired (95 % interval) |",
+        "|---|" + "---|" * (len(seeds) + 2),
+    ]
+    plain = by_arm["plain"]
+    for arm, found in by_arm.items():
+        if not found:
+            continue
+        if arm == "teacher":
+            r = found[0]
+            lines.append(f"| teacher | {_pair(r)} |" + " |" * (len(seeds) + 1))
+            continue
+        cells = [_pair(found[s]) if s in found else "missing" for s in seeds]
+        mean = f"{100 * statistics.mean(r['test']['map'] for r in found.values()):.1f}"
+        differences = [
+            100 * (found[s]["test"]["map"] - plain[s]["test"]["map"]) for s in seeds if s in found and s in plain
+        ]
+        lines.append(f"| {arm} | {' | '.join(cells)} | {mean} | {'' if arm == 'plain' else interval(differences)} |")
+    return "\n".join(lines)
+
+
+def interval(differences: list[float]) -> str:
+    """Return mean and 95 % t interval of paired differences."""
+    if not differences:
+        return ""
+    mean = statistics.mean(differences)
+    t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}.get(len(differences))
+    if t is None:
+        return f"{mean:+.1f}"
+    half = t * statistics.stdev(differences) / len(differences) ** 0.5
+    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+
+
+def _pair(run: dict[str, Any]) -> str:
+    return f"{100 * run['test']['map']:.1f} ({100 * run['val']['map']:.1f})"
+
+
+def _csv(path: Path) -> Any:
+    header, *rows = (line.split(",") for line in path.read_text().split())
+    return ((header, row) for row in rows)
+
+
+def _name(settings: dict[str, Any]) -> str:
+    return Path(settings["data"]).resolve().parent.name
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,178 @@
+"""A whole distillation run: check the request, get a teacher, train the student, measure both side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import __version__ as host_version
+from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.utils import LOGGER
+
+from yolo_distill import __version__
+from yolo_distill.engine.atomic import write_atomically
+from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
+from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
+from yolo_distill.engine.teacher_training import train_teacher
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys
+
+DEFAULT_STUDENT = "yolo26n.pt"
+
+#: Host settings that a distillation run gives another meaning or none.
+_NOT_HERE = {
+    "model": "the student is given as student=",
+    "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
+    "dis": "that is Ultralytics' own distillation; the gains here are logit=, localization= and cwd=",
+    "mode": "this command trains",
+    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+}
+
+
+def train(
+    own: Mapping[str, Any], host: Mapping[str, Any], *, student: str | None = None, recipe: str = "default"
+) -> Path:
+    """Run a distillation from the teacher to the table of both.
+
+    Args:
+        own: recipe settings that were given.
+        host: Ultralytics' settings that were given.
+        student: weights or architecture of the student.
+        recipe: name or path of the recipe that fills in the rest.
+
+    Returns:
+        the run's folder: `weights/best.pt`, `results.csv`, `recipe.yaml`, `summary.json`.
+
+    Raises:
+        RequestError: something in the request is wrong; nothing has been written then.
+    """
+    _check_keys(host)
+    if host.get("resume"):
+        return resume(own, host)
+    values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
+    checked = check_recipe({**values, **own})
+    settings = _check_host({**host_values, **host})
+    data = check_data(settings["data"])
+    student = student or DEFAULT_STUDENT
+    _check_student(student, trust=checked.trust)
+    checked = _with_trained_teacher(checked, data, settings)
+    trainer = DistillationTrainer(overrides={**settings, "model": student, **checked.model_dump()})
+    return _finish(trainer)
+
+
+def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
+    """Go on with a run that was interrupted, to the epoch count it had.
+
+    Raises:
+        RequestError: there is no such checkpoint, it is no unfinished distillation run, or its teacher is gone.
+    """
+    given = host["resume"]
+    last = _latest_run() if given is True else Path(str(given))
+    if not last.is_file():
+        raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
+    # Our own or not, the file is opened by the restricted loader before the host opens it without.
+    model = load_detector(last, trust=bool(own.get("trust")), role="resume")
+    saved = model.args.get("distill")
+    if saved is None:
+        raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
+    teacher = str(own.get("teacher") or saved["teacher"])
+    load_detector(teacher, trust=bool(own.get("trust") or saved["trust"]), role="teacher")
+    overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
+    return _finish(DistillationTrainer(overrides=overrides))
+
+
+def _finish(trainer: DistillationTrainer) -> Path:
+    folder = Path(trainer.save_dir)
+    try:
+        trainer.train()
+    except BaseException as error:
+        if not trainer.last.exists():
+            if not trainer.args.exist_ok:
+                shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, KeyboardInterrupt):
+            LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
+        raise
+    if not trainer.best.exists():
+        raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
+    summarise(trainer)
+    return folder
+
+
+def summarise(trainer: DistillationTrainer) -> None:
+    """Measure teacher and student on the validation split, print the table and write it as summary.json."""
+    args = trainer.args
+    rows: dict[str, dict[str, Any]] = {}
+    for who, weights in (("teacher", trainer.recipe.teacher), ("student", trainer.best)):
+        model = load_detector(weights, trust=trainer.recipe.trust, role=who)
+        accuracy = evaluate(weights, args.data, imgsz=args.imgsz, device=args.device, trust=trainer.recipe.trust)
+        rows[who] = {"weights": str(weights), **accuracy, **cost(model, args.imgsz)}
+    summary = {
+        "split": "val",
+        "imgsz": args.imgsz,
+        "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
+        **rows,
+    }
+    write_atomically(Path(trainer.save_dir) / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    LOGGER.info(f"\nTeacher and student on val at {args.imgsz} px:\n{side_by_side(rows)}\n")
+    LOGGER.info(f"Student: {trainer.best}\nNext:    yolo-distill export model={trainer.best}")
+
+
+def _check_keys(host: Mapping[str, Any]) -> None:
+    known = {*DEFAULT_CFG_DICT, *recipe_keys(), "student", "recipe"}
+    for key in host:
+        if key in _NOT_HERE:
+            raise RequestError(f"{key}= does not belong here: {_NOT_HERE[key]}")
+        if key not in DEFAULT_CFG_DICT:
+            raise RequestError(f"unknown key {key!r}{did_you_mean(key, known)}")
+
+
+def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the host's settings as the host reads them, and refuse what it would refuse."""
+    if not given.get("data"):
+        raise RequestError("data= is missing; give the data.yaml of your pictures, e.g. data=path/to/data.yaml")
+    if given.get("task", "detect") != "detect":
+        raise RequestError(f"task={given['task']}: only detect can be distilled")
+    try:
+        checked = vars(get_cfg(overrides=dict(given)))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise RequestError(" ".join(str(error).split()).replace("'", "")) from None
+    return {key: checked[key] for key in given}
+
+
+def _check_student(student: str, *, trust: bool) -> None:
+    """Refuse a student that can't be one before anything is written; the host opens it again without restriction."""
+    if is_architecture(student):
+        load_architecture(student, role="student")
+    else:
+        load_detector(student, trust=trust, role="student")
+
+
+def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with its teacher's weights: those named, or those of a teacher that is trained now."""
+    if is_architecture(recipe.teacher):
+        load_architecture(recipe.teacher, role="teacher")
+        return recipe.model_copy(
+            update={"teacher": str(train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs))}
+        )
+    teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
+    if recipe.gains:
+        classes = match_classes(data["names"], teacher.names)
+        require_match(classes, some=recipe.match == "some", features_only_possible=recipe.cwd > 0)
+    # The host changes no folder, but a resumed run may be started from another one.
+    return recipe.model_copy(update={"teacher": str(Path(teacher.pt_path).resolve())})
+
+
+def _latest_run() -> Path:
+    from ultralytics.utils.files import get_latest_run
+
+    latest = get_latest_run()
+    if not latest:
+        raise RequestError("resume=true: no interrupted run found under this folder; give its weights/last.pt")
+    return Path(latest)

@@ -1,0 +1,89 @@
+"""A teacher given as an architecture is trained first, on the same data, and found again by the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import img2label_paths
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils import LOGGER, SETTINGS, colorstr
+
+from yolo_distill.engine.atomic import AtomicCheckpoints, write_atomically
+
+PREFIX = colorstr("teacher: ")
+
+#: Host settings that change where and how fast a run goes, but not what it learns.
+_NO_MATTER = {
+    "name", "project", "save_dir", "exist_ok", "resume", "model", "data", "device", "workers", "plots", "verbose",
+    "save_period", "cache", "val", "show", "task", "mode",
+}  # fmt: skip
+
+
+class TeacherTrainer(AtomicCheckpoints, DetectionTrainer):
+    """The host's detection trainer with checkpoints that are whole at every moment."""
+
+
+def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
+    """Train a teacher, go on with one that was interrupted, or find one that is finished.
+
+    Args:
+        architecture: the host's name of a model file, e.g. `yolo26s.yaml`.
+        data: the checked data set, as the host describes it.
+        settings: the host's settings of the student's run; the teacher's run takes them over.
+        epochs: the teacher's own number of epochs; the student's when None.
+
+    Returns:
+        the teacher's best weights.
+    """
+    settings = {**settings, **({"epochs": epochs} if epochs else {})}
+    folder = _runs_folder(settings) / f"teacher-{Path(architecture).stem}-{_key(architecture, data, settings)}"
+    best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
+    if done.is_file() and best.is_file():
+        LOGGER.info(f"{PREFIX}found finished: {best}")
+        return best
+    place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    if last.is_file() and _goes_on(last):
+        LOGGER.info(f"{PREFIX}going on with {last}")
+        TeacherTrainer(overrides={"model": str(last), "resume": str(last)}).train()
+    elif not (last.is_file() and best.is_file()):
+        LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
+        TeacherTrainer(overrides={**settings, "model": architecture, **place}).train()
+    write_atomically(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
+    return best
+
+
+def _goes_on(last: Path) -> bool:
+    """Return whether a run of ours has epochs left; the host marks a finished checkpoint with epoch -1."""
+    checkpoint, _ = torch_safe_load(last, safe_only=True)
+    return 0 <= checkpoint["epoch"] < int(checkpoint["train_args"]["epochs"]) - 1
+
+
+def _runs_folder(settings: Mapping[str, Any]) -> Path:
+    """Return the folder that the host would put this run's folder into."""
+    project = Path(settings.get("project") or "")
+    return (project if project.is_absolute() else Path(SETTINGS["runs_dir"]) / "detect" / project).resolve()
+
+
+def _key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return a short hash of all that decides what a teacher learns: architecture, pictures, labels, settings."""
+    files = []
+    for split in ("train", "val"):
+        folders = data.get(split) or []
+        for folder in [folders] if isinstance(folders, str) else folders:
+            path = Path(folder)
+            pictures = sorted(map(str, path.rglob("*.*"))) if path.is_dir() else path.read_text().split()
+            for picture, label in zip(pictures, img2label_paths(pictures), strict=True):
+                files.append([split, Path(picture).name, _size(picture), _size(label)])
+    matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
+    content = json.dumps([architecture, data["names"], files, matters], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def _size(path: str) -> int:
+    file = Path(path)
+    return file.stat().st_size if file.is_file() else -1

@@ -1,0 +1,277 @@
+"""The host's detection trainer with a teacher beside the student.
+
+Every override says what of the host it relies on; `tests/engine/test_host_contract.py` checks those things one by one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import yaml
+from torch import distributed, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_distill.engine.atomic import AtomicCheckpoints, write_atomically
+from yolo_distill.engine.checkpoint import load_detector
+from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
+from yolo_distill.engine.start import LEAST_SHARE, plan_start
+from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys
+from yolo_distill.teachers.yolo import YoloTeacher
+
+#: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
+ARGS_KEY = "distill"
+PREFIX = colorstr("distill: ")
+
+
+class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
+    """Trains a student on the ground truth and a teacher together.
+
+    Takes the host's settings and those of `yolo_distill.recipe.Recipe` in `overrides`:
+
+        YOLO("yolo26n.yaml").train(trainer=DistillationTrainer, teacher="best.pt", data="data.yaml", imgsz=320)
+
+    Attributes:
+        recipe: the resolved recipe.
+        projectors: of the feature term, by stride; empty without one.
+    """
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
+
+        Raises:
+            RequestError: a recipe setting that is unknown, missing or wrong, or a teacher that can't be used.
+        """
+        overrides = dict(overrides or {})
+        travelled = overrides.pop(ARGS_KEY, None)
+        own = {key: overrides.pop(key) for key in (*recipe_keys(), "recipe") if key in overrides}
+        self._resumed_recipe: dict[str, Any] | None = None
+        self._teacher_model: nn.Module | None = None
+        self.projectors = nn.ModuleDict()
+        self.criterion: DistillationCriterion | None = None
+
+        if travelled is not None:  # a worker of several devices
+            self.recipe = check_recipe(travelled)
+        elif not overrides.get("resume"):
+            self.recipe = make_recipe(own, own.pop("recipe", "default"))
+        super().__init__(cfg, overrides, _callbacks)
+        if self._resumed_recipe is not None:
+            self.recipe = _recipe_on_resume(self._resumed_recipe, own)
+        elif self.resume and travelled is None:
+            raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
+        if RANK in {-1, 0}:
+            text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
+            write_atomically(self.save_dir / "recipe.yaml", text.encode())
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Let the host restore its arguments, then take our recipe out of them.
+
+        Relies on: `self.args` is rebuilt from the checkpoint's arguments with keys unknown to the host left in.
+        """
+        super().check_resume(overrides)
+        self._resumed_recipe = vars(self.args).pop(ARGS_KEY, None) if self.resume else None
+
+    def train(self) -> Any:
+        """Train; with several devices the host starts workers, which find the recipe in the arguments.
+
+        Relies on: the workers' trainer is built with `overrides=vars(self.args)`.
+        """
+        if not self.ddp:
+            return super().train()
+        with self._recipe_in_args():
+            return super().train()
+
+    @contextmanager
+    def _recipe_in_args(self) -> Iterator[None]:
+        """Put the recipe among the host's arguments; only where they are saved, as the host refuses unknown ones."""
+        setattr(self.args, ARGS_KEY, self.recipe.model_dump())
+        try:
+            yield
+        finally:
+            delattr(self.args, ARGS_KEY)
+
+    @property
+    def teacher_model(self) -> nn.Module:
+        """The teacher as its checkpoint holds it, loaded once."""
+        if self._teacher_model is None:
+            self._teacher_model = load_detector(self.recipe.teacher, trust=self.recipe.trust, role="teacher")
+        return self._teacher_model
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """Build the student, started from the teacher where the recipe says so.
+
+        Relies on: the host builds the student here, with `weights` None when it has none of its own.
+        """
+        model = super().get_model(cfg, weights, verbose)
+        init = self.recipe.init
+        if self.resume or init == "student" or (init == "auto" and weights is not None):
+            return model
+        model.names = self.data["names"]
+        selected, report = plan_start(model, self.teacher_model)
+        if init == "teacher" and report.share < LEAST_SHARE:
+            raise RequestError(
+                f"init=teacher: only {report.share:.0%} of the student's parameters correspond to the teacher's "
+                "layers; use a student of the teacher's family and a smaller size, or init=student"
+            )
+        if init == "auto" and not report.corresponds:
+            LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report})")
+            return model
+        model.load_state_dict(selected, strict=False)
+        LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
+        return model
+
+    def set_model_attributes(self) -> None:
+        """Set up teacher, class match, levels and projectors, now that the student and its device are known.
+
+        Relies on: the host calls this once in `_setup_train`, after the student is on its device and before the
+        optimizer is built.
+        """
+        super().set_model_attributes()
+        gains = self.recipe.gains
+        if not gains:
+            LOGGER.info(f"{PREFIX}all gains are 0: training the student without its teacher")
+            return
+        model = unwrap_model(self.model)
+        channels = self.data.get("channels", 3)
+        teacher_channels = int(next(p for p in self.teacher_model.parameters() if p.ndim == 4).shape[1])
+        if channels != teacher_channels:
+            raise RequestError(
+                f"teacher={self.recipe.teacher}: takes pictures of {teacher_channels} channels, the data has {channels}"
+            )
+        teacher = YoloTeacher(self.teacher_model, self.device)
+        self._teacher_model = None  # the checkpoint's copy is not needed any more
+        classes = match_classes(self.data["names"], teacher.names)
+        require_match(classes, some=self.recipe.match == "some", features_only_possible="cwd" in gains)
+        head = model.model[-1]
+        levels = Levels.match([int(s) for s in head.stride], teacher.strides)
+        if not levels.common:
+            raise RequestError(f"teacher and student have no level in common: {levels}")
+        if "cwd" in gains:
+            widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
+            self.projectors = make_projectors(levels, widths, teacher.widths, seed=self.args.seed).to(self.device)
+        self._teacher = teacher
+        self._terms = Terms(self.recipe, classes, levels, self.projectors)
+        rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
+        LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Add the projectors, which are no part of the student, as one more parameter group.
+
+        Relies on: the host's scheduler and warm-up treat every group alike, save those named "bias".
+        """
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        if parameters := list(self.projectors.parameters()):
+            like = next(g for g in optimizer.param_groups if not g.get("use_muon") and g.get("weight_decay") == 0)
+            settings = {k: v for k, v in like.items() if k not in {"params", "param_group"}}
+            optimizer.add_param_group({"params": parameters, **settings, "param_group": "projector"})
+        return optimizer
+
+    def _setup_train(self) -> None:
+        """Attach the criterion last, so that the EMA copy and validation keep the host's plain loss.
+
+        Relies on: a model calls `self.criterion` when it has one, and the EMA copy has been made by now.
+        """
+        super()._setup_train()
+        if not self.recipe.gains:
+            return
+        model = unwrap_model(self.model)
+        head = model.model[-1]
+        batches = len(self.train_loader)
+        self.criterion = DistillationCriterion(
+            getattr(model, "criterion", None) or model.init_criterion(),
+            self._teacher,
+            self._terms,
+            strides=[int(s) for s in head.stride],
+            reg_max=int(head.reg_max),
+            ramp_steps=round(self.recipe.ramp_epochs * batches),
+            # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
+            measure_every=0 if self.args.compile else batches,
+        )
+        self.criterion.steps = self.start_epoch * batches
+        model.criterion = self.criterion
+        if self.resume and len(self.projectors):
+            self._load_projectors()
+
+    def optimizer_step(self) -> None:
+        """Average the projectors' gradients over all devices, as DDP does for the student's.
+
+        Relies on: the host steps the optimizer here and nowhere else.
+        """
+        if self.projectors and distributed.is_available() and distributed.is_initialized():
+            average_gradients(self.projectors)
+        super().optimizer_step()
+
+    def save_model(self) -> bool:
+        """Keep the projectors beside the checkpoint: they are needed for resume and are no part of the student."""
+        if len(self.projectors):
+            kept = {self.epoch: self.projectors.state_dict()}
+            if self._projector_file.exists():  # last.pt is still the previous epoch's until it is replaced below
+                previous = torch.load(self._projector_file, map_location="cpu", weights_only=True)
+                kept |= {epoch: state for epoch, state in previous.items() if epoch == self.epoch - 1}
+            buffer = io.BytesIO()
+            torch.save(kept, buffer)
+            write_atomically(self._projector_file, buffer.getvalue())
+        with self._recipe_in_args():
+            return super().save_model()
+
+    def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
+        """Leave our terms out of the validation losses, which are the host's alone.
+
+        Relies on: the host asks here for the names of all losses in results.csv, also those of validation.
+        """
+        labelled = super().label_loss_items(loss_items, prefix)
+        if prefix != "val":
+            return labelled
+        ours = {f"{prefix}/{name}" for name in LOSS_NAMES.values()}
+        kept = [key for key in labelled if key not in ours]
+        return {key: labelled[key] for key in kept} if isinstance(labelled, dict) else kept
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the gradient shares into results.csv beside the losses.
+
+        Relies on: the host writes one column a key, in the order of the first epoch's keys.
+        """
+        if self.criterion is not None and self.criterion.measure_every:
+            shares = {name: self.criterion.shares.get(name, 0.0) for name in self.recipe.gains}
+            metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
+        super().save_metrics(metrics)
+
+    @property
+    def _projector_file(self) -> Any:
+        return self.save_dir / "weights" / "projectors.pt"
+
+    def _load_projectors(self) -> None:
+        epoch = self.start_epoch - 1
+        try:
+            kept = torch.load(self._projector_file, map_location=self.device, weights_only=True)
+            self.projectors.load_state_dict(kept[epoch])
+        except (OSError, KeyError, RuntimeError) as error:
+            raise RequestError(
+                f"{self._projector_file}: no projectors for epoch {epoch + 1} ({type(error).__name__}), which the "
+                "feature term needs to go on; start the run again, or go on from a checkpoint that has them"
+            ) from None
+
+
+def average_gradients(modules: nn.Module) -> None:
+    """Average the gradients of `modules` over all processes of the default group."""
+    for parameter in modules.parameters():
+        if parameter.grad is not None:
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= distributed.get_world_size()
+
+
+def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
+    """Return the saved recipe; of what is given anew only the teacher's place and `trust` may differ."""
+    movable = {key: value for key, value in given.items() if key in {"teacher", "trust"} and value is not None}
+    ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
+    if ignored:
+        LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
+    return check_recipe({**saved, **movable})

@@ -1,0 +1,70 @@
+"""Box distillation: decoded boxes by an IoU loss, and the side distributions where both heads have equal bins.
+
+Sources: Zheng et al., "Localization Distillation for Dense Object Detection" (LD), CVPR 2022, arXiv 2102.12252, eq. 4;
+the IoU loss is distance-IoU (arXiv 1911.08287). Of its family it is the one that stays finite, gradient included, for
+the degenerate boxes that an untrained head without bins predicts.
+
+    L_iou  = sum_i w_i (1 - DIoU(b_s, b_t)) / max(1, sum_i w_i)
+    L_bins = sum_i w_i mean_e KL(softmax(z_t / tau) || softmax(z_s / tau)) tau^2 / max(1, sum_i w_i)
+    L_l1   = sum_i w_i mean_e |d_s - d_t| / max(1, sum_i w_i)
+
+Legend: i runs over the N anchors that are taught, e over the 4 sides (left, top, right, bottom); b boxes, z bin logits
+(reg_max bins a side), d distances from the anchor point to the sides, w the teacher's confidence.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import distance_box_iou_loss
+
+
+def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted distance-IoU loss of decoded boxes.
+
+    Args:
+        student: boxes xyxy in any one unit, shape (N, 4).
+        teacher: boxes xyxy in the same unit, shape (N, 4); no gradient reaches it.
+        weight: the teacher's confidence, shape (N,).
+
+    Returns:
+        scalar, at least 0; 0 when the boxes are equal or N is 0.
+    """
+    return _weighted_mean(distance_box_iou_loss(student, teacher.detach()), weight)
+
+
+def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
+    """Return the weighted KL divergence of the side distributions.
+
+    Args:
+        student: bin logits, shape (N, 4, reg_max).
+        teacher: bin logits, same shape; no gradient reaches it.
+        weight: the teacher's confidence, shape (N,).
+        tau: temperature, above 0.
+
+    Returns:
+        scalar, at least 0; 0 when the distributions are equal or N is 0.
+    """
+    target = F.log_softmax(teacher.detach() / tau, -1)
+    divergence = F.kl_div(F.log_softmax(student / tau, -1), target, reduction="none", log_target=True)
+    return _weighted_mean(divergence.sum(-1).mean(-1) * tau**2, weight)
+
+
+def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted L1 distance of the sides, for heads without bins.
+
+    Args:
+        student: distances from the anchor point, shape (N, 4), in fractions of the picture's size.
+        teacher: distances, same shape and unit; no gradient reaches it.
+        weight: the teacher's confidence, shape (N,).
+
+    Returns:
+        scalar, at least 0; 0 when the distances are equal or N is 0.
+    """
+    return _weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
+
+
+def _weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
+    """Return sum(w * loss) / max(1, sum(w)): less than one box's worth of confidence counts as little as it is."""
+    weight = weight.detach()
+    return (loss * weight).sum() / weight.sum().clamp(min=1.0)

@@ -1,0 +1,52 @@
+"""Class distillation for sigmoid classifiers: weighted binary cross-entropy against the teacher's probabilities.
+
+Source: Yang et al., "Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection" (BCKD),
+ICCV 2023, arXiv 2308.14286, eq. 6; the weight is that of the quality focal loss (arXiv 2006.04388).
+
+    L = sum_{i,c} |p_t - p_s|^gamma * BCE(p_s, p_t) / N_t        N_t = max(1, sum_i max_c p_t[i, c])
+
+Legend: B pictures, A anchors, C classes; z logits, p = sigmoid(z); i runs over B * A.
+
+A YOLO head scores every class with its own sigmoid, so the softmax KL of Hinton et al. does not apply (it is exactly
+zero with one class). Without the weight |p_t - p_s|^gamma the loss is dominated by background: thousands of anchors
+times all classes of almost nothing.
+
+Departure from the paper: normalised by the teacher's confidence mass instead of the number of positives, as the task's
+own loss is by its target scores, so that the two keep their proportion from picture to picture.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, gamma: float = 1.0) -> Tensor:
+    """Return the weighted binary cross-entropy between student and teacher class probabilities.
+
+    Args:
+        student: logits, shape (B, A, C).
+        teacher: logits, same shape; no gradient reaches it.
+        mask: anchors that are taught, bool, shape (B, A); all of them when None.
+        gamma: focusing exponent; 0 gives plain binary cross-entropy.
+
+    Returns:
+        scalar, at least 0; 0 when both sides are equal (gamma above 0) or nothing is taught.
+    """
+    target = teacher.detach().sigmoid()
+    # The weight says where to look, not what to learn: it carries no gradient (as in the quality focal loss).
+    weight = (target - student.detach().sigmoid()).abs().pow(gamma)
+    loss = F.binary_cross_entropy_with_logits(student, target, reduction="none") * weight
+    confidence = target.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])
+    if mask is not None:
+        loss = loss * mask.unsqueeze(-1)
+        confidence = confidence * mask
+    return loss.sum() / confidence.sum().clamp(min=1.0)
+
+
+def confidence(teacher: Tensor) -> Tensor:
+    """Return w_i = max_c sigmoid(z_t[i, c]), how sure the teacher is of anything at each anchor, shape (B, A)."""
+    if not teacher.shape[-1]:
+        return teacher.new_zeros(teacher.shape[:-1])
+    return torch.sigmoid(teacher.detach().amax(-1))

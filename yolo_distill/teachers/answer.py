@@ -1,0 +1,99 @@
+"""What a dense teacher answers for a batch, and how the raw output of a YOLO head is read.
+
+The same reading serves the student's own head, so both sides of every loss are the same kind of thing.
+
+Legend: B pictures, A anchors over all levels, nc classes, reg_max bins a side (1: the distance itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.utils.tal import dist2bbox, make_anchors
+
+
+@dataclass(frozen=True)
+class DenseBranch:
+    """One branch of a YOLO head (one-to-many or one-to-one), as raw as it comes.
+
+    Attributes:
+        logits: class logits, shape (B, A, nc).
+        sides: side outputs, shape (B, A, 4, reg_max): bin logits, or the distance itself where reg_max is 1.
+        anchors: anchor points in grid units, shape (A, 2).
+        strides: pixels per grid unit at each anchor, shape (A, 1).
+    """
+
+    logits: Tensor
+    sides: Tensor
+    anchors: Tensor
+    strides: Tensor
+
+    @property
+    def reg_max(self) -> int:
+        return int(self.sides.shape[-1])
+
+    def at(self, picture: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the side outputs, distances and decoded boxes of chosen anchors.
+
+        Args:
+            picture: indices into B, shape (N,).
+            anchor: indices into A, shape (N,).
+
+        Returns:
+            sides (N, 4, reg_max); distances (N, 4) in pixels; boxes (N, 4) xyxy in pixels.
+        """
+        sides = self.sides[picture, anchor].float()
+        if self.reg_max > 1:
+            bins = torch.arange(self.reg_max, dtype=sides.dtype, device=sides.device)
+            distances = sides.softmax(-1) @ bins
+        else:
+            distances = sides.squeeze(-1)
+        strides = self.strides[anchor].float()
+        distances = distances * strides
+        return sides, distances, dist2bbox(distances, self.anchors[anchor].float() * strides, xywh=False)
+
+    def take(self, anchors: Tensor) -> DenseBranch:
+        """Return this branch with only the anchors of the given indices, in that order."""
+        return DenseBranch(
+            self.logits[:, anchors], self.sides[:, anchors], self.anchors[anchors], self.strides[anchors]
+        )
+
+
+@dataclass(frozen=True)
+class DenseAnswer:
+    """All that a YOLO knows about a batch.
+
+    Attributes:
+        one2many: the branch trained on many anchors an object.
+        one2one: the branch trained on one anchor an object, where the head has one.
+        maps: the neck's feature maps that feed the head, each (B, C, H, W), by stride in pixels.
+    """
+
+    one2many: DenseBranch
+    one2one: DenseBranch | None
+    maps: dict[int, Tensor]
+
+
+def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:
+    """Read the raw prediction dict of the host's `Detect` head.
+
+    Args:
+        output: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats`, or two such dicts under `one2many` and
+            `one2one`.
+        strides: pixels per cell of each level, in the order of `feats`.
+        reg_max: bins a side.
+    """
+    many = output.get("one2many", output)
+    single = output.get("one2one")
+    maps = dict(zip(strides, many["feats"], strict=True))
+    anchors, anchor_strides = make_anchors(many["feats"], list(map(float, strides)), 0.5)
+
+    def branch(raw: dict[str, Any]) -> DenseBranch:
+        sides = raw["boxes"].permute(0, 2, 1)
+        return DenseBranch(raw["scores"].permute(0, 2, 1), sides.unflatten(-1, (4, reg_max)), anchors, anchor_strides)
+
+    return DenseAnswer(branch(many), branch(single) if single else None, maps)
