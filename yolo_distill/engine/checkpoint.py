@@ -94,12 +94,12 @@ def load_architecture(path: str | Path, nc: int | None = None, *, role: str = "m
     try:
         plan = yaml_model_load(name)
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise RequestError(f"{said}: is not a YAML file of keys and values ({_one_line(error)})") from error
+        raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
     _check_plan(plan, said)
     try:
         model = DetectionModel(plan, nc=nc, verbose=False)
     except Exception as error:
-        raise RequestError(f"{said}: the host cannot build this architecture ({_one_line(error)})") from error
+        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
     model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
     model.task = "detect"
     return model.eval()
@@ -159,7 +159,7 @@ def _find_checkpoint(path: str | Path, said: str) -> Path:
 
 
 def _no_download(said: str, name: str, error: Exception | None) -> RequestError:
-    why = f" ({_one_line(error)})" if error else ""
+    why = f" ({one_line(error)})" if error else ""
     where = f"{Path.cwd()} or {Path(SETTINGS['weights_dir']).absolute()}"
     return RequestError(f"{said}: not on this machine, and it cannot be downloaded{why}; put {name} into {where}")
 
@@ -197,7 +197,7 @@ def _unpickle(file: Path, trust: bool, said: str) -> dict[str, Any]:
                 f"{said}: holds objects that the restricted loader refuses{_refused(causes)}; they can run code of "
                 "their own, so load the file with trust=true only if you know where it comes from"
             ) from error
-        raise RequestError(f"{said}: cannot be read as an Ultralytics checkpoint ({_one_line(causes[-1])})") from error
+        raise RequestError(f"{said}: cannot be read as an Ultralytics checkpoint ({one_line(causes[-1])})") from error
     if not isinstance(checkpoint, dict):
         raise RequestError(f"{said}: is not an Ultralytics checkpoint (it holds a {type(checkpoint).__name__})")
     return checkpoint
@@ -290,7 +290,7 @@ def _check_plan(plan: Any, said: str) -> None:
         raise _no_detector(said, guess_model_task(plan) if head != "RTDETRDecoder" else None, head)
 
 
-def _one_line(error: BaseException | None) -> str:
+def one_line(error: BaseException | None) -> str:
     """Return the first line of what `error` says, with no decoration of the host's around it."""
     lines = str(error).strip().splitlines()
     text = " ".join((lines[0] if lines else type(error).__name__).split())

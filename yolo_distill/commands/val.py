@@ -1,0 +1,78 @@
+"""`yolo-distill val`: measure a checkpoint or an ONNX file on a labelled split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.errors import RequestError
+from yolo_distill.settings import Setting
+
+SUMMARY = "measure a .pt or .onnx detector on a labelled split, both by the same evaluator"
+
+SETTINGS = {
+    "model": Setting(str, "checkpoint (.pt) or exported file (.onnx)", required=True),
+    "data": Setting(str, "data set file (.yaml)", required=True),
+    "split": Setting(str, "split to measure on", "val"),
+    "imgsz": Setting(int, "picture side in pixels; not set: what the model was trained or made for", low=1, high=8192),
+    "batch": Setting(int, "pictures at a time (a .onnx file has its own)", 16, low=1, high=4096),
+    "device": Setting(str, "cpu, 0, ...; not set: a GPU if there is one"),
+    "conf": Setting(float, "ignore detections below; not set: 0.001", low=0, high=1),
+    "iou": Setting(float, "overlap above which NMS drops a box", 0.7, low=0, high=1),
+    "nms": Setting(
+        str,
+        "none, true: one-to-many branch and NMS; false: one-to-one branch (v10, 26)",
+        "none",
+        choices=("none", "true", "false"),
+    ),
+    "rect": Setting(bool, "rectangular batches, as while training (.pt only)", False),
+    "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
+    "plots": Setting(str, "folder for curves and sample pictures"),
+    "out": Setting(str, "JSON file for the figures"),
+}
+
+NOTES = "A checkpoint and the file exported from it get the same letterboxed squares, so their figures can be compared."
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Measure, print a table, write JSON if asked to.
+
+    Raises:
+        RequestError: `out` cannot be written, or what `evaluate` refuses.
+    """
+    out = _writable(settings.pop("out"))
+    nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]
+    try:
+        from yolo_distill.engine.evaluate import class_table, evaluate
+    except ModuleNotFoundError as error:
+        from yolo_distill.errors import missing_extra
+
+        raise missing_extra(error.name or "ultralytics", "val") from error
+    figures = evaluate(settings.pop("model"), settings.pop("data"), nms=nms, **settings)
+    print(class_table(figures))
+    parts = ", ".join(f"{part} {ms:.1f}" for part, ms in figures["ms"].items())
+    print(f"\n{sum(figures['ms'].values()):.1f} ms a picture on {figures['device']} ({parts})")
+    if out:
+        partial = out.with_name(f".{out.name}.part")
+        partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        partial.replace(out)
+        print(f"figures: {out}")
+
+
+def _writable(out: str | None) -> Path | None:
+    """Check before the work whether its result can be written."""
+    if out is None:
+        return None
+    path = Path(out).expanduser()
+    if path.is_dir():
+        raise RequestError(f"out={out}: is a folder; give the name of a JSON file")
+    if not path.parent.is_dir():
+        raise RequestError(f"out={out}: there is no folder {path.parent}")
+    try:
+        with path.with_name(f".{path.name}.part").open("w"):
+            pass
+        path.with_name(f".{path.name}.part").unlink()
+    except OSError as error:
+        raise RequestError(f"out={out}: cannot be written ({error.strerror})") from error
+    return path
