@@ -59,7 +59,7 @@ def train(
     values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
     checked = check_recipe({**values, **own})
     settings = _check_host({**host_values, **host})
-    data = check_data(settings["data"])
+    data = check_data(settings["data"], ("train", "val"))
     student = student or DEFAULT_STUDENT
     _check_student(student, trust=checked.trust)
     checked = _with_trained_teacher(checked, data, settings)
@@ -111,8 +111,12 @@ def summarise(trainer: DistillationTrainer) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for who, weights in (("teacher", trainer.recipe.teacher), ("student", trainer.best)):
         model = load_detector(weights, trust=trainer.recipe.trust, role=who)
-        accuracy = evaluate(weights, args.data, imgsz=args.imgsz, device=args.device, trust=trainer.recipe.trust)
-        rows[who] = {"weights": str(weights), **accuracy, **cost(model, args.imgsz)}
+        measured: dict[str, Any] = {}
+        if sorted(model.names.values()) != sorted(trainer.data["names"].values()):
+            LOGGER.info(f"The {who} has other classes than the data, so its accuracy on it is not measured.")
+        else:
+            measured = evaluate(model, args.data, imgsz=args.imgsz, device=args.device)
+        rows[who] = {"weights": str(weights), **measured, **cost(model, args.imgsz)}
     summary = {
         "split": "val",
         "imgsz": args.imgsz,

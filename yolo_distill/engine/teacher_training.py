@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
 from yolo_distill.engine.atomic import AtomicCheckpoints, write_atomically
+from yolo_distill.engine.data import pictures_of
 
 PREFIX = colorstr("teacher: ")
 
@@ -71,14 +72,9 @@ def _runs_folder(settings: Mapping[str, Any]) -> Path:
 
 def _key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return a short hash of all that decides what a teacher learns: architecture, pictures, labels, settings."""
-    files = []
-    for split in ("train", "val"):
-        folders = data.get(split) or []
-        for folder in [folders] if isinstance(folders, str) else folders:
-            path = Path(folder)
-            pictures = sorted(map(str, path.rglob("*.*"))) if path.is_dir() else path.read_text().split()
-            for picture, label in zip(pictures, img2label_paths(pictures), strict=True):
-                files.append([split, Path(picture).name, _size(picture), _size(label)])
+    pictures = [picture for split in ("train", "val") for picture in pictures_of(dict(data), split)]
+    labels = img2label_paths(pictures)
+    files = [[Path(p).name, _size(p), _size(label)] for p, label in zip(pictures, labels, strict=True)]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
     content = json.dumps([architecture, data["names"], files, matters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]

@@ -180,6 +180,8 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         Relies on: a model calls `self.criterion` when it has one, and the EMA copy has been made by now.
         """
         super()._setup_train()
+        if self.resume and RANK in {-1, 0}:
+            self._forget_lost_epochs()
         if not self.recipe.gains:
             return
         model = unwrap_model(self.model)
@@ -243,6 +245,13 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             shares = {name: self.criterion.shares.get(name, 0.0) for name in self.recipe.gains}
             metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
         super().save_metrics(metrics)
+
+    def _forget_lost_epochs(self) -> None:
+        """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""
+        if self.csv.exists():
+            header, *rows = self.csv.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if int(row.split(",", 1)[0]) <= self.start_epoch]
+            write_atomically(self.csv, "".join([header, *kept]).encode())
 
     @property
     def _projector_file(self) -> Any:

@@ -1,0 +1,77 @@
+"""Short real trainings: a few pictures, 64 px, one or two epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.engine.trainer import DistillationTrainer
+
+
+@pytest.fixture(scope="session")
+def make_teacher(tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that saves an untrained detector as a checkpoint: `make_teacher("yolo26s.yaml", names)`."""
+    folder = tmp_path_factory.mktemp("teachers")
+
+    def make(architecture: str, names: dict[int, str]) -> Path:
+        path = folder / f"{Path(architecture).stem}-{'-'.join(names.values())}.pt"
+        if not path.exists():
+            torch.manual_seed(1)
+            model = DetectionModel(architecture, nc=len(names), verbose=False)
+            model.names = names
+            # Confident somewhere, as a trained teacher is: an untrained one scores everything 0.01.
+            for branch in ("cv3", "one2one_cv3"):
+                for level in getattr(model.model[-1], branch, None) or ():
+                    level[-1].bias.data += 5.0
+                    level[-1].weight.data *= 20.0
+            torch.save({"model": model.half(), "train_args": {"imgsz": 64, "task": "detect"}}, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def settings(tiny_data, tmp_path) -> dict[str, Any]:
+    """Host settings of a run of a few steps."""
+    return {
+        "data": str(tiny_data),
+        "imgsz": 64,
+        "epochs": 1,
+        "batch": 4,
+        "seed": 0,
+        "plots": False,
+        "project": str(tmp_path),
+        "name": "run",
+        "device": "cpu",
+        "warmup_epochs": 0.0,
+        "nbs": 4,  # an optimizer step every batch
+    }
+
+
+@pytest.fixture
+def names(tiny_data) -> dict[int, str]:
+    """Class names of the tiny data set."""
+    import yaml
+
+    return {int(k): v for k, v in yaml.safe_load(tiny_data.read_text())["names"].items()}
+
+
+@pytest.fixture
+def train(settings) -> Callable[..., DistillationTrainer]:
+    """Return a function that runs a distillation with the given settings on top of the short ones."""
+
+    def run(**overrides: Any) -> DistillationTrainer:
+        trainer = DistillationTrainer(overrides={**settings, **{k: _text(v) for k, v in overrides.items()}})
+        trainer.train()
+        return trainer
+
+    return run
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,50 @@
+"""Classes are matched by name, whatever their numbers are."""
+
+import pytest
+
+from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.errors import RequestError
+
+
+def test_order_does_not_matter():
+    match = match_classes({0: "cat", 1: "dog"}, {0: "bird", 1: "dog", 2: "cat"})
+    assert (match.student, match.teacher) == ([0, 1], [2, 1])
+    assert match.matched == ["cat", "dog"]
+    assert match.untaught == []
+    assert match.unused == ["bird"]
+
+
+def test_spelling_differs_in_case_and_separators():
+    match = match_classes({0: "Arduino Nano", 1: "ESP-32"}, {0: "arduino_nano", 1: "esp32"})
+    assert match.teacher == [0, 1]
+
+
+def test_the_exact_name_goes_before_a_similar_one():
+    assert match_classes({0: "Car"}, {0: "car", 1: "Car"}).teacher == [1]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [({}, {}), ({0: "a"}, {}), ({}, {0: "a"}), ({0: "a"}, {0: "b"})], ids=str
+)
+def test_nothing_in_common(student, teacher):
+    assert match_classes(student, teacher).matched == []
+
+
+def test_partial_match_is_refused_with_names_and_remedy():
+    match = match_classes({0: "cat", 1: "dog"}, {0: "cat", 1: "cow"})
+    with pytest.raises(RequestError, match=r"does not know dog .*matches cat.*also knows cow.*match=some"):
+        require_match(match, some=False, features_only_possible=False)
+    require_match(match, some=True, features_only_possible=False)
+
+
+def test_no_overlap_is_refused_unless_features_alone_are_taught():
+    match = match_classes({0: "cat"}, {0: "cow"})
+    for some, features in ((False, False), (False, True), (True, False)):
+        with pytest.raises(RequestError, match=r"no class in common.*cat.*cow"):
+            require_match(match, some=some, features_only_possible=features)
+    require_match(match, some=True, features_only_possible=True)
+
+
+def test_long_lists_are_cut():
+    match = match_classes({0: "a"}, {i: f"class{i}" for i in range(80)})
+    assert "and 72 more" in str(match)

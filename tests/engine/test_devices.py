@@ -1,0 +1,66 @@
+"""Several devices: what a worker rebuilds, and how projector gradients meet."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, nn
+from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.patches import torch_load
+
+from yolo_distill.engine.trainer import DistillationTrainer, average_gradients
+
+
+def _rank(rank: int, store: str, results) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    module = nn.ModuleDict({"8": nn.Conv2d(1, 1, 1, bias=False), "16": nn.Conv2d(1, 1, 1, bias=False)})
+    module["8"].weight.grad = torch.full((1, 1, 1, 1), float(rank + 1))  # "16" had no gradient in this step
+    average_gradients(module)
+    results.put((rank, module["8"].weight.grad.item(), module["16"].weight.grad is None))
+    distributed.destroy_process_group()
+
+
+def test_projector_gradients_are_averaged_over_processes(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_rank, args=(r, str(tmp_path / "store"), results)) for r in range(2)]
+    for process in processes:
+        process.start()
+    got = sorted(results.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert got == [(0, 1.5, True), (1, 1.5, True)]
+
+
+def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settings, make_teacher, names, monkeypatch):
+    pytest.importorskip("cloudpickle")
+    from ultralytics.utils import dist
+
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    parent = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "logit": 0.3, "cwd": 0.5}
+    )
+    parent.ddp = True
+    rebuilt = []
+
+    def launch(command, check):
+        state = torch_load(Path(command[-1]).with_suffix(".pt"), map_location="cpu")
+        # As the file that the host writes for its workers does.
+        trainer = state["trainer"](cfg={**DEFAULT_CFG_DICT, "save_dir": ""}, overrides=state["args"])
+        rebuilt.append(trainer)
+
+    monkeypatch.setattr("ultralytics.engine.trainer.subprocess.run", launch)
+    parent.world_size = 2
+    parent.train()
+    (worker,) = rebuilt
+    assert type(worker) is DistillationTrainer
+    assert worker.recipe == parent.recipe
+    assert worker.save_dir == parent.save_dir
+    assert (worker.save_dir / "recipe.yaml").exists()
+    assert not hasattr(parent.args, "distill")
+    assert dist is not None
+    worker.train()
+    assert worker.criterion.shares.keys() == {"logit", "localization", "cwd"}

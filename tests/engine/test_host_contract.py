@@ -1,0 +1,165 @@
+"""What of the host's inside this package leans on, one by one: an upgrade that breaks it breaks here first."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
+
+from yolo_distill.engine.criterion import branch_weights
+from yolo_distill.teachers.yolo import YoloTeacher, fold
+
+IMAGES = torch.rand(2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module", params=["yolo26n", "yolo11n", "yolov8n", "yolov10n", "yolo12n"])
+def model(request):
+    torch.manual_seed(0)
+    return DetectionModel(f"{request.param}.yaml", nc=3, verbose=False)
+
+
+def branches(output):
+    return [output[k] for k in ("one2many", "one2one")] if "one2many" in output else [output]
+
+
+def test_a_head_in_training_gives_boxes_scores_and_maps(model):
+    head = model.model[-1]
+    for branch in branches(model.train()(IMAGES)):
+        anchors = sum((64 // int(s)) ** 2 for s in head.stride)
+        assert branch["boxes"].shape == (2, 4 * head.reg_max, anchors)
+        assert branch["scores"].shape == (2, head.nc, anchors)
+        assert [m.shape[-1] for m in branch["feats"]] == [64 // int(s) for s in head.stride]
+
+
+def test_the_one_to_one_branch_is_cut_off_from_the_neck(model):
+    output = model.train()(IMAGES)
+    if "one2one" not in output:
+        pytest.skip("one branch only")
+    assert all(m.requires_grad for m in output["one2many"]["feats"])
+    assert not any(m.requires_grad for m in output["one2one"]["feats"])
+
+
+def test_the_maps_have_the_widths_of_the_heads_first_convolutions(model):
+    widths = [layers[0].conv.in_channels for layers in model.model[-1].cv2]
+    assert [m.shape[1] for m in branches(model.train()(IMAGES))[0]["feats"]] == widths
+
+
+def test_a_folded_teacher_keeps_both_branches_and_its_answers(model):
+    teacher = YoloTeacher(model)
+    reference = model.eval()(IMAGES)[1]
+    answer = teacher(IMAGES)
+    many = reference.get("one2many", reference)
+    torch.testing.assert_close(answer.one2many.logits, many["scores"].permute(0, 2, 1), rtol=1e-3, atol=1e-3)
+    assert (answer.one2one is not None) == ("one2one" in reference)
+    if answer.one2one is not None:
+        expected = reference["one2one"]["scores"].permute(0, 2, 1)
+        torch.testing.assert_close(answer.one2one.logits, expected, rtol=1e-3, atol=1e-3)
+    assert not answer.one2many.logits.requires_grad
+
+
+def test_folding_leaves_no_norm_and_no_trace_on_the_class(model):
+    from copy import deepcopy
+
+    head_class = type(model.model[-1])
+    fuse = head_class.fuse
+    folded = fold(deepcopy(model))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert head_class.fuse is fuse
+    assert "fuse" not in vars(folded.model[-1])
+
+
+def test_the_loss_is_a_vector_times_the_batch_size_and_a_dict_of_parts(model):
+    model.train()
+    model.args = get_cfg(overrides={"epochs": 10})
+    criterion = model.init_criterion()
+    batch = {
+        "img": IMAGES,
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([[0.0], [1.0]]),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.4, 0.3, 0.5]]),
+    }
+    loss, items = criterion(model(IMAGES), batch)
+    assert loss.ndim == 1
+    assert isinstance(items, dict)
+    assert all(isinstance(v, torch.Tensor) and v.ndim == 0 for v in items.values())
+    if isinstance(criterion, v8DetectionLoss):
+        torch.testing.assert_close(loss.detach(), torch.stack(list(items.values())) * len(IMAGES))
+
+
+def test_the_end_to_end_loss_moves_weight_between_its_branches():
+    model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    model.args = get_cfg(overrides={"epochs": 10})
+    criterion = model.init_criterion()
+    assert isinstance(criterion, E2ELoss)
+    many, single = branch_weights(criterion)
+    assert many + single == pytest.approx(1)
+    criterion.update()
+    assert branch_weights(criterion)[0] < many
+    assert branch_weights(object()) == (1.0, 1.0)
+
+
+def test_a_model_calls_the_criterion_it_has(model):
+    model.args = get_cfg()
+    try:
+        model.criterion = lambda preds, batch: ("called", {})
+        assert model.train()({"img": IMAGES})[0] == "called"
+        assert "criterion" not in model.state_dict()
+    finally:
+        model.criterion = None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["get_model", "set_model_attributes", "build_optimizer", "_setup_train", "optimizer_step", "save_model",
+     "save_metrics", "final_eval", "check_resume", "label_loss_items", "train"],
+)  # fmt: skip
+def test_the_trainer_still_has_what_we_override(name):
+    assert callable(getattr(DetectionTrainer, name))
+
+
+def test_the_order_of_setup_is_what_we_rely_on():
+    text = inspect.getsource(BaseTrainer._setup_train)
+    steps = ["setup_model", "set_model_attributes", "_build_train_pipeline", "ModelEMA", "resume_training"]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "build_optimizer" in inspect.getsource(BaseTrainer._build_train_pipeline)
+
+
+@pytest.mark.parametrize("method", ["save_model", "final_eval"])
+def test_checkpoint_paths_come_from_the_trainers_attributes(method):
+    text = inspect.getsource(getattr(BaseTrainer, method))
+    assert "self.last" in text
+    assert "self.best" in text
+
+
+def test_the_host_refuses_keys_it_does_not_know_but_keeps_those_of_a_checkpoint():
+    with pytest.raises(SyntaxError):
+        get_cfg(overrides={"distill": {}})
+    kept = get_cfg({**DEFAULT_CFG_DICT, "distill": {"a": 1}})
+    assert kept.distill == {"a": 1}
+
+
+def test_workers_of_several_devices_are_rebuilt_from_the_arguments():
+    from ultralytics.utils import dist
+
+    text = inspect.getsource(dist.generate_ddp_file)
+    assert '"args": vars(trainer.args)' in text
+    assert '"trainer": type(trainer)' in text
+    assert "overrides=state[" in text
+
+
+def test_the_optimizers_groups_are_told_apart_by_name():
+    trainer = SimpleNamespace(data={"nc": 3}, args=SimpleNamespace(lr0=0.01, warmup_bias_lr=0.1))
+    model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    for name in ("AdamW", "SGD", "MuSGD"):
+        groups = BaseTrainer.build_optimizer(trainer, model, name=name).param_groups
+        assert {"bias", "bn"} <= {g["param_group"] for g in groups}
+        assert any(not g.get("use_muon") and g["weight_decay"] == 0 for g in groups), name

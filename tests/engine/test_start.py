@@ -1,0 +1,118 @@
+"""The student starts from the teacher's own channels."""
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.engine.start import plan_start, spaced
+
+NAMES = {0: "a", 1: "b"}
+
+
+def _model(name: str, names: dict[int, str] = NAMES) -> DetectionModel:
+    torch.manual_seed(sum(map(ord, name)))
+    model = DetectionModel(name, nc=len(names), verbose=False)
+    model.names = names
+    return model
+
+
+@pytest.fixture(scope="module")
+def small():
+    return _model("yolo26n.yaml")
+
+
+@pytest.fixture(scope="module")
+def large():
+    return _model("yolo26s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "indices"),
+    [(4, 2, [0, 2]), (6, 2, [0, 3]), (3, 3, [0, 1, 2]), (8, 5, [0, 1, 3, 4, 6]), (1, 0, [])],
+)
+def test_spaced(larger, smaller, indices):
+    assert spaced(larger, smaller).tolist() == indices
+
+
+@pytest.mark.parametrize("family", ["yolo26{}", "yolo11{}", "yolo12{}", "yolov8{}", "yolov5{}"])
+def test_every_tensor_of_nano_comes_out_of_small(family):
+    student = _model(family.format("n") + ".yaml")
+    selected, report = plan_start(student, _model(family.format("s") + ".yaml"))
+    assert selected.keys() == student.state_dict().keys()
+    assert report.left == []
+    assert report.share == 1
+    assert report.corresponds
+    student.load_state_dict(selected)  # shapes fit
+
+
+def test_every_second_channel(small, large):
+    selected, _ = plan_start(small, large)
+    source = large.state_dict()["model.1.conv.weight"]
+    torch.testing.assert_close(selected["model.1.conv.weight"], source[::2, ::2], rtol=0, atol=0)
+    torch.testing.assert_close(
+        selected["model.1.bn.running_var"], large.state_dict()["model.1.bn.running_var"][::2], rtol=0, atol=0
+    )
+
+
+def test_connected_layers_keep_the_same_channels():
+    """A chain whose odd channels are silent must compute the same after selection: nothing it needs was dropped."""
+    small, large = _model("yolo26n.yaml"), _model("yolo26s.yaml")
+    for layer in (large.model[0], large.model[1]):
+        layer.conv.weight.data[1::2] = 0
+    small.load_state_dict(plan_start(small, large)[0])
+    x = torch.rand(1, 3, 64, 64)
+    small.eval(), large.eval()
+    with torch.no_grad():
+        ours, theirs = small.model[1](small.model[0](x)), large.model[1](large.model[0](x))
+    torch.testing.assert_close(ours, theirs[:, ::2], rtol=1e-4, atol=1e-5)
+
+
+def test_attention_heads_stay_whole(small, large):
+    selected, _ = plan_start(small, large)
+    path = next(p for p, m in small.named_modules() if type(m).__name__ == "Attention")
+    ours, theirs = small.get_submodule(path), large.get_submodule(path)
+    assert (ours.head_dim, ours.num_heads * 2) == (theirs.head_dim, theirs.num_heads)
+    block = 2 * theirs.key_dim + theirs.head_dim
+    source = theirs.qkv.conv.weight
+    whole = torch.cat([source[2 * h * block : (2 * h + 1) * block] for h in range(ours.num_heads)])
+    torch.testing.assert_close(selected[f"{path}.qkv.conv.weight"], whole[:, ::2].detach(), rtol=0, atol=0)
+
+
+def test_convolutions_without_norm_are_rescaled(small, large):
+    selected, _ = plan_start(small, large)
+    name = "model.23.cv2.0.2.weight"
+    source = large.state_dict()[name]
+    ratio = source.shape[1] / selected[name].shape[1]
+    assert ratio > 1
+    torch.testing.assert_close(selected[name], source[:, spaced(source.shape[1], selected[name].shape[1])] * ratio)
+
+
+def test_class_rows_go_by_name():
+    student, teacher = _model("yolo26n.yaml", {0: "b", 1: "new"}), _model("yolo26s.yaml", {0: "x", 1: "a", 2: "b"})
+    bias = torch.arange(3.0)
+    teacher.model[-1].cv3[0][-1].bias.data = bias
+    own = student.model[-1].cv3[0][-1].bias.detach().clone()
+    selected, _ = plan_start(student, teacher)
+    assert selected["model.23.cv3.0.2.bias"].tolist() == [2.0, own[1].item()]
+
+
+def test_both_models_stay_as_they_are(small, large):
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (small, large)]
+    plan_start(small, large)
+    for model, state in zip((small, large), before, strict=True):
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, state[key]), key
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("yolov8n", "yolo11s"), ("yolo26n", "yolo11s"), ("yolo26n", "yolo26l")]
+)
+def test_other_layers_do_not_correspond(student, teacher):
+    _, report = plan_start(_model(f"{student}.yaml"), _model(f"{teacher}.yaml"))
+    assert not report.corresponds
+    assert report.left
+
+
+def test_a_smaller_teacher_has_nothing_to_select(small, large):
+    _, report = plan_start(large, small)
+    assert report.share < 0.1

@@ -1,0 +1,312 @@
+"""Real runs of a few steps: every pair of families, checkpoints, resume, and the plain run as a special case."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.errors import RequestError
+
+TERMS = ("train/logit_loss", "train/local_loss", "train/cwd_loss")
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].state_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ("yolo26n", "yolo26s"),  # end-to-end both, no bins
+        ("yolo11n", "yolo11s"),  # bins both
+        ("yolov8n", "yolo26s"),  # end-to-end teacher, student with bins and one branch
+        ("yolo26n", "yolov8s"),  # end-to-end student, its one-to-one branch taught by what survives NMS
+        ("yolov10n", "yolov10s"),  # end-to-end with bins
+        ("yolo12n", "yolo12s"),
+        ("yolo26n", "yolo26n-p2"),  # the teacher has a level more below
+        ("yolo26n-p6", "yolo26s"),  # the student has a level more above
+    ],
+)
+def test_pairs(student, teacher, train, make_teacher, names):
+    trainer = train(model=f"{student}.yaml", teacher=make_teacher(f"{teacher}.yaml", names), cwd=1.0)
+    row = read_csv(trainer.save_dir)[-1]
+    for term in TERMS:
+        assert float(row[term]) > 0, term
+    for share in ("share/logit", "share/localization", "share/cwd"):
+        assert float(row[share]) > 0, share
+    assert not [key for key in row if key.startswith("val/") and "logit" in key]
+    model = YOLO(trainer.last).model
+    assert type(model) is DetectionModel
+    assert all(torch.isfinite(v).all() for v in model.state_dict().values())
+
+
+@pytest.mark.slow
+def test_all_gains_zero_is_the_plain_run_to_the_last_bit(settings, train, make_teacher, names):
+    plain = DetectionTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2})
+    plain.train()
+    ours = train(
+        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), init="student", logit=0, localization=0,
+        cwd=0, epochs=2,
+    )  # fmt: skip
+    theirs, own = read_csv(plain.save_dir), read_csv(ours.save_dir)
+    assert [{k: v for k, v in row.items() if k != "time"} for row in own] == [
+        {k: v for k, v in row.items() if k != "time"} for row in theirs
+    ]
+    for key, value in weights_of(plain.last).items():
+        assert torch.equal(value, weights_of(ours.last)[key]), key
+
+
+@pytest.mark.slow
+def test_pictures_come_in_the_same_order_with_and_without_a_teacher(settings, train, make_teacher, names):
+    seen: dict[str, list[float]] = {}
+
+    class Watching:
+        def preprocess_batch(self, batch):
+            batch = super().preprocess_batch(batch)
+            seen.setdefault(self.args.name, []).append(float(batch["img"].double().sum()))
+            return batch
+
+    class Plain(Watching, DetectionTrainer):
+        pass
+
+    class Ours(Watching, DistillationTrainer):
+        pass
+
+    Plain(overrides={**settings, "model": "yolo26n.yaml", "name": "plain"}).train()
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    Ours(overrides={**settings, "model": "yolo26n.yaml", "name": "ours", "teacher": teacher, "cwd": 1.0}).train()
+    assert seen["plain"] == seen["ours"]
+    assert len(seen["plain"]) > 1
+
+
+@pytest.mark.slow
+def test_checkpoints_are_plain_and_open_without_this_package(train, make_teacher, names, tmp_path):
+    teacher = make_teacher("yolo26s.yaml", names)
+    trainer = train(model="yolo26n.yaml", teacher=teacher, cwd=1.0)
+    code = (
+        "import sys; sys.modules['yolo_distill'] = None\n"
+        "from ultralytics import YOLO\n"
+        "import numpy as np\n"
+        f"model = YOLO({str(trainer.last)!r})\n"
+        "model.predict(np.zeros((64, 64, 3), 'uint8'), imgsz=64, verbose=False)\n"
+        "print(sum(p.numel() for p in model.model.parameters()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    student = DetectionModel("yolo26n.yaml", nc=len(names), verbose=False)
+    fused = sum(p.numel() for p in YOLO(trainer.last).fuse().model.parameters())
+    assert int(done.stdout.split()[-1]) <= sum(p.numel() for p in student.parameters())
+    assert fused > 0
+    # Neither teacher nor projectors are in it.
+    assert trainer.last.stat().st_size < 0.75 * teacher.stat().st_size
+
+
+@pytest.mark.slow
+def test_the_teacher_stays_as_it_is(settings, make_teacher, names):
+    path = make_teacher("yolo26s.yaml", names)
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": str(path)})
+    states = []
+
+    def keep(trainer):
+        states.append({k: v.clone() for k, v in trainer.criterion.teacher.model.state_dict().items()})
+
+    trainer.add_callback("on_train_start", keep)
+    trainer.add_callback("on_train_end", keep)
+    trainer.train()
+    teacher = trainer.criterion.teacher.model
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in teacher.modules())  # folded
+    mine = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert not mine & {id(p) for p in teacher.parameters()}
+    assert getattr(trainer.ema.ema, "criterion", None) is not trainer.criterion
+
+
+@pytest.mark.slow
+def test_projectors_learn_and_are_in_the_optimizer(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "epochs": 2}
+    )
+    before = []
+    trainer.add_callback(
+        "on_train_start", lambda t: before.extend(p.detach().clone() for p in t.projectors.parameters())
+    )
+    trainer.train()
+    assert before
+    assert all(not torch.equal(a, b) for a, b in zip(before, trainer.projectors.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_through_the_hosts_own_front_door(settings, make_teacher, names):
+    model = YOLO("yolo26n.yaml")
+    model.train(trainer=DistillationTrainer, teacher=str(make_teacher("yolo26s.yaml", names)), **settings)
+    assert isinstance(model.trainer, DistillationTrainer)
+    assert float(read_csv(model.trainer.save_dir)[-1]["train/logit_loss"]) > 0
+
+
+def test_the_student_starts_from_the_teacher_when_it_has_no_weights(settings, make_teacher, names, caplog):
+    teacher = make_teacher("yolo26s.yaml", names)
+    for init, starts in (("auto", True), ("teacher", True), ("student", False)):
+        trainer = DistillationTrainer(
+            overrides={**settings, "model": "yolo26n.yaml", "teacher": str(teacher), "init": init, "exist_ok": True}
+        )
+        model = trainer.get_model("yolo26n.yaml", None, verbose=False)
+        first = weights_of(teacher)["model.0.conv.weight"][::2]
+        assert torch.equal(model.state_dict()["model.0.conv.weight"], first) is starts, init
+
+
+def test_a_student_with_weights_keeps_them(settings, make_teacher, names):
+    own = make_teacher("yolo26n.yaml", names)
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": str(own), "teacher": str(make_teacher("yolo26s.yaml", names))}
+    )
+    weights = load_checkpoint(own)[0]
+    model = trainer.get_model(weights.yaml, weights, verbose=False)
+    assert torch.equal(model.state_dict()["model.0.conv.weight"], weights.state_dict()["model.0.conv.weight"])
+
+
+def test_layers_that_do_not_correspond(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo11s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolov8n.yaml", "teacher": teacher, "init": "teacher"}
+    )
+    with pytest.raises(RequestError, match=r"init=teacher: only \d+%.*init=student"):
+        trainer.get_model("yolov8n.yaml", None, verbose=False)
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolov8n.yaml", "teacher": teacher, "init": "auto"})
+    trainer.get_model("yolov8n.yaml", None, verbose=False)  # said, and the student starts on its own
+
+
+def test_the_resolved_recipe_is_saved_with_the_run(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "logit": 0.3})
+    saved = yaml.safe_load((trainer.save_dir / "recipe.yaml").read_text())
+    assert saved == trainer.recipe.model_dump()
+    assert saved["logit"] == 0.3
+    assert "distill" not in yaml.safe_load((trainer.save_dir / "args.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"teacher": ""}, "teacher"),
+        ({"logit": -1}, "logit=-1: input should be greater than or equal to 0"),
+        ({"logit": float("nan")}, "logit"),
+        ({"init": "random"}, "init=random"),
+        ({"recipe": "defualt"}, "did you mean 'default'"),
+    ],
+)
+def test_bad_recipe_settings(settings, bad, message):
+    with pytest.raises(RequestError, match=message):
+        DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": "t.pt", **bad})
+    assert not (Path(settings["project"]) / "run").exists()
+
+
+RUN = """
+import sys
+from yolo_distill.engine.trainer import DistillationTrainer
+class Slow(DistillationTrainer):
+    def optimizer_step(self):
+        super().optimizer_step()
+        print("step", self.epoch, flush=True)
+    def save_model(self):
+        if {in_save} and self.epoch == 1:
+            from pathlib import Path
+            real = Path.write_bytes
+            def half(path, data):
+                if path.name != "last.pt":
+                    return real(path, data)
+                real(path, data[: len(data) // 2])
+                print("half", flush=True)
+                import time; time.sleep(60)
+            Path.write_bytes = half
+        return super().save_model()
+Slow(overrides={overrides!r}).train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_save", [False, True], ids=["in the middle of an epoch", "while it saves"])
+def test_a_killed_run_goes_on_to_the_same_epoch_count(in_save, settings, make_teacher, names, tmp_path):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    overrides = {**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "epochs": 3}
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN.format(in_save=in_save, overrides=overrides)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.strip() == ("half" if in_save else "step 2"):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+
+    last = tmp_path / "run" / "weights" / "last.pt"
+    saved = load_checkpoint(last)[1]  # whole, whatever the moment
+    assert saved["epoch"] == (0 if in_save else 1)
+    trainer = DistillationTrainer(overrides={"model": str(last), "resume": str(last)})
+    assert trainer.recipe.cwd == 1.0
+    loaded = []
+    trainer.add_callback("on_train_start", lambda t: loaded.append((t.start_epoch, t.criterion.steps)))
+    trainer.train()
+    batches = len(trainer.train_loader)
+    assert loaded == [(saved["epoch"] + 1, (saved["epoch"] + 1) * batches)]
+    assert [int(row["epoch"]) for row in read_csv(trainer.save_dir)] == [1, 2, 3]
+    projectors = torch.load(tmp_path / "run" / "weights" / "projectors.pt", weights_only=True)
+    assert set(projectors) == {1, 2}
+    assert not (tmp_path / "run" / "weights" / ".saving").exists()
+
+
+@pytest.mark.slow
+def test_resume_restores_projectors_and_optimizer(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    overrides = {**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "epochs": 3}
+    trainer = DistillationTrainer(overrides=overrides)
+
+    def stop(trainer):
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    trainer.add_callback("on_train_epoch_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    at_save = torch.load(trainer.save_dir / "weights" / "projectors.pt", weights_only=True)[0]
+
+    resumed = DistillationTrainer(overrides={"model": str(trainer.last), "resume": str(trainer.last)})
+    seen = {}
+
+    def look(trainer):
+        seen.update({k: v.clone() for k, v in trainer.projectors.state_dict().items()})
+        group = trainer.optimizer.param_groups[-1]
+        seen["moments"] = len([p for p in group["params"] if trainer.optimizer.state.get(p)])
+
+    resumed.add_callback("on_train_start", look)
+    resumed.train()
+    assert seen.pop("moments") == len(at_save)
+    assert all(torch.equal(seen[key], at_save[key]) for key in at_save)
+
+
+def test_resume_of_a_plain_run_is_refused(settings, make_teacher, names):
+    plain = DetectionTrainer(overrides={**settings, "model": "yolo26n.yaml", "epochs": 2})
+    plain.add_callback("on_model_save", lambda t: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        plain.train()
+    with pytest.raises(RequestError, match="not a checkpoint of a distillation run"):
+        DistillationTrainer(overrides={"model": str(plain.last), "resume": str(plain.last)})
