@@ -5,57 +5,70 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 from yolo_distill import __version__
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.settings import explain, resolve, split_pairs
+from yolo_distill.settings import Setting, explain, resolve, split_pairs
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS and run(settings, extra).
 COMMANDS = ("train", "val", "export", "predict", "webcam", "demo")
 
+HELP = {"help", "-h", "--help"}
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 bad request, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = any(word.lower() in {"debug=true", "debug=1"} for word in words)
-    words = [word for word in words if not word.lower().startswith("debug=")]
+    debug = False
     try:
-        return _dispatch(words)
-    except DistillError as error:
-        if debug:
-            raise
-        return _complain(str(error), error.exit_code)
+        debug, words = _take_debug(words)
+        code = _dispatch(words)
+        sys.stdout.flush()  # here, where a reader that went away is expected, and not when Python shuts down
+        return code
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away; give Python no chance to complain about the flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
         if debug:
-            raise
+            traceback.print_exc()
+        if isinstance(error, DistillError):
+            return _complain(str(error), error.exit_code)
         text = " ".join(str(error).split()) or "no message"
-        return _complain(f"{type(error).__name__}: {text} (debug=true shows where)", 1)
+        return _complain(f"{type(error).__name__}: {text}{'' if debug else ' (debug=true shows where)'}", 1)
+
+
+def _take_debug(words: list[str]) -> tuple[bool, list[str]]:
+    """Return whether tracebacks are wanted, and the words without `debug=`."""
+    given = [word for word in words if word.lstrip("-").lower().startswith("debug=")]
+    debug = bool(given) and Setting(bool, "tracebacks", False).read("debug", given[-1].partition("=")[2])
+    return debug, [word for word in words if word not in given]
+
+
+def _nobody_reads() -> bool:
+    """Return whether the reader of our output (head, less) went away; give Python no cause to complain about it."""
+    try:
+        print(flush=True)  # a flush alone succeeds where output is not buffered
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in {"help", "-h", "--help"}:
-        print(_overview())
+    if words[:1] in ([], ["version"], ["--version"], ["-V"]):
+        print(__version__ if words else _overview())
         return 0
-    if words[0] in {"version", "--version", "-V"}:
-        print(__version__)
+    if any(word in HELP for word in words):
+        names = [word for word in words if word not in HELP]
+        print(_explain(names[0]) if names else _overview())
         return 0
     command = _load(words[0])
-    if any(word in {"help", "-h", "--help"} for word in words[1:]):
-        print(f"yolo-distill {words[0]}: {command.SUMMARY}\n\n{explain(command.SETTINGS)}")
-        if notes := getattr(command, "NOTES", ""):
-            print(f"\n{notes}")
-        return 0
     pairs = split_pairs(words[1:])
     if getattr(command, "PASSES_HOST_SETTINGS", False):
         own = {key: value for key, value in pairs.items() if key in command.SETTINGS}
@@ -77,6 +90,12 @@ def _overview() -> str:
         f"usage: yolo-distill COMMAND key=value ...\n\n{rows}\n\n"
         "yolo-distill COMMAND --help lists a command's settings; debug=true shows tracebacks."
     )
+
+
+def _explain(name: str) -> str:
+    command = _load(name)
+    parts = [f"yolo-distill {name}: {command.SUMMARY}", explain(command.SETTINGS), getattr(command, "NOTES", "")]
+    return "\n\n".join(filter(None, parts))
 
 
 def _complain(message: str, code: int) -> int:

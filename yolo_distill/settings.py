@@ -5,15 +5,16 @@ A command declares its settings as a table; parsing, `--help` and every error ab
 
 from __future__ import annotations
 
+import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from yolo_distill.errors import RequestError, did_you_mean
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+_HOST_WORDS = {"none": None, "true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,27 @@ class Setting:
             RequestError: the text is of another kind, not among the choices, or out of range.
         """
         value = self._convert(key, text)
-        if self.choices and value not in self.choices:
-            allowed = ", ".join(map(str, self.choices))
-            raise RequestError(f"{key}={text}: not one of {allowed}{did_you_mean(text, map(str, self.choices))}")
+        if value is None:
+            return None
+        if self.choices:
+            # `nms=False` and `nms=false` are the same wish.
+            alike = {str(choice).lower(): choice for choice in self.choices}
+            if str(value).lower() not in alike:
+                allowed = ", ".join(map(str, self.choices))
+                raise RequestError(f"{key}={text}: not one of {allowed}{did_you_mean(text.lower(), alike)}")
+            return alike[str(value).lower()]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             # Written so that nan, which compares false with everything, is refused as well.
-            low, high = self.low, self.high
-            if (low is not None and not value >= low) or (high is not None and not value <= high):
-                bounds = f"between {low:g} and {high:g}" if low is not None and high is not None else (
-                    f"at least {low:g}" if low is not None else f"at most {high:g}"
-                )
-                raise RequestError(f"{key}={text}: must be {bounds}")
+            if (self.low is not None and not value >= self.low) or (self.high is not None and not value <= self.high):
+                raise RequestError(f"{key}={text}: must be {self._bounds()}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RequestError(f"{key}={text}: must be a finite number")
         return value
+
+    def _bounds(self) -> str:
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"between {self.low:g} and {self.high:g}"
 
     def _convert(self, key: str, text: str) -> Any:
         if self.default is None and not self.required and text.lower() in {"none", "null", ""}:
@@ -89,19 +99,38 @@ def split_pairs(words: Sequence[str]) -> dict[str, str]:
 
 
 def literal(text: str) -> Any:
-    """Return `text` as the host's command line would read it: number, bool, None, list, or the text itself."""
-    if text.lower() == "none":
-        return None
+    """Return `text` as the host's command line would read it: number, bool, None, list, or the text itself.
+
+    One departure: `0,1` without brackets stays text, which is how the host's workers take a list of devices.
+    """
+    value = _evaluate(text)
+    return text if isinstance(value, tuple) else value
+
+
+def host_settings(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Return settings that pass through to the host, read as its command line reads them.
+
+    Raises:
+        RequestError: a key without a value.
+    """
+    values: dict[str, Any] = {}
+    for key, text in pairs.items():
+        if not text:
+            raise RequestError(f"{key}= has no value")
+        if key in {"name", "project"} and text.lower() != "none":
+            values[key] = text  # a run may be called 2024 or 1e-3
+        else:
+            values[key] = literal(text) if key == "device" else _evaluate(text)
+    return values
+
+
+def _evaluate(text: str) -> Any:
+    if text.lower() in _HOST_WORDS:
+        return _HOST_WORDS[text.lower()]
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
-    if isinstance(value, str):  # YAML 1.1 takes "1e-3" for a word
-        try:
-            return float(value) if value[:1] in "+-.0123456789" else value
-        except ValueError:
-            return value
-    return value if isinstance(value, (bool, int, float, list)) else text
 
 
 def resolve(pairs: Mapping[str, str], table: Mapping[str, Setting]) -> dict[str, Any]:
@@ -127,7 +156,13 @@ def explain(table: Mapping[str, Setting]) -> str:
     width = max(map(len, table), default=0) + 1
     lines = []
     for key, setting in table.items():
-        default = "required" if setting.required else f"default {setting.default}"
-        choices = f" [{'|'.join(map(str, setting.choices))}]" if setting.choices else ""
-        lines.append(f"  {key + '=':<{width}}  {setting.help}{choices} ({default})")
+        line = f"  {key + '=':<{width}}  {setting.help}"
+        if setting.choices:
+            line += f" [{'|'.join(map(str, setting.choices))}]"
+        if setting.required:
+            line += " (required)"
+        elif setting.default is not None:
+            default = setting.default
+            line += f" (default {str(default).lower() if isinstance(default, bool) else default})"
+        lines.append(line)
     return "\n".join(lines)

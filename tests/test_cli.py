@@ -1,0 +1,222 @@
+"""`yolo-distill COMMAND key=value ...`: what it prints, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from yolo_distill import __version__, cli
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.settings import Setting
+
+EXTRAS = ("torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic")
+SLOW = ("numpy", "cv2", "onnxruntime")
+
+# The command line, without the modules named in its first argument.
+LIGHT = (
+    "import sys\n"
+    "sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(',')))\n"
+    "from yolo_distill.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))"
+)
+
+
+def light(*words: str, without: Iterable[str] = EXTRAS) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LIGHT, ",".join(without), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def command(monkeypatch) -> SimpleNamespace:
+    """Put a command `train` in place of the real one: it remembers what it was run with."""
+    stand_in = SimpleNamespace(
+        SUMMARY="stand in",
+        SETTINGS={
+            "model": Setting(str, "what is run", required=True),
+            "conf": Setting(float, "score", 0.25, low=0, high=1),
+            "times": Setting(int, "how often", low=1),
+            "show": Setting(bool, "window", True),
+            "mode": Setting(str, "how", "fast", choices=("fast", "exact")),
+        },
+        ran=[],
+        PASSES_HOST_SETTINGS=False,
+    )
+
+    def run(settings: dict[str, Any], *extra: dict[str, str]) -> int | None:
+        stand_in.ran.append((settings, *extra))
+        if error := getattr(stand_in, "error", None):
+            raise error
+        return getattr(stand_in, "code", None)
+
+    stand_in.run = run
+    load = cli._load
+    monkeypatch.setattr(cli, "_load", lambda name: stand_in if name == "train" else load(name))
+    return stand_in
+
+
+def refusal(capsys) -> str:
+    """Return the only line on stderr."""
+    out, err = capsys.readouterr()
+    assert not out.strip()
+    (line,) = err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]])
+def test_overview_names_every_command(words, capsys):
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in out
+
+
+@pytest.mark.parametrize("word", ["version", "--version", "-V"])
+def test_version(word, capsys):
+    assert cli.main([word]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["train", "model=x", "-h"], ["help", "train"]])
+def test_help_of_a_command_is_its_table(words, command, capsys):
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == (
+        "yolo-distill train: stand in\n\n"
+        "  model=  what is run (required)\n"
+        "  conf=   score (default 0.25)\n"
+        "  times=  how often\n"
+        "  show=   window (default true)\n"
+        "  mode=   how [fast|exact] (default fast)\n"
+    )
+    assert command.ran == []
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command_loads_nothing_heavy(name):
+    done = light(name, "--help", without=EXTRAS + SLOW)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"yolo-distill {name}: ")
+
+
+def test_overview_loads_nothing_heavy():
+    done = light("--help", without=EXTRAS + SLOW)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["train", "val", "export"])
+def test_a_heavy_command_on_the_base_install_says_what_to_install(name, tmp_path):
+    (tmp_path / "x").touch()
+    words = {
+        "train": ["teacher=yolo26s.yaml", "data=x"],
+        "val": ["model=x.pt", "data=x"],
+        "export": ["model=x.pt"],
+    }
+    done = light(name, *words[name])
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'yolo-distill[train]'" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'? (known: train, val, "),
+        (["xyzzy"], "unknown command 'xyzzy' (known: train, val, "),
+        (["model=x"], "unknown command 'model=x' (known: "),
+        (["xyzzy", "--help"], "unknown command 'xyzzy' (known: "),
+        (["train", "model=x", "cnf=1"], "unknown key 'cnf'; did you mean 'conf'? (known: model, conf, "),
+        (["train", "model=x", "xyzzy=1"], "unknown key 'xyzzy' (known: model, conf, "),
+        (["train", "x.pt"], "'x.pt' is not of the form key=value"),
+        (["train", "=x"], "'=x' is not of the form key=value"),
+        (["train", "model=x", "conf=high"], "conf=high: expected a number"),
+        (["train", "model=x", "times=1.5"], "times=1.5: expected a whole number"),
+        (["train", "model=x", "show=maybe"], "show=maybe: expected true or false"),
+        (["train", "model=x", "conf=1.01"], "conf=1.01: must be between 0 and 1"),
+        (["train", "model=x", "conf=nan"], "conf=nan: must be between 0 and 1"),
+        (["train", "model=x", "times=0"], "times=0: must be at least 1"),
+        (["train", "model=x", "mode=fats"], "mode=fats: not one of fast, exact; did you mean 'fast'?"),
+        (["train"], "model= is missing: what is run"),
+        (["train", "model="], "model= is missing: what is run"),
+        (["train", "model=x", "debug=maybe"], "debug=maybe: expected true or false"),
+    ],
+)
+def test_bad_requests(words, message, command, capsys):
+    assert cli.main(words) == 2
+    assert refusal(capsys).startswith(f"yolo-distill: {message}")
+    assert command.ran == []
+
+
+def test_a_command_gets_checked_values_and_defaults(command):
+    assert cli.main(["train", "model=a=b.pt", "--conf=0.5", "times=2", "times=3", "show=off"]) == 0
+    assert command.ran == [({"model": "a=b.pt", "conf": 0.5, "times": 3, "show": False, "mode": "fast"},)]
+
+
+def test_a_command_that_passes_host_settings_gets_them_as_text(command):
+    command.PASSES_HOST_SETTINGS = True
+    assert cli.main(["train", "model=x", "epochs=3", "device=0,1"]) == 0
+    ((settings, extra),) = command.ran
+    assert (settings["model"], extra) == ("x", {"epochs": "3", "device": "0,1"})
+
+
+def test_the_code_that_a_command_returns_is_the_exit_code(command):
+    command.code = 3
+    assert cli.main(["train", "model=x"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DistillError("no room on the disk"), 1, "yolo-distill: no room on the disk"),
+        (RequestError("no such file"), 2, "yolo-distill: no such file"),
+        (KeyboardInterrupt(), 130, "yolo-distill: interrupted"),
+        (ValueError("two\n  lines"), 1, "yolo-distill: ValueError: two lines (debug=true shows where)"),
+        (ZeroDivisionError(), 1, "yolo-distill: ZeroDivisionError: no message (debug=true shows where)"),
+        (BrokenPipeError("a worker died"), 1, "yolo-distill: BrokenPipeError: a worker died (debug=true shows where)"),
+    ],
+)
+def test_a_command_that_fails_says_so_in_one_line(error, code, line, command, capsys):
+    command.error = error
+    assert cli.main(["train", "model=x"]) == code
+    assert refusal(capsys) == line
+
+
+@pytest.mark.parametrize("word", ["debug=true", "debug=1", "--debug=True", "debug=yes"])
+@pytest.mark.parametrize(("kind", "code"), [(ValueError, 1), (DistillError, 1), (RequestError, 2)])
+def test_debug_shows_the_traceback_and_keeps_the_code(word, kind, code, command, capsys):
+    command.error = kind("odd")
+    assert cli.main(["train", word, "model=x"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.splitlines()[-1].startswith("yolo-distill: ")
+
+
+@pytest.mark.parametrize("words", [["debug=false"], ["debug=true", "debug=false"]])
+def test_no_traceback_without_debug(words, command, capsys):
+    command.error = ValueError("odd")
+    assert cli.main(["train", "model=x", *words]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]])
+def test_a_reader_that_goes_away_is_no_error(unbuffered):
+    process = subprocess.Popen(
+        [sys.executable, *unbuffered, "-c", f"input()\n{LIGHT}", "torch", "export", "--help"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()  # before the first word, so that every write meets a closed pipe
+    process.stdin.write("\n")
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 141
+
+
+def test_the_installed_script_is_main():
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="yolo-distill")
+    assert script.load() is cli.main
