@@ -1,0 +1,128 @@
+"""`yolo-distill predict`: find objects in pictures and videos with an exported file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.errors import RequestError
+from yolo_distill.settings import Setting
+
+SUMMARY = "find objects in pictures, videos, cameras and streams with an .onnx file"
+
+SETTINGS = {
+    "model": Setting(str, "exported file (.onnx)", required=True),
+    "source": Setting(str, "picture, folder, pattern, video, number of a camera, or stream address", required=True),
+    "conf": Setting(float, "scores have to be above", 0.25, low=0, high=1),
+    "iou": Setting(float, "overlap above which the worse of two boxes goes", 0.7, low=0, high=1),
+    "max_det": Setting(int, "most detections of a picture", 300, low=1, high=100_000),
+    "classes": Setting(str, "classes to look for, by number or name: 0,2 or cat,dog; not set: all"),
+    "agnostic": Setting(bool, "boxes of different classes suppress each other as well", False),
+    "imgsz": Setting(str, "input size in pixels, or height,width, for a file with a dynamic input"),
+    "save": Setting(bool, "write annotated pictures and videos", True),
+    "save_txt": Setting(bool, "write YOLO labels", False),
+    "save_conf": Setting(bool, "labels hold the confidence as well", False),
+    "jsonl": Setting(str, "file for one JSON line a picture"),
+    "out": Setting(str, "folder for the results; predict2, predict3, ... where it is taken", "runs/predict"),
+    "exist_ok": Setting(bool, "write into out= itself even if it is there", False),
+    "vid_stride": Setting(int, "look at every n-th frame of a video", 1, low=1, high=100_000),
+    "show": Setting(bool, "show each picture in a window; q or Esc ends it", False),
+    "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),
+    "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
+}
+
+NOTES = "Ctrl-C finishes the files that are open. A file that cannot be decoded is named and skipped (exit code 1)."
+
+
+def run(settings: dict[str, Any]) -> int:
+    """Find, write, and say what was found.
+
+    Returns:
+        0; 1 if a file could not be decoded; 130 after Ctrl-C.
+
+    Raises:
+        RequestError: the model, the source or a setting has to change.
+        DistillError: the network failed, or the disk cannot be written.
+    """
+    from yolo_distill.runtime.detector import Detector
+    from yolo_distill.runtime.files import check_writable
+    from yolo_distill.runtime.prediction import Plan, Prediction
+    from yolo_distill.runtime.progress import Progress
+    from yolo_distill.runtime.sources import find
+
+    items = find(settings["source"])
+    out = Path(settings["out"]).expanduser()
+    if settings["save"] or settings["save_txt"]:
+        _check_folder(out, settings["out"])
+    jsonl = Path(settings["jsonl"]).expanduser() if settings["jsonl"] else None
+    if jsonl:
+        check_writable(jsonl, f"jsonl={settings['jsonl']}")
+    detector = Detector(
+        settings["model"],
+        imgsz=read_imgsz(settings["imgsz"]),
+        providers=settings["providers"],
+        threads=settings["threads"],
+    )
+    classes = read_classes(settings["classes"])
+    plan = Plan(
+        find={
+            "conf": settings["conf"],
+            "iou": settings["iou"],
+            "max_det": settings["max_det"],
+            "classes": None if classes is None else detector.class_ids(classes),
+            "agnostic": settings["agnostic"],
+        },
+        out=out,
+        exist_ok=settings["exist_ok"],
+        save=settings["save"],
+        save_txt=settings["save_txt"],
+        save_conf=settings["save_conf"],
+        jsonl=jsonl,
+        vid_stride=settings["vid_stride"],
+        show=settings["show"],
+    )
+    outcome = Prediction(detector, items, plan, Progress()).run()
+    print(outcome.summary())
+    if jsonl:
+        print(f"JSON lines: {jsonl}")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return 1 if outcome.skipped else 0
+
+
+def read_imgsz(text: str | None) -> tuple[int, int] | None:
+    """Return height and width from "640" or "384,640".
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if text is None:
+        return None
+    parts = text.strip("[]() ").replace("x", ",").split(",")
+    if len(parts) in {1, 2} and all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise RequestError(f"imgsz={text}: expected a number of pixels, or height,width")
+
+
+def read_classes(text: str | None) -> list[str] | None:
+    """Return the numbers or names in "0,2" or "cat,dog"; `None` for all.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if text is None:
+        return None
+    classes = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+    if not classes:
+        raise RequestError(f"classes={text}: expected numbers or names with commas between; leave it out for all")
+    return classes
+
+
+def _check_folder(out: Path, said: str) -> None:
+    """Check, before the model is loaded, that a folder can be made at `out`."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise RequestError(f"out={said}: {there} is a file; give the name of a folder")
+    if not os.access(there, os.W_OK):
+        raise RequestError(f"out={said}: cannot write into {there}; give another folder")

@@ -1,0 +1,155 @@
+"""Opens what gives frames one after another: a video file, a camera, a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.runtime.letterbox import Picture
+
+STREAM_TIMEOUT_MS = 10_000
+DEFAULT_FPS = 30.0  # for cameras and streams that do not tell theirs
+
+
+class Capture:
+    """Frames of one source, in order.
+
+    Attributes:
+        name: the source as the user gave it.
+        fps: frames a second; `DEFAULT_FPS` where the source does not say.
+        total: number of frames, where it is known.
+        live: whether the source goes on by itself, be it read or not.
+    """
+
+    def __init__(self, capture: Any, first: Picture, *, name: str, live: bool) -> None:
+        """Take over an opened capture of OpenCV and the first frame that was read from it."""
+        self.name = name
+        self.live = live
+        fps, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.fps = float(fps) if 0.1 < fps < 1000 else DEFAULT_FPS
+        # Streams answer with huge or negative numbers; a video without an index with 0.
+        self.total = int(total) if not live and 0 < total < 1e9 else None
+        self._capture = capture
+        self._first: Picture | None = first
+
+    def read(self) -> Picture | None:
+        """Return the next frame (H, W, 3), or `None` when there are no more."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return _read(self._capture)
+
+    def skip(self, count: int) -> int:
+        """Pass over frames without decoding them; return over how many."""
+        done = 0
+        if count > 0 and self._first is not None:
+            self._first, done = None, 1
+        while done < count and self._capture.grab():
+            done += 1
+        return done
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+        self._capture.release()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_video(path: Path) -> Capture:
+    """Open a video file.
+
+    Raises:
+        RequestError: it cannot be opened or holds no frame.
+    """
+    with _quiet():
+        capture = cv2.VideoCapture(str(path))
+        if not capture.isOpened():
+            raise RequestError(f"{path}: cannot be opened as a video; is it one, and is it whole?")
+        first = _read(capture)
+        if first is None:
+            capture.release()
+            raise RequestError(f"{path}: the video holds no frame that can be decoded; give another one")
+        return Capture(capture, first, name=str(path), live=False)
+
+
+def open_camera(index: int | str) -> Capture:
+    """Open a camera by its number or, on Linux, its device file.
+
+    Raises:
+        RequestError: it is not there, is in use, or gives no picture.
+    """
+    with _quiet():
+        capture = cv2.VideoCapture(index)
+        if not capture.isOpened():
+            found = sorted(str(device) for device in Path("/dev").glob("video*"))
+            devices = f"devices here: {', '.join(found)}" if found else "no camera found here"
+            raise RequestError(
+                f"source={index}: camera {index} is not there or is in use ({devices}); give the number of another "
+                "one, a video or a stream address"
+            )
+        # Fewer frames waiting in the driver means that what is read is newer; not every driver can.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        first = _read(capture)
+        if first is None:
+            capture.release()
+            raise RequestError(f"source={index}: camera {index} gives no picture; is another program using it?")
+        return Capture(capture, first, name=str(index), live=True)
+
+
+def open_stream(address: str) -> Capture:
+    """Open a network stream.
+
+    Raises:
+        DistillError: it cannot be reached or gives no picture.
+    """
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
+    with _quiet():
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+        if not capture.isOpened():
+            raise DistillError(
+                f"source={address}: the stream cannot be reached (waited up to {STREAM_TIMEOUT_MS // 1000} s); check "
+                "the address and that the camera is on"
+            )
+        first = _read(capture)
+        if first is None:
+            capture.release()
+            raise DistillError(f"source={address}: the stream gives no picture that can be decoded")
+        # A video file behind http knows how many frames it has, and ends.
+        live = not 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9
+        return Capture(capture, first, name=address, live=live)
+
+
+def _read(capture: Any) -> Picture | None:
+    try:
+        done, frame = capture.read()
+    except cv2.error:
+        return None
+    return frame if done and frame is not None and frame.size else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep OpenCV and FFmpeg from printing what the error says anyway."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging = getattr(cv2.utils, "logging", None)
+    if logging is None:
+        yield
+        return
+    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)

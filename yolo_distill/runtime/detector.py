@@ -1,0 +1,312 @@
+"""An exported detector, ready to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.runtime.decode import decode_dense, decode_end2end
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Floats, Picture, Transform, letterbox
+from yolo_distill.runtime.metadata import read_metadata
+from yolo_distill.runtime.session import open_session
+
+__all__ = ["Detections", "Detector"]
+
+_WHITE = np.float32(255)
+
+
+class Detector:
+    """A YOLO detector in an ONNX file, exported by `yolo-distill export` or by the host.
+
+    `detector(image)` does all; `preprocess`, `infer` and `postprocess` are its three steps.
+
+    Attributes:
+        path: the file.
+        names: class index to name.
+        imgsz: height and width of the network's input, in pixels.
+        stride: largest stride of the network, in pixels.
+        task: "detect".
+        end2end: whether the network's answer is final, (B, N, 6), or dense, (B, 4 + nc, A), and needs NMS.
+        batch: pictures that the file takes at a time; `None` for any number.
+        metadata: all notes of the file.
+        session: the onnxruntime session.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        imgsz: int | tuple[int, int] | None = None,
+        providers: Sequence[str] | str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Open a file.
+
+        Args:
+            path: an `.onnx` file.
+            imgsz: side of the input, or height and width, in pixels; by default what the file was exported for. Only a
+                file with a dynamic input takes another one.
+            providers: onnxruntime's execution providers in order of preference; `None` for CUDA where it is there,
+                else the CPU.
+            threads: threads for one operator; `None` leaves it to onnxruntime.
+
+        Raises:
+            RequestError: there is no such file, it is no detector of a known form, or a setting has to change.
+            DistillError: onnxruntime cannot run the model.
+        """
+        self.path = Path(path).expanduser()
+        self.session = open_session(self.path, providers, threads)
+        notes = read_metadata(self.session.get_modelmeta().custom_metadata_map, str(self.path))
+        self.names = notes.names
+        self.stride = notes.stride
+        self.task = notes.task
+        self.metadata = notes.everything
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        takes_pictures = len(inputs) == 1 and len(inputs[0].shape) == 4
+        if not takes_pictures or (isinstance(inputs[0].shape[1], int) and inputs[0].shape[1] != 3):
+            shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
+            raise RequestError(f"{self.path}: the model takes {shapes}; expected one input of shape (B, 3, H, W)")
+        batch, _, *sides = inputs[0].shape
+        self.batch: int | None = batch if isinstance(batch, int) else None
+        self._input, self._output = inputs[0].name, outputs[0].name
+        self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+        fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
+        self.imgsz: tuple[int, int] = self._choose_size(imgsz, fixed, notes.imgsz)
+        self.end2end = self._choose_layout([one.shape for one in outputs], notes.end2end)
+
+    @overload
+    def __call__(
+        self,
+        images: Picture,
+        *,
+        conf: float = ...,
+        iou: float = ...,
+        max_det: int = ...,
+        classes: Sequence[int | str] | None = ...,
+        agnostic: bool = ...,
+    ) -> Detections: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Sequence[Picture],
+        *,
+        conf: float = ...,
+        iou: float = ...,
+        max_det: int = ...,
+        classes: Sequence[int | str] | None = ...,
+        agnostic: bool = ...,
+    ) -> list[Detections]: ...
+
+    def __call__(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[int | str] | None = None,
+        agnostic: bool = False,
+    ) -> Detections | list[Detections]:
+        """Find objects in one picture, or in each of several.
+
+        Args:
+            images: a picture as OpenCV gives it, (H, W, 3) uint8 in the order blue, green, red; grey (H, W) and
+                (H, W, 4) are taken as well. Or a list of such, of any sizes.
+            conf: scores have to be above, 0 to 1.
+            iou: overlap above which the worse of two boxes of a class goes, 0 to 1; end-to-end files ignore it.
+            max_det: most detections of a picture.
+            classes: indices or names of the classes to look for; `None` for all.
+            agnostic: whether boxes of different classes suppress each other as well.
+
+        Returns:
+            the detections of the picture; a list of them for a list.
+
+        Raises:
+            RequestError: something that is no picture, or a setting out of range.
+            DistillError: onnxruntime failed.
+        """
+        settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": classes}
+        settings["agnostic"] = agnostic
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            tensor, transform = self.preprocess(images)
+            return self.postprocess(self.infer(tensor), [transform], **settings)[0]
+        if isinstance(images, (str, Path)):
+            raise RequestError(f"got the text {str(images)!r}; expected a picture: cv2.imread({str(images)!r})")
+        prepared = [self.preprocess(image) for image in images]
+        if not prepared:
+            self._check_settings(conf, iou, max_det, classes)
+            return []
+        raw = self.infer(np.concatenate([tensor for tensor, _ in prepared]))
+        return self.postprocess(raw, [transform for _, transform in prepared], **settings)
+
+    def preprocess(self, image: Picture) -> tuple[Floats, Transform]:
+        """Turn a picture into the network's input.
+
+        Args:
+            image: (H, W, 3), (H, W), (H, W, 1) or (H, W, 4) uint8, colours in the order blue, green, red.
+
+        Returns:
+            the input (1, 3, height, width), red, green, blue, 0 to 1; and how the picture lies in it.
+
+        Raises:
+            RequestError: `image` is none of these.
+        """
+        canvas, transform = letterbox(_three_channels(image), self.imgsz)
+        tensor = np.empty((1, 3, *self.imgsz), np.float32)
+        np.divide(canvas[..., ::-1].transpose(2, 0, 1), _WHITE, out=tensor[0], dtype=np.float32)
+        return tensor, transform
+
+    def infer(self, tensor: Floats) -> Floats:
+        """Run the network.
+
+        Args:
+            tensor: (B, 3, height, width), B at least 1; a file with a fixed batch is run as often as it takes.
+
+        Returns:
+            its raw answer: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
+
+        Raises:
+            DistillError: onnxruntime failed, or answered with another shape.
+        """
+        count, step = len(tensor), self.batch or max(len(tensor), 1)
+        parts = []
+        for start in range(0, count, step):
+            part = tensor[start : start + step].astype(self._dtype, copy=False)
+            lacking = step - len(part)
+            if lacking:
+                part = np.concatenate([part, np.zeros((lacking, *part.shape[1:]), part.dtype)])
+            try:
+                answer = self.session.run([self._output], {self._input: part})[0]
+            except Exception as error:  # onnxruntime's errors share no class of their own
+                raise DistillError(f"{self.path}: running the model failed: {' '.join(str(error).split())}") from error
+            parts.append(np.asarray(answer, np.float32)[: len(part) - lacking])
+        raw = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if not self._fits(raw.shape, self.end2end) or len(raw) != count:
+            raise DistillError(f"{self.path}: the model answered {raw.shape}; expected {self._expected()}")
+        return raw
+
+    def postprocess(
+        self,
+        raw: Floats,
+        transforms: Sequence[Transform],
+        *,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[int | str] | None = None,
+        agnostic: bool = False,
+    ) -> list[Detections]:
+        """Turn the network's raw answer into detections; the settings are those of `__call__`.
+
+        Args:
+            raw: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
+            transforms: B, as `preprocess` returned them.
+            conf: scores have to be above.
+            iou: overlap above which the worse of two boxes goes.
+            max_det: most detections of a picture.
+            classes: indices or names of the classes to look for.
+            agnostic: whether boxes of different classes suppress each other.
+
+        Raises:
+            RequestError: a setting out of range, or a class that the model does not know.
+        """
+        wanted = self._check_settings(conf, iou, max_det, classes)
+        results = []
+        for one, transform in zip(raw, transforms, strict=True):
+            if self.end2end:
+                found = decode_end2end(one, conf=conf, max_det=max_det, classes=wanted)
+            else:
+                found = decode_dense(one, conf=conf, iou=iou, max_det=max_det, classes=wanted, agnostic=agnostic)
+            results.append(Detections(transform.to_picture(found.xyxy), found.scores, found.class_id, self.names))
+        return results
+
+    def class_ids(self, classes: Sequence[int | str]) -> list[int]:
+        """Return class indices for indices or names.
+
+        Raises:
+            RequestError: the model knows no such class.
+        """
+        by_name = {name: index for index, name in self.names.items()}
+        ids = []
+        for one in classes:
+            text = str(one).strip()
+            if text.isdecimal() and int(text) in self.names:
+                ids.append(int(text))
+            elif text in by_name:
+                ids.append(by_name[text])
+            else:
+                known = ", ".join(f"{index} {name}" for index, name in list(self.names.items())[:20])
+                more = ", ..." if len(self.names) > 20 else ""
+                raise RequestError(
+                    f"classes={text}: the model knows no such class{did_you_mean(text, by_name)} (known: {known}{more})"
+                )
+        return ids
+
+    def _check_settings(
+        self, conf: float, iou: float, max_det: int, classes: Sequence[int | str] | None
+    ) -> npt.NDArray[np.int64] | None:
+        for key, value in (("conf", conf), ("iou", iou)):
+            if not 0 <= value <= 1:  # written so that nan is refused as well
+                raise RequestError(f"{key}={value}: must be between 0 and 1")
+        if max_det < 1:
+            raise RequestError(f"max_det={max_det}: must be at least 1")
+        return None if classes is None else np.array(self.class_ids(classes), np.int64)
+
+    def _choose_size(
+        self, wanted: int | tuple[int, int] | None, fixed: tuple[int, int] | None, exported: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Return the input size: the wanted one if the file takes it, else the file's own."""
+        if wanted is None:
+            return fixed or exported
+        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if fixed and (height, width) != fixed:
+            raise RequestError(
+                f"imgsz={height},{width}: {self.path} takes {fixed[0]},{fixed[1]} (height, width) only; leave imgsz= "
+                "out, or export it with that imgsz"
+            )
+        if min(height, width) < 1 or height % self.stride or width % self.stride:
+            raise RequestError(f"imgsz={height},{width}: {self.path} takes multiples of {self.stride} only")
+        return height, width
+
+    def _choose_layout(self, shapes: Sequence[Sequence[Any]], noted: bool) -> bool:
+        """Return whether the output is end to end; a fixed shape says it better than the notes of older exports."""
+        if len(shapes) == 1:
+            fits = [end2end for end2end in (noted, not noted) if self._fits(shapes[0], end2end)]
+            if fits:
+                return fits[0]
+        text = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise RequestError(f"{self.path}: the model answers {text}; expected {self._expected()}")
+
+    def _fits(self, shape: Sequence[Any], end2end: bool) -> bool:
+        """Return whether a shape, with names for dynamic sides, is that of a dense or an end-to-end answer."""
+        if len(shape) != 3:
+            return False
+        side, want = (shape[2], 6) if end2end else (shape[1], 4 + len(self.names))
+        return side == want if isinstance(side, int) else True
+
+    def _expected(self) -> str:
+        return f"(B, {4 + len(self.names)}, A) for {len(self.names)} classes, or (B, N, 6)"
+
+
+def _three_channels(image: Picture) -> Picture:
+    """Return a picture as (H, W, 3)."""
+    if not isinstance(image, np.ndarray):
+        raise RequestError(f"got {type(image).__name__}; expected a picture as a numpy array (H, W, 3) of uint8")
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or channels not in {1, 3, 4} or not image.size:
+        raise RequestError(
+            f"got an array {image.shape} of {image.dtype}; expected a picture (H, W, 3), (H, W) or (H, W, 4) of uint8"
+        )
+    if channels == 3:
+        return image
+    code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
+    converted: Picture = cv2.cvtColor(image, code)
+    return converted

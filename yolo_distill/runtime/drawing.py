@@ -1,0 +1,62 @@
+"""Draws detections into a picture."""
+
+from __future__ import annotations
+
+import colorsys
+
+import cv2
+
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Picture
+
+Colour = tuple[int, int, int]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GOLDEN_RATIO = 0.618034  # steps of this size round the colour circle never come close to each other soon
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def colour_of(class_id: int) -> Colour:
+    """Return a class's colour: blue, green, red."""
+    hue = (0.02 + class_id * _GOLDEN_RATIO) % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 if class_id % 2 else 0.7, 0.95)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def draw(image: Picture, detections: Detections) -> Picture:
+    """Return a copy of `image` (H, W, 3) with a box, the name and the confidence of each detection."""
+    canvas: Picture = image.copy()
+    line, scale, thickness = _sizes(canvas)
+    found = list(zip(detections.xyxy, detections.labels(), detections.confidence, detections.class_id, strict=True))
+    # From the worst to the best, so that the best lies on top.
+    for box, name, confidence, class_id in reversed(found):
+        x1, y1, x2, y2 = (round(float(value)) for value in box)
+        colour = colour_of(int(class_id))
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+        _label(canvas, f"{name} {float(confidence):.2f}", (x1, y1), colour, scale, thickness)
+    return canvas
+
+
+def draw_note(image: Picture, text: str) -> None:
+    """Write a line of text into the upper left corner of `image`, in place."""
+    _, scale, thickness = _sizes(image)
+    _label(image, text, (0, 0), _BLACK, scale, thickness)
+
+
+def _label(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int) -> None:
+    """Write `text` above a corner; below it, or further left, where it would not be seen."""
+    (wide, tall), base = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = max(tall // 4, 2)
+    wide, tall = wide + 2 * margin, tall + base + margin
+    left = max(min(corner[0], canvas.shape[1] - wide), 0)
+    top = corner[1] - tall if corner[1] >= tall else corner[1]
+    cv2.rectangle(canvas, (left, top), (left + wide, top + tall), colour, -1)
+    blue, green, red = colour
+    ink = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else _WHITE
+    cv2.putText(canvas, text, (left + margin, top + tall - base), _FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _sizes(image: Picture) -> tuple[int, float, int]:
+    """Return the width of lines, the scale and the width of letters for a picture of this size."""
+    side = (image.shape[0] + image.shape[1]) / 2
+    return max(round(side / 350), 1), max(side / 1300, 0.35), max(round(side / 700), 1)

@@ -1,0 +1,111 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.runtime.letterbox import Picture
+
+
+def partial_name(path: Path) -> Path:
+    """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name that is moved over `path` at the end, or removed if the block raises.
+
+    Raises:
+        DistillError: the disk cannot be written.
+    """
+    partial = partial_name(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file.
+
+    Raises:
+        DistillError: the disk cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_picture(path: Path, image: Picture) -> None:
+    """Write a picture in the format that the suffix of `path` names.
+
+    Raises:
+        DistillError: the picture cannot be encoded or the disk cannot be written.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, image)
+    except cv2.error as error:
+        raise DistillError(f"{path}: cannot be encoded as {path.suffix} ({str(error).strip()})") from error
+    if not done:
+        raise DistillError(f"{path}: cannot be encoded as {path.suffix}")
+    write_bytes(path, data.tobytes())
+
+
+def check_writable(path: Path, said: str) -> None:
+    """Check, before the work, that a file can be written at `path`.
+
+    Args:
+        path: the file to be.
+        said: the setting as the user gave it, for the error.
+
+    Raises:
+        RequestError: it is a folder, its folder is missing, or the disk cannot be written there.
+    """
+    if path.is_dir():
+        raise RequestError(f"{said}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise RequestError(f"{said}: there is no folder {path.parent}; make it first or give another name")
+    partial = partial_name(path)
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise RequestError(f"{said}: cannot be written ({error.strerror}); give another name") from error
+
+
+def claim_folder(path: Path, *, reuse: bool) -> Path:
+    """Make a folder for the results of a run: `path`, or `path2`, `path3`, ... where that is taken.
+
+    Args:
+        path: the name wanted.
+        reuse: take `path` itself even if it is there.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    number = 1
+    while True:
+        folder = path if number == 1 else path.with_name(f"{path.name}{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=reuse)
+            return folder
+        except FileExistsError as error:
+            if reuse:
+                raise RequestError(f"out={path}: is a file; give the name of a folder") from error
+            number += 1
+        except OSError as error:
+            raise RequestError(f"out={path}: cannot be made ({error.strerror}); give another folder") from error
+
+
+def cannot_write(path: Path, error: OSError) -> DistillError:
+    """Return the error for a disk that refused."""
+    return DistillError(f"{path}: cannot be written ({error.strerror or error})")

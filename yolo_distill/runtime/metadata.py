@@ -1,0 +1,104 @@
+"""What an exported file says about itself, as the host and this project write it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from yolo_distill.errors import RequestError
+
+_REQUIRED = ("task", "names", "stride", "imgsz")
+_EXPORT = "export it with: yolo-distill export model=best.pt"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The notes that the runtime needs.
+
+    Attributes:
+        names: class index to name.
+        stride: largest stride of the network, in pixels.
+        imgsz: height and width it was exported for, in pixels.
+        task: "detect".
+        end2end: whether its answer is final and needs no NMS.
+        everything: all notes, each as a value where it can be read as one.
+    """
+
+    names: dict[int, str]
+    stride: int
+    imgsz: tuple[int, int]
+    task: str
+    end2end: bool
+    everything: dict[str, Any]
+
+
+def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
+    """Read the `metadata_props` of an ONNX file.
+
+    Args:
+        notes: key to text.
+        file: the file's name, for errors.
+
+    Raises:
+        RequestError: a note is missing or is not what it should be, or the file is no detector.
+    """
+    if missing := [key for key in _REQUIRED if not notes.get(key)]:
+        raise RequestError(f"{file}: the model's metadata lacks {', '.join(missing)}; {_EXPORT}")
+    everything = {key: _value(text) for key, text in notes.items()}
+    task = str(everything["task"])
+    if task != "detect":
+        raise RequestError(f"{file}: the model's task is {task!r}; only detectors (task 'detect') can be run")
+    head = str(everything.get("head", ""))
+    if head.startswith("RTDETR"):
+        raise RequestError(f"{file}: the model has the head {head}; only YOLO detectors can be run")
+    args = everything.get("args")
+    with_nms = isinstance(args, dict) and args.get("nms") is True
+    return Metadata(
+        names=_names(everything["names"], file),
+        stride=_positive(everything["stride"], "stride", file),
+        imgsz=_imgsz(everything["imgsz"], file),
+        task=task,
+        end2end=everything.get("end2end") is True or with_nms,
+        everything=everything,
+    )
+
+
+def _value(text: str) -> Any:
+    """Return a literal's value, or the text itself; nothing in it is ever run."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _names(value: Any, file: str) -> dict[int, str]:
+    pairs = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(pairs, dict):
+        try:
+            names = {int(index): str(name) for index, name in pairs.items()}
+        except (TypeError, ValueError):
+            names = {}
+        if names and sorted(names) == list(range(len(names))):
+            return names
+    raise RequestError(f"{file}: the model's metadata names no classes (names = {_short(value)}); {_EXPORT}")
+
+
+def _imgsz(value: Any, file: str) -> tuple[int, int]:
+    sides = (value, value) if isinstance(value, int) else value
+    if isinstance(sides, (list, tuple)) and len(sides) == 2:
+        height, width = (_positive(side, "imgsz", file) for side in sides)
+        return height, width
+    raise RequestError(f"{file}: the model's metadata has no readable size (imgsz = {_short(value)}); {_EXPORT}")
+
+
+def _positive(value: Any, key: str, file: str) -> int:
+    if isinstance(value, int) and value > 0:
+        return value
+    raise RequestError(f"{file}: {key} = {_short(value)} in the model's metadata is no number of pixels; {_EXPORT}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

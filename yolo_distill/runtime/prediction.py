@@ -1,0 +1,292 @@
+"""Runs a detector over pictures and videos and writes what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_distill.errors import RequestError
+from yolo_distill.runtime.capture import Capture
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.drawing import draw
+from yolo_distill.runtime.files import claim_folder, write_bytes, write_picture
+from yolo_distill.runtime.interrupt import Interrupt
+from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.progress import Progress
+from yolo_distill.runtime.screen import Screen
+from yolo_distill.runtime.sources import PICTURES, Item, read_picture
+from yolo_distill.runtime.writers import JsonLines, Video, label_text
+
+STAGES = ("read", "preprocess", "inference", "postprocess", "write")
+
+_DYNAMIC_BATCH = 8
+_LOOK_MS = 500  # how long a picture stays on the screen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with what is found.
+
+    Attributes:
+        find: conf, iou, max_det, classes, agnostic: as `Detector.postprocess` takes them.
+        out: folder for annotated pictures, videos and labels.
+        exist_ok: whether to write into `out` itself if it is there, rather than into `out2`.
+        save: whether to write annotated pictures and videos.
+        save_txt: whether to write YOLO labels.
+        save_conf: whether labels hold the confidence.
+        jsonl: file for one JSON line a picture.
+        vid_stride: look at every n-th frame of a video.
+        show: whether to show each picture in a window.
+    """
+
+    find: dict[str, Any]
+    out: Path
+    exist_ok: bool = False
+    save: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    jsonl: Path | None = None
+    vid_stride: int = 1
+    show: bool = False
+
+
+@dataclass
+class Outcome:
+    """What was done.
+
+    Attributes:
+        pictures: pictures looked at.
+        frames: frames of videos and cameras looked at.
+        found: detections by class name.
+        skipped: files that could not be decoded.
+        seconds: time spent in each stage, by name.
+        folder: where the results are, if any were written.
+        interrupted: whether Ctrl-C ended it early.
+    """
+
+    pictures: int = 0
+    frames: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    folder: Path | None = None
+    interrupted: bool = False
+
+    def summary(self) -> str:
+        """Return the outcome in a few lines."""
+        count = self.pictures + self.frames
+        kinds = [_count(self.pictures, "picture")] if self.pictures or not self.frames else []
+        kinds += [_count(self.frames, "frame")] if self.frames else []
+        classes = ", ".join(f"{number} {name}" for name, number in self.found.most_common(8))
+        lines = [
+            f"{' and '.join(kinds)}, {_count(self.found.total(), 'detection')}{f' ({classes})' if classes else ''}"
+        ]
+        if count:
+            stages = ", ".join(f"{name} {1e3 * seconds / count:.1f}" for name, seconds in self.seconds.items())
+            lines.append(f"{1e3 * sum(self.seconds.values()) / count:.1f} ms each: {stages}")
+        if self.skipped:
+            lines.append(f"{_count(len(self.skipped), 'file')} could not be decoded and {_was(self.skipped)} skipped")
+        if self.folder:
+            lines.append(f"results: {self.folder}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture on its way: where it is from, its 1-based place in a video (0 for a picture), seconds to read it."""
+
+    image: Picture
+    item: Item
+    number: int
+    fps: float
+    progress: str
+    seconds: float
+
+
+class Prediction:
+    """A run of `predict`."""
+
+    def __init__(self, detector: Detector, items: Sequence[Item], plan: Plan, progress: Progress) -> None:
+        self._detector = detector
+        self._items = items
+        self._plan = plan
+        self._progress = progress
+        self._outcome = Outcome()
+        self._stems = _unique_stems(items)
+        self._video: Video | None = None
+        self._video_of: Item | None = None
+        self._jsonl: JsonLines | None = None
+
+    def run(self) -> Outcome:
+        """Do it; after Ctrl-C what is open is finished, after an error it is removed.
+
+        Raises:
+            RequestError: the only source cannot be opened, or there is no screen.
+            DistillError: the network failed, or the disk cannot be written.
+        """
+        plan = self._plan
+        screen = Screen("yolo-distill predict", "show=false (results are written to out=)") if plan.show else None
+        live = any(item.live for item in self._items)
+        step = 1 if live or screen else self._detector.batch or _DYNAMIC_BATCH
+        try:
+            with Interrupt() as interrupt:
+                self._jsonl = JsonLines(plan.jsonl) if plan.jsonl else None
+                with contextlib.closing(self._frames(interrupt)) as frames:
+                    while batch := list(itertools.islice(frames, step)):
+                        if not self._handle(batch, screen):
+                            break
+                self._outcome.interrupted = interrupt.asked
+                self._finish_video()
+                if self._jsonl:
+                    self._jsonl.finish()
+        finally:
+            self._progress.clear()
+            if self._video:
+                self._video.discard()
+            if self._jsonl:
+                self._jsonl.discard()
+            if screen:
+                screen.close()
+        return self._outcome
+
+    def _frames(self, interrupt: Interrupt) -> Generator[_Frame, None, None]:
+        for place, item in enumerate(self._items, 1):
+            if interrupt.asked:
+                return
+            where = f"{place}/{len(self._items)} {item.name}"
+            if item.open is None:
+                started = time.perf_counter()
+                image = read_picture(item.name)
+                if image is None:
+                    self._skip(f"{item.name}: cannot be decoded as a picture; skipped")
+                else:
+                    yield _Frame(image, item, 0, 0.0, where, time.perf_counter() - started)
+                continue
+            try:
+                capture = item.open()
+            except RequestError as error:
+                if len(self._items) == 1:
+                    raise
+                self._skip(f"{error}; skipped")
+                continue
+            with capture:
+                yield from self._frames_of(capture, item, where, interrupt)
+
+    def _frames_of(self, capture: Capture, item: Item, where: str, interrupt: Interrupt) -> Iterator[_Frame]:
+        stride, number = self._plan.vid_stride, 1
+        total = f"/{capture.total}" if capture.total else ""
+        while not interrupt.asked:
+            started = time.perf_counter()
+            image = capture.read()
+            if image is None:
+                return
+            seconds = time.perf_counter() - started
+            yield _Frame(image, item, number, capture.fps / stride, f"{where} frame {number}{total}", seconds)
+            if capture.skip(stride - 1) < stride - 1:
+                return
+            number += stride
+
+    def _skip(self, message: str) -> None:
+        self._outcome.skipped.append(message)
+        self._progress.say(message)
+
+    def _handle(self, batch: Sequence[_Frame], screen: Screen | None) -> bool:
+        """Run one batch and write its results; return whether to go on."""
+        plan, seconds = self._plan, self._outcome.seconds
+        clock = [time.perf_counter()]
+        prepared = [self._detector.preprocess(frame.image) for frame in batch]
+        tensor = prepared[0][0] if len(prepared) == 1 else np.concatenate([one for one, _ in prepared])
+        clock.append(time.perf_counter())
+        raw = self._detector.infer(tensor)
+        clock.append(time.perf_counter())
+        results = self._detector.postprocess(raw, [transform for _, transform in prepared], **plan.find)
+        clock.append(time.perf_counter())
+        go_on = True
+        for frame, found in zip(batch, results, strict=True):
+            self._write(frame, found)
+            if screen:
+                image = draw(frame.image, found)
+                go_on = screen.show(image, 1 if frame.number else _LOOK_MS) and go_on
+        clock.append(time.perf_counter())
+        seconds["read"] += sum(frame.seconds for frame in batch)
+        for name, start, end in zip(STAGES[1:], clock, clock[1:], strict=False):
+            seconds[name] += end - start
+        self._progress.report(batch[-1].progress)
+        return go_on
+
+    def _write(self, frame: _Frame, found: Detections) -> None:
+        plan, outcome, item = self._plan, self._outcome, frame.item
+        outcome.found.update(found.labels())
+        if frame.number:
+            outcome.frames += 1
+        else:
+            outcome.pictures += 1
+        height, width = frame.image.shape[:2]
+        stem = self._stems[item.name]
+        if self._jsonl:
+            place = {"frame": frame.number} if frame.number else {}
+            head = {"source": item.name, **place, "width": width, "height": height}
+            self._jsonl.write({**head, "detections": found.to_dicts()})
+        if plan.save_txt:
+            folder = self._folder() / "labels"
+            folder.mkdir(exist_ok=True)
+            name = f"{stem}_{frame.number}.txt" if frame.number else f"{stem}.txt"
+            text = label_text(found, (height, width), with_confidence=plan.save_conf)
+            write_bytes(folder / name, text.encode())
+        if not plan.save:
+            return
+        if frame.number:
+            self._video_for(frame, stem).write(draw(frame.image, found))
+            return
+        suffix = Path(item.name).suffix.lower()
+        write_picture(self._folder() / f"{stem}{suffix if suffix in PICTURES else '.jpg'}", draw(frame.image, found))
+
+    def _folder(self) -> Path:
+        """Return the folder of this run; it is made with the first result, so that a failed start leaves none."""
+        if self._outcome.folder is None:
+            self._outcome.folder = claim_folder(self._plan.out, reuse=self._plan.exist_ok)
+        return self._outcome.folder
+
+    def _video_for(self, frame: _Frame, stem: str) -> Video:
+        if self._video is None or self._video_of is not frame.item:
+            self._finish_video()
+            self._video, self._video_of = Video(self._folder() / f"{stem}.mp4", frame.fps), frame.item
+        return self._video
+
+    def _finish_video(self) -> None:
+        if self._video:
+            self._video.finish()
+        self._video = None
+
+
+def _unique_stems(items: Sequence[Item]) -> dict[str, str]:
+    """Return a file name without suffix for each item, by the item's name; none twice."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for item in items:
+        live_name = f"camera{item.name}" if item.name.isdecimal() else "stream"
+        base = live_name if item.live else Path(item.name).stem
+        stem, number = base, 1
+        while stem.lower() in taken:  # upper and lower case are one on some disks
+            number += 1
+            stem = f"{base}-{number}"
+        taken.add(stem.lower())
+        stems[item.name] = stem
+    return stems
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _was(things: Sequence[Any]) -> str:
+    return "was" if len(things) == 1 else "were"

@@ -1,0 +1,83 @@
+"""Opens an ONNX file with onnxruntime and says in one line why it cannot be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from yolo_distill.errors import DistillError, RequestError, did_you_mean
+
+_ERRORS_ONLY = 3
+_SUFFIX = "ExecutionProvider"
+_FIRST_FIELD = b"\x08"  # an ONNX file begins with its ir_version
+
+
+def open_session(path: Path, providers: Sequence[str] | str | None, threads: int | None) -> Any:
+    """Return an onnxruntime session.
+
+    Args:
+        path: the file.
+        providers: execution providers in order of preference, in full or short ("cuda"); `None` for CUDA where this
+            onnxruntime has it, else the CPU.
+        threads: threads for one operator; `None` leaves it to onnxruntime.
+
+    Raises:
+        RequestError: there is no such file, it is no ONNX model, or a setting has to change.
+        DistillError: onnxruntime cannot run the model.
+    """
+    if path.suffix.lower() == ".pt":
+        raise RequestError(f"{path}: is a checkpoint; export it first: yolo-distill export model={path}")
+    if path.is_dir():
+        raise RequestError(f"{path}: is a folder; give the .onnx file")
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file; give an .onnx file (made by: yolo-distill export model=best.pt)")
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror})") from error
+    if start != _FIRST_FIELD:
+        what = "is empty" if not start else "is not an ONNX model"
+        raise RequestError(f"{path}: {what}; give an .onnx file (made by: yolo-distill export model=best.pt)")
+    if threads is not None and threads < 1:
+        raise RequestError(f"threads={threads}: must be at least 1")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=choose_providers(providers))
+    except DistillError:
+        raise
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        reason = " ".join(str(error).split())[:300]
+        if type(error).__name__ in {"InvalidProtobuf", "InvalidGraph"} or "Protobuf parsing failed" in reason:
+            size = path.stat().st_size
+            raise RequestError(
+                f"{path}: is not an ONNX model, or one that is damaged or cut off ({size} bytes); export "
+                "or copy it again"
+            ) from error
+        raise DistillError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {reason}") from error
+
+
+def choose_providers(wanted: Sequence[str] | str | None) -> list[str]:
+    """Return onnxruntime's full provider names.
+
+    Raises:
+        RequestError: this onnxruntime has no such provider.
+    """
+    available = list(onnxruntime.get_available_providers())
+    if wanted is None:
+        return [name for name in (f"CUDA{_SUFFIX}", f"CPU{_SUFFIX}") if name in available]
+    by_short_name = {name.removesuffix(_SUFFIX).lower(): name for name in available}
+    chosen = []
+    for name in wanted.split(",") if isinstance(wanted, str) else wanted:
+        short = name.strip().removesuffix(_SUFFIX).lower()
+        if short not in by_short_name:
+            hint = did_you_mean(short, by_short_name)
+            raise RequestError(f"providers={name}: this onnxruntime has {', '.join(by_short_name)}{hint}")
+        chosen.append(by_short_name[short])
+    return chosen

@@ -1,0 +1,155 @@
+"""Writes results: YOLO text, JSON lines, video."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.runtime.capture import open_video
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.files import cannot_write, partial_name
+from yolo_distill.runtime.letterbox import Picture
+
+# Codecs that the OpenCV on PyPI can write everywhere; it has no H.264 encoder.
+_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+def label_text(detections: Detections, size: tuple[int, int], *, with_confidence: bool) -> str:
+    """Return detections as YOLO text: class, centre x, centre y, width, height, relative to the picture.
+
+    Args:
+        detections: what was found.
+        size: height and width of the picture, in pixels.
+        with_confidence: whether the confidence ends each line.
+    """
+    height, width = size
+    lines = []
+    for (x1, y1, x2, y2), class_id, confidence in zip(
+        detections.xyxy.tolist(), detections.class_id.tolist(), detections.confidence.tolist(), strict=True
+    ):
+        numbers = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+        numbers += [confidence] if with_confidence else []
+        lines.append(" ".join([str(class_id), *(f"{number:.6g}" for number in numbers)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+class JsonLines:
+    """A file of one JSON object per line, written under a temporary name until `finish`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = partial_name(path)
+        try:
+            self._file = self._partial.open("w", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a line.
+
+        Raises:
+            DistillError: the disk cannot be written.
+        """
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def finish(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            DistillError: the disk cannot be written.
+        """
+        try:
+            self._file.close()
+            self._partial.replace(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was finished."""
+        with contextlib.suppress(OSError):  # a full disk refuses the last lines, which are not wanted any more
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class Video:
+    """A video file, written under a temporary name until `finish`."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        """Prepare a video; its size is that of the first frame.
+
+        Args:
+            path: the file.
+            fps: frames a second.
+
+        Raises:
+            RequestError: no codec is known for its suffix.
+        """
+        check_video_name(path, str(path))
+        self.path = path
+        self.fps = fps
+        self.frames = 0
+        self._partial = partial_name(path)
+        self._writer: Any = None
+        self._size = (0, 0)
+
+    def write(self, image: Picture) -> None:
+        """Add a frame (H, W, 3); one of another size is resized to that of the first.
+
+        Raises:
+            DistillError: this OpenCV cannot write such a video here.
+        """
+        size = (image.shape[1], image.shape[0])
+        if self._writer is None:
+            self._size = size
+            code = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._partial), code, self.fps, size)
+            if not self._writer.isOpened():
+                raise DistillError(f"{self.path}: cannot be written as a video ({size[0]}x{size[1]}, {self.fps:g} fps)")
+        self._writer.write(image if size == self._size else cv2.resize(image, self._size))
+        self.frames += 1
+
+    def finish(self) -> None:
+        """Close the video and give it its name.
+
+        Raises:
+            DistillError: the disk did not take all of it.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            # OpenCV does not say when a disk is full; a video that was cut off cannot be opened or lacks frames.
+            with open_video(self._partial) as written:
+                whole = written.total is None or written.total >= self.frames
+        except RequestError:
+            whole = False
+        if not whole:
+            raise DistillError(f"{self.path}: the video could not be written to its end; is the disk full?")
+        try:
+            self._partial.replace(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was finished."""
+        if self._writer is not None:
+            self._writer.release()
+        self._partial.unlink(missing_ok=True)
+
+
+def check_video_name(path: Path, said: str) -> None:
+    """Check that a video can be written under this name.
+
+    Raises:
+        RequestError: no codec is known for its suffix.
+    """
+    if path.suffix.lower() not in _CODECS:
+        raise RequestError(f"{said}: videos can be written as {', '.join(_CODECS)}; give such a name")
