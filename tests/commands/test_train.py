@@ -1,0 +1,239 @@
+"""`yolo-distill train` as a person types it: what works, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
+
+from yolo_distill.cli import main
+
+
+@pytest.fixture
+def words(tiny_data, tmp_path) -> list[str]:
+    return [
+        f"data={tiny_data}", "imgsz=64", "epochs=1", "batch=4", "plots=false", f"project={tmp_path / 'runs'}",
+        "device=cpu", "student=yolo26n.yaml",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory) -> Path:
+    """Return an untrained detector of the tiny data's classes."""
+    return _save(tmp_path_factory.mktemp("teacher") / "t.pt", DetectionModel("yolo26s.yaml", nc=2, verbose=False))
+
+
+def _save(path: Path, model: torch.nn.Module, names: dict[int, str] | None = None) -> Path:
+    model.names = names or _NAMES
+    torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, path)
+    return path
+
+
+_NAMES: dict[int, str] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _names(tiny_data):
+    _NAMES.update({int(k): v for k, v in yaml.safe_load(tiny_data.read_text())["names"].items()})
+
+
+def complaint(capsys) -> str:
+    """Return the one line that a refused command prints."""
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("yolo-distill: ")]
+    assert len(err) == 1
+    return err[0]
+
+
+@pytest.mark.slow
+def test_the_whole_run(words, tmp_path, capsys):
+    """An architecture as teacher: trained first, found again; the run ends with the table of both."""
+    words = [*words, "teacher=yolo26s.yaml", "teacher_epochs=1"]
+    assert main(["train", *words]) == 0
+    run = tmp_path / "runs" / "train"
+    summary = json.loads((run / "summary.json").read_text())
+    for who in ("teacher", "student"):
+        assert {"map", "map50", "parameters", "gflops", "file_bytes", "ms"} <= summary[who].keys()
+    assert summary["student"]["parameters"] < summary["teacher"]["parameters"] / 3
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["teacher"].endswith("best.pt")
+    (folder,) = (tmp_path / "runs").glob("teacher-yolo26s-*")
+    stamp = (folder / "weights" / "best.pt").stat().st_mtime_ns
+
+    assert main(["train", *words, "logit=0.5", "name=second"]) == 0  # another recipe, the same teacher
+    assert [p.name for p in (tmp_path / "runs").glob("teacher-*")] == [folder.name]
+    assert (folder / "weights" / "best.pt").stat().st_mtime_ns == stamp
+    assert (tmp_path / "runs" / "second" / "weights" / "best.pt").exists()
+
+    assert main(["train", *words, "teacher_epochs=2", "name=longer"]) == 0  # another teacher
+    assert len(list((tmp_path / "runs").glob("teacher-*"))) == 2
+
+
+@pytest.mark.slow
+def test_a_teacher_that_was_interrupted_goes_on(words, tmp_path, monkeypatch):
+    from yolo_distill.engine.teacher_training import TeacherTrainer
+
+    words = [*words, "teacher=yolo26s.yaml", "teacher_epochs=2"]
+    save = TeacherTrainer.save_model
+
+    def once(self):
+        save(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TeacherTrainer, "save_model", once)
+    assert main(["train", *words]) == 130
+    monkeypatch.setattr(TeacherTrainer, "save_model", save)
+    assert main(["train", *words]) == 0
+    (folder,) = (tmp_path / "runs").glob("teacher-*")
+    epochs = [line.split(",")[0] for line in (folder / "results.csv").read_text().splitlines()[1:]]
+    assert epochs == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(words, teacher, tmp_path):
+    code = (
+        "import sys, os, signal\n"
+        "from yolo_distill.engine.trainer import DistillationTrainer as T\n"
+        "save = T.save_model\n"
+        "def stop(self):\n"
+        "    save(self)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "T.save_model = stop\n"
+        "from yolo_distill.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = [*[w for w in words if not w.startswith("epochs")], "epochs=3", f"teacher={teacher}"]
+    done = subprocess.run([sys.executable, "-c", code, "train", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr + done.stdout
+    last = tmp_path / "runs" / "train" / "weights" / "last.pt"
+    assert f"yolo-distill train resume={last}" in done.stdout + done.stderr
+    assert main(["train", f"resume={last}"]) == 0
+    assert (last.parent.parent / "summary.json").exists()
+
+
+def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_path, monkeypatch):
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(DistillationTrainer, "optimizer_step", stop)
+    assert main(["train", *words, f"teacher={teacher}"]) == 130
+    assert not (tmp_path / "runs" / "train").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["epocs=3"], "unknown key 'epocs'; did you mean 'epochs'?"),
+        (["logt=1"], "unknown key 'logt'; did you mean 'logit'?"),
+        (["logit=-1"], "logit=-1: must be at least 0"),
+        (["logit=nan"], "logit=nan: must be at least 0"),
+        (["logit=much"], "logit=much: expected a number"),
+        (["init=teecher"], "init=teecher: not one of auto, teacher, student; did you mean 'teacher'?"),
+        (["epochs=many"], "epochs=many"),
+        (["epochs=0.5"], "epochs=0.5"),
+        (["lr0=fast"], "lr0=fast"),
+        (["model=yolo26n.pt"], "model= does not belong here: the student is given as student="),
+        (["distill_model=yolo26s.pt"], "distill_model= does not belong here"),
+        (["task=segment"], "task=segment: only detect can be distilled"),
+        (["teacher=nowhere/t.pt"], "teacher=nowhere/t.pt: no such file"),
+        (["teacher=yolo26z.yaml"], "teacher=yolo26z.yaml: no such file"),
+        (["student=nowhere/s.pt"], "student=nowhere/s.pt: no such file"),
+        (["student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
+        (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
+        (["data="], "data= is missing"),
+        (["recipe=fast"], "recipe=fast: no such recipe"),
+        (["resume=nowhere/last.pt"], "resume=nowhere/last.pt: no such file"),
+        (["teacher"], "'teacher' is not of the form key=value"),
+        (["teacher="], "teacher= is missing"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_requests(words, teacher, tmp_path, capsys, extra, message):
+    assert main(["train", *words, f"teacher={teacher}", *extra]) == 2
+    assert message in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p.write_bytes(b""), "is empty"),
+        (lambda p: p.write_text("hello"), "is not a PyTorch checkpoint"),
+        (lambda p: torch.save([1, 2], p), "cannot be read as an Ultralytics checkpoint"),
+        (lambda p: _save(p, ClassificationModel("yolo26n-cls.yaml", nc=2, verbose=False)), "classify"),
+        (lambda p: _save(p, SegmentationModel("yolo26n-seg.yaml", nc=2, verbose=False)), "segment"),
+        (lambda p: _save(p, DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "cat", 1: "dog"}),
+         "teacher and data have no class in common"),
+        (lambda p: _save(p, DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: _NAMES[0], 1: "dog"}),
+         "the teacher does not know"),
+        (lambda p: torch.save({"model": _Evil()}, p), "trust=true"),
+    ],
+    ids=["empty", "text", "list", "classify", "segment", "other classes", "some classes", "code"],
+)  # fmt: skip
+def test_teachers_that_can_not_teach(words, tmp_path, capsys, make, message):
+    path = tmp_path / "bad.pt"
+    make(path)
+    assert main(["train", *words, f"teacher={path}"]) == 2
+    assert message in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+    assert not _Evil.ran
+
+
+class _Evil:
+    """Runs code when it is unpickled."""
+
+    ran = False
+
+    def __reduce__(self):
+        return (setattr, (_Evil, "ran", True))
+
+
+def test_a_checkpoint_cut_off_in_the_middle(words, teacher, tmp_path, capsys):
+    half = tmp_path / "half.pt"
+    half.write_bytes(teacher.read_bytes()[: teacher.stat().st_size // 2])
+    for key in ("teacher", "student"):
+        assert main(["train", *words, f"teacher={teacher}", f"{key}={half}"]) == 2
+        assert f"{key}={half}: is cut off in the middle" in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_without_labels_or_pictures(words, teacher, tiny_data, tmp_path, capsys):
+    copy = tmp_path / "data"
+    shutil.copytree(tiny_data.parent, copy)
+    shutil.rmtree(copy / "labels")
+    assert main(["train", *words, f"teacher={teacher}", f"data={copy / tiny_data.name}"]) == 2
+    assert "has a label" in complaint(capsys)
+    shutil.rmtree(copy / "images" / "val")
+    assert main(["train", *words, f"teacher={teacher}", f"data={copy / tiny_data.name}"]) == 2
+    assert "data=" in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_can_not_be_written(words, teacher, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    words = [word for word in words if not word.startswith("project=")]
+    assert main(["train", *words, f"teacher={teacher}", f"project={tmp_path / 'file' / 'runs'}"]) != 0
+    assert str(tmp_path / "file") in complaint(capsys)
+
+
+def test_a_finished_run_has_nothing_to_resume(teacher, capsys):
+    assert main(["train", f"resume={teacher}"]) == 2
+    assert "not an interrupted distillation run" in complaint(capsys)
+
+
+@pytest.mark.slow
+def test_some_classes_may_go_without_a_teacher(words, tmp_path, caplog):
+    path = _save(tmp_path / "some.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "dog", 1: _NAMES[0]})
+    assert main(["train", *words, f"teacher={path}", "match=some"]) == 0
+    for said in ("1 of 2 classes taught", f"not taught: {_NAMES[1]}", "other classes than the data"):
+        assert said in caplog.text

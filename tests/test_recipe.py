@@ -1,0 +1,88 @@
+"""Recipes: defaults stand in one place, everything is checked, errors name key and remedy."""
+
+import pytest
+import yaml
+
+from yolo_distill.errors import RequestError
+from yolo_distill.paths import cfg_dir
+from yolo_distill.recipe import Recipe, make_recipe, read_recipe_file, recipe_keys
+
+
+def test_the_default_recipe_names_every_setting_but_the_teacher():
+    values = yaml.safe_load((cfg_dir() / "default.yaml").read_text())
+    assert set(values) == set(recipe_keys()) - {"teacher"}
+
+
+@pytest.mark.parametrize("path", sorted(cfg_dir().glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_is_valid(path):
+    assert isinstance(make_recipe({"teacher": "t.pt"}, path.stem), Recipe)
+
+
+def test_given_values_go_before_the_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("logit: 3\ncwd: 0.5\n")
+    recipe = make_recipe({"teacher": "t.pt", "cwd": 0.1}, str(mine))
+    assert (recipe.logit, recipe.cwd) == (3, 0.1)
+    assert recipe.init == make_recipe({"teacher": "t.pt"}).init
+
+
+def test_gains_are_those_above_zero():
+    recipe = make_recipe({"teacher": "t.pt", "logit": 0, "localization": 2, "cwd": 0})
+    assert recipe.gains == {"localization": 2}
+
+
+def test_a_recipe_may_hold_settings_of_the_host(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("lr0: 0.001\nlogit: 3\n")
+    own, host = read_recipe_file(str(mine), {"lr0", "epochs"})
+    assert own["logit"] == 3
+    assert host == {"lr0": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "teacher= is missing"),
+        ({"teacher": "t.pt", "logt": 1}, "unknown key 'logt'; did you mean 'logit'"),
+        ({"teacher": "t.pt", "logit": "much"}, "logit=much: .*number"),
+        ({"teacher": "t.pt", "cwd": -0.5}, "cwd=-0.5: .*greater than or equal to 0"),
+        ({"teacher": "t.pt", "cwd_tau": 0}, "cwd_tau=0: .*greater than 0"),
+        ({"teacher": "t.pt", "box_floor": 1}, "box_floor=1: .*less than 1"),
+        ({"teacher": "t.pt", "logit": float("inf")}, "logit=inf: .*finite"),
+        ({"teacher": "t.pt", "init": "techer"}, "init=techer: .*'teacher'"),
+        ({"teacher": "t.pt", "teacher_epochs": 0}, "teacher_epochs=0: .*greater than or equal to 1"),
+        ({"teacher": "t.pt", "match": "none"}, "match=none"),
+    ],
+)
+def test_bad_values(given, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        make_recipe(given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lgoit: 1", "unknown key 'lgoit'; did you mean 'logit'"),
+        ("- 1\n- 2", "expected key: value lines, found list"),
+        ("", "expected key: value lines, found NoneType"),
+        ("a: [1", "not a YAML file"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    with pytest.raises(RequestError, match=message):
+        make_recipe({"teacher": "t.pt"}, str(mine))
+
+
+def test_an_unknown_recipe_is_told_the_known_ones():
+    with pytest.raises(
+        RequestError, match=r"recipe=defalt: no such recipe; did you mean 'default'\? \(known: .*default"
+    ):
+        make_recipe({"teacher": "t.pt"}, "defalt")
+
+
+def test_a_missing_file():
+    with pytest.raises(RequestError, match="no such recipe"):
+        make_recipe({"teacher": "t.pt"}, "nowhere/mine.yaml")
