@@ -26,4 +26,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def missing_extra(module: str, what: str) -> RequestError:
     """Return the error for an optional dependency that `what` needs and that is not installed."""
-    return RequestError(f"{what} needs the package {module!r}, which is not installed: pip install 'yolo-distill[train]'")
+    return RequestError(f"{what} needs {module!r}, which is not installed: pip install 'yolo-distill[train]'")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.block import AAttn, Attention
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.classes import ClassMatch, match_classes
 
@@ -60,8 +61,8 @@ class StartReport:
         return text
 
 
-def plan_start(student: nn.Module, teacher: nn.Module) -> tuple[dict[str, Tensor], StartReport]:
-    """Select the student's tensors out of the teacher's; both are host `DetectionModel`s and stay as they are.
+def plan_start(student: DetectionModel, teacher: DetectionModel) -> tuple[dict[str, Tensor], StartReport]:
+    """Select the student's tensors out of the teacher's; both stay as they are.
 
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.
@@ -124,13 +125,13 @@ def _by_class(source: Tensor, target: Tensor, match: ClassMatch) -> Tensor | Non
     return value
 
 
-def _attention_indices(student: nn.Module, teacher: nn.Module) -> dict[str, dict[int, Tensor]]:
+def _attention_indices(student: DetectionModel, teacher: DetectionModel) -> dict[str, dict[int, Tensor]]:
     """Return, by tensor name and dimension, the indices that keep attention heads whole."""
     others = dict(teacher.named_modules())
     indices: dict[str, dict[int, Tensor]] = {}
     for path, module in student.named_modules():
         other = others.get(path)
-        if not isinstance(module, (Attention, AAttn)) or type(other) is not type(module):
+        if not isinstance(module, (Attention, AAttn)) or other is None or type(other) is not type(module):
             continue
         heads = spaced(other.num_heads, module.num_heads)
         values = spaced(other.head_dim, module.head_dim)
@@ -146,7 +147,7 @@ def _attention_indices(student: nn.Module, teacher: nn.Module) -> dict[str, dict
     return indices
 
 
-def _convolutions_without_norm(model: nn.Module) -> set[str]:
+def _convolutions_without_norm(model: DetectionModel) -> set[str]:
     modules = dict(model.named_modules())
     return {
         path
@@ -155,10 +156,10 @@ def _convolutions_without_norm(model: nn.Module) -> set[str]:
     }
 
 
-def _class_convolutions(model: nn.Module) -> set[str]:
+def _class_convolutions(model: DetectionModel) -> set[str]:
     """Return the names of the last convolutions of the head's class branches."""
-    head = model.model[-1]  # type: ignore[index]
-    where = f"model.{len(model.model) - 1}"  # type: ignore[arg-type]
+    head = model.model[-1]
+    where = f"model.{len(model.model) - 1}"
     return {
         f"{where}.{branch}.{level}.{len(layers) - 1}"
         for branch in ("cv3", "one2one_cv3")

@@ -42,7 +42,14 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
     Attributes:
         recipe: the resolved recipe.
         projectors: of the feature term, by stride; empty without one.
+        criterion: the host's loss with the terms beside it; None until training is set up, or when all gains are 0.
     """
+
+    recipe: Recipe
+    projectors: nn.ModuleDict
+    criterion: DistillationCriterion | None = None
+    _resumed_recipe: dict[str, Any] | None = None
+    _teacher_model: nn.Module | None = None
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
@@ -53,19 +60,16 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
         own = {key: overrides.pop(key) for key in (*recipe_keys(), "recipe") if key in overrides}
-        self._resumed_recipe: dict[str, Any] | None = None
-        self._teacher_model: nn.Module | None = None
         self.projectors = nn.ModuleDict()
-        self.criterion: DistillationCriterion | None = None
 
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = make_recipe(own, own.pop("recipe", "default"))
         super().__init__(cfg, overrides, _callbacks)
-        if self._resumed_recipe is not None:
+        if travelled is None and self._resumed_recipe is not None:
             self.recipe = _recipe_on_resume(self._resumed_recipe, own)
-        elif self.resume and travelled is None:
+        elif travelled is None and self.resume:
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
         if RANK in {-1, 0}:
             text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
@@ -77,7 +81,9 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         Relies on: `self.args` is rebuilt from the checkpoint's arguments with keys unknown to the host left in.
         """
         super().check_resume(overrides)
-        self._resumed_recipe = vars(self.args).pop(ARGS_KEY, None) if self.resume else None
+        if self.resume and hasattr(self.args, ARGS_KEY):
+            self._resumed_recipe = getattr(self.args, ARGS_KEY)
+            delattr(self.args, ARGS_KEY)
 
     def train(self) -> Any:
         """Train; with several devices the host starts workers, which find the recipe in the arguments.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 
@@ -19,10 +20,10 @@ class YoloTeacher:
         widths: channels of the neck map at each stride.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device | str = "cpu") -> None:
-        """Copy `model` (a host `DetectionModel`), fold its batch norms and freeze it on `device`."""
+    def __init__(self, model: DetectionModel, device: torch.device | str = "cpu") -> None:
+        """Copy `model`, fold its batch norms and freeze it on `device`."""
         model = fold(deepcopy(model)).to(device)
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         head = self.model.model[-1]
@@ -41,15 +42,15 @@ class YoloTeacher:
         return read_head(output, self.strides, self.reg_max)
 
 
-def fold(model: nn.Module) -> nn.Module:
+def fold(model: DetectionModel) -> DetectionModel:
     """Fold every batch norm of `model` into its convolution, in place, and return it in eval mode.
 
     The host's `fuse()` also drops one of an end-to-end head's two branches; a teacher needs both, so the head's part of
     it is switched off on this one instance.
     """
     model.eval()
-    head = model.model[-1]  # type: ignore[index]
+    head = model.model[-1]
     head.fuse = lambda: None
-    model.fuse(verbose=False)  # type: ignore[operator]
+    model.fuse(verbose=False)
     del head.fuse
     return model
