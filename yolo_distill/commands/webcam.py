@@ -20,7 +20,7 @@ SETTINGS = {
     "imgsz": Setting(str, "input size in pixels, or height,width, for a file with a dynamic input"),
     "show": Setting(bool, "open a window; q or Esc ends it", True),
     "save": Setting(str, "video file for what was shown: out.mp4"),
-    "max_frames": Setting(int, "end after so many frames", low=1, high=1_000_000_000),
+    "max_frames": Setting(int, "end after so many frames", low=1),
     "realtime": Setting(bool, "a video plays at its own speed and late frames are dropped; false: each frame", True),
     "overlay": Setting(bool, "write frames a second and latency into the picture", True),
     "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),

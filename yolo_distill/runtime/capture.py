@@ -14,6 +14,9 @@ import cv2
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.letterbox import Picture
 
+# FFmpeg prints what the errors here say anyway. OpenCV reads this once, when it first opens or writes a video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 STREAM_TIMEOUT_MS = 10_000
 DEFAULT_FPS = 30.0  # for cameras and streams that do not tell theirs
 
@@ -142,8 +145,7 @@ def _read(capture: Any) -> Picture | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep OpenCV and FFmpeg from printing what the error says anyway."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    """Keep OpenCV from printing what the error says anyway."""
     logging = getattr(cv2.utils, "logging", None)
     if logging is None:
         yield

@@ -32,7 +32,7 @@ def draw(image: Picture, detections: Detections) -> Picture:
     for box, name, confidence, class_id in reversed(found):
         x1, y1, x2, y2 = (round(float(value)) for value in box)
         colour = colour_of(int(class_id))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line)
         _label(canvas, f"{name} {float(confidence):.2f}", (x1, y1), colour, scale, thickness)
     return canvas
 

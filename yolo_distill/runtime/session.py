@@ -12,7 +12,7 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 
 _ERRORS_ONLY = 3
 _SUFFIX = "ExecutionProvider"
-_FIRST_FIELD = b"\x08"  # an ONNX file begins with its ir_version
+_FIRST_FIELD = b"\x08"  # ir_version, which every known exporter writes first
 
 
 def open_session(path: Path, providers: Sequence[str] | str | None, threads: int | None) -> Any:
@@ -34,14 +34,6 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"{path}: is a folder; give the .onnx file")
     if not path.is_file():
         raise RequestError(f"{path}: no such file; give an .onnx file (made by: yolo-distill export model=best.pt)")
-    try:
-        with path.open("rb") as file:
-            start = file.read(1)
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from error
-    if start != _FIRST_FIELD:
-        what = "is empty" if not start else "is not an ONNX model"
-        raise RequestError(f"{path}: {what}; give an .onnx file (made by: yolo-distill export model=best.pt)")
     if threads is not None and threads < 1:
         raise RequestError(f"threads={threads}: must be at least 1")
     options = onnxruntime.SessionOptions()
@@ -54,13 +46,23 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise
     except Exception as error:  # onnxruntime's errors share no class of their own
         reason = " ".join(str(error).split())[:300]
-        if type(error).__name__ in {"InvalidProtobuf", "InvalidGraph"} or "Protobuf parsing failed" in reason:
-            size = path.stat().st_size
-            raise RequestError(
-                f"{path}: is not an ONNX model, or one that is damaged or cut off ({size} bytes); export "
-                "or copy it again"
-            ) from error
+        unreadable = ("Protobuf parsing failed", "No graph was found")
+        if type(error).__name__ == "InvalidProtobuf" or any(text in reason for text in unreadable):
+            raise RequestError(f"{path}: {_what_it_is(path)}") from error
         raise DistillError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {reason}") from error
+
+
+def _what_it_is(path: Path) -> str:
+    """Return what a file that onnxruntime cannot parse seems to be, and what to do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if start == _FIRST_FIELD:
+        return f"is an ONNX model that is damaged or cut off ({path.stat().st_size} bytes); export or copy it again"
+    what = "is not an ONNX model" if start else "is empty"
+    return f"{what}; give an .onnx file (made by: yolo-distill export model=best.pt)"
 
 
 def choose_providers(wanted: Sequence[str] | str | None) -> list[str]:

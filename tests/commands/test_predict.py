@@ -1,0 +1,254 @@
+"""`yolo-distill predict` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_detector import dense, rows, write_detector, write_video
+
+from yolo_distill.cli import main
+from yolo_distill.runtime.capture import open_video
+
+DISC = (16, 32, 8, 8, 0.9, 0, 0)
+SQUARE = (48, 32, 16, 16, 0, 0.6, 0)
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path):
+    """Put a model, pictures and a video into the working folder."""
+    write_detector(tmp_path / "best.onnx", dense(DISC, SQUARE))
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("a.jpg", "b.png", "c.bmp")):
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((64 + number, 128, 3), 90, np.uint8))
+    write_video(tmp_path / "film.avi")
+
+
+def predict(*words):
+    return main(["predict", "model=best.onnx", *words])
+
+
+def files(folder="."):
+    """Return every file below a folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def lines(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def test_folder(capsys):
+    assert predict("source=in") == 0
+    assert files("runs") == ["predict/a.jpg", "predict/b.png", "predict/c.bmp"]
+    picture = cv2.imread("runs/predict/b.png")
+    assert picture.shape == (65, 128, 3)
+    assert (picture != 90).any()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "3 pictures, 6 detections (3 disc, 3 square)"
+    assert "ms each: read" in out[1]
+    assert "inference" in out[1]
+    assert out[2] == f"results: {Path('runs/predict')}"
+
+
+def test_runs_are_numbered_unless_the_folder_may_be_used_again():
+    for _ in range(2):
+        assert predict("source=in/a.jpg") == 0
+    assert predict("source=in/b.png", "exist_ok=true") == 0
+    assert files("runs") == ["predict/a.jpg", "predict/b.png", "predict2/a.jpg"]
+
+
+def test_labels_and_lines():
+    assert predict("source=in/a.jpg", "save=false", "save_txt=true", "save_conf=true", "jsonl=found.jsonl") == 0
+    assert files("runs") == ["predict/labels/a.txt"]
+    assert Path("runs/predict/labels/a.txt").read_text() == "0 0.25 0.5 0.125 0.25 0.9\n1 0.75 0.5 0.25 0.5 0.6\n"
+    (line,) = lines("found.jsonl")
+    assert (line["source"], line["width"], line["height"]) == (str(Path("in/a.jpg")), 128, 64)
+    assert "frame" not in line
+    assert line["detections"][0] == {
+        "class_id": 0,
+        "name": "disc",
+        "confidence": 0.9,
+        "xyxy": [24.0, 24.0, 40.0, 40.0],
+    }
+
+
+def test_nothing_found_is_a_result():
+    assert predict("source=in", "conf=0.95", "save_txt=true", "jsonl=found.jsonl") == 0
+    assert Path("runs/predict/labels/a.txt").read_text() == ""
+    assert [line["detections"] for line in lines("found.jsonl")] == [[], [], []]
+
+
+def test_nothing_to_write_makes_no_folder():
+    assert predict("source=in", "save=false") == 0
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"), [("0", ["disc"]), ("square", ["square"]), ("square, 0", ["disc", "square"])]
+)
+def test_classes(classes, names):
+    assert predict("source=in/a.jpg", "save=false", "jsonl=found.jsonl", f"classes={classes}") == 0
+    assert [one["name"] for one in lines("found.jsonl")[0]["detections"]] == names
+
+
+@pytest.mark.parametrize("raw", [dense(), rows()], ids=["dense", "end2end"])
+@pytest.mark.parametrize("batch", [1, 2, None])
+def test_batches(tmp_path, raw, batch):
+    """Every picture is there once and in order, however many the file takes at a time."""
+    gain = np.zeros_like(raw)
+    raw[:] = 0
+    if raw.shape[1] == 6:
+        raw[0, :4], gain[0, 4] = (12, 28, 20, 36), 1
+    else:
+        raw[:4, 0], gain[4, 0] = (16, 32, 8, 8), 1
+    write_detector(tmp_path / "best.onnx", raw, gain=gain, batch=batch)
+    (tmp_path / "many").mkdir()
+    levels = [60 + 9 * number for number in range(11)]
+    for level in levels:
+        cv2.imwrite(f"many/{level:03d}.png", np.full((64, 64, 3), level, np.uint8))
+    assert predict("source=many", "save=false", "conf=0.01", "jsonl=found.jsonl") == 0
+    found = lines("found.jsonl")
+    assert [Path(line["source"]).stem for line in found] == [f"{level:03d}" for level in levels]
+    scores = [line["detections"][0]["confidence"] for line in found]
+    np.testing.assert_allclose(scores, np.array(levels) / 255, atol=1e-4)
+
+
+def test_video():
+    assert predict("source=film.avi", "save_txt=true", "jsonl=found.jsonl") == 0
+    assert files("runs") == ["predict/film.mp4", *sorted(f"predict/labels/film_{n}.txt" for n in range(1, 13))]
+    with open_video(Path("runs/predict/film.mp4")) as capture:
+        assert (capture.total, capture.fps) == (12, 10)
+    assert [line["frame"] for line in lines("found.jsonl")] == list(range(1, 13))
+
+
+def test_every_fifth_frame():
+    assert predict("source=film.avi", "vid_stride=5", "jsonl=found.jsonl") == 0
+    assert [line["frame"] for line in lines("found.jsonl")] == [1, 6, 11]
+    with open_video(Path("runs/predict/film.mp4")) as capture:
+        assert (capture.total, capture.fps) == (3, 2)  # as long as the original
+
+
+def test_pictures_and_videos_of_the_same_name(tmp_path):
+    for name in ("x/film.jpg", "x/film.png", "y/film.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(name, np.zeros((64, 64, 3), np.uint8))
+    write_video(tmp_path / "x" / "film.avi", frames=2)
+    assert predict("source=[xy]/*", "save_txt=true") == 0
+    made = files("runs/predict")
+    pictures = ["film-2.jpg", "film-3.png", "film-4.jpg", "film.mp4"]
+    assert made == sorted(
+        [*pictures, *(f"labels/film-{n}.txt" for n in (2, 3, 4)), "labels/film_1.txt", "labels/film_2.txt"]
+    )
+
+
+def test_files_that_cannot_be_decoded(capsys):
+    Path("in/b.png").write_bytes(b"no picture")
+    Path("in/d.mp4").write_bytes(b"no video")
+    assert predict("source=in") == 1
+    assert files("runs") == ["predict/a.jpg", "predict/c.bmp"]
+    said = capsys.readouterr()
+    assert f"{Path('in/b.png')}: cannot be decoded as a picture; skipped" in said.err
+    assert f"{Path('in/d.mp4')}: cannot be opened as a video" in said.err
+    assert "2 files could not be decoded and were skipped" in said.out
+
+
+def test_progress_of_a_long_run(monkeypatch, capsys):
+    monkeypatch.setattr("yolo_distill.runtime.progress._FILE_SECONDS", 0.0)
+    assert predict("source=in") == 0
+    assert f"2/3 {Path('in/b.png')}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=none.onnx"], "none.onnx: no such file"),
+        (["model=film.avi"], "film.avi: is not an ONNX model"),
+        (["source=nowhere"], "source=nowhere: no such file or folder"),
+        (["source=empty"], "source=empty: the folder holds no pictures"),
+        (["source=*.gif"], "source=*.gif: no picture or video matches"),
+        (["source=bad.mp4"], "bad.mp4: cannot be opened as a video"),
+        (["source=77"], "camera 77 is not there"),
+        (["imgsz=640"], "imgsz=640,640: best.onnx takes 64,64 (height, width) only"),
+        (["imgsz=big"], "imgsz=big: expected a number of pixels"),
+        (["imgsz=64,64,64"], "imgsz=64,64,64: expected"),
+        (["classes=disk"], "classes=disk: the model knows no such class; did you mean 'disc'?"),
+        (["classes=,"], "classes=,: expected numbers or names"),
+        (["conf=2"], "conf=2: must be between 0 and 1"),
+        (["sorce=in"], "unknown key 'sorce'; did you mean 'source'?"),
+        (["providers=tpu"], "providers=tpu: this onnxruntime has"),
+        (["out=best.onnx"], "out=best.onnx: best.onnx is a file"),
+        (["out=best.onnx/x"], "is a file; give the name of a folder"),
+        (["jsonl=in"], "jsonl=in: is a folder"),
+        (["jsonl=none/found.jsonl"], "jsonl=none/found.jsonl: there is no folder none"),
+        (["show=true"], "show=true: there is no screen"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_requests(monkeypatch, capsys, words, said):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    Path("empty").mkdir()
+    Path("bad.mp4").write_bytes(b"no video")
+    if words == ["show=true"] and not sys.platform.startswith("linux"):
+        pytest.skip("other systems always have a screen")
+    before = files()
+    assert predict("source=in", "jsonl=found.jsonl", *words) == 2
+    err = capsys.readouterr().err
+    assert said in err.replace(str(Path.cwd()) + os.sep, "")
+    assert err.startswith("yolo-distill: ")
+    assert err.count("\n") == 1
+    assert files() == before  # nothing was written
+
+
+def test_a_disk_that_refuses_in_the_middle(monkeypatch, capsys):
+    """What was finished stays; what was open is removed."""
+    from yolo_distill.runtime import prediction
+
+    def refuse(path, image):
+        if path.stem == "b":
+            raise OSError(28, "No space left on device")
+        return write(path, image)
+
+    write = prediction.write_picture
+    monkeypatch.setattr(prediction, "write_picture", refuse)
+    assert predict("source=in", "jsonl=found.jsonl") == 1
+    assert "No space left" in capsys.readouterr().err
+    assert files("runs") == ["predict/a.jpg"]
+    assert not [name for name in files() if "jsonl" in name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
+def test_ctrl_c_finishes_what_is_open(tmp_path):
+    write_video(tmp_path / "long.avi", frames=4000)
+    command = [sys.executable, "-m", "yolo_distill.cli", "predict", "model=best.onnx", "source=long.avi"]
+    run = subprocess.Popen(
+        [*command, "save_txt=true", "jsonl=found.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 120
+    while not Path("runs/predict/labels/long_3.txt").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 130, err
+    assert err == "yolo-distill: interrupted\n"
+    done = len(lines("found.jsonl"))
+    assert 3 <= done < 4000
+    assert f"{done} frames" in out
+    with open_video(Path("runs/predict/long.mp4")) as capture:
+        assert capture.total == done
+    assert not [name for name in files() if ".part" in name]
+
+
+def test_real_pictures(shared_data):
+    folder = shared_data / "bccd" / "images" / "test"
+    assert predict(f"source={folder}", "save_txt=true") == 0
+    names = sorted(path.stem for path in folder.iterdir())
+    assert [Path(name).stem for name in files("runs/predict/labels")] == names

@@ -1,0 +1,87 @@
+"""Non-maximum suppression against the definition, and against torchvision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from yolo_distill.runtime.nms import nms
+
+
+def boxes_of(*boxes):
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+A, B, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)  # A and B overlap by 0.8
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "classes", "settings", "kept"),
+    [
+        ([], [], [], {}, []),
+        ([A], [0.5], [0], {}, [0]),
+        ([A, B], [0.5, 0.9], [0, 0], {}, [1]),
+        ([A, B, FAR], [0.5, 0.9, 0.7], [0, 0, 0], {}, [1, 2]),  # best first
+        ([A, B], [0.5, 0.9], [0, 1], {}, [1, 0]),  # another class is left alone
+        ([A, B], [0.5, 0.9], [0, 1], {"agnostic": True}, [1]),
+        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.8}, [1, 0]),  # exactly the threshold stays
+        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.79}, [1]),
+        ([A, A], [0.5, 0.5], [0, 0], {}, [0]),  # equal scores: the earlier one
+        ([A, A], [0.5, 0.9], [0, 0], {"iou": 1.0}, [1, 0]),
+        ([A, FAR], [0.5, 0.9], [0, 0], {"limit": 1}, [1]),
+        ([(5, 5, 5, 5)] * 2, [0.5, 0.9], [0, 0], {}, [1, 0]),  # no area, no overlap
+        ([(5, 5, 5, 5), A], [0.5, 0.9], [0, 0], {}, [1, 0]),
+    ],
+)
+def test_table(boxes, scores, classes, settings, kept):
+    given = {"iou": 0.5, "limit": 300, **settings}
+    result = nms(boxes_of(*boxes), np.array(scores, np.float32), np.array(classes, np.int64), **given)
+    assert result.tolist() == kept
+    assert result.dtype == np.int64
+
+
+def crowd(seed, count, classes, levels=None):
+    """Return many overlapping boxes; with `levels`, many of equal score."""
+    random = np.random.default_rng(seed)
+    centre, size = random.uniform(0, 200, (count, 2)), random.uniform(0, 60, (count, 2))
+    scores = random.uniform(0, 1, count)
+    scores = scores if levels is None else np.round(scores * levels) / levels
+    xyxy = np.concatenate([centre - size / 2, centre + size / 2], 1)
+    return xyxy.astype(np.float32), scores.astype(np.float32), random.integers(0, classes, count)
+
+
+def by_definition(xyxy, scores, classes, iou, agnostic):
+    """The textbook: pairs, one after another, in float64."""
+    kept = []
+    for one in sorted(range(len(scores)), key=lambda index: (-scores[index], index)):
+        x1, y1, x2, y2 = xyxy[one].astype(float)
+        for other in kept:
+            if not agnostic and classes[one] != classes[other]:
+                continue
+            a1, b1, a2, b2 = xyxy[other].astype(float)
+            shared = max(min(x2, a2) - max(x1, a1), 0) * max(min(y2, b2) - max(y1, b1), 0)
+            if shared > iou * ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared):
+                break
+        else:
+            kept.append(one)
+    return kept
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_definition(seed, agnostic):
+    crowded = crowd(seed, 250, 3)
+    kept = nms(*crowded, iou=0.4, limit=300, agnostic=agnostic).tolist()
+    assert kept == by_definition(*crowded, 0.4, agnostic)
+    assert 20 < len(kept) < 250  # some go and some stay
+    assert nms(*crowded, iou=0.4, limit=7, agnostic=agnostic).tolist() == kept[:7]
+
+
+@pytest.mark.parametrize(("iou", "levels"), [(0.3, None), (0.7, None), (0.5, 5)])
+def test_torchvision(iou, levels):
+    torch = pytest.importorskip("torch")
+    host = pytest.importorskip("torchvision").ops.nms
+    xyxy, scores, classes = crowd(7, 2000, 80, levels)
+    moved = torch.from_numpy(xyxy) + torch.from_numpy(classes)[:, None].float() * 7680
+    expected = host(moved, torch.from_numpy(scores), iou).tolist()
+    assert nms(xyxy, scores, classes, iou=iou, limit=5000).tolist() == expected

@@ -1,0 +1,158 @@
+"""What `source=` may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_detector import write_video
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.runtime.capture import DEFAULT_FPS, open_video
+from yolo_distill.runtime.sources import find, read_picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("b.jpg", ["b.jpg"]),
+        ("notes.txt", ["notes.txt"]),  # by name alone one cannot tell; it is tried as a picture
+        ("", ["a.PNG", "b.jpg", "film.mp4"]),
+        ("*.jpg", ["b.jpg"]),
+        ("**/*", ["a.PNG", "b.jpg", "below/c.jpg", "film.mp4"]),
+        ("[ab].*", ["a.PNG", "b.jpg"]),
+    ],
+)
+def test_files(folder, source, expected):
+    items = find(str(folder / source))
+    assert [str(Path(item.name).relative_to(folder)) for item in items] == expected
+    assert [item.open is not None for item in items] == [name.endswith(".mp4") for name in expected]
+
+
+@pytest.mark.parametrize("source", ["0", "12", "rtsp://camera/1", "HTTP://camera/mjpg", "https://host/film.mp4"])
+def test_live(source):
+    (item,) = find(source)
+    assert (item.name, item.live, item.open is not None) == (source, True, True)
+
+
+def test_a_name_with_brackets_is_a_name(tmp_path):
+    (tmp_path / "a[1].jpg").touch()
+    assert [Path(item.name).name for item in find(str(tmp_path / "a[1].jpg"))] == ["a[1].jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nothing", "no such file or folder"),
+        ("empty", "holds no pictures or videos"),
+        ("*.gif", "no picture or video matches"),
+        ("notes.*", "no picture or video matches"),
+    ],
+)
+def test_refused(folder, source, said):
+    with pytest.raises(RequestError, match=said) as caught:
+        find(str(folder / source))
+    assert str(caught.value).startswith(f"source={folder / source}: ")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image"),
+    [
+        (".png", np.full((4, 6), 9, np.uint8)),
+        (".png", np.full((4, 6, 3), 9, np.uint8)),
+        (".png", np.full((4, 6, 4), 9, np.uint8)),
+        (".png", np.full((4, 6, 3), 9 * 257, np.uint16)),
+    ],
+)
+def test_pictures_of_any_kind_become_bgr(tmp_path, suffix, image):
+    path = tmp_path / f"größe{suffix}"
+    path.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    read = read_picture(str(path))
+    assert (read.shape, read.dtype) == ((4, 6, 3), np.uint8)
+    assert (read == 9).all()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_pictures_that_cannot_be_decoded(tmp_path, content):
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_picture(str(path)) is None
+
+
+def levels(capture):
+    found = []
+    while (image := capture.read()) is not None:
+        found.append(round(float(image.mean()) / 10))
+    return found
+
+
+def test_video(tmp_path):
+    with open_video(write_video(tmp_path / "a.avi")) as capture:
+        assert (capture.fps, capture.total, capture.live) == (10, 12, False)
+        assert levels(capture) == list(range(12))
+
+
+def test_skipping(tmp_path):
+    with open_video(write_video(tmp_path / "a.avi")) as capture:
+        assert capture.skip(0) == 0
+        assert capture.skip(2) == 2  # the first frame, which was read to see whether there is one, is one of them
+        assert round(float(capture.read().mean()) / 10) == 2
+        assert capture.skip(5) == 5
+        assert levels(capture) == [8, 9, 10, 11]
+        assert capture.skip(3) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "cannot be opened"), (b"text", "cannot be opened"), ("cut", "cannot be opened|no frame")],
+)
+def test_videos_that_cannot_be_opened(tmp_path, content, said, capfd):
+    path = tmp_path / "a.mp4"
+    whole = write_video(path).read_bytes()
+    capfd.readouterr()
+    path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
+    with pytest.raises(RequestError, match=said):
+        open_video(path)
+    assert capfd.readouterr() == ("", "")  # the error says it all
+
+
+def test_a_video_without_a_frame(tmp_path):
+    with pytest.raises(RequestError, match=r"cannot be opened|no frame"):
+        open_video(write_video(tmp_path / "a.avi", frames=0))
+
+
+def test_a_camera_that_is_not_there(capfd):
+    (item,) = find("63")
+    with pytest.raises(RequestError, match="source=63: camera 63 is not there or is in use"):
+        item.open()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("address", ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x.mp4"])
+def test_a_stream_that_cannot_be_reached(address, capfd):
+    (item,) = find(address)
+    with pytest.raises(DistillError, match=f"source={address}: the stream cannot be reached"):
+        item.open()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_real_videos(shared_data):
+    files = sorted((shared_data / "video").glob("*.mp4"))
+    assert files
+    for file in files:
+        with open_video(file) as capture:
+            assert capture.total > 10
+            assert 1 <= capture.fps <= DEFAULT_FPS
+            assert capture.read().shape[2] == 3
