@@ -48,9 +48,9 @@ def main(words: list[str]) -> None:
     seeds = [int(s) for s in options.pop("seeds").split(",")]
     arms = options.pop("arms", "plain,init,distilled").split(",")
     teacher, student = options.pop("teacher"), options.pop("student")
-    from yolo_distill.settings import literal
+    from yolo_distill.settings import host_settings
 
-    settings = {key: literal(value) for key, value in options.items()}
+    settings = host_settings(options)
     settings |= {"project": str(out), "exist_ok": True, "plots": False, "cache": "ram"}
 
     best = out / "teacher-s0" / "weights" / "best.pt"

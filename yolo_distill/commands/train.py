@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolo_distill.errors import missing_extra
-from yolo_distill.settings import Setting, literal
+from yolo_distill.settings import Setting, host_settings
 
 SUMMARY = "teach a small YOLO what a large one knows"
 
@@ -54,4 +54,4 @@ def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
 
     student, recipe = settings.pop("student"), settings.pop("recipe")
     own = {key: value for key, value in settings.items() if value is not None}
-    train(own, {key: literal(value) for key, value in extra.items()}, student=student, recipe=recipe)
+    train(own, host_settings(extra), student=student, recipe=recipe)
