@@ -12,7 +12,7 @@ def boxes_of(*boxes):
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-A, B, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)  # A and B overlap by 0.8
+A, B, FAR = (0, 0, 10, 10), (0, 0, 10, 7.5), (50, 50, 60, 60)  # A and B overlap by 0.75
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ A, B, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)  # A and B overlap b
         ([A, B, FAR], [0.5, 0.9, 0.7], [0, 0, 0], {}, [1, 2]),  # best first
         ([A, B], [0.5, 0.9], [0, 1], {}, [1, 0]),  # another class is left alone
         ([A, B], [0.5, 0.9], [0, 1], {"agnostic": True}, [1]),
-        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.8}, [1, 0]),  # exactly the threshold stays
-        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.79}, [1]),
+        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.75}, [1, 0]),  # exactly the threshold stays
+        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.74}, [1]),
         ([A, A], [0.5, 0.5], [0, 0], {}, [0]),  # equal scores: the earlier one
         ([A, A], [0.5, 0.9], [0, 0], {"iou": 1.0}, [1, 0]),
         ([A, FAR], [0.5, 0.9], [0, 0], {"limit": 1}, [1]),
@@ -75,6 +75,26 @@ def test_definition(seed, agnostic):
     assert kept == by_definition(*crowded, 0.4, agnostic)
     assert 20 < len(kept) < 250  # some go and some stay
     assert nms(*crowded, iou=0.4, limit=7, agnostic=agnostic).tolist() == kept[:7]
+
+
+def test_an_overlap_that_float32_rounds_up():
+    """0.6 is 0.60000002 in float32: more than the threshold for torchvision, so for us."""
+    pair = boxes_of((0, 0, 40, 40), (10, 0, 50, 40))  # 1200 / 2000
+    kept = nms(pair, np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), iou=0.6, limit=300)
+    assert kept.tolist() == [0]
+
+
+@pytest.mark.parametrize("iou", [0.1, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9])
+def test_torchvision_on_a_grid(iou):
+    """Boxes on whole numbers overlap by exactly what thresholds are set to."""
+    torch = pytest.importorskip("torch")
+    host = pytest.importorskip("torchvision").ops.nms
+    random = np.random.default_rng(3)
+    corner, size = random.integers(0, 4, (400, 2)) * 10, random.integers(1, 5, (400, 2)) * 10
+    xyxy = np.concatenate([corner, corner + size], 1).astype(np.float32)
+    scores = random.permutation(400).astype(np.float32)
+    expected = host(torch.from_numpy(xyxy), torch.from_numpy(scores), iou).tolist()
+    assert nms(xyxy, scores, np.zeros(400, np.int64), iou=iou, limit=400).tolist() == expected
 
 
 @pytest.mark.parametrize(("iou", "levels"), [(0.3, None), (0.7, None), (0.5, 5)])

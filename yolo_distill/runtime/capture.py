@@ -17,6 +17,8 @@ from yolo_distill.runtime.letterbox import Picture
 # FFmpeg prints what the errors here say anyway. OpenCV reads this once, when it first opens or writes a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+_SILENT = 0
+
 STREAM_TIMEOUT_MS = 10_000
 DEFAULT_FPS = 30.0  # for cameras and streams that do not tell theirs
 
@@ -146,12 +148,10 @@ def _read(capture: Any) -> Picture | None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep OpenCV from printing what the error says anyway."""
-    logging = getattr(cv2.utils, "logging", None)
-    if logging is None:
-        yield
-        return
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    # The function moved between OpenCV 4 and 5.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    before = set_level(_SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(before)
+        set_level(before)

@@ -37,7 +37,6 @@ def nms(
     boxes = xyxy if agnostic else xyxy + class_id[:, None].astype(np.float32) * _CLASS_OFFSET
     x1, y1, x2, y2 = boxes[order].T
     area = (x2 - x1) * (y2 - y1)
-    threshold = np.float32(iou)
     kept: list[int] = []
     left = np.arange(len(order))
     # One round per box that stays, not per candidate; each round is vectorised over all that are left.
@@ -49,6 +48,7 @@ def nms(
             tall = np.minimum(y2[best], y2[left]) - np.maximum(y1[best], y1[left])
             shared = np.maximum(wide, 0) * np.maximum(tall, 0)
             overlap = shared / (area[best] + area[left] - shared)
+            # Compared in float64, as torchvision does: an overlap of 0.6 in float32 is more than 0.6.
             # Two boxes without area have no overlap (0 / 0): both stay.
-            left = left[~(overlap > threshold)]
+            left = left[~(overlap.astype(np.float64) > iou)]
     return order[np.array(kept, np.int64)].astype(np.int64, copy=False)

@@ -34,6 +34,8 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"{path}: is a folder; give the .onnx file")
     if not path.is_file():
         raise RequestError(f"{path}: no such file; give an .onnx file (made by: yolo-distill export model=best.pt)")
+    if not path.stat().st_size:
+        raise RequestError(f"{path}: is empty; export or copy it again")
     if threads is not None and threads < 1:
         raise RequestError(f"threads={threads}: must be at least 1")
     options = onnxruntime.SessionOptions()
@@ -61,8 +63,7 @@ def _what_it_is(path: Path) -> str:
         return f"cannot be read ({error.strerror})"
     if start == _FIRST_FIELD:
         return f"is an ONNX model that is damaged or cut off ({path.stat().st_size} bytes); export or copy it again"
-    what = "is not an ONNX model" if start else "is empty"
-    return f"{what}; give an .onnx file (made by: yolo-distill export model=best.pt)"
+    return "is not an ONNX model; give an .onnx file (made by: yolo-distill export model=best.pt)"
 
 
 def choose_providers(wanted: Sequence[str] | str | None) -> list[str]:
