@@ -1,0 +1,82 @@
+"""`yolo-distill export` from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.cli import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    model = DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+    torch.save({"model": model, "train_args": {"imgsz": 64, "task": "detect"}}, path)
+    return path
+
+
+def test_export_prints_what_was_proved(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", f"model={checkpoint}"]) == 0
+    out = capsys.readouterr().out
+    assert f"{checkpoint.with_suffix('.onnx')}: " in out
+    assert "64x64 px" in out
+    assert "proved on 2 pictures" in out
+    assert json.loads(checkpoint.with_suffix(".json").read_text())["target"] == "cpu"
+
+
+def test_a_rectangle_with_the_name_of_ones_choice(checkpoint: Path, tmp_path: Path) -> None:
+    assert main(["export", f"model={checkpoint}", "imgsz=64,96", f"out={tmp_path / 'mine.onnx'}"]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "model= is missing"),
+        (["model=nowhere/best.pt"], "no such file"),
+        (["model={}", "imgsz=100"], "multiples of 32"),
+        (["model={}", "imgsize=96"], "did you mean 'imgsz'?"),
+        (["model={}", "nms=true"], "nms=true: not one of none, false"),
+        (["model={}", "nms=false"], "has no one-to-one branch"),
+        (["model={}", "target=gpu"], "target=gpu: unknown"),
+        (["model={}", "data=nowhere.yaml"], "no such file"),
+        (["model={}", "out=nowhere/best.onnx"], "there is no folder nowhere"),
+        (["model={}", "opset=3"], "opset=3: must be between"),
+    ],
+)
+def test_bad_requests_get_one_line(
+    words: list[str], says: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", *(word.format(checkpoint) for word in words)]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_help_loads_neither_torch_nor_the_host() -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None, ultralytics=None, onnx=None)\n"
+        "from yolo_distill.cli import main; sys.exit(main(['export', '--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "imgsz=" in done.stdout
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None)\n"
+        "from yolo_distill.cli import main; sys.exit(main(['export', 'model=best.pt']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "needs 'torch'" in done.stderr
+    assert "yolo-distill[train]" in done.stderr
