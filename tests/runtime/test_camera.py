@@ -139,6 +139,45 @@ def test_late_frames_of_a_video_are_dropped(tmp_path):
     assert all(number == level for number, level in levels)  # the right picture under each number
 
 
+class SlowFile:
+    """A video of 30 frames, 50 a second, that takes longer to decode than to play; skipping is quick."""
+
+    live, fps, total, name = False, 50.0, 30, "slow.mp4"
+
+    def __init__(self):
+        self.place, self.skipped = 0, 0
+
+    def read(self):
+        time.sleep(0.07)
+        if self.place >= self.total:
+            return None
+        self.place += 1
+        return np.full((2, 2, 3), self.place - 1, np.uint8)
+
+    def skip(self, count):
+        done = min(count, self.total - self.place)
+        self.place, self.skipped = self.place + done, self.skipped + done
+        return done
+
+    def close(self):
+        pass
+
+
+def test_a_video_that_decodes_too_slowly_keeps_its_time():
+    file = SlowFile()
+    started = time.monotonic()
+    frames = NewestFrame(file)
+    shots = []
+    while not frames.ended:
+        if shot := frames.next(0.2):
+            shots.append(shot)
+    frames.close()
+    assert file.skipped >= 10
+    assert time.monotonic() - started < 30 * 0.07  # all of it would take longer
+    assert len(shots) + frames.dropped == 30
+    assert [shot.number for shot in shots] == [int(shot.image[0, 0, 0]) for shot in shots]
+
+
 def test_every_frame(tmp_path):
     frames = EveryFrame(open_video(write_video(tmp_path / "a.avi", frames=12, fps=10)))
     shots = []
