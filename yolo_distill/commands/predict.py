@@ -45,8 +45,8 @@ def run(settings: dict[str, Any]) -> int:
         RequestError: the model, the source or a setting has to change.
         DistillError: the network failed, or the disk cannot be written.
     """
+    from yolo_distill.files import check_writable
     from yolo_distill.runtime.detector import Detector
-    from yolo_distill.runtime.files import check_writable
     from yolo_distill.runtime.prediction import Plan, Prediction
     from yolo_distill.runtime.progress import Progress
     from yolo_distill.runtime.sources import find

@@ -38,8 +38,8 @@ def run(settings: dict[str, Any]) -> None:
         DistillError: the camera broke off, the network failed, or the disk cannot be written.
     """
     from yolo_distill.commands.predict import read_classes, read_imgsz
+    from yolo_distill.files import check_writable
     from yolo_distill.runtime.detector import Detector
-    from yolo_distill.runtime.files import check_writable
     from yolo_distill.runtime.live import Live
     from yolo_distill.runtime.progress import Progress
     from yolo_distill.runtime.screen import why_no_screen

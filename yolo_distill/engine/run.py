@@ -14,7 +14,6 @@ from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.utils import LOGGER
 
 from yolo_distill import __version__
-from yolo_distill.engine.atomic import write_atomically
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data
@@ -22,6 +21,7 @@ from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys
 
 DEFAULT_STUDENT = "yolo26n.pt"
@@ -123,7 +123,7 @@ def summarise(trainer: DistillationTrainer) -> None:
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }
-    write_atomically(Path(trainer.save_dir) / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_bytes(Path(trainer.save_dir) / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     LOGGER.info(f"\nTeacher and student on val at {args.imgsz} px:\n{side_by_side(rows)}\n")
     LOGGER.info(f"Student: {trainer.best}\nNext:    yolo-distill export model={trainer.best}")
 

@@ -13,8 +13,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
-from yolo_distill.engine.atomic import AtomicCheckpoints, write_atomically
+from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.files import write_bytes
 
 PREFIX = colorstr("teacher: ")
 
@@ -54,7 +55,7 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     elif not (last.is_file() and best.is_file()):
         LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
         TeacherTrainer(overrides={**settings, "model": architecture, **place}).train()
-    write_atomically(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
+    write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
     return best
 
 

@@ -17,13 +17,14 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
-from yolo_distill.engine.atomic import AtomicCheckpoints, write_atomically
+from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.start import LEAST_SHARE, plan_start
 from yolo_distill.engine.terms import Levels, Terms, make_projectors
 from yolo_distill.errors import RequestError
+from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -73,7 +74,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
         if RANK in {-1, 0}:
             text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
-            write_atomically(self.save_dir / "recipe.yaml", text.encode())
+            write_bytes(self.save_dir / "recipe.yaml", text.encode())
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
@@ -226,7 +227,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
                 kept |= {epoch: state for epoch, state in previous.items() if epoch == self.epoch - 1}
             buffer = io.BytesIO()
             torch.save(kept, buffer)
-            write_atomically(self._projector_file, buffer.getvalue())
+            write_bytes(self._projector_file, buffer.getvalue())
         with self._recipe_in_args():
             return super().save_model()
 
@@ -257,7 +258,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         if self.csv.exists():
             header, *rows = self.csv.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if int(row.split(",", 1)[0]) <= self.start_epoch]
-            write_atomically(self.csv, "".join([header, *kept]).encode())
+            write_bytes(self.csv, "".join([header, *kept]).encode())
 
     @property
     def _projector_file(self) -> Any:

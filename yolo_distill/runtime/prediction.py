@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from yolo_distill.errors import RequestError
+from yolo_distill.files import claim_folder, write_bytes
 from yolo_distill.runtime.capture import Capture
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.drawing import draw
-from yolo_distill.runtime.files import claim_folder, write_bytes, write_picture
 from yolo_distill.runtime.interrupt import Interrupt
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.screen import Screen
 from yolo_distill.runtime.sources import PICTURES, Item, read_picture
-from yolo_distill.runtime.writers import JsonLines, Video, label_text
+from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 

@@ -1,4 +1,4 @@
-"""Writes results: YOLO text, JSON lines, video."""
+"""Writes results: pictures, YOLO text, JSON lines, video."""
 
 from __future__ import annotations
 
@@ -10,13 +10,28 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import cannot_write, partial_name, write_bytes
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
-from yolo_distill.runtime.files import cannot_write, partial_name
 from yolo_distill.runtime.letterbox import Picture
 
 # Codecs that the OpenCV on PyPI can write everywhere; it has no H.264 encoder.
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+def write_picture(path: Path, image: Picture) -> None:
+    """Write a picture in the format that the suffix of `path` names.
+
+    Raises:
+        DistillError: the picture cannot be encoded or the disk cannot be written.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, image)
+    except cv2.error as error:
+        raise DistillError(f"{path}: cannot be encoded as {path.suffix} ({str(error).strip()})") from error
+    if not done:
+        raise DistillError(f"{path}: cannot be encoded as {path.suffix}")
+    write_bytes(path, data.tobytes())
 
 
 def label_text(detections: Detections, size: tuple[int, int], *, with_confidence: bool) -> str:

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.runtime.letterbox import Picture
 
 
 def partial_name(path: Path) -> Path:
@@ -43,21 +40,6 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(data)
-
-
-def write_picture(path: Path, image: Picture) -> None:
-    """Write a picture in the format that the suffix of `path` names.
-
-    Raises:
-        DistillError: the picture cannot be encoded or the disk cannot be written.
-    """
-    try:
-        done, data = cv2.imencode(path.suffix, image)
-    except cv2.error as error:
-        raise DistillError(f"{path}: cannot be encoded as {path.suffix} ({str(error).strip()})") from error
-    if not done:
-        raise DistillError(f"{path}: cannot be encoded as {path.suffix}")
-    write_bytes(path, data.tobytes())
 
 
 def check_writable(path: Path, said: str) -> None:
