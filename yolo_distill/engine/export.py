@@ -446,7 +446,8 @@ def _compare_detections(
         file = np.column_stack([found.xyxy, found.confidence, found.class_id]).astype(np.float64)
         raw = torch.from_numpy(answer.theirs.copy())
         kept = non_max_suppression(raw, conf, IOU, max_det=MAX_DET, nc=0, end2end=nms is False)[0]
-        kept[:, :4] = scale_boxes(answer.input_size, kept[:, :4], answer.picture_size)
+        lies = _letterbox(answer.picture_size, answer.input_size)
+        kept[:, :4] = scale_boxes(answer.input_size, kept[:, :4], answer.picture_size, ratio_pad=lies)
         checkpoint = kept[:, :6].numpy().astype(np.float64)
         # A pixel of the input is several of a picture that was shrunk.
         enlarged = max(side / size for side, size in zip(answer.picture_size, answer.input_size, strict=True))
@@ -475,6 +476,17 @@ def _compare_detections(
         counts["borderline"] += edge
         counts["missing"] += alone - edge
     return Comparison(conf=conf, box_px=box_px, score=score, **counts)
+
+
+def _letterbox(picture: Sequence[int], size: Sequence[int]) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Return how a picture lies in the input: enlargement (y, x) and padding (left, top) in pixels.
+
+    Worked out here because the host's releases differ: the older ones forget that a resized side is a whole number.
+    """
+    gain = min(side / whole for side, whole in zip(size, picture, strict=True))
+    height, width = (max(round(whole * gain), 1) for whole in picture)
+    padding = (round((size[1] - width) / 2 - 0.1), round((size[0] - height) / 2 - 0.1))
+    return (height / picture[0], width / picture[1]), padding
 
 
 def _pair(rows: Rows, others: Rows, box_tolerance: float) -> tuple[list[tuple[int, int]], list[int], list[int]]:
