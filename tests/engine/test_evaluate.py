@@ -19,7 +19,7 @@ from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import class_table, cost, evaluate, side_by_side
 from yolo_distill.engine.export import export
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 
 NAMES = {0: "round", 1: "square"}
 SIDE, HIGH = 96, 48
@@ -344,3 +344,15 @@ def test_real_pictures_give_the_same_figures_for_both(shared_data: Path, tmp_pat
     assert torch_figures["pictures"] == 6
     assert file_figures["map"] == pytest.approx(torch_figures["map"], abs=1e-3)
     assert file_figures["boxes"] == torch_figures["boxes"] > 0
+
+
+def test_a_rectangular_file_is_measured_at_its_own_size(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    file = export(measured[0], imgsz=(64, 96), out=tmp_path).path
+    try:
+        figures = evaluate(file, measured[1])
+    except DistillError as error:
+        if "invalid dimensions" in str(error):
+            pytest.skip("this release of the host gives every file a square")
+        raise
+    assert figures["imgsz"] == [64, 96]
+    assert figures["map"] > 0

@@ -101,7 +101,7 @@ def evaluate(
         "model": shown,
         "data": str(found["yaml_file"]),
         "split": split,
-        "imgsz": size,
+        "imgsz": size if isinstance(size, int) else max(size),  # the host reads a file's own two sides from it
         "batch": batch,
         "device": device,
         "conf": conf,
@@ -312,7 +312,7 @@ def _run(source: str | DetectionModel, settings: dict[str, Any], folder: Path, d
     except (ValueError, SyntaxError) as error:
         # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
         raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
-    except (OSError, RuntimeError, AssertionError, TypeError, KeyError) as error:
+    except Exception as error:
         if "No valid images" in str(error):
             raise RequestError(
                 f"data={data}: the host can use no picture of {settings['split']}: each is damaged, or has a label "
