@@ -150,7 +150,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["student=nowhere/s.pt"], "student=nowhere/s.pt: no such file"),
         (["student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
         (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
-        (["data="], "data= is missing"),
+        (["data="], "data= has no value"),
         (["recipe=fast"], "recipe=fast: no such recipe"),
         (["resume=nowhere/last.pt"], "resume=nowhere/last.pt: no such file"),
         (["teacher"], "'teacher' is not of the form key=value"),
@@ -210,11 +210,13 @@ def test_a_checkpoint_cut_off_in_the_middle(words, teacher, tmp_path, capsys):
 def test_data_without_labels_or_pictures(words, teacher, tiny_data, tmp_path, capsys):
     copy = tmp_path / "data"
     shutil.copytree(tiny_data.parent, copy)
+    described = copy / tiny_data.name
+    described.write_text(described.read_text().replace(str(tiny_data.parent), str(copy)))
     shutil.rmtree(copy / "labels")
-    assert main(["train", *words, f"teacher={teacher}", f"data={copy / tiny_data.name}"]) == 2
+    assert main(["train", *words, f"teacher={teacher}", f"data={described}"]) == 2
     assert "has a label" in complaint(capsys)
     shutil.rmtree(copy / "images" / "val")
-    assert main(["train", *words, f"teacher={teacher}", f"data={copy / tiny_data.name}"]) == 2
+    assert main(["train", *words, f"teacher={teacher}", f"data={described}"]) == 2
     assert "data=" in complaint(capsys)
     assert not (tmp_path / "runs").exists()
 

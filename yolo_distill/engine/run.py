@@ -12,6 +12,7 @@ import torch
 from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
@@ -145,8 +146,9 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError(f"task={given['task']}: only detect can be distilled")
     try:
         checked = vars(get_cfg(overrides=dict(given)))
+        select_device(parse_device(checked["device"]), verbose=False)
     except (TypeError, ValueError, SyntaxError) as error:
-        raise RequestError(" ".join(str(error).split()).replace("'", "")) from None
+        raise RequestError(" ".join(str(error).split())) from None
     return {key: checked[key] for key in given}
 
 
