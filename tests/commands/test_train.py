@@ -38,12 +38,7 @@ def _save(path: Path, model: torch.nn.Module, names: dict[int, str] | None = Non
     return path
 
 
-_NAMES: dict[int, str] = {}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _names(tiny_data):
-    _NAMES.update({int(k): v for k, v in yaml.safe_load(tiny_data.read_text())["names"].items()})
+_NAMES = {0: "disc", 1: "square"}  # of the tiny data
 
 
 def complaint(capsys) -> str:
