@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel
+from live_detector import live_detector
 
 from yolo_distill.engine.trainer import DistillationTrainer
 
@@ -21,14 +21,7 @@ def make_teacher(tmp_path_factory) -> Callable[..., Path]:
     def make(architecture: str, names: dict[int, str]) -> Path:
         path = folder / f"{Path(architecture).stem}-{'-'.join(names.values())}.pt"
         if not path.exists():
-            torch.manual_seed(1)
-            model = DetectionModel(architecture, nc=len(names), verbose=False)
-            model.names = names
-            # Confident somewhere, as a trained teacher is: an untrained one scores everything 0.01.
-            for branch in ("cv3", "one2one_cv3"):
-                for level in getattr(model.model[-1], branch, None) or ():
-                    level[-1].bias.data += 5.0
-                    level[-1].weight.data *= 20.0
+            model = live_detector(architecture, names.values())
             torch.save({"model": model.half(), "train_args": {"imgsz": 64, "task": "detect"}}, path)
         return path
 

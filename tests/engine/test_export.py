@@ -22,6 +22,7 @@ from ultralytics.utils import checks
 
 from yolo_distill import __version__
 from yolo_distill.engine import export as module
+from yolo_distill.engine import proof
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.export import ExportReport, export, input_size, load_target
 from yolo_distill.errors import DistillError, RequestError
@@ -167,9 +168,9 @@ def test_a_rectangle(checkpoint: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_without_data_the_hosts_pictures_serve_or_drawn_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert [name for name, _ in module._proof_pictures(None)] == ["bus.jpg", "zidane.jpg"]
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    drawn = module._proof_pictures(None)
+    assert [name for name, _ in proof.proof_pictures(None)] == ["bus.jpg", "zidane.jpg"]
+    monkeypatch.setattr(proof, "ROOT", tmp_path)
+    drawn = proof.proof_pictures(None)
     assert len({picture.shape for _, picture in drawn}) == len(drawn) > 2
 
 
@@ -178,7 +179,7 @@ def test_at_most_32_pictures_from_all_over_the_split(tmp_path: Path) -> None:
     for i in range(70):
         cv2.imwrite(str(tmp_path / "images" / f"{i:02}.png"), np.full((32, 32, 3), i, np.uint8))
     (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
-    names = [name for name, _ in module._proof_pictures(tmp_path / "data.yaml")]
+    names = [name for name, _ in proof.proof_pictures(tmp_path / "data.yaml")]
     assert len(names) == 32
     assert (names[0], names[-1]) == ("00.png", "69.png")
 
@@ -196,7 +197,7 @@ def test_the_summary_says_what_was_proved(report: ExportReport, one_to_one: Expo
 @pytest.fixture(scope="module")
 def prove(checkpoint: Path, data: Path) -> Callable[..., str]:
     """Return a function that proves a file, or a changed one, and returns what the proof complains of."""
-    model, pictures = load_detector(checkpoint), module._proof_pictures(data)
+    model, pictures = load_detector(checkpoint), proof.proof_pictures(data)
 
     def complaint(done: ExportReport, change: Callable[[onnx.ModelProto], None] | None, folder: Path) -> str:
         graph = onnx.load(done.path)
@@ -205,7 +206,7 @@ def prove(checkpoint: Path, data: Path) -> Callable[..., str]:
         onnx.save(graph, str(folder / "changed.onnx"))
         nms = False if done.end2end else None
         try:
-            module.prove(folder / "changed.onnx", model, pictures, nms=nms)
+            proof.prove(folder / "changed.onnx", model, pictures, nms=nms)
         except DistillError as error:
             return f"exit code {error.exit_code}: {error}"
         return ""
@@ -246,7 +247,7 @@ def test_an_unchanged_file_passes_and_the_model_stays_as_it_was(
     assert prove(one_to_one, None, tmp_path) == ""
     model = load_detector(checkpoint)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    module.prove(Path(report.path), model, module._proof_pictures(data))
+    proof.prove(Path(report.path), model, proof.proof_pictures(data))
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -266,11 +267,11 @@ def test_a_file_with_a_wrong_weight_is_refused(
 def test_the_other_branch_is_refused(
     report: ExportReport, checkpoint: Path, data: Path, one_to_one: ExportReport
 ) -> None:
-    model, pictures = load_detector(checkpoint), module._proof_pictures(data)
+    model, pictures = load_detector(checkpoint), proof.proof_pictures(data)
     with pytest.raises(DistillError, match="end2end"):
-        module.prove(Path(report.path), model, pictures, nms=False)
+        proof.prove(Path(report.path), model, pictures, nms=False)
     with pytest.raises(DistillError, match="end2end"):
-        module.prove(Path(one_to_one.path), model, pictures)
+        proof.prove(Path(one_to_one.path), model, pictures)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,7 @@ def test_a_runtime_that_filters_otherwise_is_refused(
         return right(*args, **{**options, "iou": iou})
 
     monkeypatch.setattr(Detector, "postprocess", other)
-    monkeypatch.setattr(module, "CONF", 0.01)
+    monkeypatch.setattr(proof, "CONF", 0.01)
     assert "does not detect like the checkpoint" in prove(report, None, tmp_path)
 
 
@@ -367,7 +368,7 @@ def test_ties_and_thresholds_are_no_mismatch() -> None:
         """Return how many of the rows, none of which has a partner unless `paired`, are excused."""
         rows, rest = np.array([row]), np.array(others).reshape(-1, 6)
         alone = [] if paired else list(range(len(rest)))
-        return module._borderline(rows, rest, [0], alone, **{**settings, **changes})
+        return proof._borderline(rows, rest, [0], alone, **{**settings, **changes})
 
     assert excused([*box, 0.250001, 0], []) == 1  # at the threshold
     assert excused([*box, 0.26, 0], []) == 0
@@ -384,7 +385,7 @@ def test_ties_and_thresholds_are_no_mismatch() -> None:
 def test_a_box_that_stays_because_of_a_tie_is_no_mismatch() -> None:
     left, middle, right = [0.0, 0, 10, 10, 0.8, 0], [1.0, 0, 11, 10, 0.8, 0], [2.4, 0, 12.4, 10, 0.5, 0]
     # One side kept the left box, so the right one stays as well; the other kept the middle one, which drops both.
-    count = module._borderline(
+    count = proof._borderline(
         np.array([left, right]),
         np.array([middle]),
         [0, 1],
