@@ -1,0 +1,174 @@
+"""Drawn scenes: labels are tight around what is to be seen, and a seed decides everything."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from yolo_distill.scenes import CLASSES, Scene, Shape, boxes, label_text, make_data, paint, plan
+
+SIZE = 96
+
+
+def scene_of(seed: int, size: int = SIZE) -> Scene:
+    return plan(np.random.default_rng(seed), size)
+
+
+def sharp(scene: Scene) -> Scene:
+    """Return the scene without noise and with hardly any blur, and each shape in a colour of its own."""
+    colours = [((37 * i) % 200 + 20.0, (91 * i) % 200 + 20.0, (151 * i) % 200 + 20.0) for i in range(1, 20)]
+    shapes = tuple(
+        dataclasses.replace(shape, colour=colour, shade=0.0)
+        for shape, colour in zip(scene.shapes, colours, strict=False)
+    )
+    return Scene(np.full_like(scene.background, 250), shapes, np.zeros_like(scene.noise), 0.05)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_are_tight_around_what_is_to_be_seen(seed: int) -> None:
+    scene = sharp(scene_of(seed))
+    picture = paint(scene).astype(int)
+    for shape, (x1, y1, x2, y2) in zip(scene.shapes, boxes(scene), strict=True):
+        # Pixels that are wholly of the shape's colour, found in the picture alone.
+        own = np.abs(picture - np.array(shape.colour)).max(-1) < 2
+        columns, rows = np.flatnonzero(own.any(0)), np.flatnonzero(own.any(1))
+        if len(columns) == 0:
+            continue  # too thin for one whole pixel
+        # None lies outside the box, and the box ends where the pixels do, save for the half-covered ones at the edge
+        # and the corners of polygons, which fill no whole pixel.
+        assert x1 <= columns[0] + 0.01
+        assert columns[-1] + 1 <= x2 + 0.01
+        assert y1 <= rows[0] + 0.01
+        assert rows[-1] + 1 <= y2 + 0.01
+        slack = 4.0
+        assert columns[0] - x1 < slack
+        assert x2 - columns[-1] - 1 < slack
+        assert rows[0] - y1 < slack
+        assert y2 - rows[-1] - 1 < slack
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_box_holds_all_that_changes_when_its_shape_is_left_out(seed: int) -> None:
+    scene = scene_of(seed)
+    scene = dataclasses.replace(scene, noise=np.zeros_like(scene.noise), blur=0.05)
+    whole = paint(scene).astype(int)
+    for index, (x1, y1, x2, y2) in enumerate(boxes(scene)):
+        rest = dataclasses.replace(scene, shapes=scene.shapes[:index] + scene.shapes[index + 1 :])
+        changed = np.abs(whole - paint(rest)).max(-1) > 0
+        columns, rows = np.flatnonzero(changed.any(0)), np.flatnonzero(changed.any(1))
+        assert np.floor(x1) <= columns[0]
+        assert columns[-1] + 1 <= np.ceil(x2)
+        assert np.floor(y1) <= rows[0]
+        assert rows[-1] + 1 <= np.ceil(y2)
+
+
+def shape_at(kind: str, x: float, y: float, radius: float) -> Shape:
+    return Shape(kind, (x, y), radius, 1.0, 0.0, 0.5, (0.0, 0.0, 0.0), 0.0)
+
+
+def empty(*shapes: Shape) -> Scene:
+    blank = np.full((SIZE, SIZE, 3), 200, np.float32)
+    return Scene(blank, shapes, np.zeros_like(blank), 0.05)
+
+
+def test_the_box_of_a_disc_is_its_diameter() -> None:
+    (box,) = boxes(empty(shape_at("disc", 40, 50, 12)))
+    np.testing.assert_allclose(box, [28, 38, 52, 62], atol=0.5)
+
+
+def test_the_box_of_a_half_hidden_shape_is_the_part_in_front() -> None:
+    # A square with its corners to the sides covers the disc's right half from x = 40 on.
+    disc, square = shape_at("disc", 40, 48, 10), shape_at("square", 80, 48, 40)
+    behind, front = boxes(empty(disc, square))
+    assert behind[0] == pytest.approx(30, abs=0.5)
+    assert behind[2] < 50
+    np.testing.assert_allclose(front, [40, 8, 96, 88], atol=0.5)
+
+
+def test_a_ring_can_be_looked_through() -> None:
+    disc, ring = shape_at("disc", 48, 48, 8), shape_at("ring", 48, 48, 20)
+    np.testing.assert_allclose(boxes(empty(disc, ring))[0], [40, 40, 56, 56], atol=0.5)
+    assert paint(empty(disc, ring))[48, 48].tolist() == [0, 0, 0]
+    alone = paint(empty(ring))
+    assert alone[48, 48].tolist() == [200, 200, 200]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_shape_is_hidden_by_more_than_half_and_all_lie_in_the_picture(seed: int) -> None:
+    scene = scene_of(seed)
+    assert scene.shapes
+    found = boxes(scene)
+    assert (found >= 0).all()
+    assert (found <= SIZE).all()
+    assert ((found[:, 2:] - found[:, :2]) > 2).all()
+    for index, shape in enumerate(scene.shapes):
+        alone = paint(empty(dataclasses.replace(shape, colour=(0, 0, 0), shade=0)))[..., 0] < 100
+        marked = [
+            dataclasses.replace(other, colour=(0, 0, 0) if place == index else (200, 200, 200), shade=0)
+            for place, other in enumerate(scene.shapes)
+        ]
+        seen = paint(empty(*marked))[..., 0] < 100
+        assert seen.sum() >= 0.5 * alone.sum() - 0.1 * alone.sum() - 4  # whole pixels count, the rule is finer
+
+
+def test_labels_are_relative_centres_and_sizes() -> None:
+    text = label_text(empty(shape_at("star", 24, 48, 12), shape_at("ring", 72, 48, 12)))
+    rows = np.array([line.split() for line in text.splitlines()], float)
+    assert rows[:, 0].tolist() == [CLASSES.index("star"), CLASSES.index("ring")]
+    np.testing.assert_allclose(rows[1, 1:], [0.75, 0.5, 0.25, 0.25], atol=0.01)
+
+
+def test_every_class_is_drawn_and_none_like_another() -> None:
+    counts = dict.fromkeys(CLASSES, 0)
+    for seed in range(60):
+        for shape in scene_of(seed).shapes:
+            counts[shape.kind] += 1
+    assert min(counts.values()) > 0.5 * np.mean(list(counts.values()))
+    drawn = {paint(empty(shape_at(kind, 48, 48, 30))).tobytes() for kind in CLASSES}
+    assert len(drawn) == len(CLASSES)
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_seed_decides_every_picture(tmp_path: Path) -> None:
+    counts = {"train": 3, "val": 2, "test": 2}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        make_data(tmp_path / name, counts, seed=seed, size=64)
+    make_data(tmp_path / "more", {"train": 4, "val": 2, "test": 2}, seed=0, size=64)
+    a, b, c, more = (content(tmp_path / name) for name in ("a", "b", "c", "more"))
+    assert a == b
+    assert more.items() >= a.items()
+    pictures = [value for name, value in (*a.items(), *c.items()) if name.startswith("images")]
+    assert len(set(pictures)) == len(pictures) == 14  # no two alike: not across splits, not across seeds
+
+
+def test_data_is_in_the_hosts_layout_with_relative_paths(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    path = make_data(
+        tmp_path, {"train": 2, "val": 1, "test": 1}, seed=5, size=64, report=lambda *now: heard.append(now)
+    )
+    data = yaml.safe_load(path.read_text())
+    assert data == {
+        "train": "images/train",
+        "val": "images/val",
+        "test": "images/test",
+        "names": dict(enumerate(CLASSES)),
+    }
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for split in ("train", "val", "test"):
+        for picture in (tmp_path / "images" / split).iterdir():
+            assert cv2.imread(str(picture)).shape == (64, 64, 3)
+            rows = [
+                line.split() for line in (tmp_path / "labels" / split / f"{picture.stem}.txt").read_text().splitlines()
+            ]
+            assert rows
+            assert all(len(row) == 5 and int(row[0]) < len(CLASSES) for row in rows)
