@@ -76,7 +76,7 @@ def plan(random: np.random.Generator, size: int = 128) -> Scene:
 
     Args:
         random: decides everything about it.
-        size: side of the picture in pixels.
+        size: side of the picture in pixels, at least 32.
     """
     background = _background(random, size)
     shapes: list[Shape] = []
@@ -86,7 +86,7 @@ def plan(random: np.random.Generator, size: int = 128) -> Scene:
     for _ in range(4 * wanted):
         if len(shapes) == wanted:
             break
-        shape = _any_shape(random, background)
+        shape = _any_shape(random, size)
         mask = _mask(shape, size)
         area = int(mask.sum())
         left = [np.count_nonzero(behind & ~mask) for behind in masks]
@@ -169,8 +169,7 @@ def make_data(
     return path
 
 
-def _any_shape(random: np.random.Generator, background: Floats) -> Shape:
-    size = len(background)
+def _any_shape(random: np.random.Generator, size: int) -> Shape:
     radius = size * float(np.exp(random.uniform(np.log(0.08), np.log(0.17))))
     x, y = random.uniform(0.6 * radius, size - 0.6 * radius, 2)
     number = int(random.integers(len(CLASSES)))

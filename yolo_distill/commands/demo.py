@@ -1,0 +1,91 @@
+"""`yolo-distill demo`: the whole story on drawn scenes, offline, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.settings import Setting
+
+SUMMARY = "the whole story in a few minutes: draws a data set, distils, exports, proves, predicts, compares"
+
+SETTINGS = {
+    "out": Setting(str, "folder for everything; an earlier demo in it is replaced", "runs/demo"),
+    "seed": Setting(int, "of the drawn scenes and of the trainings", 0, low=0, high=2**31 - 1),
+    "quick": Setting(bool, "a few steps only, to see that everything runs; the figures mean nothing then", False),
+}
+
+NOTES = "Nothing is downloaded. At most five minutes on two cores; Ctrl-C ends it, and the next demo starts anew."
+
+_MARK = "demo.json"
+
+#: What a demo leaves in its folder. A folder that holds anything else is not ours to empty.
+_OURS = {
+    _MARK, "data", "logs", "teacher", "plain", "distilled", "distilled.onnx", "distilled.json", "pictures",
+    "contact-sheet.jpg",
+}  # fmt: skip
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Run the demo.
+
+    Raises:
+        RequestError: `out` holds something else or cannot be written, or the extra for training is missing.
+        DistillError: a part of the demo failed.
+    """
+    out = Path(settings["out"]).expanduser()
+    earlier = _check(out, settings["out"])
+    # The host reads these when it is first imported; the trainings' processes inherit them.
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    try:
+        from yolo_distill.engine.demo import demo
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("yolo_distill"):
+            raise
+        raise missing_extra(str(error.name), "demo") from error
+    _claim(out, settings["out"], earlier)
+    demo(out.resolve(), seed=settings["seed"], quick=settings["quick"])
+
+
+def _check(out: Path, said: str) -> list[Path]:
+    """Return what an earlier demo left in `out`, before anything is changed.
+
+    Raises:
+        RequestError: it is a file, or holds what no demo made.
+    """
+    if not out.exists():
+        return []
+    if not out.is_dir():
+        raise RequestError(f"out={said}: is a file; give the name of a folder")
+    inside = sorted(out.iterdir())
+    foreign = [path.name for path in inside if path.name not in _OURS]
+    if inside and (foreign or not _is_mark(out / _MARK)):
+        what = foreign[0] if foreign else inside[0].name
+        raise RequestError(f"out={said}: holds something else ({what}); give a new or empty folder")
+    return inside
+
+
+def _is_mark(file: Path) -> bool:
+    try:
+        return "finished" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _claim(out: Path, said: str, earlier: list[Path]) -> None:
+    """Empty the folder of an earlier demo and mark it as one, so that a demo cut short can be replaced as well."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / _MARK).write_text('{"finished": false}\n', encoding="utf-8")
+        for path in earlier:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _MARK:
+                path.unlink()
+    except OSError as error:
+        raise RequestError(f"out={said}: cannot be written ({error.strerror}); give another folder") from error
