@@ -25,11 +25,18 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = partial_name(path)
     try:
         yield partial
-        partial.replace(path)
+        move_into_place(partial, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def move_into_place(partial: Path, path: Path) -> None:
+    """Rename a finished file once the disk has it, so that after a power cut, too, the old or the new one is there."""
+    with partial.open("r+b") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -232,5 +232,59 @@ def test_a_finished_run_has_nothing_to_resume(teacher, capsys):
 def test_some_classes_may_go_without_a_teacher(words, tmp_path, caplog):
     path = _save(tmp_path / "some.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "dog", 1: _NAMES[0]})
     assert main(["train", *words, f"teacher={path}", "match=some"]) == 0
-    for said in ("1 of 2 classes taught", f"not taught: {_NAMES[1]}", "other classes than the data"):
+    for said in ("1 of 2 classes taught", f"not taught: {_NAMES[1]}", "the teacher is not measured"):
         assert said in caplog.text
+
+
+@pytest.mark.slow
+def test_classes_in_another_order_are_no_reason_to_fail_after_the_training(words, tmp_path, caplog):
+    path = _save(tmp_path / "t.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "square", 1: "disc"})
+    assert main(["train", *words, f"teacher={path}"]) == 0
+    assert "2 of 2 classes taught" in caplog.text
+    assert "the teacher is not measured" in caplog.text
+    assert "map" in json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())["student"]
+
+
+@pytest.mark.slow
+def test_single_cls(words, tmp_path):
+    assert main(["train", *words, "teacher=yolo26s.yaml", "single_cls=true"]) == 0
+    assert (tmp_path / "runs" / "train" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(words, teacher, tmp_path, monkeypatch):
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "final_eval", stop)
+        assert main(["train", *words, f"teacher={teacher}"]) == 130
+    last = tmp_path / "runs" / "train" / "weights" / "last.pt"
+    assert main(["train", f"resume={last}"]) == 0
+    assert torch.load(last, weights_only=False)["epoch"] == -1
+    assert (last.parent.parent / "summary.json").exists()
+
+
+def test_a_pair_that_does_not_fit_is_refused_before_the_teacher_is_trained(words, tmp_path, capsys):
+    assert main(["train", *words, "teacher=yolo11s.yaml", "student=yolov8n.yaml", "init=teacher"]) == 2
+    assert "init=teacher: only" in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_label_that_is_corrected_asks_for_another_teacher(tiny_data, tmp_path):
+    from yolo_distill.engine.data import check_data
+    from yolo_distill.engine.teacher_training import _key
+
+    shutil.copytree(tiny_data.parent, tmp_path / "data")
+    described = tmp_path / "data" / tiny_data.name
+    described.write_text(described.read_text().replace(str(tiny_data.parent), str(tmp_path / "data")))
+    found = check_data(described, ("train", "val"))
+    before = _key("yolo26s.yaml", found, {"epochs": 1})
+    assert _key("yolo26s.yaml", found, {"epochs": 1, "device": "cpu", "name": "other"}) == before
+    assert _key("yolo26n.yaml", found, {"epochs": 1}) != before
+    label = next((tmp_path / "data" / "labels" / "train").glob("*.txt"))
+    text = label.read_text()
+    label.write_text(("1" if text[0] == "0" else "0") + text[1:])  # as long as before
+    assert _key("yolo26s.yaml", found, {"epochs": 1}) != before

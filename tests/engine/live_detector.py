@@ -42,7 +42,7 @@ def live_detector(architecture: str, names: Iterable[str] = ("round", "square"),
     branches = {"one2many": head.cv3, "one2one": getattr(head, "one2one_cv3", None)}
     for level in (level for levels in branches.values() for level in levels or ()):
         level[-1].bias.data[:] = 0.0
-    batch = torch.from_numpy(np.stack(draw(8, 96, 96, seed=1)).transpose(0, 3, 1, 2)).float() / 255
+    batch = torch.from_numpy(np.stack(draw(8, 128, 128, seed=1)).transpose(0, 3, 1, 2)).float() / 255
     with torch.no_grad():
         answer = model.train()(batch)
     for norm in norms:

@@ -204,6 +204,22 @@ def test_projectors_leave_the_random_state_alone():
     assert torch.equal(torch.rand(4), expected)
 
 
+def test_half_precision_maps_and_answers_are_taught_in_single():
+    """What comes out of a model under autocast."""
+
+    def halved(output):
+        branch = {key: output[key].detach().bfloat16().requires_grad_() for key in ("boxes", "scores")}
+        return {**branch, "feats": [m.detach().bfloat16().requires_grad_() for m in output["feats"]]}
+
+    output, terms = halved(head_output(2)), make_terms(logit=1, localization=1, cwd=1)
+    values = terms(answer(output), answer(halved(head_output(2))), 1, 1, (SIZE, SIZE))
+    assert {value.dtype for value in values.values()} == {torch.float32}
+    sum(values.values()).backward()
+    for leaf in (output["boxes"], output["scores"], *output["feats"]):
+        assert torch.isfinite(leaf.grad).all()
+        assert leaf.grad.abs().sum() > 0
+
+
 def test_projectors_learn():
     terms = make_terms(cwd=1)
     total(terms, answer(head_output(2)), answer(head_output(2))).backward()

@@ -310,3 +310,56 @@ def test_resume_of_a_plain_run_is_refused(settings, make_teacher, names):
         plain.train()
     with pytest.raises(RequestError, match="not a checkpoint of a distillation run"):
         DistillationTrainer(overrides={"model": str(plain.last), "resume": str(plain.last)})
+
+
+@pytest.mark.slow
+def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_ema(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "epochs": 3}
+    )
+    spoiled, states = [], []
+
+    def spoil(trainer):
+        if trainer.epoch == 1 and not spoiled:
+            spoiled.append(True)
+            states.append({k: v.clone() for k, v in trainer.projectors.state_dict().items()})
+            for parameter in trainer.projectors.parameters():
+                parameter.data.fill_(float("nan"))
+
+    def look(trainer):
+        if trainer.epoch == 1 and trainer.nan_recovery_attempts:
+            states.append({k: v.clone() for k, v in trainer.projectors.state_dict().items()})
+
+    trainer.add_callback("on_train_epoch_start", spoil)
+    trainer.add_callback("on_train_epoch_start", look)
+    trainer.train()
+    before, after = states
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not isinstance(trainer.ema.ema.criterion, type(trainer.criterion))
+    assert all(torch.isfinite(p).all() for p in trainer.projectors.parameters())
+    assert [int(row["epoch"]) for row in read_csv(trainer.save_dir)] == [1, 2, 3]
+
+
+def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26n-p6.yaml", names))
+    for change in ({"imgsz": 96}, {"multi_scale": 0.5}):
+        trainer = DistillationTrainer(
+            overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, **change, "exist_ok": True}
+        )
+        with pytest.raises(RequestError, match="the teacher takes multiples of 64 only; use imgsz="):
+            trainer.train()
+
+
+def test_under_musgd_the_projectors_learn_at_the_base_rate(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "optimizer": "MuSGD"}
+    )
+    rates = []
+    trainer.add_callback(
+        "on_train_start",
+        lambda t: rates.extend(g["initial_lr"] for g in t.optimizer.param_groups if g["param_group"] == "projector"),
+    )
+    trainer.train()
+    assert rates == [trainer.args.lr0]

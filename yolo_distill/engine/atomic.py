@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ultralytics.utils import RANK
 
+from yolo_distill.files import move_into_place
+
 
 class AtomicCheckpoints:
     """Mixin for a host trainer: `last.pt` and `best.pt` are either the old file or the new one, never a part of it.
@@ -50,7 +52,7 @@ class AtomicCheckpoints:
         try:
             yield
             for path in sorted(stage.iterdir()):
-                path.replace(wdir / path.name)
+                move_into_place(path, wdir / path.name)
         finally:
             self.wdir, self.last, self.best = wdir, last, best
             shutil.rmtree(stage, ignore_errors=True)

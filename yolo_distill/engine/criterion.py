@@ -29,6 +29,8 @@ class DistillationCriterion:
     Attributes:
         host: the host's criterion for this student.
         steps: batches seen in training, over which the terms ramp up.
+        ramp_steps: batches over which the terms grow to their gains.
+        measure_every: batches between two measurements of the gradient shares; 0 for never.
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
     """
 
@@ -39,8 +41,6 @@ class DistillationCriterion:
         terms: Terms,
         strides: list[int],
         reg_max: int,
-        ramp_steps: int,
-        measure_every: int,
     ) -> None:
         """Put the terms beside the host's loss.
 
@@ -50,13 +50,10 @@ class DistillationCriterion:
             terms: computes the terms from both answers.
             strides: of the student's levels, in pixels.
             reg_max: bins a side of the student's head.
-            ramp_steps: batches over which the terms grow to their gains.
-            measure_every: batches between two measurements of the gradient shares; 0 for never.
         """
         self.host, self.teacher, self.terms = host, teacher, terms
         self.strides, self.reg_max = strides, reg_max
-        self.ramp_steps, self.measure_every = ramp_steps, measure_every
-        self.steps = 0
+        self.steps = self.ramp_steps = self.measure_every = 0
         self.shares: dict[str, float] = {}
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,7 +80,7 @@ class DistillationCriterion:
         scaled = {name: term * ramp for name, term in terms.items()}
         if torch.is_grad_enabled():
             if self.measure_every and self.steps % self.measure_every == self.measure_every - 1:
-                self.shares = gradient_shares(loss.sum() / batch_size, terms, student)
+                self.shares = gradient_shares(loss.sum() / batch_size, scaled, student)
             self.steps += 1
         names = {LOSS_NAMES[name]: term.detach() for name, term in scaled.items()}
         return torch.cat([loss, torch.stack(list(scaled.values())) * batch_size]), {**items, **names}

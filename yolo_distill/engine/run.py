@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ from typing import Any
 import torch
 from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import parse_device, select_device
+from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
 
 from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
+from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_training import train_teacher
+from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.files import write_bytes
+from yolo_distill.files import replacing, write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys
 
 DEFAULT_STUDENT = "yolo26n.pt"
@@ -34,6 +38,7 @@ _NOT_HERE = {
     "dis": "that is Ultralytics' own distillation; the gains here are logit=, localization= and cwd=",
     "mode": "this command trains",
     "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+    "quantize": "quantization-aware checkpoints can't be resumed, measured or exported here",
 }
 
 
@@ -59,10 +64,13 @@ def train(
         return resume(own, host)
     values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
     checked = check_recipe({**values, **own})
+    _check_keys(host_values)
     settings = _check_host({**host_values, **host})
     data = check_data(settings["data"], ("train", "val"))
+    if settings.get("single_cls"):
+        data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     student = student or DEFAULT_STUDENT
-    _check_student(student, trust=checked.trust)
+    _check_pair(student, checked, data)
     checked = _with_trained_teacher(checked, data, settings)
     trainer = DistillationTrainer(overrides={**settings, "model": student, **checked.model_dump()})
     return _finish(trainer)
@@ -85,48 +93,73 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
     teacher = str(own.get("teacher") or saved["teacher"])
     load_detector(teacher, trust=bool(own.get("trust") or saved["trust"]), role="teacher")
+    checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
+    if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
+        return _finish_stripping(last, check_recipe({**saved, "teacher": teacher}))
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides))
 
 
 def _finish(trainer: DistillationTrainer) -> Path:
     folder = Path(trainer.save_dir)
+    started = time.time()
     try:
         trainer.train()
     except BaseException as error:
-        if not trainer.last.exists():
-            if not trainer.args.exist_ok:
-                shutil.rmtree(folder, ignore_errors=True)
-        elif isinstance(error, KeyboardInterrupt):
+        saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
+        if not saved and not trainer.csv.exists() and not trainer.args.exist_ok:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif saved and isinstance(error, KeyboardInterrupt):
             LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
         raise
     if not trainer.best.exists():
         raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
-    summarise(trainer)
+    args = trainer.args
+    summarise(folder, trainer.recipe, args.data, imgsz=args.imgsz, device=args.device)
     return folder
 
 
-def summarise(trainer: DistillationTrainer) -> None:
-    """Measure teacher and student on the validation split, print the table and write it as summary.json."""
-    args = trainer.args
+def _finish_stripping(last: Path, recipe: Recipe) -> Path:
+    """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints."""
+    args = load_detector(last, trust=recipe.trust, role="resume").args
+    for file in (last, last.with_name("best.pt")):
+        with replacing(file) as partial:
+            strip_optimizer(file, s=str(partial))
+    folder = last.resolve().parent.parent
+    summarise(folder, recipe, args["data"], imgsz=args["imgsz"], device=args["device"])
+    return folder
+
+
+def summarise(folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: Any) -> None:
+    """Measure teacher and student on the validation split, print the table and write it as summary.json.
+
+    Args:
+        folder: of the run.
+        recipe: names the teacher.
+        data: the data set file.
+        imgsz: side of the pictures in pixels.
+        device: as the host has it.
+    """
     rows: dict[str, dict[str, Any]] = {}
-    for who, weights in (("teacher", trainer.recipe.teacher), ("student", trainer.best)):
-        model = load_detector(weights, trust=trainer.recipe.trust, role=who)
+    best = folder / "weights" / "best.pt"
+    for who, weights in (("teacher", Path(recipe.teacher)), ("student", best)):
+        model = load_detector(weights, trust=recipe.trust, role=who)
         measured: dict[str, Any] = {}
-        if sorted(model.names.values()) != sorted(trainer.data["names"].values()):
-            LOGGER.info(f"The {who} has other classes than the data, so its accuracy on it is not measured.")
-        else:
-            measured = evaluate(model, args.data, imgsz=args.imgsz, device=args.device)
-        rows[who] = {"weights": str(weights), **measured, **cost(model, args.imgsz)}
+        try:
+            measured = evaluate(model, data, imgsz=imgsz, device=device)
+        except RequestError as error:
+            # The training is done; a teacher with other classes, say, is no reason to fail now.
+            LOGGER.warning(f"the {who} is not measured: {error}")
+        rows[who] = {"weights": str(weights), **measured, **cost(model, imgsz)}
     summary = {
         "split": "val",
-        "imgsz": args.imgsz,
+        "imgsz": imgsz,
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }
-    write_bytes(Path(trainer.save_dir) / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    LOGGER.info(f"\nTeacher and student on val at {args.imgsz} px:\n{side_by_side(rows)}\n")
-    LOGGER.info(f"Student: {trainer.best}\nNext:    yolo-distill export model={trainer.best}")
+    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
+    LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
 
 
 def _check_keys(host: Mapping[str, Any]) -> None:
@@ -152,18 +185,27 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: checked[key] for key in given}
 
 
-def _check_student(student: str, *, trust: bool) -> None:
-    """Refuse a student that can't be one before anything is written; the host opens it again without restriction."""
-    if is_architecture(student):
-        load_architecture(student, role="student")
-    else:
-        load_detector(student, trust=trust, role="student")
+def _check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
+    """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
+
+    The host opens the student again, without restriction, when it builds it.
+    """
+    models = []
+    for who, path in (("student", student), ("teacher", recipe.teacher)):
+        if is_architecture(path):
+            models.append(load_architecture(path, data["nc"], role=who))
+        else:
+            models.append(load_detector(path, trust=recipe.trust, role=who))
+    if recipe.init == "teacher":
+        require_correspondence(plan_start(*models)[1])
+    levels = Levels.match(*([int(s) for s in model.stride] for model in models))
+    if recipe.gains and not levels.common:
+        raise RequestError(f"teacher and student have no level in common: {levels}")
 
 
 def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe with its teacher's weights: those named, or those of a teacher that is trained now."""
     if is_architecture(recipe.teacher):
-        load_architecture(recipe.teacher, role="teacher")
         return recipe.model_copy(
             update={"teacher": str(train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs))}
         )

@@ -24,6 +24,7 @@ from ultralytics.nn.modules.block import AAttn, Attention
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.classes import ClassMatch, match_classes
+from yolo_distill.errors import RequestError
 
 #: Share of the student's parameters that has to come out of the teacher before `init=teacher` agrees to it.
 LEAST_SHARE = 0.5
@@ -94,6 +95,19 @@ def plan_start(student: DetectionModel, teacher: DetectionModel) -> tuple[dict[s
     share = sum(size for name, size in sizes.items() if name in selected) / max(sum(sizes.values()), 1)
     used = len(other.keys() & own.keys()) / max(len(other), 1)
     return selected, StartReport(len(selected), [name for name in own if name not in selected], share, used)
+
+
+def require_correspondence(report: StartReport) -> None:
+    """Refuse `init=teacher` where too little of the student corresponds.
+
+    Raises:
+        RequestError: less than half of the student's parameters have a counterpart.
+    """
+    if report.share < LEAST_SHARE:
+        raise RequestError(
+            f"init=teacher: only {report.share:.0%} of the student's parameters correspond to the teacher's layers; "
+            "use a student of the teacher's family and a smaller size, or init=student"
+        )
 
 
 def spaced(larger: int, smaller: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
@@ -22,7 +22,7 @@ PREFIX = colorstr("teacher: ")
 #: Host settings that change where and how fast a run goes, but not what it learns.
 _NO_MATTER = {
     "name", "project", "save_dir", "exist_ok", "resume", "model", "data", "device", "workers", "plots", "verbose",
-    "save_period", "cache", "val", "show", "task", "mode",
+    "save_period", "cache", "show", "task", "mode",
 }  # fmt: skip
 
 
@@ -74,13 +74,11 @@ def _runs_folder(settings: Mapping[str, Any]) -> Path:
 def _key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return a short hash of all that decides what a teacher learns: architecture, pictures, labels, settings."""
     pictures = [picture for split in ("train", "val") for picture in pictures_of(dict(data), split)]
-    labels = img2label_paths(pictures)
-    files = [[Path(p).name, _size(p), _size(label)] for p, label in zip(pictures, labels, strict=True)]
+    # Labels by what they say: a class that is corrected leaves their size as it was.
+    labels = [Path(label) for label in img2label_paths(pictures)]
+    digest = hashlib.sha256(b"".join(label.read_bytes() if label.is_file() else b"-" for label in labels)).hexdigest()
+    files = [[Path(picture).name, Path(picture).stat().st_size] for picture in pictures]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
-    content = json.dumps([architecture, data["names"], files, matters], sort_keys=True, default=str)
+    plan = yaml_model_load(architecture)
+    content = json.dumps([architecture, plan, data["names"], files, digest, matters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-def _size(path: str) -> int:
-    file = Path(path)
-    return file.stat().st_size if file.is_file() else -1

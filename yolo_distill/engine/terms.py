@@ -122,8 +122,9 @@ class Terms:
                 )
         if "cwd" in gains:
             for stride in self.levels.common:
-                projected = self.projectors[str(stride)](student.maps[stride])
-                loss = cwd_loss(projected.float(), teacher.maps[stride].float(), self.recipe.cwd_tau)
+                # Under autocast the maps come in half precision; projectors and losses are in single.
+                projected = self.projectors[str(stride)](student.maps[stride].float())
+                loss = cwd_loss(projected, teacher.maps[stride].float(), self.recipe.cwd_tau)
                 terms["cwd"] = terms["cwd"] + loss / len(self.levels.common)
         return {name: gains[name] * term for name, term in terms.items()}
 
@@ -175,5 +176,5 @@ def make_projectors(levels: Levels, student: dict[int, int], teacher: dict[int, 
             same pictures in the same order as one without.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed the GPUs as well
         return nn.ModuleDict({str(s): nn.Conv2d(student[s], teacher[s], 1, bias=False) for s in levels.common})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
-from yolo_distill.engine.start import LEAST_SHARE, plan_start
+from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.terms import Levels, Terms, make_projectors
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
@@ -72,6 +73,9 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             self.recipe = _recipe_on_resume(self._resumed_recipe, own)
         elif travelled is None and self.resume:
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
+        if (file := Path(self.recipe.teacher).expanduser()).is_file():
+            # A run may be resumed from another folder than it was started in.
+            self.recipe = self.recipe.model_copy(update={"teacher": str(file.resolve())})
         if RANK in {-1, 0}:
             text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
             write_bytes(self.save_dir / "recipe.yaml", text.encode())
@@ -123,11 +127,8 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             return model
         model.names = self.data["names"]
         selected, report = plan_start(model, self.teacher_model)
-        if init == "teacher" and report.share < LEAST_SHARE:
-            raise RequestError(
-                f"init=teacher: only {report.share:.0%} of the student's parameters correspond to the teacher's "
-                "layers; use a student of the teacher's family and a smaller size, or init=student"
-            )
+        if init == "teacher":
+            require_correspondence(report)
         if init == "auto" and not report.corresponds:
             LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report})")
             return model
@@ -161,6 +162,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         levels = Levels.match([int(s) for s in head.stride], teacher.strides)
         if not levels.common:
             raise RequestError(f"teacher and student have no level in common: {levels}")
+        self._check_size(max(teacher.strides))
         if "cwd" in gains:
             widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
             self.projectors = make_projectors(levels, widths, teacher.widths, seed=self.args.seed).to(self.device)
@@ -169,6 +171,16 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
 
+    def _check_size(self, stride: int) -> None:
+        """Refuse pictures that a teacher with a coarser level than the student's does not take."""
+        gs = max(int(unwrap_model(self.model).stride.max()), 32)
+        size = -(-int(self.args.imgsz) // gs) * gs  # as the host rounds it
+        if stride > gs and (size % stride or self.args.multi_scale):
+            raise RequestError(
+                f"imgsz={size}: the teacher takes multiples of {stride} only; use imgsz={-(-size // stride) * stride} "
+                "and multi_scale=0"
+            )
+
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Add the projectors, which are no part of the student, as one more parameter group.
 
@@ -176,7 +188,8 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
         """
         optimizer = super().build_optimizer(model, *args, **kwargs)
         if parameters := list(self.projectors.parameters()):
-            like = next(g for g in optimizer.param_groups if not g.get("use_muon") and g.get("weight_decay") == 0)
+            plain = [g for g in optimizer.param_groups if not g.get("use_muon") and g.get("weight_decay") == 0]
+            like = min(plain, key=lambda group: group["lr"])  # MuSGD has groups at three times the rate for the head
             settings = {k: v for k, v in like.items() if k not in {"params", "param_group"}}
             optimizer.add_param_group({"params": parameters, **settings, "param_group": "projector"})
         return optimizer
@@ -193,21 +206,49 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             return
         model = unwrap_model(self.model)
         head = model.model[-1]
-        batches = len(self.train_loader)
         self.criterion = DistillationCriterion(
             getattr(model, "criterion", None) or model.init_criterion(),
             self._teacher,
             self._terms,
             strides=[int(s) for s in head.stride],
             reg_max=int(head.reg_max),
-            ramp_steps=round(self.recipe.ramp_epochs * batches),
-            # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
-            measure_every=0 if self.args.compile else batches,
         )
-        self.criterion.steps = self.start_epoch * batches
+        self._count_steps(self.start_epoch)
         model.criterion = self.criterion
-        if self.resume and len(self.projectors):
-            self._load_projectors()
+
+    def _count_steps(self, epoch: int) -> None:
+        """Tell the criterion where the run is, in batches of the current loader."""
+        if self.criterion is not None:
+            batches = len(self.train_loader)
+            self.criterion.steps = epoch * batches
+            self.criterion.ramp_steps = round(self.recipe.ramp_epochs * batches)
+            # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
+            self.criterion.measure_every = 0 if self.args.compile else batches
+
+    def _build_train_pipeline(self) -> None:
+        """Count anew when the host, out of memory, builds the loaders again for half the batch.
+
+        Relies on: the host starts the epoch again after that.
+        """
+        super()._build_train_pipeline()
+        self._count_steps(self.start_epoch)
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Restore the projectors with the rest, on resume and when the host recovers from NaN.
+
+        Relies on: the host makes a new EMA copy of the model here. Our criterion must not be in it: the copy would
+        carry the teacher, and validation would have the terms in its loss.
+        """
+        model = unwrap_model(self.model)
+        ours, model.criterion = getattr(model, "criterion", None), None
+        try:
+            super()._load_checkpoint_state(ckpt)
+        finally:
+            model.criterion = ours
+        epoch = int(ckpt["epoch"])
+        self._count_steps(epoch + 1)
+        if len(self.projectors):
+            self._load_projectors(epoch)
 
     def optimizer_step(self) -> None:
         """Average the projectors' gradients over all devices, as DDP does for the student's.
@@ -264,8 +305,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
     def _projector_file(self) -> Any:
         return self.save_dir / "weights" / "projectors.pt"
 
-    def _load_projectors(self) -> None:
-        epoch = self.start_epoch - 1
+    def _load_projectors(self, epoch: int) -> None:
         try:
             kept = torch.load(self._projector_file, map_location=self.device, weights_only=True)
             self.projectors.load_state_dict(kept[epoch])
