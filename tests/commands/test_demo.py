@@ -80,7 +80,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_quick_demo_leaves_what_it_says(quick: tuple[Path, str]) -> None:
     from ultralytics import YOLO
 
-    from yolo_distill.engine.demo import QUICK
+    from yolo_distill.demo.story import QUICK
 
     folder, said = quick
     out = folder / "told"
@@ -268,7 +268,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("distilled", "says"), [(0.32, "2.0 mAP50-95 ahead"), (0.3, "NOT ahead"), (0.28, "-2.0")])
 def test_the_verdict_is_what_the_table_says(distilled: float, says: str) -> None:
-    from yolo_distill.engine.demo import verdict
+    from yolo_distill.demo.story import verdict
 
     words = verdict({"plain": {"map": 0.3}, "distilled": {"map": distilled}}, quick=False)
     assert says in words
@@ -277,7 +277,7 @@ def test_the_verdict_is_what_the_table_says(distilled: float, says: str) -> None
 
 
 def test_a_contact_sheet_holds_the_first_pictures_row_by_row() -> None:
-    from yolo_distill.engine.demo import contact_sheet
+    from yolo_distill.demo.pictures import contact_sheet
 
     pictures = [np.full((4, 6, 3), number, np.uint8) for number in range(1, 6)]
     sheet = contact_sheet(pictures, 2, 2)
@@ -289,11 +289,11 @@ def test_a_contact_sheet_holds_the_first_pictures_row_by_row() -> None:
 
 @pytest.mark.slow
 def test_a_training_that_fails_or_dies_is_said_with_its_log(tmp_path: Path) -> None:
-    from yolo_distill.engine.demo import _Trainings
+    from yolo_distill.demo.trainings import Trainings
     from yolo_distill.runtime.progress import Progress
 
     wrong = {"data": str(tmp_path / "missing.yaml"), "device": "cpu"}
-    with _Trainings(tmp_path, wrong, print, Progress()) as trainings:
+    with Trainings(tmp_path, wrong, print, Progress()) as trainings:
         trainings.start("plain")
         with pytest.raises(DistillError, match=r"training plain failed: .*missing\.yaml.*plain\.log"):
             trainings.wait_for("plain")

@@ -43,7 +43,7 @@ def run(settings: dict[str, Any]) -> None:
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
     try:
-        from yolo_distill.engine.demo import demo
+        from yolo_distill.demo.story import demo
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise

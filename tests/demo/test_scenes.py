@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from yolo_distill.scenes import CLASSES, Scene, Shape, boxes, label_text, make_data, paint, plan
+from yolo_distill.demo.scenes import CLASSES, Scene, Shape, boxes, label_text, make_data, paint, plan
 
 SIZE = 96
 
