@@ -182,6 +182,7 @@ def _train_here(connection: Any, name: str, settings: dict[str, Any], log: Path)
 
 
 def weights_of(out: Path, name: str) -> Path:
+    """Return where the training `name` leaves its best weights."""
     return out / name / "weights" / "best.pt"
 
 
