@@ -121,7 +121,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(DistillationTrainer, "optimizer_step", stop)
-    assert main(["train", *words, f"teacher={teacher}"]) == 130
+    assert main(["train", *words, "nbs=4", f"teacher={teacher}"]) == 130
     assert not (tmp_path / "runs" / "train").exists()
 
 

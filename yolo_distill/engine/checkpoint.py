@@ -116,7 +116,7 @@ def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:
 def no_auto_install() -> Iterator[None]:
     """Keep the host from calling pip on its own, also when it was imported before the environment could say so."""
     if not hasattr(checks, "AUTOINSTALL"):
-        raise DistillError("this Ultralytics release cannot be kept from installing packages: ultralytics>=8.4.160,<9")
+        raise DistillError("this Ultralytics release cannot be kept from installing packages: ultralytics>=8.4.180,<9")
     before = checks.AUTOINSTALL
     checks.AUTOINSTALL = False
     try:
