@@ -106,7 +106,7 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
         "train_seconds": float(curve[-1]["time"]),
         "seconds": round(seconds, 1),
         **{
-            s: evaluate(weights / "best.pt", settings["data"], split=s, imgsz=settings["imgsz"])
+            s: _without_paths(evaluate(weights / "best.pt", settings["data"], split=s, imgsz=settings["imgsz"]))
             for s in ("val", "test")
         },
         "curve": [round(float(row["metrics/mAP50-95(B)"]), 4) for row in curve],
@@ -175,6 +175,11 @@ def _pair(run: dict[str, Any]) -> str:
 def _csv(path: Path) -> Any:
     header, *rows = (line.split(",") for line in path.read_text().split())
     return ((header, row) for row in rows)
+
+
+def _without_paths(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures without where the files lay on this machine."""
+    return {key: value for key, value in figures.items() if key not in {"model", "data"}}
 
 
 def _name(settings: dict[str, Any]) -> str:
