@@ -1,7 +1,7 @@
 """The student's loss: the host's own criterion plus the distillation terms.
 
 The criterion is where Ultralytics keeps a model's loss, so the student stays a plain `DetectionModel`: nothing wraps
-it, its checkpoints are the host's, and `torch.compile` of it keeps working.
+it, its checkpoints are the host's, and a compiled student is the host's business alone.
 """
 
 from __future__ import annotations
