@@ -29,6 +29,9 @@ class Recipe(BaseModel):
         box_floor: teacher score above which an anchor's box is taught.
         cwd_tau: temperature of the feature term.
         ramp_epochs: epochs over which the terms grow to their gains.
+        teacher_precision: in which precision the teacher answers.
+        kd_every: the teacher is asked for every so manieth batch.
+        kd_until: share of the epochs after which the teacher is not asked any more.
         match: whether all of the data's classes need a counterpart in the teacher.
         teacher_epochs: epochs of a teacher that has yet to be trained; None: as the student's.
         trust: load checkpoints without restriction.
@@ -45,6 +48,9 @@ class Recipe(BaseModel):
     box_floor: float = Field(ge=0, lt=1)
     cwd_tau: float = Field(gt=0)
     ramp_epochs: float = Field(ge=0)
+    teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
+    kd_every: int = Field(ge=1)
+    kd_until: float = Field(gt=0, le=1)
     match: Literal["all", "some"]
     teacher_epochs: int | None = Field(ge=1)
     trust: bool

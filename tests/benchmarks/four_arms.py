@@ -22,14 +22,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-ARMS: dict[str, dict[str, Any] | None] = {
-    "plain": None,  # the host's own trainer, no teacher
-    "host": {},  # the host's distill_model=
+ARMS: dict[str, dict[str, Any]] = {
+    # By the host's own trainer, in its own precision.
+    "plain": {},
+    "host": {"dis": 6.0},  # the host's distill_model= and its gain
+    # By ours, with the default recipe and settings but for these.
+    "plain-ours": {"init": "student", "logit": 0.0, "localization": 0.0, "cwd": 0.0},  # our speed, no teacher
     "init": {"init": "teacher", "logit": 0.0, "localization": 0.0, "cwd": 0.0},
-    "distilled": {},  # the default recipe
+    "distilled": {},
+    "fp32": {"amp": False, "teacher_precision": "fp32"},
     "terms": {"init": "student"},  # the default terms without the start
     "cwd": {"cwd": 1.0},  # the feature term on top of the default
+    "every-2": {"kd_every": 2},
+    "until-half": {"kd_until": 0.5},
 }
+#: Arms that do not need the teacher to be trained first.
+ALONE = {"plain", "plain-ours"}
 
 
 def main(words: list[str]) -> None:
@@ -58,7 +66,7 @@ def main(words: list[str]) -> None:
     if part == 1:
         once(results, out, "teacher", 0, teacher, teacher, settings)
     for arm, seed in jobs[part - 1 :: parts]:
-        while arm != "plain" and not any(r["arm"] == "teacher" for r in read(results)):
+        while arm not in ALONE and not any(r["arm"] == "teacher" for r in read(results)):
             time.sleep(20)
         once(results, out, arm, seed, student, str(best), settings)
 
@@ -69,31 +77,35 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
         return
     import torch
     import ultralytics
+    from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.nn.tasks import load_checkpoint
 
     import yolo_distill
+    from yolo_distill.engine.atomic import AtomicCheckpoints
     from yolo_distill.engine.evaluate import evaluate
     from yolo_distill.engine.teacher_training import TeacherTrainer
     from yolo_distill.engine.trainer import DistillationTrainer
 
+    class HostTrainer(AtomicCheckpoints, DetectionTrainer):
+        """The host's, with checkpoints that a kill does not break."""
+
     folder = out / f"{arm}-s{seed}"
     weights = folder / "weights"
-    recipe = ARMS.get(arm)
-    ours = recipe is not None and arm != "host"
-    trainer = DistillationTrainer if ours else TeacherTrainer
-    overrides = {**settings, "model": model, "seed": seed, "name": folder.name}
-    if ours:
-        overrides |= {**recipe, "teacher": teacher}
+    recipe = ARMS.get(arm, {})
+    trainer = {"teacher": TeacherTrainer, "plain": HostTrainer, "host": HostTrainer}.get(arm, DistillationTrainer)
+    overrides = {**settings, "model": model, "seed": seed, "name": folder.name, **recipe}
+    if trainer is DistillationTrainer:
+        overrides |= {"teacher": model if arm in ALONE else teacher}
     elif arm == "host":
         overrides |= {"distill_model": teacher}
     last = weights / "last.pt"
     epoch = load_checkpoint(last)[1]["epoch"] if last.exists() else None
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     if epoch is None:
         trainer(overrides=overrides).train()
     elif 0 <= epoch < settings["epochs"] - 1:
         trainer(overrides={"model": str(last), "resume": str(last), "project": str(out), "name": folder.name}).train()
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
 
     curve = [dict(zip(*rows, strict=True)) for rows in _csv(folder / "results.csv")]
     line = {
@@ -101,10 +113,12 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
         "seed": seed,
         "model": model,
         "settings": {k: v for k, v in settings.items() if k not in {"project", "data"}} | {"data": _name(settings)},
-        "recipe": recipe if ours else None,
+        "recipe": recipe,
         # Wall time of the training loop, from the host's log; `seconds` is this process's share of it.
         "train_seconds": float(curve[-1]["time"]),
         "seconds": round(seconds, 1),
+        # The same in processor time, which does not count what other processes took; null for a run in two parts.
+        "cpu_seconds": round(cpu, 1) if epoch is None else None,
         **{
             s: _without_paths(evaluate(weights / "best.pt", settings["data"], split=s, imgsz=settings["imgsz"]))
             for s in ("val", "test")

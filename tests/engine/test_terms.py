@@ -59,7 +59,7 @@ def test_reading_a_head_decodes_as_the_host_does():
         reg_max = model.model[-1].reg_max
         branch = read_head(raw, STRIDES, reg_max).one2many
         index = torch.arange(branch.logits.shape[1])
-        boxes = branch.at(torch.zeros_like(index), index)[2]
+        boxes = branch.at((torch.zeros_like(index), index))[2]
         x, y, w, h = decoded[0, :4]
         expected = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], -1)
         torch.testing.assert_close(boxes, expected, rtol=1e-4, atol=1e-3)

@@ -16,6 +16,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
+from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
 
@@ -60,7 +61,7 @@ def test_pairs(student, teacher, train, make_teacher, names):
 
 @pytest.mark.slow
 def test_all_gains_zero_is_the_plain_run_to_the_last_bit(settings, train, make_teacher, names):
-    plain = DetectionTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2})
+    plain = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2})
     plain.train()
     ours = train(
         model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), init="student", logit=0, localization=0,
@@ -126,12 +127,12 @@ def test_the_teacher_stays_as_it_is(settings, make_teacher, names):
     states = []
 
     def keep(trainer):
-        states.append({k: v.clone() for k, v in trainer.criterion.teacher.model.state_dict().items()})
+        states.append({k: v.clone() for k, v in trainer.criterion.teacher.forward.model.state_dict().items()})
 
     trainer.add_callback("on_train_start", keep)
     trainer.add_callback("on_train_end", keep)
     trainer.train()
-    teacher = trainer.criterion.teacher.model
+    teacher = trainer.criterion.teacher.forward.model
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not any(p.requires_grad for p in teacher.parameters())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in teacher.modules())  # folded

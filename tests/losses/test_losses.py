@@ -7,7 +7,7 @@ import torch
 
 from yolo_distill.losses.cwd import cwd_loss, standardise
 from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
-from yolo_distill.losses.logit import confidence, logit_loss
+from yolo_distill.losses.logit import confidence, logit_loss, worth_teaching
 
 
 def _boxes(n: int) -> torch.Tensor:
@@ -97,7 +97,7 @@ def test_logit_with_one_class_teaches():
 def test_logit_leaves_masked_anchors_alone():
     student = torch.zeros(1, 4, 2, requires_grad=True)
     mask = torch.tensor([[True, False, False, True]])
-    logit_loss(student, torch.randn(1, 4, 2), mask).backward()
+    logit_loss(student, torch.randn(1, 4, 2), mask.float()).backward()
     assert (student.grad[0, 1:3] == 0).all()
     assert (student.grad[0, [0, 3]] != 0).all()
 
@@ -108,6 +108,34 @@ def test_background_barely_counts():
     student[0, 0, 0], teacher[0, 0, 0] = -2.0, 3.0
     alone = logit_loss(student[:, :1, :1], teacher[:, :1, :1])
     assert logit_loss(student, teacher) < 1.2 * alone
+
+
+def test_leaving_anchors_out_is_the_same_as_weighing_them_with_0():
+    """On a CPU they are left out, on a GPU weighed."""
+    student, teacher, boxes = torch.randn(2, 9, 3), torch.randn(2, 9, 3), _boxes(18).view(2, 9, 4)
+    taught, weight = torch.rand(2, 9) > 0.5, torch.rand(2, 9)
+    torch.testing.assert_close(
+        logit_loss(student[taught], teacher[taught]), logit_loss(student, teacher, taught.float())
+    )
+    torch.testing.assert_close(
+        iou_loss(boxes[taught], boxes[taught] + 2, weight[taught]), iou_loss(boxes, boxes + 2, weight * taught)
+    )
+
+
+def test_an_anchor_is_worth_teaching_if_one_side_sees_something():
+    nothing, something = [-6.0, -7.0], [-7.0, 1.0]
+    student = torch.tensor([nothing, nothing, something, something])
+    teacher = torch.tensor([nothing, something, nothing, something])
+    assert worth_teaching(student, teacher).tolist() == [False, True, True, True]
+
+
+def test_what_is_left_out_hardly_has_a_gradient():
+    """8400 anchors just below the line weigh less than one that both sides disagree on."""
+    student = torch.full((1, 8401, 3), -4.6, requires_grad=True)
+    teacher = torch.full((1, 8401, 3), -9.0)
+    teacher[0, 0] = 2.0
+    logit_loss(student, teacher).backward()
+    assert student.grad[0, 1:].abs().max() < 1e-4 * student.grad[0, 0].abs().max() * 10
 
 
 def test_confidence_is_the_best_class():

@@ -22,6 +22,11 @@ SETTINGS = {
     "box_floor": Setting(float, "teacher score above which an anchor's box is taught", low=0, high=1),
     "cwd_tau": Setting(float, "temperature of the feature term", low=0),
     "ramp_epochs": Setting(float, "epochs over which the terms grow to their gains", low=0),
+    "teacher_precision": Setting(
+        str, "how the teacher is computed; auto takes the fastest", choices=("auto", "fp32", "bf16", "fp16", "int8")
+    ),
+    "kd_every": Setting(int, "the teacher is asked for every so manieth batch", low=1),
+    "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),
     "match": Setting(str, "whether every class of the data needs a teacher", choices=("all", "some")),
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; the student's when not given", low=1

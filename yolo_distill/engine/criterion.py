@@ -30,9 +30,14 @@ class DistillationCriterion:
         host: the host's criterion for this student.
         steps: batches seen in training, over which the terms ramp up.
         ramp_steps: batches over which the terms grow to their gains.
+        every: the teacher is asked for every so manieth batch, whose terms then count for all of them.
+        until: batches after which the teacher is not asked any more; None for never.
         measure_every: batches between two measurements of the gradient shares; 0 for never.
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
     """
+
+    #: Where a batch carries the teacher's answer from `prepare` to the call.
+    ANSWER = "teacher_answer"
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class DistillationCriterion:
         terms: Terms,
         strides: list[int],
         reg_max: int,
+        every: int = 1,
     ) -> None:
         """Put the terms beside the host's loss.
 
@@ -50,11 +56,32 @@ class DistillationCriterion:
             terms: computes the terms from both answers.
             strides: of the student's levels, in pixels.
             reg_max: bins a side of the student's head.
+            every: the teacher is asked for every so manieth batch.
         """
         self.host, self.teacher, self.terms = host, teacher, terms
-        self.strides, self.reg_max = strides, reg_max
-        self.steps = self.ramp_steps = self.measure_every = 0
+        self.strides, self.reg_max, self.every = strides, reg_max, every
+        self.steps = self.ramp_steps = self.measure_every = self._measure_at = 0
+        self.until: int | None = None
         self.shares: dict[str, float] = {}
+
+    def start_at(self, steps: int, *, ramp_steps: int, until: int | None, measure_every: int) -> None:
+        """Say where in the run it is, in batches; see the attributes."""
+        self.steps, self.ramp_steps, self.until, self.measure_every = steps, ramp_steps, until, measure_every
+        self._measure_at = steps + measure_every - 1
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the teacher has a say in the batch that comes next."""
+        return self.steps % self.every == 0 and (self.until is None or self.steps < self.until)
+
+    def prepare(self, batch: dict[str, Any]) -> None:
+        """Ask the teacher about a batch before the student sees it.
+
+        On a GPU the two then compute side by side; on a CPU what the teacher needs in between is free again before the
+        student needs its own.
+        """
+        if self.teaches:
+            batch[self.ANSWER] = self.teacher(batch["img"])
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.
@@ -64,26 +91,36 @@ class DistillationCriterion:
             batch: the host's batch; `img` is what both sides see.
 
         Returns:
-            loss vector, and all its parts by name, detached and not multiplied by the batch size.
+            loss vector, and all its parts by name, detached and not multiplied by the batch size. The terms of a batch
+            without the teacher are 0.
         """
         loss, items = self.host(preds, batch)
-        raw = preds[1] if isinstance(preds, tuple) else preds
+        batch_size = batch["img"].shape[0]
+        terms = self._terms(loss.sum() / batch_size, preds, batch) if self.teaches else self._nothing(loss)
+        self.steps += torch.is_grad_enabled()
+        names = {LOSS_NAMES[name]: term.detach() for name, term in terms.items()}
+        return torch.cat([loss, torch.stack(list(terms.values())) * batch_size]), {**items, **names}
+
+    def _terms(self, task: Tensor, preds: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
         images = batch["img"]
-        answer = self.teacher(images)
+        if self.ANSWER not in batch:
+            self.prepare(batch)
+        answer: DenseAnswer = batch.pop(self.ANSWER)
+        self.teacher.wait(answer)
         many, single = branch_weights(self.host)
+        ramp = min(1.0, self.steps / self.ramp_steps) if self.ramp_steps else 1.0
         with torch.autocast(images.device.type, enabled=False):
-            student = read_head(raw, self.strides, self.reg_max)
+            student = read_head(preds[1] if isinstance(preds, tuple) else preds, self.strides, self.reg_max)
             height, width = images.shape[-2:]
             terms = self.terms(student, answer, many, single, (height, width))
-        ramp = min(1.0, self.steps / self.ramp_steps) if self.ramp_steps else 1.0
-        batch_size = images.shape[0]
-        scaled = {name: term * ramp for name, term in terms.items()}
-        if torch.is_grad_enabled():
-            if self.measure_every and self.steps % self.measure_every == self.measure_every - 1:
-                self.shares = gradient_shares(loss.sum() / batch_size, scaled, student)
-            self.steps += 1
-        names = {LOSS_NAMES[name]: term.detach() for name, term in scaled.items()}
-        return torch.cat([loss, torch.stack(list(scaled.values())) * batch_size]), {**items, **names}
+        terms = {name: term * ramp for name, term in terms.items()}
+        if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at:
+            self.shares = gradient_shares(task, terms, student)
+            self._measure_at = self.steps + self.measure_every
+        return {name: term * self.every for name, term in terms.items()}
+
+    def _nothing(self, loss: Tensor) -> dict[str, Tensor]:
+        return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:
         """Pass on the host's end-of-epoch call, with which an end-to-end loss shifts weight between its branches."""

@@ -21,6 +21,7 @@ from yolo_distill.engine.checkpoint import is_architecture, load_architecture, l
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
+from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.terms import Levels
@@ -28,6 +29,7 @@ from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.files import replacing, write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys
+from yolo_distill.teachers.precision import require_precision
 
 DEFAULT_STUDENT = "yolo26n.pt"
 
@@ -70,6 +72,7 @@ def train(
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     student = student or DEFAULT_STUDENT
+    _check_precision(checked, settings)
     _check_pair(student, checked, data)
     checked = _with_trained_teacher(checked, data, settings)
     trainer = DistillationTrainer(overrides={**settings, "model": student, **checked.model_dump()})
@@ -183,6 +186,14 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, SyntaxError) as error:
         raise RequestError(" ".join(str(error).split())) from None
     return {key: checked[key] for key in given}
+
+
+def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse a precision that the machine has not."""
+    device = select_device(parse_device(settings.get("device")), verbose=False)
+    require_precision(recipe.teacher_precision, device.type)
+    if device.type == "cpu":
+        require_trainable(settings.get("amp", True))
 
 
 def _check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:

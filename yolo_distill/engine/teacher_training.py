@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
+from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.files import write_bytes
 
@@ -26,8 +27,8 @@ _NO_MATTER = {
 }  # fmt: skip
 
 
-class TeacherTrainer(AtomicCheckpoints, DetectionTrainer):
-    """The host's detection trainer with checkpoints that are whole at every moment."""
+class TeacherTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
+    """The host's detection trainer, fast on a CPU, with checkpoints that are whole at every moment."""
 
 
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.engine.classes import ClassMatch
 from yolo_distill.losses.cwd import cwd_loss
 from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
-from yolo_distill.losses.logit import confidence, logit_loss
+from yolo_distill.losses.logit import confidence, logit_loss, worth_teaching
 from yolo_distill.recipe import Recipe
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
 
 #: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
 #: host's own gains (1.5 / 7.5).
 SIDES = 0.2
 #: Overlap above which a weaker answer of the teacher is a repetition, the host's own default for NMS.
 SAME_OBJECT = 0.7
+#: Answers of a dense teacher that are looked at for a picture's objects, the host's own `max_det`.
+MOST_OBJECTS = 300
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,22 @@ class Levels:
                 text += f"; stride {', '.join(map(str, extra))} of the {who} left out"
         return text
 
-    def anchors(self, answer: DenseAnswer, strides: Sequence[int]) -> Tensor | None:
+    def anchors(self, answer: DenseAnswer, device: torch.device) -> Tensor | None:
         """Return the indices of the anchors on common levels; None when that is all of them."""
-        if list(strides) == self.common:
+        if list(answer.cells) == self.common:
             return None
-        sizes = {stride: m.shape[-2] * m.shape[-1] for stride, m in answer.maps.items()}
-        starts = {stride: sum(sizes[s] for s in strides[:i]) for i, stride in enumerate(strides)}
-        device = answer.one2many.logits.device
-        return torch.cat([torch.arange(starts[s], starts[s] + sizes[s], device=device) for s in self.common])
+        starts = dict(zip(answer.cells, accumulate(answer.cells.values(), initial=0), strict=False))
+        return torch.cat([torch.arange(answer.cells[s], device=device) + starts[s] for s in self.common])
 
-    def keep(self, answer: DenseAnswer, strides: Sequence[int]) -> DenseAnswer:
+    def keep(self, answer: DenseAnswer) -> DenseAnswer:
         """Return the answer reduced to the common levels."""
-        index = self.anchors(answer, strides)
-        if index is None:
-            return answer
-        single = answer.one2one.take(index) if answer.one2one else None
-        return DenseAnswer(answer.one2many.take(index), single, {s: answer.maps[s] for s in self.common})
+        branches = [answer.one2many, answer.one2one]
+        device = next((b.logits.device for b in branches if b is not None), None)
+        index = None if device is None else self.anchors(answer, device)
+        if index is not None:
+            branches = [None if branch is None else branch.take(index) for branch in branches]
+        maps = {s: answer.maps[s] for s in self.common if s in answer.maps}
+        return DenseAnswer(branches[0], branches[1], maps, {s: answer.cells[s] for s in self.common})
 
 
 class Terms:
@@ -97,45 +100,49 @@ class Terms:
             size: height and width of the pictures in pixels.
         """
         gains = self.recipe.gains
-        student = self.levels.keep(student, self.levels.student)
-        teacher = self.levels.keep(teacher, self.levels.teacher)
+        student, teacher = self.levels.keep(student), self.levels.keep(teacher)
+        assert student.one2many is not None
         terms = {name: student.one2many.logits.new_zeros((), dtype=torch.float32) for name in gains}
-
-        branches: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = [
-            (many, student.one2many, teacher.one2many, None)
-        ]
-        if student.one2one is not None:
-            source = teacher.one2one or teacher.one2many
-            branches.append((single, student.one2one, source, self._peaks(teacher)))
-        for weight, learner, source, mask in branches:
-            if not weight or not self.classes.matched:
-                continue
-            ours = learner.logits[..., self.classes.student].float()
-            theirs = source.logits[..., self.classes.teacher].float()
+        pairs: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = []
+        if self.classes.matched and many and teacher.one2many is not None:
+            pairs.append((many, student.one2many, teacher.one2many, None))
+        source = teacher.one2one or teacher.one2many
+        if self.classes.matched and single and student.one2one is not None and source is not None:
+            pairs.append((single, student.one2one, source, self._peaks(teacher)))
+        for weight, learner, source, peaks in pairs:
+            ours, theirs = self._columns(learner, self.classes.student), self._columns(source, self.classes.teacher)
             if "logit" in gains:
-                terms["logit"] = terms["logit"] + weight * logit_loss(ours, theirs, mask, self.recipe.logit_gamma)
+                taught = worth_teaching(ours, theirs) if peaks is None else peaks
+                where, chosen = choose_anchors(taught)
+                loss = logit_loss(ours[where].float(), theirs[where], chosen, self.recipe.logit_gamma)
+                terms["logit"] = terms["logit"] + weight * loss
             if "localization" in gains:
                 score = confidence(theirs)
-                taught = (score > self.recipe.box_floor) & (mask if mask is not None else True)
-                terms["localization"] = terms["localization"] + weight * self._boxes(
-                    learner, source, score, taught, size
-                )
+                taught = score > self.recipe.box_floor if peaks is None else peaks
+                where, chosen = choose_anchors(taught)
+                sure = score[where] if chosen is None else score * chosen
+                terms["localization"] = terms["localization"] + weight * self._boxes(learner, source, where, sure, size)
         if "cwd" in gains:
             for stride in self.levels.common:
                 # Under autocast the maps come in half precision; projectors and losses are in single.
                 projected = self.projectors[str(stride)](student.maps[stride].float())
-                loss = cwd_loss(projected, teacher.maps[stride].float(), self.recipe.cwd_tau)
+                loss = cwd_loss(projected, teacher.maps[stride], self.recipe.cwd_tau)
                 terms["cwd"] = terms["cwd"] + loss / len(self.levels.common)
         return {name: gains[name] * term for name, term in terms.items()}
 
     @staticmethod
+    def _columns(branch: DenseBranch, columns: Sequence[int]) -> Tensor:
+        """Return the logits of the matched classes; without a copy where that is all of them in their order."""
+        if list(columns) == list(range(branch.logits.shape[-1])):
+            return branch.logits
+        return branch.logits[..., columns]
+
+    @staticmethod
     def _boxes(
-        student: DenseBranch, teacher: DenseBranch, score: Tensor, taught: Tensor, size: tuple[int, int]
+        student: DenseBranch, teacher: DenseBranch, where: Where, weight: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        picture, anchor = taught.nonzero(as_tuple=True)
-        weight = score[picture, anchor]
-        sides, distances, boxes = student.at(picture, anchor)
-        their_sides, their_distances, their_boxes = teacher.at(picture, anchor)
+        sides, distances, boxes = student.at(where)
+        their_sides, their_distances, their_boxes = teacher.at(where)
         loss = iou_loss(boxes, their_boxes, weight)
         if student.reg_max == 1:
             height, width = size
@@ -148,21 +155,41 @@ class Terms:
     def _peaks(self, teacher: DenseAnswer) -> Tensor:
         """Return which anchors hold the teacher's one answer for an object, bool, shape (B, A).
 
-        A one-to-one branch answers once by its training. Of a dense branch it is what survives NMS, class by class.
+        A one-to-one branch answers once by its training. Of a dense branch it is what a fast NMS leaves (Bolya et al.,
+        "YOLACT", ICCV 2019, arXiv 1904.02689, section 3.3): an answer is a repetition if a stronger one of its class
+        overlaps it. All pictures at once, and of fixed size, so that a GPU need not be waited for.
         """
         branch = teacher.one2one or teacher.one2many
-        logits = branch.logits[..., self.classes.teacher].float()
-        score = confidence(logits)
-        taught = score > self.recipe.box_floor
-        if teacher.one2one is not None or not self.classes.matched:
+        assert branch is not None
+        logits = self._columns(branch, self.classes.teacher)
+        taught = confidence(logits) > self.recipe.box_floor
+        if teacher.one2one is not None:
             return taught
+        best, label = logits.max(-1)
+        count = min(MOST_OBJECTS, best.shape[1])
+        index = best.topk(count, 1).indices  # strongest first
+        picture = torch.arange(len(best), device=best.device).unsqueeze(1)
+        boxes = branch.at((picture.expand_as(index).flatten(), index.flatten()))[2].view(*index.shape, 4)
+        overlap = bbox_iou(boxes.unsqueeze(2), boxes.unsqueeze(1), xywh=False).squeeze(-1)
+        same = label.gather(1, index)
+        overlap = overlap * (same.unsqueeze(2) == same.unsqueeze(1))
+        repeated = overlap.triu(1).amax(1) > SAME_OBJECT
+        return torch.zeros_like(taught).scatter(1, index, ~repeated) & taught
+
+
+def choose_anchors(taught: Tensor) -> tuple[Where, Tensor | None]:
+    """Return how to take the anchors that are taught, and the weight of those that are taken; None if all have 1.
+
+    On a CPU only they are computed on. Elsewhere all are, and the weight rules out the others: how many are taught is
+    known to the device alone, and asking it would make the host wait for it in every step.
+
+    Args:
+        taught: bool, shape (B, A).
+    """
+    if taught.device.type == "cpu":
         picture, anchor = taught.nonzero(as_tuple=True)
-        boxes = branch.at(picture, anchor)[2]
-        groups = picture * logits.shape[-1] + logits[picture, anchor].argmax(-1)
-        kept = batched_nms(boxes, score[picture, anchor], groups, SAME_OBJECT)
-        peaks = torch.zeros_like(taught)
-        peaks[picture[kept], anchor[kept]] = True
-        return peaks
+        return (picture, anchor), None
+    return (slice(None), slice(None)), taught.float()
 
 
 def make_projectors(levels: Levels, student: dict[int, int], teacher: dict[int, int], *, seed: int) -> nn.ModuleDict:

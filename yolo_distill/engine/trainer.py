@@ -15,26 +15,35 @@ import torch
 import yaml
 from torch import distributed, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
+from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.memory import WithTeacher
+from yolo_distill.engine.price import price_of_teaching
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.terms import Levels, Terms, make_projectors
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
+#: A teacher that takes more than this many of the student's own steps is warned of.
+DEAR = 2.0
 PREFIX = colorstr("distill: ")
 
 
-class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
+class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     """Trains a student on the ground truth and a teacher together.
 
     Takes the host's settings and those of `yolo_distill.recipe.Recipe` in `overrides`:
@@ -51,7 +60,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
     projectors: nn.ModuleDict
     criterion: DistillationCriterion | None = None
     _resumed_recipe: dict[str, Any] | None = None
-    _teacher_model: nn.Module | None = None
+    _teacher_model: DetectionModel | None = None
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
@@ -110,7 +119,7 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             delattr(self.args, ARGS_KEY)
 
     @property
-    def teacher_model(self) -> nn.Module:
+    def teacher_model(self) -> DetectionModel:
         """The teacher as its checkpoint holds it, loaded once."""
         if self._teacher_model is None:
             self._teacher_model = load_detector(self.recipe.teacher, trust=self.recipe.trust, role="teacher")
@@ -154,11 +163,12 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             raise RequestError(
                 f"teacher={self.recipe.teacher}: takes pictures of {teacher_channels} channels, the data has {channels}"
             )
-        teacher = YoloTeacher(self.teacher_model, self.device)
+        head = model.model[-1]
+        teacher = YoloTeacher(self.teacher_model, self.device, self._needs(head))
+        source = Path(self.teacher_model.yaml.get("yaml_file") or self.recipe.teacher).stem
         self._teacher_model = None  # the checkpoint's copy is not needed any more
         classes = match_classes(self.data["names"], teacher.names)
         require_match(classes, some=self.recipe.match == "some", features_only_possible="cwd" in gains)
-        head = model.model[-1]
         levels = Levels.match([int(s) for s in head.stride], teacher.strides)
         if not levels.common:
             raise RequestError(f"teacher and student have no level in common: {levels}")
@@ -167,14 +177,65 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
             self.projectors = make_projectors(levels, widths, teacher.widths, seed=self.args.seed).to(self.device)
         self._teacher = teacher
+        self._teacher_name = f"{source}, {self._choose_precision(teacher)}"
         self._terms = Terms(self.recipe, classes, levels, self.projectors)
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
 
+    def auto_batch(self) -> int:
+        """Count the teacher in when the host looks for the batch that fills the memory.
+
+        Relies on: the host measures `self.model`, after `set_model_attributes`.
+        """
+        if not self.recipe.gains:
+            return int(super().auto_batch())
+        student = self.model
+        self.model = WithTeacher(unwrap_model(student), self._teacher, self._terms)
+        try:
+            return int(super().auto_batch())
+        finally:
+            self.model = student
+            self.projectors.zero_grad()
+
+    def _needs(self, head: nn.Module) -> Needs:
+        """Return what the terms need of a teacher for a student with this head."""
+        gains = self.recipe.gains
+        dense = "logit" in gains or "localization" in gains
+        single = getattr(head, "one2one_cv2", None) is not None
+        theirs = getattr(self.teacher_model.model[-1], "one2one_cv2", None) is not None
+        # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
+        boxes = "localization" in gains or ("logit" in gains and single and not theirs)
+        return Needs(scores=dense, boxes=boxes, one2one=dense and single, maps="cwd" in gains)
+
+    def _choose_precision(self, teacher: YoloTeacher) -> Choice:
+        """Set up how the teacher computes; with several devices as the first of them does."""
+        wanted = self.recipe.teacher_precision
+        answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
+        if not distributed.is_initialized():
+            return choose_forward(teacher, wanted, self.samples, answers)
+        choice = choose_forward(teacher, wanted, self.samples, answers) if RANK == 0 else None
+        box = [choice.precision if choice else None]
+        distributed.broadcast_object_list(box, 0)
+        return choice or choose_forward(teacher, str(box[0]), self.samples, answers)
+
+    def _say_price(self) -> None:
+        """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
+        assert self.criterion is not None
+        every = self.recipe.kd_every
+        precision = self.precision if self.device.type == "cpu" else {False: "fp32"}.get(self.amp, "fp16")
+        model = unwrap_model(self.model)
+        price = price_of_teaching(model, self.criterion, self.samples, precision) / every
+        rest = f" (asked on every {every}. batch)" if every > 1 else ""
+        LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
+        if price > DEAR:
+            LOGGER.warning(
+                f"{PREFIX}the teacher takes {price:.1f} times the student's own step; a smaller teacher is cheaper and "
+                f"often teaches as well, and kd_every={2 * every} asks it half as often"
+            )
+
     def _check_size(self, stride: int) -> None:
         """Refuse pictures that a teacher with a coarser level than the student's does not take."""
-        gs = max(int(unwrap_model(self.model).stride.max()), 32)
-        size = -(-int(self.args.imgsz) // gs) * gs  # as the host rounds it
+        gs, size = max(int(unwrap_model(self.model).stride.max()), 32), self.rounded_imgsz
         if stride > gs and (size % stride or self.args.multi_scale):
             raise RequestError(
                 f"imgsz={size}: the teacher takes multiples of {stride} only; use imgsz={-(-size // stride) * stride} "
@@ -212,18 +273,35 @@ class DistillationTrainer(AtomicCheckpoints, DetectionTrainer):
             self._terms,
             strides=[int(s) for s in head.stride],
             reg_max=int(head.reg_max),
+            every=self.recipe.kd_every,
         )
+        if RANK in {-1, 0}:
+            self._say_price()
+        self._samples = None
         self._count_steps(self.start_epoch)
         model.criterion = self.criterion
 
     def _count_steps(self, epoch: int) -> None:
         """Tell the criterion where the run is, in batches of the current loader."""
         if self.criterion is not None:
-            batches = len(self.train_loader)
-            self.criterion.steps = epoch * batches
-            self.criterion.ramp_steps = round(self.recipe.ramp_epochs * batches)
-            # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
-            self.criterion.measure_every = 0 if self.args.compile else batches
+            batches, recipe = len(self.train_loader), self.recipe
+            self.criterion.start_at(
+                epoch * batches,
+                ramp_steps=round(recipe.ramp_epochs * batches),
+                until=None if recipe.kd_until == 1 else round(recipe.kd_until * self.epochs * batches),
+                # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
+                measure_every=0 if self.args.compile else batches,
+            )
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ask the teacher as soon as the batch is on the device, before the student has its turn.
+
+        Relies on: the host calls this for every batch of training, and hands what it returns to model and loss.
+        """
+        batch = super().preprocess_batch(batch)
+        if self.criterion is not None:
+            self.criterion.prepare(batch)
+        return batch
 
     def _build_train_pipeline(self) -> None:
         """Count anew when the host, out of memory, builds the loaders again for half the batch.

@@ -8,15 +8,18 @@ the degenerate boxes that an untrained head without bins predicts.
     L_bins = sum_i w_i mean_e KL(softmax(z_t / tau) || softmax(z_s / tau)) tau^2 / max(1, sum_i w_i)
     L_l1   = sum_i w_i mean_e |d_s - d_t| / max(1, sum_i w_i)
 
-Legend: i runs over the N anchors that are taught, e over the 4 sides (left, top, right, bottom); b boxes, z bin logits
-(reg_max bins a side), d distances from the anchor point to the sides, w the teacher's confidence.
+Legend: i runs over the N anchors that are taught (or over anchors of any shape, w being 0 where they are not), e over
+the 4 sides (left, top, right, bottom); b boxes, z bin logits (reg_max bins a side), d distances from the anchor point
+to the sides, w the teacher's confidence.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import distance_box_iou_loss
+
+from yolo_distill.losses.devices import average_over_devices
 
 
 def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -30,7 +33,7 @@ def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     Returns:
         scalar, at least 0; 0 when the boxes are equal or N is 0.
     """
-    return _weighted_mean(distance_box_iou_loss(student, teacher.detach()), weight)
+    return _weighted_mean(1 - distance_iou(student, teacher.detach()), weight)
 
 
 def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
@@ -64,7 +67,29 @@ def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     return _weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
 
 
+def distance_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
+    """Return IoU minus the squared distance of centres over that of the corners of the box around both (eq. 7).
+
+    Written out: torchvision's picks the boxes that overlap by a mask, for which a GPU has to be waited for.
+
+    Args:
+        boxes: xyxy, shape (..., 4).
+        others: same.
+        eps: keeps boxes without area finite.
+    """
+    overlap = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
+    intersection = _area(overlap.clamp(min=0))
+    areas = _area(boxes[..., 2:] - boxes[..., :2]) + _area(others[..., 2:] - others[..., :2])
+    around = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
+    apart = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
+    return intersection / (areas - intersection + eps) - apart.square().sum(-1) / (around.square().sum(-1) + eps)
+
+
+def _area(size: Tensor) -> Tensor:
+    return size[..., 0] * size[..., 1]  # the gradient of prod() would look at the values for zeros
+
+
 def _weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
     """Return sum(w * loss) / max(1, sum(w)): less than one box's worth of confidence counts as little as it is."""
     weight = weight.detach()
-    return (loss * weight).sum() / weight.sum().clamp(min=1.0)
+    return (loss * weight).sum() / average_over_devices(weight.sum()).clamp(min=1.0)

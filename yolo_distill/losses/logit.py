@@ -5,30 +5,39 @@ ICCV 2023, arXiv 2308.14286, eq. 6; the weight is that of the quality focal loss
 
     L = sum_{i,c} |p_t - p_s|^gamma * BCE(p_s, p_t) / N_t        N_t = max(1, sum_i max_c p_t[i, c])
 
-Legend: B pictures, A anchors, C classes; z logits, p = sigmoid(z); i runs over B * A.
+Legend: B pictures, A anchors, C classes; z logits, p = sigmoid(z); i runs over the anchors that are taught.
 
 A YOLO head scores every class with its own sigmoid, so the softmax KL of Hinton et al. does not apply (it is exactly
 zero with one class). Without the weight |p_t - p_s|^gamma the loss is dominated by background: thousands of anchors
 times all classes of almost nothing.
 
-Departure from the paper: normalised by the teacher's confidence mass instead of the number of positives, as the task's
-own loss is by its target scores, so that the two keep their proportion from picture to picture.
+Departures from the paper: normalised by the teacher's confidence mass instead of the number of positives, as the task's
+own loss is by its target scores, so that the two keep their proportion from picture to picture; and anchors at which
+neither side sees anything (all p below `NOTHING`) are left out: together they weigh next to nothing, and they are most.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolo_distill.losses.devices import average_over_devices
 
-def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, gamma: float = 1.0) -> Tensor:
+#: Probability below which nobody claims to see anything. Two sides below it differ by less than this, and the gradient
+#: of such an anchor is below its square.
+NOTHING = 0.01
+
+
+def logit_loss(student: Tensor, teacher: Tensor, weight: Tensor | None = None, gamma: float = 1.0) -> Tensor:
     """Return the weighted binary cross-entropy between student and teacher class probabilities.
 
     Args:
-        student: logits, shape (B, A, C).
+        student: logits, shape (..., C), usually (N, C) of the anchors that are taught.
         teacher: logits, same shape; no gradient reaches it.
-        mask: anchors that are taught, bool, shape (B, A); all of them when None.
+        weight: of each anchor, shape (...), 0 where it is not taught; 1 everywhere when None.
         gamma: focusing exponent; 0 gives plain binary cross-entropy.
 
     Returns:
@@ -36,13 +45,12 @@ def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, gam
     """
     target = teacher.detach().sigmoid()
     # The weight says where to look, not what to learn: it carries no gradient (as in the quality focal loss).
-    weight = (target - student.detach().sigmoid()).abs().pow(gamma)
-    loss = F.binary_cross_entropy_with_logits(student, target, reduction="none") * weight
-    confidence = target.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])
-    if mask is not None:
-        loss = loss * mask.unsqueeze(-1)
-        confidence = confidence * mask
-    return loss.sum() / confidence.sum().clamp(min=1.0)
+    focus = (target - student.detach().sigmoid()).abs().pow(gamma)
+    loss = F.binary_cross_entropy_with_logits(student, target, weight=focus, reduction="none").sum(-1)
+    mass = target.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])
+    if weight is not None:
+        loss, mass = loss * weight, mass * weight
+    return loss.sum() / average_over_devices(mass.sum()).clamp(min=1.0)
 
 
 def confidence(teacher: Tensor) -> Tensor:
@@ -50,3 +58,9 @@ def confidence(teacher: Tensor) -> Tensor:
     if not teacher.shape[-1]:
         return teacher.new_zeros(teacher.shape[:-1])
     return torch.sigmoid(teacher.detach().amax(-1))
+
+
+def worth_teaching(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return at which anchors one of both sides sees something, from logits (..., C) to bool (...)."""
+    least = math.log(NOTHING / (1 - NOTHING))
+    return torch.maximum(student.detach().amax(-1), teacher.detach().amax(-1)) > least

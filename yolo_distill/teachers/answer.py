@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+#: Indices into pictures and anchors: two index tensors of equal length N, or two full slices for every anchor of all.
+Where = tuple[Tensor, Tensor] | tuple[slice, slice]
+
 
 @dataclass(frozen=True)
 class DenseBranch:
@@ -22,31 +25,35 @@ class DenseBranch:
 
     Attributes:
         logits: class logits, shape (B, A, nc).
-        sides: side outputs, shape (B, A, 4, reg_max): bin logits, or the distance itself where reg_max is 1.
+        sides: side outputs, shape (B, A, 4, reg_max): bin logits, or the distance itself where reg_max is 1; None where
+            nobody needs them.
         anchors: anchor points in grid units, shape (A, 2).
         strides: pixels per grid unit at each anchor, shape (A, 1).
     """
 
     logits: Tensor
-    sides: Tensor
+    sides: Tensor | None
     anchors: Tensor
     strides: Tensor
 
     @property
     def reg_max(self) -> int:
+        assert self.sides is not None
         return int(self.sides.shape[-1])
 
-    def at(self, picture: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def at(self, where: Where) -> tuple[Tensor, Tensor, Tensor]:
         """Return the side outputs, distances and decoded boxes of chosen anchors.
 
         Args:
-            picture: indices into B, shape (N,).
-            anchor: indices into A, shape (N,).
+            where: which anchors of which pictures.
 
         Returns:
-            sides (N, 4, reg_max); distances (N, 4) in pixels; boxes (N, 4) xyxy in pixels.
+            sides (N, 4, reg_max); distances (N, 4) in pixels; boxes (N, 4) xyxy in pixels. With full slices, (B, A) in
+            place of N.
         """
-        sides = self.sides[picture, anchor].float()
+        assert self.sides is not None, "the teacher was not asked for boxes"
+        anchor = where[1]
+        sides = self.sides[where].float()
         if self.reg_max > 1:
             bins = torch.arange(self.reg_max, dtype=sides.dtype, device=sides.device)
             distances = sides.softmax(-1) @ bins
@@ -58,24 +65,26 @@ class DenseBranch:
 
     def take(self, anchors: Tensor) -> DenseBranch:
         """Return this branch with only the anchors of the given indices, in that order."""
-        return DenseBranch(
-            self.logits[:, anchors], self.sides[:, anchors], self.anchors[anchors], self.strides[anchors]
-        )
+        sides = None if self.sides is None else self.sides[:, anchors]
+        return DenseBranch(self.logits[:, anchors], sides, self.anchors[anchors], self.strides[anchors])
 
 
 @dataclass(frozen=True)
 class DenseAnswer:
-    """All that a YOLO knows about a batch.
+    """All that was asked of a YOLO about a batch.
 
     Attributes:
-        one2many: the branch trained on many anchors an object.
-        one2one: the branch trained on one anchor an object, where the head has one.
-        maps: the neck's feature maps that feed the head, each (B, C, H, W), by stride in pixels.
+        one2many: the branch trained on many anchors an object; None where nobody needs it.
+        one2one: the branch trained on one anchor an object, where the head has one and somebody needs it.
+        maps: the neck's feature maps that feed the head, each (B, C, H, W), by stride in pixels; empty where nobody
+            needs them.
+        cells: anchors of each level, by stride in pixels, in the order of A.
     """
 
-    one2many: DenseBranch
+    one2many: DenseBranch | None
     one2one: DenseBranch | None
     maps: dict[int, Tensor]
+    cells: dict[int, int]
 
 
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:
@@ -90,10 +99,19 @@ def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> D
     many = output.get("one2many", output)
     single = output.get("one2one")
     maps = dict(zip(strides, many["feats"], strict=True))
-    anchors, anchor_strides = make_anchors(many["feats"], list(map(float, strides)), 0.5)
+    # In single precision also where the maps are not: half a cell more or less is what an anchor point is about.
+    anchors, anchor_strides = make_anchors(
+        [m.detach().float() for m in many["feats"]], list(map(float, strides)), grid_cell_offset=0.5
+    )
 
     def branch(raw: dict[str, Any]) -> DenseBranch:
-        sides = raw["boxes"].permute(0, 2, 1)
-        return DenseBranch(raw["scores"].permute(0, 2, 1), sides.unflatten(-1, (4, reg_max)), anchors, anchor_strides)
+        return make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max)
 
-    return DenseAnswer(branch(many), branch(single) if single else None, maps)
+    cells = {stride: m.shape[-2] * m.shape[-1] for stride, m in maps.items()}
+    return DenseAnswer(branch(many), branch(single) if single else None, maps, cells)
+
+
+def make_branch(scores: Tensor, boxes: Tensor | None, anchors: Tensor, strides: Tensor, reg_max: int) -> DenseBranch:
+    """Return a branch from tensors in the head's order, scores (B, nc, A) and boxes (B, 4 * reg_max, A)."""
+    sides = None if boxes is None else boxes.permute(0, 2, 1).reshape(len(boxes), -1, 4, reg_max)
+    return DenseBranch(scores.permute(0, 2, 1), sides, anchors, strides)

@@ -1,14 +1,20 @@
-"""An Ultralytics detector as a teacher: frozen, folded, and asked with exactly the student's batch."""
+"""An Ultralytics detector as a teacher: frozen, folded, trimmed to what is asked of it, and asked with every batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.tal import make_anchors
 
-from yolo_distill.teachers.answer import DenseAnswer, read_head
+from yolo_distill.teachers.answer import DenseAnswer, make_branch
+from yolo_distill.teachers.head import NeededHead, Needs
+
+#: Gives the outputs of a `NeededHead`, by name, for pictures (B, 3, H, W); in whatever precision it computes.
+Forward = Callable[[Tensor], dict[str, Tensor]]
 
 
 class YoloTeacher:
@@ -18,28 +24,83 @@ class YoloTeacher:
         names: class names by column of the logits.
         strides: pixels per cell of each level, finest first as the head has them.
         widths: channels of the neck map at each stride.
+        has_one2one: whether its head has a one-to-one branch.
+        model: the folded model in single precision, its head replaced by a `NeededHead`.
+        forward: what computes the answers; see `yolo_distill.teachers.precision` for the choice.
     """
 
-    def __init__(self, model: DetectionModel, device: torch.device | str = "cpu") -> None:
-        """Copy `model`, fold its batch norms and freeze it on `device`."""
+    def __init__(self, model: DetectionModel, device: torch.device | str = "cpu", needs: Needs | None = None) -> None:
+        """Copy `model`, fold its batch norms, freeze it on `device` and leave out what nobody needs."""
         model = fold(deepcopy(model)).to(device)
-        self.model = model.to(memory_format=torch.channels_last)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        head = self.model.model[-1]
-        # In its training mode the head returns the raw output and skips decoding; nothing is left in it (folded batch
-        # norms, no dropout) that would behave otherwise.
-        head.training = True
-        self.names: dict[int, str] = {int(k): str(v) for k, v in self.model.names.items()}
+        head = model.model[-1]
+        self.names: dict[int, str] = {int(k): str(v) for k, v in model.names.items()}
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
+        self.has_one2one = getattr(head, "one2one_cv2", None) is not None
+        model.model[-1] = NeededHead(head, needs or Needs())
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        self.model = model.eval().to(memory_format=torch.channels_last)
+        self.forward: Forward = TorchForward(self.model)
+        cuda = torch.device(device).type == "cuda"
+        self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> DenseAnswer:
-        """Answer for `images`, shape (B, 3, H, W), RGB in 0..1."""
-        output = self.model(images.to(memory_format=torch.channels_last))
-        return read_head(output, self.strides, self.reg_max)
+        """Answer for `images`, shape (B, 3, H, W), RGB in 0..1. Everything in the answer is in single precision.
+
+        On a GPU the answer is computed on a stream of its own, beside whatever the caller does next; `wait` for it
+        before it is used.
+        """
+        if self._stream is None:
+            return self._answer(images)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        images.record_stream(self._stream)
+        with torch.cuda.stream(self._stream):
+            return self._answer(images)
+
+    def wait(self, answer: DenseAnswer) -> None:
+        """Make the current stream wait for the teacher's; the host does not wait."""
+        if self._stream is None:
+            return
+        current = torch.cuda.current_stream()
+        current.wait_stream(self._stream)
+        branches = [branch for branch in (answer.one2many, answer.one2one) if branch is not None]
+        tensors = [t for branch in branches for t in vars(branch).values() if t is not None]
+        for tensor in (*tensors, *answer.maps.values()):
+            tensor.record_stream(current)
+
+    def _answer(self, images: Tensor) -> DenseAnswer:
+        with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
+            raw = self.forward(images)
+        # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
+        raw = {name: value.to(torch.float32, copy=True) for name, value in raw.items()}
+        height, width = images.shape[-2:]
+        sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
+        grids = [images.new_empty((1, 1, *size), dtype=torch.float32) for size in sizes]
+        anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
+        branches = [
+            make_branch(raw[f"{name}scores"], raw.get(f"{name}boxes"), anchors, strides, self.reg_max)
+            if f"{name}scores" in raw
+            else None
+            for name in ("", "one2one_")
+        ]
+        maps = {s: raw[f"map{s}"] for s in self.strides if f"map{s}" in raw}
+        cells = {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
+        return DenseAnswer(branches[0], branches[1], maps, cells)
+
+
+class TorchForward:
+    """The teacher by torch, with weights and activations of one type in channels-last order."""
+
+    def __init__(self, model: DetectionModel, dtype: torch.dtype = torch.float32) -> None:
+        """Take `model` as it is for single precision, or a copy in another."""
+        self.model = model if dtype == torch.float32 else deepcopy(model).to(dtype)
+        self.dtype = dtype
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        answer: dict[str, Tensor] = self.model(images.to(self.dtype, memory_format=torch.channels_last))
+        return answer
 
 
 def fold(model: DetectionModel) -> DetectionModel:

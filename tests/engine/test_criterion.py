@@ -1,0 +1,218 @@
+"""When the teacher is asked, what its answer adds, and that nobody has to wait for a GPU because of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.engine.classes import match_classes
+from yolo_distill.engine.criterion import DistillationCriterion
+from yolo_distill.engine.full_precision import FullPrecisionLoss, single_precision
+from yolo_distill.engine.memory import WithTeacher
+from yolo_distill.engine.price import deepcopy_without_criterion, made_batch, price_of_teaching
+from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.recipe import make_recipe
+from yolo_distill.teachers.answer import read_head
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.yolo import YoloTeacher
+
+SIZE = 64
+STRIDES = [8, 16, 32]
+NAMES = {0: "a", 1: "b", 2: "c"}
+
+
+def make_terms(projectors=None, **recipe):
+    levels = Levels.match(STRIDES, STRIDES)
+    return Terms(
+        make_recipe({"teacher": "-", **recipe}), match_classes(NAMES, NAMES), levels, projectors or nn.ModuleDict()
+    )
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    model = DetectionModel("yolo26n.yaml", nc=3, verbose=False).train()
+    model.args = get_cfg()
+    return model
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(1)
+    model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    for layers in (model.model[-1].cv3, model.model[-1].one2one_cv3):
+        for layer in layers:
+            nn.init.constant_(layer[-1].bias, -2.5)
+    return YoloTeacher(model, needs=Needs(maps=True))
+
+
+class Counting:
+    """A teacher that is counted."""
+
+    def __init__(self, teacher):
+        self.teacher, self.asked = teacher, 0
+
+    def __call__(self, images):
+        self.asked += 1
+        return self.teacher(images)
+
+    def wait(self, answer):
+        pass
+
+
+def make_criterion(student, teacher, every=1, **recipe):
+    return DistillationCriterion(student.init_criterion(), Counting(teacher), make_terms(**recipe), STRIDES, 1, every)
+
+
+def walk(criterion, student, steps):
+    """Return the class term of each of some steps."""
+    found = []
+    for _ in range(steps):
+        batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+        criterion.prepare(batch)
+        loss, items = criterion(student(batch["img"]), batch)
+        assert torch.isfinite(loss).all()
+        assert len(loss) == 3 + 2
+        assert criterion.ANSWER not in batch
+        found.append(float(items["logit_loss"]))
+    return found
+
+
+def test_every_second_batch_counts_twice(student, teacher):
+    torch.manual_seed(0)
+    always = walk(make_criterion(student, teacher), student, 4)
+    torch.manual_seed(0)
+    criterion = make_criterion(student, teacher, every=2)
+    assert walk(criterion, student, 4) == pytest.approx([2 * always[0], 0, 2 * always[2], 0], rel=1e-4)
+    assert criterion.teacher.asked == 2
+
+
+def test_the_teacher_rests_after_its_last_batch(student, teacher):
+    criterion = make_criterion(student, teacher)
+    criterion.start_at(0, ramp_steps=0, until=2, measure_every=0)
+    terms = walk(criterion, student, 4)
+    assert [term > 0 for term in terms] == [True, True, False, False]
+    assert criterion.teacher.asked == 2
+    assert not criterion.teaches
+
+
+def test_a_resumed_run_knows_that_the_teacher_rests(student, teacher):
+    criterion = make_criterion(student, teacher)
+    criterion.start_at(5, ramp_steps=0, until=2, measure_every=0)
+    assert walk(criterion, student, 1) == [0]
+
+
+def test_shares_are_measured_once_an_epoch_also_where_its_last_batch_is_not_taught(student, teacher):
+    criterion = make_criterion(student, teacher, every=2)
+    criterion.start_at(0, ramp_steps=0, until=None, measure_every=2)  # the last batch of an epoch is never taught
+    walk(criterion, student, 3)
+    assert criterion.shares["logit"] > 0
+
+
+def test_a_share_does_not_depend_on_how_often_the_teacher_is_asked(student, teacher):
+    shares = []
+    for every in (1, 2):
+        torch.manual_seed(0)
+        criterion = make_criterion(student, teacher, every=every)
+        criterion.start_at(0, ramp_steps=0, until=None, measure_every=1)
+        walk(criterion, student, 1)
+        shares.append(criterion.shares["logit"])
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)
+
+
+def test_a_batch_that_was_not_prepared_is_taught_as_well(student, teacher):
+    criterion = make_criterion(student, teacher)
+    batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+    assert criterion(student(batch["img"]), batch)[1]["logit_loss"] > 0
+
+
+def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
+    batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+    host = student.init_criterion()
+    with torch.autocast("cpu", torch.bfloat16):
+        preds = student(batch["img"])
+        assert preds["one2many"]["scores"].dtype == torch.bfloat16
+        loss, items = FullPrecisionLoss(host)(preds, batch)
+    assert loss.dtype == torch.float32
+    expected, _ = host(single_precision(preds), batch)
+    torch.testing.assert_close(loss, expected)
+    assert {value.dtype for value in items.values()} == {torch.float32}
+    loss.sum().backward()
+    assert FullPrecisionLoss(host).o2m == host.o2m
+
+
+def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
+    criterion = make_criterion(student, teacher)
+    criterion.start_at(7, ramp_steps=3, until=None, measure_every=4)
+    student.zero_grad()
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    torch.manual_seed(2)
+    expected = torch.rand(2)
+    torch.manual_seed(2)
+    assert price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32") > 0
+    torch.manual_seed(2)
+    assert torch.equal(torch.rand(2), expected)
+    assert (criterion.steps, criterion.ramp_steps, criterion.measure_every) == (7, 3, 4)
+    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+    assert all(p.grad is None for p in student.parameters())
+
+
+def test_a_copy_without_criterion_leaves_the_criterion_where_it_is(student, teacher):
+    student.criterion = make_criterion(student, teacher)
+    try:
+        assert getattr(deepcopy_without_criterion(student), "criterion", None) is None
+        assert isinstance(student.criterion, DistillationCriterion)
+    finally:
+        del student.criterion
+
+
+def test_automatic_batch_size_sees_teacher_and_terms_and_copies_only_the_student(student, teacher):
+    from copy import deepcopy
+
+    student.zero_grad()
+    counting = Counting(teacher)
+    projectors = make_projectors(Levels.match(STRIDES, STRIDES), teacher.widths, teacher.widths, seed=0)
+    watched = WithTeacher(student, counting, make_terms(projectors, cwd=1.0))
+    copy = deepcopy(watched)
+    images = torch.rand(2, 3, SIZE, SIZE, requires_grad=True)
+    raw, terms = copy(images)
+    assert counting.asked == 1
+    assert set(terms) == {"logit", "localization", "cwd"}
+    sum(terms.values()).backward()
+    assert copy.student is not student
+    assert any(p.grad is not None for p in copy.student.parameters())
+    assert all(p.grad is None for p in student.parameters())
+    assert copy.stride is not None
+    assert raw["one2many"]["scores"].shape[0] == 2
+
+
+@pytest.mark.parametrize("teacher_single", [True, False], ids=["end-to-end teacher", "dense teacher"])
+@pytest.mark.parametrize("reg_max", [1, 16])
+def test_no_step_makes_the_host_wait_for_a_gpu(teacher_single, reg_max):
+    """On tensors that only know their shape, whatever needs a value on the host is an error."""
+    terms = make_terms(nn.ModuleDict(), logit=1.0, localization=1.0)
+
+    def head(single):
+        maps = [torch.empty(2, 4, SIZE // s, SIZE // s, device="meta", requires_grad=True) for s in STRIDES]
+        anchors = sum((SIZE // s) ** 2 for s in STRIDES)
+
+        def branch():
+            boxes = torch.empty(2, 4 * reg_max, anchors, device="meta", requires_grad=True)
+            return {
+                "boxes": boxes,
+                "scores": torch.empty(2, 3, anchors, device="meta", requires_grad=True),
+                "feats": maps,
+            }
+
+        return {"one2many": branch(), "one2one": branch()} if single else branch()
+
+    student, answer = read_head(head(True), STRIDES, reg_max), read_head(head(teacher_single), STRIDES, reg_max)
+    values = terms(student, answer, 0.8, 0.2, (SIZE, SIZE))
+    assert all(value.device.type == "meta" for value in values.values())
+    sum(values.values()).backward()
+    for needs_a_value in (lambda t: t.nonzero(), float, bool):  # the device does notice
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            needs_a_value(torch.empty((), device="meta"))

@@ -1,0 +1,91 @@
+"""Two processes with half a batch each: the same loss and gradients as one with all of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import torch
+from torch import distributed, nn
+
+from yolo_distill.engine.classes import match_classes
+from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.engine.trainer import average_gradients
+from yolo_distill.recipe import make_recipe
+from yolo_distill.teachers.answer import read_head
+
+SIZE, STRIDES, PICTURES = 64, [8, 16, 32], 4
+
+
+def heads() -> tuple[dict, dict]:
+    """Return raw outputs of a student and a teacher for four pictures, of which the first two hold little."""
+    torch.manual_seed(0)
+    anchors = sum((SIZE // s) ** 2 for s in STRIDES)
+
+    def branch():
+        return {
+            "boxes": torch.rand(PICTURES, 4, anchors) * 2,
+            "scores": torch.randn(PICTURES, 2, anchors),
+            "feats": [torch.randn(PICTURES, 4, SIZE // s, SIZE // s) for s in STRIDES],
+        }
+
+    student, teacher = ({"one2many": branch(), "one2one": branch()} for _ in range(2))
+    for part in teacher.values():
+        part["scores"][:2] -= 3
+    return student, teacher
+
+
+def part_of(head: dict, pictures: slice, learns: bool) -> dict:
+    def leaf(value):
+        return value[pictures].clone().requires_grad_(learns)
+
+    return {
+        name: {key: [leaf(m) for m in v] if isinstance(v, list) else leaf(v) for key, v in branch.items()}
+        for name, branch in head.items()
+    }
+
+
+def loss_and_gradients(pictures: slice, devices: int) -> tuple[dict, dict, nn.ModuleDict]:
+    """Return terms and gradients as the host makes them: a sum over the batch, times the devices."""
+    raw_student, raw_teacher = heads()
+    student, teacher = part_of(raw_student, pictures, True), part_of(raw_teacher, pictures, False)
+    names = {0: "a", 1: "b"}
+    levels = Levels.match(STRIDES, STRIDES)
+    projectors = make_projectors(levels, dict.fromkeys(STRIDES, 4), dict.fromkeys(STRIDES, 4), seed=0)
+    terms = Terms(make_recipe({"teacher": "-", "cwd": 1.0}), match_classes(names, names), levels, projectors)
+    values = terms(read_head(student, STRIDES, 1), read_head(teacher, STRIDES, 1), 0.8, 0.2, (SIZE, SIZE))
+    (sum(values.values()) * student["one2many"]["scores"].shape[0] * devices).backward()
+    return {k: v.detach() for k, v in values.items()}, student, projectors
+
+
+def _rank(rank: int, store: str, results) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    values, student, projectors = loss_and_gradients(slice(2 * rank, 2 * rank + 2), 2)
+    average_gradients(projectors)
+    gradients = {f"{n}/{k}": student[n][k].grad.numpy() / 2 for n in student for k in ("boxes", "scores")}
+    weights = {name: p.grad.numpy() for name, p in projectors.named_parameters()}
+    results.put((rank, {k: float(v) for k, v in values.items()}, gradients, weights))
+    distributed.destroy_process_group()
+
+
+def test_two_halves_are_the_whole(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_rank, args=(r, str(tmp_path / "store"), results)) for r in range(2)]
+    for process in processes:
+        process.start()
+    halves = sorted((results.get(timeout=120) for _ in processes), key=lambda half: half[0])
+    for process in processes:
+        process.join(timeout=60)
+    whole, student, projectors = loss_and_gradients(slice(0, PICTURES), 1)
+    for term in ("logit", "localization"):
+        mean = sum(half[1][term] for half in halves) / 2
+        torch.testing.assert_close(torch.tensor(mean), whole[term], rtol=1e-5, atol=1e-6)
+    for rank, half in enumerate(halves):
+        for key, gradient in half[2].items():
+            branch, part = key.split("/")
+            expected = student[branch][part].grad[2 * rank : 2 * rank + 2]
+            torch.testing.assert_close(torch.from_numpy(gradient), expected, rtol=1e-4, atol=1e-6)
+    # The feature term standardises over the pictures it has, as batch norm does, so its halves are not the whole's; but
+    # both devices step with the same gradients.
+    for name in dict(projectors.named_parameters()):
+        torch.testing.assert_close(torch.from_numpy(halves[0][3][name]), torch.from_numpy(halves[1][3][name]))

@@ -1,0 +1,69 @@
+"""Training on a CPU as fast as it can: channels-last order, and bf16 where the machine gains by it.
+
+Relies on: the host builds the EMA copy and the optimizer after `set_model_attributes`, never uses autocast on a CPU of
+its own accord, and runs forward and loss under `autocast(self.amp, device=...)`, which on a CPU means bf16.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_distill.engine.full_precision import FullPrecisionLoss
+from yolo_distill.engine.price import choose_student_precision
+from yolo_distill.engine.samples import sample_pictures
+
+
+class CpuPrecision:
+    """Mixin for a host trainer.
+
+    Attributes:
+        precision: in which the trained model computes on a CPU, `fp32` or `bf16`; `amp=` of the host asks for it.
+    """
+
+    model: nn.Module
+    args: Any
+    data: dict[str, Any]
+    device: torch.device
+    amp: bool
+    precision = "fp32"
+    _samples: Tensor | None = None
+
+    @property
+    def rounded_imgsz(self) -> int:
+        """Side of the pictures as the host will round it, in pixels."""
+        stride = max(int(unwrap_model(self.model).stride.max()), 32)
+        return -(-int(self.args.imgsz) // stride) * stride
+
+    @property
+    def samples(self) -> Tensor:
+        """A few pictures of the training split, read once; whoever needs them last lets go of them."""
+        if self._samples is None:
+            self._samples = sample_pictures(self.data, self.rounded_imgsz).to(self.device)
+        return self._samples
+
+    def set_model_attributes(self) -> None:
+        """Choose order and precision, now that model and device are known."""
+        super().set_model_attributes()  # type: ignore[misc]
+        if self.device.type != "cpu":
+            return
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.precision = choose_student_precision(unwrap_model(self.model), self.samples, self.args.amp)
+        if self.args.amp == "bf16":
+            self.args.amp = True  # the host refuses the other on a CPU
+        if self.precision != "fp32":
+            what = Path(str(self.args.model)).stem
+            LOGGER.info(f"{colorstr('precision: ')}{what} in bf16, losses in fp32; amp=False trains in fp32")
+
+    def _setup_train(self) -> None:
+        """Switch the host's autocast on, and keep the loss out of it."""
+        super()._setup_train()  # type: ignore[misc]
+        if self.precision == "bf16":
+            model = unwrap_model(self.model)
+            model.criterion = FullPrecisionLoss(getattr(model, "criterion", None) or model.init_criterion())
+            self.amp = True

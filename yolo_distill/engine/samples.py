@@ -1,0 +1,43 @@
+"""A few pictures of the run, to measure on and to calibrate with before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.data.augment import LetterBox
+from ultralytics.utils.patches import imread
+
+from yolo_distill.engine.data import pictures_of
+
+#: Enough for the ranges of an int8 teacher's activations, few enough to be read in a second.
+COUNT = 32
+
+
+def sample_pictures(data: dict[str, Any], imgsz: int, count: int = COUNT) -> Tensor:
+    """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
+
+    Args:
+        data: the host's description of the data set.
+        imgsz: side in pixels.
+        count: how many at most.
+
+    Returns:
+        RGB (or the data's channels) in 0..1, shape (N, C, imgsz, imgsz). Where no file can be read, which is for the
+        host to complain about, one grey picture.
+    """
+    channels = int(data.get("channels", 3))
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    files = pictures_of(data, "train")
+    letterbox = LetterBox((imgsz, imgsz), scaleup=True)
+    pictures = []
+    for at in np.linspace(0, len(files) - 1, min(len(files), count)):
+        picture = imread(files[round(at)], flags=flag)
+        if picture is not None and picture.shape[-1] == channels:
+            pictures.append(letterbox(image=picture)[..., :: -1 if channels == 3 else 1].transpose(2, 0, 1))
+    if not pictures:
+        pictures = [np.full((channels, imgsz, imgsz), 114, np.uint8)]
+    return torch.from_numpy(np.stack(pictures)).float() / 255

@@ -1,0 +1,19 @@
+"""What a loss divides by when a batch is spread over several devices."""
+
+from __future__ import annotations
+
+from torch import Tensor, distributed
+
+
+def average_over_devices(total: Tensor) -> Tensor:
+    """Return the mean of a scalar over all processes of the default group; the scalar itself with one process.
+
+    Each device's loss is a sum over its pictures divided by something that is summed over pictures as well, and
+    gradients are averaged over devices. Divided by the mean over all devices, the average is what one device with the
+    whole batch would get; divided by its own share, a device with few objects would count as much as one with many.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return total
+    total = total.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()

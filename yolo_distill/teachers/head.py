@@ -1,0 +1,69 @@
+"""The part of a teacher's head that somebody needs, in place of the whole of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import Detect
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a teacher is asked for. What is not needed is not computed.
+
+    Attributes:
+        scores: class logits.
+        boxes: side outputs.
+        one2one: of the one-to-one branch as well, where the head has one.
+        maps: the neck's feature maps.
+    """
+
+    scores: bool = True
+    boxes: bool = True
+    one2one: bool = True
+    maps: bool = True
+
+
+class NeededHead(nn.Module):
+    """Stands where the host's `Detect` stood and gives the raw outputs that are needed, by name.
+
+    Names are `scores` and `boxes` for the one-to-many branch, `one2one_scores` and `one2one_boxes` for the other, and
+    `map8`, `map16`, ... for the maps: flat, so that an exported file has the same outputs under the same names.
+    """
+
+    def __init__(self, head: Detect, needs: Needs) -> None:
+        """Take over what is needed of `head`.
+
+        Relies on: `cv2`, `cv3` and their `one2one_` copies hold one small network a level, whose outputs the host
+        concatenates over the levels; `f` and `i` say where a
+        layer stands in the model.
+        """
+        super().__init__()
+        self.f, self.i = head.f, head.i
+        self.strides = [int(s) for s in head.stride]
+        self.maps = needs.maps
+        branches = [""] if getattr(head, "one2one_cv2", None) is None or not needs.one2one else ["", "one2one_"]
+        parts = {"scores": ("cv3", needs.scores), "boxes": ("cv2", needs.boxes)}
+        self.outputs = nn.ModuleDict(
+            {
+                f"{branch}{name}": getattr(head, f"{branch}{layers}")
+                for branch in branches
+                for name, (layers, needed) in parts.items()
+                if needed
+            }
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the outputs, in their order."""
+        return [*self.outputs, *(f"map{stride}" for stride in self.strides if self.maps)]
+
+    def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        """Return outputs of shape (B, channels, A), and maps as they come."""
+        found = {}
+        for name, layers in self.outputs.items():
+            assert isinstance(layers, nn.ModuleList)
+            found[name] = torch.cat([layer(m).flatten(2) for layer, m in zip(layers, maps, strict=True)], -1)
+        return found | {f"map{stride}": m for stride, m in zip(self.strides, maps, strict=True) if self.maps}
