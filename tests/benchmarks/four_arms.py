@@ -33,8 +33,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "fp32": {"amp": False, "teacher_precision": "fp32"},
     "terms": {"init": "student"},  # the default terms without the start
     "cwd": {"cwd": 1.0},  # the feature term on top of the default
+    "int8": {"teacher_precision": "int8"},
     "every-2": {"kd_every": 2},
     "until-half": {"kd_until": 0.5},
+    # Each picture comes in ten views in turn instead of a new one each time: what a cache of answers would need.
+    "views-10": {"views": 10},
 }
 #: Arms that do not need the teacher to be trained first.
 ALONE = {"plain", "plain-ours"}
@@ -89,12 +92,22 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
     class HostTrainer(AtomicCheckpoints, DetectionTrainer):
         """The host's, with checkpoints that a kill does not break."""
 
+    class ViewsTrainer(DistillationTrainer):
+        """Ours, with as many augmented views of a picture as the arm says, in turn."""
+
+        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+            dataset = super().build_dataset(img_path, mode, batch)
+            if mode == "train":
+                dataset.__class__ = views_in_turn(type(dataset), lambda: getattr(self, "epoch", 0) % ARMS[arm]["views"])
+            return dataset
+
     folder = out / f"{arm}-s{seed}"
     weights = folder / "weights"
-    recipe = ARMS.get(arm, {})
-    trainer = {"teacher": TeacherTrainer, "plain": HostTrainer, "host": HostTrainer}.get(arm, DistillationTrainer)
+    recipe = {key: value for key, value in ARMS.get(arm, {}).items() if key != "views"}
+    others = {"teacher": TeacherTrainer, "plain": HostTrainer, "host": HostTrainer}
+    trainer = ViewsTrainer if "views" in ARMS.get(arm, {}) else others.get(arm, DistillationTrainer)
     overrides = {**settings, "model": model, "seed": seed, "name": folder.name, **recipe}
-    if trainer is DistillationTrainer:
+    if issubclass(trainer, DistillationTrainer):
         overrides |= {"teacher": model if arm in ALONE else teacher}
     elif arm == "host":
         overrides |= {"distill_model": teacher}
@@ -113,7 +126,7 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
         "seed": seed,
         "model": model,
         "settings": {k: v for k, v in settings.items() if k not in {"project", "data"}} | {"data": _name(settings)},
-        "recipe": recipe,
+        "recipe": ARMS.get(arm, {}),
         # Wall time of the training loop, from the host's log; `seconds` is this process's share of it.
         "train_seconds": float(curve[-1]["time"]),
         "seconds": round(seconds, 1),
@@ -138,6 +151,26 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
     with results.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     print(table(results), flush=True)
+
+
+def views_in_turn(base: type, view: Any) -> type:
+    """Return a data set class that augments a picture by its index and the number of the view, not by chance."""
+    import random
+
+    import numpy as np
+
+    class Views(base):  # type: ignore[misc, valid-type]
+        def __getitem__(self, index: int) -> Any:
+            before = random.getstate(), np.random.get_state()
+            random.seed(1000 * index + view())
+            np.random.seed(1000 * index + view())
+            try:
+                return super().__getitem__(index)
+            finally:
+                random.setstate(before[0])
+                np.random.set_state(before[1])
+
+    return Views
 
 
 def read(results: Path) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ class Setting:
         from yolo_distill.engine.samples import sample_pictures
 
         self.device = torch.device(job["device"])
-        self.pictures = sample_pictures(check_data(job["data"], "train"), job["size"]).to(self.device)
+        self.pictures = sample_pictures(check_data(job["data"], "train"), job["size"], 32).to(self.device)
         wanted = -(-job["batch"] // len(self.pictures))
         self.batch = made_batch(self.pictures.repeat(wanted, 1, 1, 1)[: job["batch"]].contiguous())
         self.args = get_cfg(overrides={"imgsz": job["size"], "distill_model": job["teacher"]})

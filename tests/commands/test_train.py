@@ -133,6 +133,12 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["logit=-1"], "logit=-1: must be at least 0"),
         (["logit=nan"], "logit=nan: must be at least 0"),
         (["logit=much"], "logit=much: expected a number"),
+        (["kd_every=0"], "kd_every=0: must be at least 1"),
+        (["kd_every=1.5"], "kd_every=1.5: expected a whole number"),
+        (["kd_until=0"], "kd_until=0"),
+        (["kd_until=2"], "kd_until=2: must be between 0 and 1"),
+        (["teacher_precision=fp8"], "teacher_precision=fp8: not one of auto, fp32, bf16, fp16, int8"),
+        (["amp=fp16"], "amp=fp16: on this CPU a student trains in fp32"),
         (["init=teecher"], "init=teecher: not one of auto, teacher, student; did you mean 'teacher'?"),
         (["epochs=many"], "epochs=many"),
         (["epochs=0.5"], "epochs=0.5"),
@@ -156,6 +162,16 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
 def test_bad_requests(words, teacher, tmp_path, capsys, extra, message):
     assert main(["train", *words, f"teacher={teacher}", *extra]) == 2
     assert message in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_precision_that_the_machine_has_not(words, teacher, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("yolo_distill.teachers.precision.machine_precisions", lambda device: ("fp32", "int8"))
+    assert main(["train", *words, f"teacher={teacher}", "teacher_precision=bf16"]) == 2
+    assert "teacher_precision=bf16: this machine's cpu does not gain by it; it has fp32, int8" in complaint(capsys)
+    monkeypatch.setattr("yolo_distill.engine.price.machine_precisions", lambda device: ("fp32", "int8"))
+    assert main(["train", *words, f"teacher={teacher}", "amp=bf16"]) == 2
+    assert "amp=bf16: on this CPU a student trains in fp32; amp=True takes the faster" in complaint(capsys)
     assert not (tmp_path / "runs").exists()
 
 

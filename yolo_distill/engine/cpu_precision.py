@@ -15,7 +15,7 @@ from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.full_precision import FullPrecisionLoss
-from yolo_distill.engine.price import choose_student_precision
+from yolo_distill.engine.price import TIMED, choose_student_precision
 from yolo_distill.engine.samples import sample_pictures
 
 
@@ -32,7 +32,6 @@ class CpuPrecision:
     device: torch.device
     amp: bool
     precision = "fp32"
-    _samples: Tensor | None = None
 
     @property
     def rounded_imgsz(self) -> int:
@@ -40,12 +39,9 @@ class CpuPrecision:
         stride = max(int(unwrap_model(self.model).stride.max()), 32)
         return -(-int(self.args.imgsz) // stride) * stride
 
-    @property
-    def samples(self) -> Tensor:
-        """A few pictures of the training split, read once; whoever needs them last lets go of them."""
-        if self._samples is None:
-            self._samples = sample_pictures(self.data, self.rounded_imgsz).to(self.device)
-        return self._samples
+    def samples(self, count: int) -> Tensor:
+        """Return up to `count` pictures of the training split, on the device."""
+        return sample_pictures(self.data, self.rounded_imgsz, count).to(self.device)
 
     def set_model_attributes(self) -> None:
         """Choose order and precision, now that model and device are known."""
@@ -53,7 +49,7 @@ class CpuPrecision:
         if self.device.type != "cpu":
             return
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.precision = choose_student_precision(unwrap_model(self.model), self.samples, self.args.amp)
+        self.precision = choose_student_precision(unwrap_model(self.model), self.samples(TIMED), self.args.amp)
         if self.args.amp == "bf16":
             self.args.amp = True  # the host refuses the other on a CPU
         if self.precision != "fp32":

@@ -13,11 +13,8 @@ from ultralytics.utils.patches import imread
 
 from yolo_distill.engine.data import pictures_of
 
-#: Enough for the ranges of an int8 teacher's activations, few enough to be read in a second.
-COUNT = 32
 
-
-def sample_pictures(data: dict[str, Any], imgsz: int, count: int = COUNT) -> Tensor:
+def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
     Args:

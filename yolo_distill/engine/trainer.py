@@ -26,7 +26,7 @@ from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.memory import WithTeacher
-from yolo_distill.engine.price import price_of_teaching
+from yolo_distill.engine.price import TIMED, price_of_teaching
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.terms import Levels, Terms, make_projectors
 from yolo_distill.errors import RequestError
@@ -38,6 +38,9 @@ from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
+#: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
+#: second.
+SAMPLES = 32
 #: A teacher that takes more than this many of the student's own steps is warned of.
 DEAR = 2.0
 PREFIX = colorstr("distill: ")
@@ -211,12 +214,13 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
         """Set up how the teacher computes; with several devices as the first of them does."""
         wanted = self.recipe.teacher_precision
         answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
+        samples = self.samples(SAMPLES)
         if not distributed.is_initialized():
-            return choose_forward(teacher, wanted, self.samples, answers)
-        choice = choose_forward(teacher, wanted, self.samples, answers) if RANK == 0 else None
+            return choose_forward(teacher, wanted, samples, answers)
+        choice = choose_forward(teacher, wanted, samples, answers) if RANK == 0 else None
         box = [choice.precision if choice else None]
         distributed.broadcast_object_list(box, 0)
-        return choice or choose_forward(teacher, str(box[0]), self.samples, answers)
+        return choice or choose_forward(teacher, str(box[0]), samples, answers)
 
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
@@ -224,7 +228,7 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
         every = self.recipe.kd_every
         precision = self.precision if self.device.type == "cpu" else {False: "fp32"}.get(self.amp, "fp16")
         model = unwrap_model(self.model)
-        price = price_of_teaching(model, self.criterion, self.samples, precision) / every
+        price = price_of_teaching(model, self.criterion, self.samples(TIMED), precision) / every
         rest = f" (asked on every {every}. batch)" if every > 1 else ""
         LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
         if price > DEAR:
@@ -277,7 +281,6 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
         )
         if RANK in {-1, 0}:
             self._say_price()
-        self._samples = None
         self._count_steps(self.start_epoch)
         model.criterion = self.criterion
 

@@ -1,7 +1,7 @@
 """A teacher's forward pass by ONNX Runtime, in single precision or in 8-bit integers, on a CPU.
 
 ONNX Runtime fuses what torch computes one by one, and on CPUs with 8-bit dot products (VNNI) an int8 teacher costs a
-third of an fp32 one. Building the file takes seconds, so it pays in runs of minutes.
+third of an fp32 one. Building the file takes seconds, so it pays in runs of some minutes.
 """
 
 from __future__ import annotations

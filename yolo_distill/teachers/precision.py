@@ -23,7 +23,7 @@ from yolo_distill.teachers.yolo import Forward, TorchForward, YoloTeacher
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Seconds of teaching that a run must have ahead before a file for ONNX Runtime is built for it.
-WORTH_BUILDING = 300.0
+WORTH_BUILDING = 60.0
 #: Teacher score above which an anchor counts in the comparison of answers; as `box_floor` of the default recipe.
 SURE = 0.05
 #: Pictures that the ways are timed on, and on which their answers are compared; the rest calibrates int8.

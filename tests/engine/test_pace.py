@@ -1,0 +1,139 @@
+"""How fast a run goes: precisions of student and teacher, when the teacher is asked, and what the run says of it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+
+import pytest
+import torch
+from ultralytics import YOLO
+
+from yolo_distill.engine import trainer as trainer_module
+from yolo_distill.engine.full_precision import FullPrecisionLoss
+from yolo_distill.engine.memory import WithTeacher
+from yolo_distill.engine.teacher_training import TeacherTrainer
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.teachers.yolo import TorchForward
+
+
+def rows(trainer) -> list[dict[str, str]]:
+    return list(csv.DictReader((trainer.save_dir / "results.csv").read_text().splitlines()))
+
+
+def said(caplog) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.fixture
+def with_bf16(monkeypatch):
+    """A machine that gains by bf16, whatever this one does."""
+    has = lambda device: ("fp32", "bf16", "int8")  # noqa: E731
+    monkeypatch.setattr("yolo_distill.engine.price.machine_precisions", has)
+    monkeypatch.setattr("yolo_distill.teachers.precision.machine_precisions", has)
+
+
+@pytest.mark.slow
+def test_a_student_in_bf16(settings, make_teacher, names, with_bf16, caplog):
+    caplog.set_level(logging.INFO)
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "amp": "bf16", "epochs": 2}
+    )
+    seen = []
+
+    def look(trainer):
+        seen.append((trainer.amp, trainer.scaler.is_enabled(), type(trainer.criterion.host)))
+        seen.append(next(trainer.model.parameters()).dtype)
+
+    trainer.add_callback("on_train_start", look)
+    trainer.train()
+    assert seen == [(True, False, FullPrecisionLoss), torch.float32]
+    assert "yolo26n in bf16, losses in fp32; amp=False trains in fp32" in said(caplog)
+    assert all(float(row["train/logit_loss"]) > 0 for row in rows(trainer))
+    assert not isinstance(trainer.ema.ema.criterion, FullPrecisionLoss)  # validation is in fp32
+    weights = YOLO(trainer.last).model.state_dict()
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    # Older releases of the host can't fuse weights in another order.
+    assert all(value.is_contiguous() for value in weights.values())
+
+
+@pytest.mark.slow
+def test_bf16_and_fp32_start_with_the_same_losses(settings, make_teacher, names, with_bf16):
+    losses = {}
+    for amp in ("bf16", False):
+        trainer = DistillationTrainer(
+            overrides={
+                **settings, "model": "yolo26n.yaml", "teacher": str(make_teacher("yolo26s.yaml", names)), "amp": amp,
+                "name": str(amp), "teacher_precision": "fp32", "lr0": 1e-6, "optimizer": "SGD",
+            }
+        )  # fmt: skip
+        trainer.train()
+        losses[amp] = {key: float(value) for key, value in rows(trainer)[0].items() if key.startswith("train/")}
+    assert losses["bf16"] == pytest.approx(losses[False], rel=0.1)
+    assert losses["bf16"] != losses[False]
+
+
+@pytest.mark.slow
+def test_a_run_without_terms_and_a_teachers_own_run_go_as_fast(settings, with_bf16):
+    own = {**settings, "model": "yolo26n.yaml", "amp": "bf16"}
+    nothing = {"teacher": "-", "init": "student", "logit": 0, "localization": 0}
+    losses = []
+    for kind, overrides in ((DistillationTrainer, {**nothing, "name": "alone"}), (TeacherTrainer, {"name": "teacher"})):
+        trainer = kind(overrides={**own, **overrides})
+        trainer.train()
+        assert trainer.precision == "bf16"
+        assert trainer.amp is True
+        losses.append({key: value for key, value in rows(trainer)[0].items() if "loss" in key})
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog):
+    caplog.set_level(logging.INFO)
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "teacher_precision": "int8", "kd_every": 2}
+    )
+    trainer.train()
+    (line,) = (line for line in said(caplog).splitlines() if "teacher: yolo26s" in line)
+    assert "int8 by ONNX Runtime, +" in line
+    assert "% per step (asked on every 2. batch)" in line
+    assert not isinstance(trainer.criterion.teacher.forward, TorchForward)
+
+
+def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):
+    monkeypatch.setattr(trainer_module, "price_of_teaching", lambda *args: 2.6)
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
+    trainer._setup_train()
+    warnings = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    (warning,) = (warning for warning in warnings if "teacher" in warning)
+    assert "takes 2.6 times the student's own step" in warning
+    assert "kd_every=2" in warning
+
+
+@pytest.mark.slow
+def test_the_teacher_rests_in_the_last_part(settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "epochs": 2, "kd_until": 0.5}
+    )
+    trainer.train()
+    assert [float(row["train/logit_loss"]) > 0 for row in rows(trainer)] == [True, False]
+
+
+def test_automatic_batch_size_counts_the_teacher(settings, make_teacher, names, monkeypatch):
+    given = []
+
+    def look(model, **kwargs):
+        given.append(type(model))
+        return 4
+
+    monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", look)
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "batch": -1})
+    trainer._setup_train()
+    assert given == [WithTeacher]
+    assert not isinstance(trainer.model, WithTeacher)
+    assert trainer.batch_size == 4
