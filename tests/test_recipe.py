@@ -5,7 +5,7 @@ import yaml
 
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
-from yolo_distill.recipe import Recipe, make_recipe, read_recipe_file, recipe_keys
+from yolo_distill.recipe import Recipe, make_recipe, read_recipe_file, recipe_keys, saved_recipe
 
 
 def test_the_default_recipe_names_every_setting_but_the_teacher():
@@ -86,3 +86,11 @@ def test_an_unknown_recipe_is_told_the_known_ones():
 def test_a_missing_file():
     with pytest.raises(RequestError, match="no such recipe"):
         make_recipe({"teacher": "t.pt"}, "nowhere/mine.yaml")
+
+
+def test_a_recipe_saved_before_there_were_some_settings():
+    saved = make_recipe({"teacher": "t.pt", "logit": 0.3}).model_dump()
+    for key in ("teacher_precision", "kd_every", "kd_until"):
+        del saved[key]
+    recipe = saved_recipe(saved)
+    assert (recipe.logit, recipe.kd_every, recipe.kd_until) == (0.3, 1, 1.0)

@@ -124,6 +124,15 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
         raise RequestError(f"{key}={first['input']}: {what}") from None
 
 
+def saved_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Validate the recipe of a run that was started earlier, perhaps before there were some of the settings.
+
+    Raises:
+        RequestError: as `check_recipe`.
+    """
+    return check_recipe({"teacher_precision": "auto", "kd_every": 1, "kd_until": 1.0, **values})
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

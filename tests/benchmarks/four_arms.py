@@ -33,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "fp32": {"amp": False, "teacher_precision": "fp32"},
     "terms": {"init": "student"},  # the default terms without the start
     "cwd": {"cwd": 1.0},  # the feature term on top of the default
+    "bf16-teacher": {"teacher_precision": "bf16"},
     "int8": {"teacher_precision": "int8"},
     "every-2": {"kd_every": 2},
     "until-half": {"kd_until": 0.5},

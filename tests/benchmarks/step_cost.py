@@ -117,6 +117,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         name: statistics.median(a / b for a, b in zip(times, seconds["plain"], strict=True))
         for name, times in seconds.items()
     }
+    setting.terms_alone()  # sets things up
     terms = statistics.median(setting.timed(setting.terms_alone) for _ in range(job["rounds"]))
     return {
         "ratio": {name: round(ratio, 3) for name, ratio in ratios.items()},
@@ -214,8 +215,8 @@ class Setting:
                 self._leaf = model(self.batch["img"])
             self._answer = self._teacher_answers(self.batch["img"])
         leaf = _leaves(self._leaf)
-        batch = {**self.batch, self._alone.ANSWER: self._answer}
-        total = sum(self._alone._terms(torch.zeros(()), leaf, batch).values())
+        self._alone._answer = self._answer
+        total = sum(self._alone._terms(torch.zeros(()), leaf, self.batch).values())
         total.backward()
 
     def timed(self, step: Callable[[], None]) -> float:
@@ -266,7 +267,7 @@ class Setting:
 
         teacher = YoloTeacher(self.teacher, self.device, Needs(maps=False))
         # As many answers as a real run asks for, so that what only pays in a run of minutes is tried.
-        self.chosen[who] = str(choose_forward(teacher, precision, self.pictures, 10**6))
+        self.chosen[who] = str(choose_forward(teacher, precision, self.pictures.cpu(), 10**6))
         return teacher
 
     def _criterion(self, model: Any, teacher: Any, host: Any) -> Any:

@@ -58,6 +58,7 @@ def test_the_whole_run(words, tmp_path, capsys):
     for who in ("teacher", "student"):
         assert {"map", "map50", "parameters", "gflops", "file_bytes", "ms"} <= summary[who].keys()
     assert summary["student"]["parameters"] < summary["teacher"]["parameters"] / 3
+    assert summary["pace"]["teacher"].startswith("yolo26s, ")
     assert yaml.safe_load((run / "recipe.yaml").read_text())["teacher"].endswith("best.pt")
     (folder,) = (tmp_path / "runs").glob("teacher-yolo26s-*")
     stamp = (folder / "weights" / "best.pt").stat().st_mtime_ns

@@ -13,7 +13,8 @@ from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.full_precision import FullPrecisionLoss, single_precision
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import deepcopy_without_criterion, made_batch, price_of_teaching
-from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.engine.projectors import make_projectors
+from yolo_distill.engine.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
 from yolo_distill.teachers.head import Needs
@@ -76,7 +77,7 @@ def walk(criterion, student, steps):
         loss, items = criterion(student(batch["img"]), batch)
         assert torch.isfinite(loss).all()
         assert len(loss) == 3 + 2
-        assert criterion.ANSWER not in batch
+        assert criterion._answer is None  # nothing is kept for longer than needed
         found.append(float(items["logit_loss"]))
     return found
 
@@ -97,6 +98,15 @@ def test_the_teacher_rests_after_its_last_batch(student, teacher):
     assert [term > 0 for term in terms] == [True, True, False, False]
     assert criterion.teacher.asked == 2
     assert not criterion.teaches
+
+
+def test_no_share_is_reported_while_the_teacher_rests(student, teacher):
+    criterion = make_criterion(student, teacher)
+    criterion.start_at(0, ramp_steps=0, until=1, measure_every=1)
+    walk(criterion, student, 1)
+    assert criterion.shares
+    walk(criterion, student, 1)
+    assert not criterion.shares
 
 
 def test_a_resumed_run_knows_that_the_teacher_rests(student, teacher):
@@ -158,6 +168,27 @@ def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
     assert (criterion.steps, criterion.ramp_steps, criterion.measure_every) == (7, 3, 4)
     assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
     assert all(p.grad is None for p in student.parameters())
+
+
+def test_one_of_several_devices_measures_the_price_by_itself(student, teacher, monkeypatch):
+    def nobody_answers(tensor):
+        raise AssertionError("the other devices are not here")
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", nobody_answers)
+    criterion = make_criterion(student, teacher)
+    price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32")
+    with pytest.raises(AssertionError, match="not here"):
+        walk(criterion, student, 1)
+
+
+def test_the_loss_in_single_precision_can_be_copied(student):
+    from copy import deepcopy
+
+    copied = deepcopy(FullPrecisionLoss(student.init_criterion()))
+    assert copied.o2m == 0.8
+    with pytest.raises(AttributeError, match="nothing"):
+        copied.nothing  # noqa: B018
 
 
 def test_a_copy_without_criterion_leaves_the_criterion_where_it_is(student, teacher):

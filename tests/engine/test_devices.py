@@ -11,7 +11,8 @@ from torch import distributed, nn
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.patches import torch_load
 
-from yolo_distill.engine.trainer import DistillationTrainer, average_gradients
+from yolo_distill.engine.projectors import average_gradients
+from yolo_distill.engine.trainer import DistillationTrainer
 
 
 def _rank(rank: int, store: str, results) -> None:

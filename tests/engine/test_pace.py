@@ -100,6 +100,8 @@ def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog
     assert "int8 by ONNX Runtime, +" in line
     assert "% per step (asked on every 2. batch)" in line
     assert not isinstance(trainer.criterion.teacher.forward, TorchForward)
+    assert trainer.pace["teacher"] == "yolo26s, int8 by ONNX Runtime"
+    assert trainer.pace["step"] >= 1
 
 
 def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):

@@ -42,3 +42,11 @@ def test_a_file_that_can_not_be_read_is_left_to_the_host(pictures, tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"")
     found = sample_pictures(pictures, 64, 8)
     assert found.shape == (1, 3, 64, 64)
+
+
+def test_many_channels(tmp_path):
+    pages = [np.full((20, 20), 20 * (page + 1), np.uint8) for page in range(5)]
+    cv2.imwritemulti(str(tmp_path / "a.tiff"), pages)
+    found = sample_pictures({"train": str(tmp_path), "channels": 5}, 64, 8)
+    assert found.shape == (1, 5, 64, 64)
+    assert found[0, :, 32, 32].mul(255).round().tolist() == [20, 40, 60, 80, 100]

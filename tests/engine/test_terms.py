@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from yolo_distill.engine.classes import ClassMatch, match_classes
-from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.engine.projectors import make_projectors
+from yolo_distill.engine.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 

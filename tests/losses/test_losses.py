@@ -127,6 +127,8 @@ def test_an_anchor_is_worth_teaching_if_one_side_sees_something():
     student = torch.tensor([nothing, nothing, something, something])
     teacher = torch.tensor([nothing, something, nothing, something])
     assert worth_teaching(student, teacher).tolist() == [False, True, True, True]
+    # Without focus on disagreement, background counts.
+    assert worth_teaching(student, teacher, gamma=0.5).all()
 
 
 def test_what_is_left_out_hardly_has_a_gradient():

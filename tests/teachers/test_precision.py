@@ -6,7 +6,7 @@ import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.teachers import precision
 from yolo_distill.teachers.head import NeededHead, Needs
 from yolo_distill.teachers.precision import Difference, choose_forward, difference, machine_precisions
@@ -88,7 +88,7 @@ def test_answers_in_any_precision_stay_near_fp32(model, wanted, pictures, monkey
     reference = teacher(pictures)
     choice = choose_forward(teacher, wanted, pictures, LONG if wanted == "fp32" else 1)
     assert choice.precision == wanted
-    off = difference(teacher(pictures), reference)
+    off = difference([teacher(pictures)], [reference])
     # What a run demands of them; fp32 by another library is fp32.
     assert off.bearable
     bounds = {"fp32": (1e-5, 1e-4), "bf16": (0.005, 0.03), "int8": (0.02, 0.05)}[wanted]
@@ -140,10 +140,12 @@ def test_auto_leaves_a_precision_whose_answers_are_off(pictures, monkeypatch):
 
 def test_a_short_run_builds_no_file(pictures, monkeypatch):
     monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "int8"))
-    monkeypatch.setattr("yolo_distill.teachers.onnx_forward.OnnxForward.__init__", None)
-    assert choose_forward(small_teacher(), "auto", pictures, 1).engine == "torch"
-    with pytest.raises(TypeError):
-        choose_forward(small_teacher(), "auto", pictures, LONG)
+    built = []
+    monkeypatch.setattr(precision, "_by_onnx_runtime", lambda *args: built.append(args) or {})
+    choose_forward(small_teacher(), "auto", pictures, 1)
+    assert not built
+    choose_forward(small_teacher(), "auto", pictures, LONG)
+    assert built
 
 
 def test_a_precision_that_the_machine_has_not(pictures, monkeypatch):
@@ -158,7 +160,7 @@ def test_a_cpu_always_has_fp32_and_int8():
 
 def test_equal_answers_do_not_differ(model, pictures):
     answer = YoloTeacher(model)(pictures)
-    off = difference(answer, answer)
+    off = difference([answer], [answer])
     assert off.scores == 0
     assert off.boxes == pytest.approx(0, abs=1e-4)
     assert off.maps == 0
@@ -169,13 +171,48 @@ def test_answers_that_are_not_finite_are_not_bearable(model, pictures):
     reference = teacher(pictures)
     plain = teacher.forward
     teacher.forward = lambda images: {k: v * float("nan") for k, v in plain(images).items()}
-    assert not difference(teacher(pictures), reference).bearable
+    assert not difference([teacher(pictures)], [reference]).bearable
 
 
-def test_a_teacher_that_is_sure_of_nothing_can_be_compared(pictures):
-    teacher = YoloTeacher(DetectionModel("yolo26n.yaml", nc=3, verbose=False), needs=Needs(maps=False))
+def test_a_teacher_that_is_sure_of_nothing_is_compared_where_it_is_surest(pictures):
+    teacher = small_teacher()
     reference = teacher(pictures)
-    assert difference(reference, reference) == Difference(0.0, 0.0, 0.0)
+    assert reference.one2many.logits.sigmoid().max() < precision.SURE
+    plain = teacher.forward
+    teacher.forward = lambda images: {k: v + 3 * k.endswith("scores") for k, v in plain(images).items()}
+    assert not difference([teacher(pictures)], [reference]).bearable
+    assert difference([reference], [reference]) == Difference(0.0, 0.0, 0.0)
+
+
+def test_not_a_number_in_one_map_is_enough(pictures):
+    teacher = YoloTeacher(DetectionModel("yolo26n.yaml", nc=3, verbose=False))
+    reference = teacher(pictures)
+    broken = teacher(pictures)
+    broken.maps[32].fill_(float("nan"))
+    assert not difference([broken], [reference]).bearable
+
+
+def test_a_named_precision_whose_answers_are_broken(pictures, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "bf16"))
+    monkeypatch.setattr(precision, "difference", lambda *args: Difference(0.5, 0.0, 0.0))
+    choose_forward(small_teacher(), "bf16", pictures, 1)
+    assert "teacher_precision=bf16: its answers are off by scores 0.5" in caplog.text
+    monkeypatch.setattr(precision, "difference", lambda *args: Difference(float("inf"), 0.0, 0.0))
+    with pytest.raises(DistillError, match="not finite"):
+        choose_forward(small_teacher(), "bf16", pictures, 1)
+
+
+def test_an_architecture_that_can_not_be_quantised(pictures, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "int8"))
+
+    def fail(*args):
+        raise RuntimeError("unknown\nlayer")
+
+    monkeypatch.setattr("yolo_distill.teachers.onnx_forward.OnnxForward.__init__", fail)
+    assert choose_forward(small_teacher(), "auto", pictures, LONG).engine == "torch"
+    assert "going on with torch (unknown layer)" in caplog.text
+    with pytest.raises(DistillError, match=r"teacher_precision=int8: .*\(unknown layer\)"):
+        choose_forward(small_teacher(), "int8", pictures, LONG)
 
 
 def test_a_copy_in_another_precision_leaves_the_original_alone():

@@ -36,12 +36,12 @@ class CpuPrecision:
     @property
     def rounded_imgsz(self) -> int:
         """Side of the pictures as the host will round it, in pixels."""
-        stride = max(int(unwrap_model(self.model).stride.max()), 32)
-        return -(-int(self.args.imgsz) // stride) * stride
+        stride, imgsz = max(int(unwrap_model(self.model).stride.max()), 32), self.args.imgsz
+        return -(-int(max(imgsz) if isinstance(imgsz, (list, tuple)) else imgsz) // stride) * stride
 
     def samples(self, count: int) -> Tensor:
-        """Return up to `count` pictures of the training split, on the device."""
-        return sample_pictures(self.data, self.rounded_imgsz, count).to(self.device)
+        """Return up to `count` pictures of the training split."""
+        return sample_pictures(self.data, self.rounded_imgsz, count)
 
     def set_model_attributes(self) -> None:
         """Choose order and precision, now that model and device are known."""
@@ -63,3 +63,16 @@ class CpuPrecision:
             model = unwrap_model(self.model)
             model.criterion = FullPrecisionLoss(getattr(model, "criterion", None) or model.init_criterion())
             self.amp = True
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Restore a checkpoint, on resume and when the host recovers from NaN.
+
+        Relies on: the host makes a new EMA copy of the model here. Our criterion must not be in it: the copy would
+        carry the teacher, and validation would have our loss.
+        """
+        model = unwrap_model(self.model)
+        ours, model.criterion = getattr(model, "criterion", None), None
+        try:
+            super()._load_checkpoint_state(ckpt)  # type: ignore[misc]
+        finally:
+            model.criterion = ours

@@ -36,9 +36,6 @@ class DistillationCriterion:
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
     """
 
-    #: Where a batch carries the teacher's answer from `prepare` to the call.
-    ANSWER = "teacher_answer"
-
     def __init__(
         self,
         host: Callable[..., tuple[Tensor, dict[str, Tensor]]],
@@ -63,6 +60,7 @@ class DistillationCriterion:
         self.steps = self.ramp_steps = self.measure_every = self._measure_at = 0
         self.until: int | None = None
         self.shares: dict[str, float] = {}
+        self._answer: DenseAnswer | None = None
 
     def start_at(self, steps: int, *, ramp_steps: int, until: int | None, measure_every: int) -> None:
         """Say where in the run it is, in batches; see the attributes."""
@@ -81,7 +79,7 @@ class DistillationCriterion:
         student needs its own.
         """
         if self.teaches:
-            batch[self.ANSWER] = self.teacher(batch["img"])
+            self._answer = self.teacher(batch["img"])
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.
@@ -96,16 +94,17 @@ class DistillationCriterion:
         """
         loss, items = self.host(preds, batch)
         batch_size = batch["img"].shape[0]
-        terms = self._terms(loss.sum() / batch_size, preds, batch) if self.teaches else self._nothing(loss)
+        terms = self._terms(loss.sum() / batch_size, preds, batch) if self.teaches else self._no_terms(loss)
         self.steps += torch.is_grad_enabled()
         names = {LOSS_NAMES[name]: term.detach() for name, term in terms.items()}
         return torch.cat([loss, torch.stack(list(terms.values())) * batch_size]), {**items, **names}
 
     def _terms(self, task: Tensor, preds: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
         images = batch["img"]
-        if self.ANSWER not in batch:
+        if self._answer is None:
             self.prepare(batch)
-        answer: DenseAnswer = batch.pop(self.ANSWER)
+        answer, self._answer = self._answer, None
+        assert answer is not None
         self.teacher.wait(answer)
         many, single = branch_weights(self.host)
         ramp = min(1.0, self.steps / self.ramp_steps) if self.ramp_steps else 1.0
@@ -119,7 +118,9 @@ class DistillationCriterion:
             self._measure_at = self.steps + self.measure_every
         return {name: term * self.every for name, term in terms.items()}
 
-    def _nothing(self, loss: Tensor) -> dict[str, Tensor]:
+    def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
+        if self.until is not None and self.steps >= self.until:
+            self.shares = {}
         return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:

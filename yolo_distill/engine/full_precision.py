@@ -25,6 +25,8 @@ class FullPrecisionLoss:
             return self.host(single_precision(preds), batch)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "host":  # a copy that is being made has none yet
+            raise AttributeError(name)
         return getattr(self.host, name)
 
 

@@ -13,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.full_precision import FullPrecisionLoss
 from yolo_distill.errors import RequestError
+from yolo_distill.losses.devices import alone
 from yolo_distill.teachers.clock import least_seconds
 from yolo_distill.teachers.precision import DTYPES, machine_precisions
 
@@ -68,7 +69,8 @@ def price_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictur
     taught.start_at(0, ramp_steps=0, until=None, measure_every=0)
     taught.every = 1
     calls = {"plain": step(model, batch, precision, criterion.host), "taught": step(model, batch, precision, taught)}
-    seconds = least_seconds(calls, pictures.device)
+    with alone():  # the first of several devices measures for all of them
+        seconds = least_seconds(calls, pictures.device)
     criterion.terms.projectors.zero_grad()
     return max(seconds["taught"] / seconds["plain"] - 1, 0.0)
 

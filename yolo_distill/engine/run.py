@@ -28,7 +28,7 @@ from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.files import replacing, write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys
+from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys, saved_recipe
 from yolo_distill.teachers.precision import require_precision
 
 DEFAULT_STUDENT = "yolo26n.pt"
@@ -98,7 +98,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
     load_detector(teacher, trust=bool(own.get("trust") or saved["trust"]), role="teacher")
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
-        return _finish_stripping(last, check_recipe({**saved, "teacher": teacher}))
+        return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}))
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides))
 
@@ -118,7 +118,7 @@ def _finish(trainer: DistillationTrainer) -> Path:
     if not trainer.best.exists():
         raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
     args = trainer.args
-    summarise(folder, trainer.recipe, args.data, imgsz=args.imgsz, device=args.device)
+    summarise(folder, trainer.recipe, args.data, imgsz=args.imgsz, device=args.device, pace=trainer.pace)
     return folder
 
 
@@ -133,7 +133,9 @@ def _finish_stripping(last: Path, recipe: Recipe) -> Path:
     return folder
 
 
-def summarise(folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: Any) -> None:
+def summarise(
+    folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: Any, pace: Mapping[str, Any] | None = None
+) -> None:
     """Measure teacher and student on the validation split, print the table and write it as summary.json.
 
     Args:
@@ -142,6 +144,7 @@ def summarise(folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: An
         data: the data set file.
         imgsz: side of the pictures in pixels.
         device: as the host has it.
+        pace: of the run; see `DistillationTrainer.pace`.
     """
     rows: dict[str, dict[str, Any]] = {}
     best = folder / "weights" / "best.pt"
@@ -157,6 +160,7 @@ def summarise(folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: An
     summary = {
         "split": "val",
         "imgsz": imgsz,
+        "pace": pace,
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }

@@ -27,7 +27,7 @@ def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
         host to complain about, one grey picture.
     """
     channels = int(data.get("channels", 3))
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the host reads them
     files = pictures_of(data, "train")
     letterbox = LetterBox((imgsz, imgsz), scaleup=True)
     pictures = []

@@ -6,7 +6,7 @@ only. Dense one-to-many answers never reach the one-to-one branch: they would te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -20,6 +20,7 @@ from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
 from yolo_distill.losses.logit import confidence, logit_loss, worth_teaching
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
+from yolo_distill.teachers.head import Needs
 
 #: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
 #: host's own gains (1.5 / 7.5).
@@ -112,7 +113,9 @@ class Terms:
         for weight, learner, source, peaks in pairs:
             ours, theirs = self._columns(learner, self.classes.student), self._columns(source, self.classes.teacher)
             if "logit" in gains:
-                taught = worth_teaching(ours, theirs) if peaks is None else peaks
+                taught = peaks
+                if taught is None:
+                    taught = worth_teaching(ours, theirs, self.recipe.logit_gamma)
                 where, chosen = choose_anchors(taught)
                 loss = logit_loss(ours[where].float(), theirs[where], chosen, self.recipe.logit_gamma)
                 terms["logit"] = terms["logit"] + weight * loss
@@ -192,16 +195,10 @@ def choose_anchors(taught: Tensor) -> tuple[Where, Tensor | None]:
     return (slice(None), slice(None)), taught.float()
 
 
-def make_projectors(levels: Levels, student: dict[int, int], teacher: dict[int, int], *, seed: int) -> nn.ModuleDict:
-    """Return one linear 1x1 projector a common level, from the student's to the teacher's channels.
-
-    Args:
-        levels: matched levels.
-        student: channels of the student's map at each stride.
-        teacher: channels of the teacher's.
-        seed: of their initial weights; the global random state stays as it is, so that a run with projectors sees the
-            same pictures in the same order as one without.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed the GPUs as well
-        return nn.ModuleDict({str(s): nn.Conv2d(student[s], teacher[s], 1, bias=False) for s in levels.common})
+def needs_of(gains: Container[str], student_head: nn.Module, teacher_head: nn.Module) -> Needs:
+    """Return what the terms with a gain need of a teacher for this student."""
+    dense = "logit" in gains or "localization" in gains
+    single, theirs = (getattr(head, "one2one_cv2", None) is not None for head in (student_head, teacher_head))
+    # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
+    boxes = "localization" in gains or ("logit" in gains and single and not theirs)
+    return Needs(scores=dense, boxes=boxes, one2one=dense and single, maps="cwd" in gains)

@@ -5,7 +5,6 @@ Every override says what of the host it relies on; `tests/engine/test_host_contr
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +26,12 @@ from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import TIMED, price_of_teaching
+from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.start import plan_start, require_correspondence
-from yolo_distill.engine.terms import Levels, Terms, make_projectors
+from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys
-from yolo_distill.teachers.head import Needs
+from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys, saved_recipe
 from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -56,12 +55,14 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     Attributes:
         recipe: the resolved recipe.
         projectors: of the feature term, by stride; empty without one.
+        pace: precision of student and teacher, and how much longer than the student's own a step takes.
         criterion: the host's loss with the terms beside it; None until training is set up, or when all gains are 0.
     """
 
     recipe: Recipe
     projectors: nn.ModuleDict
     criterion: DistillationCriterion | None = None
+    pace: dict[str, Any] | None = None
     _resumed_recipe: dict[str, Any] | None = None
     _teacher_model: DetectionModel | None = None
 
@@ -167,7 +168,7 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
                 f"teacher={self.recipe.teacher}: takes pictures of {teacher_channels} channels, the data has {channels}"
             )
         head = model.model[-1]
-        teacher = YoloTeacher(self.teacher_model, self.device, self._needs(head))
+        teacher = YoloTeacher(self.teacher_model, self.device, needs_of(gains, head, self.teacher_model.model[-1]))
         source = Path(self.teacher_model.yaml.get("yaml_file") or self.recipe.teacher).stem
         self._teacher_model = None  # the checkpoint's copy is not needed any more
         classes = match_classes(self.data["names"], teacher.names)
@@ -200,35 +201,31 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
             self.model = student
             self.projectors.zero_grad()
 
-    def _needs(self, head: nn.Module) -> Needs:
-        """Return what the terms need of a teacher for a student with this head."""
-        gains = self.recipe.gains
-        dense = "logit" in gains or "localization" in gains
-        single = getattr(head, "one2one_cv2", None) is not None
-        theirs = getattr(self.teacher_model.model[-1], "one2one_cv2", None) is not None
-        # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
-        boxes = "localization" in gains or ("logit" in gains and single and not theirs)
-        return Needs(scores=dense, boxes=boxes, one2one=dense and single, maps="cwd" in gains)
-
     def _choose_precision(self, teacher: YoloTeacher) -> Choice:
         """Set up how the teacher computes; with several devices as the first of them does."""
         wanted = self.recipe.teacher_precision
         answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
         samples = self.samples(SAMPLES)
-        if not distributed.is_initialized():
-            return choose_forward(teacher, wanted, samples, answers)
-        choice = choose_forward(teacher, wanted, samples, answers) if RANK == 0 else None
+        batch = max(1, int(self.batch_size))
+        if self.world_size <= 1:
+            return choose_forward(teacher, wanted, samples, answers, batch=batch)
+        choice = choose_forward(teacher, wanted, samples, answers, batch=batch) if RANK == 0 else None
         box = [choice.precision if choice else None]
         distributed.broadcast_object_list(box, 0)
-        return choice or choose_forward(teacher, str(box[0]), samples, answers)
+        return choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
 
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
         assert self.criterion is not None
         every = self.recipe.kd_every
-        precision = self.precision if self.device.type == "cpu" else {False: "fp32"}.get(self.amp, "fp16")
+        if self.device.type == "cpu":
+            precision = self.precision
+        else:
+            precision = ("bf16" if self.args.amp == "bf16" else "fp16") if self.amp else "fp32"
         model = unwrap_model(self.model)
-        price = price_of_teaching(model, self.criterion, self.samples(TIMED), precision) / every
+        samples = self.samples(min(TIMED, self.batch_size)).to(self.device)
+        price = price_of_teaching(model, self.criterion, samples, precision) / every
+        self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
         rest = f" (asked on every {every}. batch)" if every > 1 else ""
         LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
         if price > DEAR:
@@ -291,10 +288,26 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
             self.criterion.start_at(
                 epoch * batches,
                 ramp_steps=round(recipe.ramp_epochs * batches),
-                until=None if recipe.kd_until == 1 else round(recipe.kd_until * self.epochs * batches),
+                until=self._last_taught,
                 # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
                 measure_every=0 if self.args.compile else batches,
             )
+
+    @property
+    def _last_taught(self) -> int | None:
+        """Batches after which the teacher rests; None for never. With `time=` the host corrects `epochs` as it goes."""
+        if self.recipe.kd_until == 1:
+            return None
+        return max(1, round(self.recipe.kd_until * self.epochs * len(self.train_loader)))
+
+    def _model_train(self) -> None:
+        """Look anew when the teacher rests.
+
+        Relies on: the host calls this once at the start of each epoch.
+        """
+        super()._model_train()
+        if self.criterion is not None:
+            self.criterion.until = self._last_taught
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ask the teacher as soon as the batch is on the device, before the student has its turn.
@@ -315,21 +328,12 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
         self._count_steps(self.start_epoch)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        """Restore the projectors with the rest, on resume and when the host recovers from NaN.
-
-        Relies on: the host makes a new EMA copy of the model here. Our criterion must not be in it: the copy would
-        carry the teacher, and validation would have the terms in its loss.
-        """
-        model = unwrap_model(self.model)
-        ours, model.criterion = getattr(model, "criterion", None), None
-        try:
-            super()._load_checkpoint_state(ckpt)
-        finally:
-            model.criterion = ours
+        """Restore the projectors with the rest, on resume and when the host recovers from NaN."""
+        super()._load_checkpoint_state(ckpt)
         epoch = int(ckpt["epoch"])
         self._count_steps(epoch + 1)
         if len(self.projectors):
-            self._load_projectors(epoch)
+            restore_projectors(self._projector_file, epoch, self.projectors)
 
     def optimizer_step(self) -> None:
         """Average the projectors' gradients over all devices, as DDP does for the student's.
@@ -343,13 +347,7 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     def save_model(self) -> bool:
         """Keep the projectors beside the checkpoint: they are needed for resume and are no part of the student."""
         if len(self.projectors):
-            kept = {self.epoch: self.projectors.state_dict()}
-            if self._projector_file.exists():  # last.pt is still the previous epoch's until it is replaced below
-                previous = torch.load(self._projector_file, map_location="cpu", weights_only=True)
-                kept |= {epoch: state for epoch, state in previous.items() if epoch == self.epoch - 1}
-            buffer = io.BytesIO()
-            torch.save(kept, buffer)
-            write_bytes(self._projector_file, buffer.getvalue())
+            keep_projectors(self._projector_file, self.epoch, self.projectors)
         with self._recipe_in_args():
             return super().save_model()
 
@@ -383,32 +381,18 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
             write_bytes(self.csv, "".join([header, *kept]).encode())
 
     @property
-    def _projector_file(self) -> Any:
-        return self.save_dir / "weights" / "projectors.pt"
-
-    def _load_projectors(self, epoch: int) -> None:
-        try:
-            kept = torch.load(self._projector_file, map_location=self.device, weights_only=True)
-            self.projectors.load_state_dict(kept[epoch])
-        except (OSError, KeyError, RuntimeError) as error:
-            raise RequestError(
-                f"{self._projector_file}: no projectors for epoch {epoch + 1} ({type(error).__name__}), which the "
-                "feature term needs to go on; start the run again, or go on from a checkpoint that has them"
-            ) from None
-
-
-def average_gradients(modules: nn.Module) -> None:
-    """Average the gradients of `modules` over all processes of the default group."""
-    for parameter in modules.parameters():
-        if parameter.grad is not None:
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()
+    def _projector_file(self) -> Path:
+        return Path(self.save_dir) / "weights" / "projectors.pt"
 
 
 def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
-    """Return the saved recipe; of what is given anew only the teacher's place and `trust` may differ."""
-    movable = {key: value for key, value in given.items() if key in {"teacher", "trust"} and value is not None}
+    """Return the saved recipe; of what is given anew only what belongs to the machine may differ."""
+    movable = {
+        key: value
+        for key, value in given.items()
+        if key in {"teacher", "teacher_precision", "trust"} and value is not None
+    }
     ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
     if ignored:
         LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
-    return check_recipe({**saved, **movable})
+    return saved_recipe({**saved, **movable})

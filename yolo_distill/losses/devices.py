@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from torch import Tensor, distributed
+
+_alone = ContextVar("alone", default=False)
 
 
 def average_over_devices(total: Tensor) -> Tensor:
@@ -12,8 +18,18 @@ def average_over_devices(total: Tensor) -> Tensor:
     gradients are averaged over devices. Divided by the mean over all devices, the average is what one device with the
     whole batch would get; divided by its own share, a device with few objects would count as much as one with many.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if _alone.get() or not (distributed.is_available() and distributed.is_initialized()):
         return total
     total = total.detach().clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Leave the other processes out: for what one of them does by itself, as nobody would answer it."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)

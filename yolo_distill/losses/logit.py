@@ -60,7 +60,12 @@ def confidence(teacher: Tensor) -> Tensor:
     return torch.sigmoid(teacher.detach().amax(-1))
 
 
-def worth_teaching(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return at which anchors one of both sides sees something, from logits (..., C) to bool (...)."""
+def worth_teaching(student: Tensor, teacher: Tensor, gamma: float = 1.0) -> Tensor:
+    """Return at which anchors one of both sides sees something, from logits (..., C) to bool (...).
+
+    With a gamma below 1, background weighs more than next to nothing: all anchors then.
+    """
+    if gamma < 1:
+        return torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device)
     least = math.log(NOTHING / (1 - NOTHING))
     return torch.maximum(student.detach().amax(-1), teacher.detach().amax(-1)) > least

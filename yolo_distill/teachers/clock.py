@@ -19,11 +19,11 @@ def least_seconds(
     The calls take turns, so that a moment in which the machine is busy meets all of them; the least of a few is what
     the machine can do. Each has one turn before that counts for nothing: first calls set things up.
     """
-    cuda = torch.device(device).type == "cuda"
+    kind = torch.device(device).type
 
     def wait() -> None:
-        if cuda:
-            torch.cuda.synchronize(device)
+        if kind != "cpu":
+            getattr(torch, kind).synchronize()
 
     least = dict.fromkeys(calls, float("inf"))
     for turn in range(-1, repeats):

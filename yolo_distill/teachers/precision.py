@@ -6,6 +6,7 @@ measured there, on pictures of the run, and a way whose answers differ too much 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +14,11 @@ from functools import cache
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
 from ultralytics.utils.metrics import bbox_iou
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.losses.logit import confidence
 from yolo_distill.teachers.answer import DenseAnswer
 from yolo_distill.teachers.clock import least_seconds
@@ -24,10 +27,12 @@ from yolo_distill.teachers.yolo import Forward, TorchForward, YoloTeacher
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Seconds of teaching that a run must have ahead before a file for ONNX Runtime is built for it.
 WORTH_BUILDING = 60.0
-#: Teacher score above which an anchor counts in the comparison of answers; as `box_floor` of the default recipe.
-SURE = 0.05
-#: Pictures that the ways are timed on, and on which their answers are compared; the rest calibrates int8.
-TIMED, COMPARED = 4, 8
+#: Teacher score above which an anchor counts in the comparison of answers, as `box_floor` of the default recipe; of a
+#: teacher that is sure of less, this many anchors count.
+SURE, AT_LEAST = 0.05, 64
+#: Pictures on which answers are compared; the rest calibrates int8. And those that a way is asked about, and timed on,
+#: at a time.
+COMPARED, AT_A_TIME = 8, 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Difference:
     def bearable(self) -> bool:
         """Whether answers this far off still teach the same; some 20 times the rounding of bf16 is refused."""
         return self.scores <= 0.02 and self.boxes <= 0.05 and self.maps <= 0.1
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is nothing else than numbers in the answers."""
+        return math.isfinite(self.scores + self.boxes + self.maps)
 
     def __str__(self) -> str:
         return f"scores {self.scores:.4f}, boxes {self.boxes:.3f} (1 - IoU), maps {self.maps:.3f} from fp32"
@@ -97,65 +107,95 @@ def require_precision(precision: str, device_type: str, said: str = "teacher_pre
         )
 
 
-def choose_forward(teacher: YoloTeacher, wanted: str, pictures: Tensor, answers: int) -> Choice:
+def choose_forward(
+    teacher: YoloTeacher, wanted: str, pictures: Tensor, answers: float, *, batch: int = AT_A_TIME
+) -> Choice:
     """Choose how the teacher computes its answers, and set it up so.
 
     Args:
         teacher: as it was made; computes in fp32 by torch.
         wanted: `auto` or a precision.
-        pictures: of the run, on the teacher's device, shape (N, 3, H, W), N at least 1.
+        pictures: of the run, on the CPU, shape (N, 3, H, W), N at least 1.
         answers: pictures that the run will ask the teacher about.
+        batch: of the run: no more pictures at a time are asked about here either.
 
     Raises:
         RequestError: the machine has no such precision.
+        DistillError: the teacher can't be computed in the precision that was asked for.
     """
-    device = pictures.device
-    require_precision(wanted, device.type)
     plain = teacher.forward
     assert isinstance(plain, TorchForward)
-    model = plain.model
+    device = next(plain.model.parameters()).device
+    require_precision(wanted, device.type)
+    parts = list(torch.split(pictures[:COMPARED].to(device), min(batch, AT_A_TIME)))
+    reference = [_ask(teacher, part) for part in parts]
     precisions = machine_precisions(device.type) if wanted == "auto" else (wanted,)
     ways: dict[tuple[str, str], Forward] = {
-        (p, "torch"): plain if p == "fp32" else TorchForward(model, DTYPES[p]) for p in precisions if p != "int8"
+        (p, "torch"): plain if p == "fp32" else TorchForward(plain.model, DTYPES[p]) for p in precisions if p != "int8"
     }
-    reference = teacher(pictures[:COMPARED])
-    seconds = _seconds(teacher, ways, pictures[:TIMED]) if len(ways) > 1 or device.type == "cpu" else {}
-    ahead = min(seconds.values(), default=0.0) / min(len(pictures), TIMED) * answers
+    seconds = _seconds(teacher, ways, parts[0])
+    ahead = min(seconds.values(), default=0.0) / len(parts[0]) * answers
     if wanted == "int8" or (device.type == "cpu" and wanted in {"auto", "fp32"} and ahead > WORTH_BUILDING):
-        from yolo_distill.teachers.onnx_forward import OnnxForward  # takes a second to import
-
-        precision = "fp32" if wanted == "fp32" else "int8"
-        calibration = pictures[COMPARED:] if len(pictures) > COMPARED else pictures
-        ways[precision, "ONNX Runtime"] = OnnxForward(model, None if precision == "fp32" else calibration)
-        seconds = _seconds(teacher, ways, pictures[:TIMED])
-    for way in sorted(ways, key=lambda way: seconds.get(way, 0.0)):
+        ways |= _by_onnx_runtime(plain.model, wanted, pictures)
+        seconds = _seconds(teacher, ways, parts[0])
+    for way in sorted(ways, key=lambda way: seconds[way]):
         teacher.forward = ways[way]
         if way == ("fp32", "torch"):
             return Choice(*way, None)
-        choice = Choice(*way, difference(teacher(pictures[:COMPARED]), reference))
-        if choice.difference is not None and (choice.difference.bearable or wanted != "auto"):
-            return choice
-    raise AssertionError("fp32 by torch is always a way")
+        off = difference([_ask(teacher, part) for part in parts], reference)
+        if off.bearable:
+            return Choice(*way, off)
+        if wanted != "auto" and off.finite:
+            LOGGER.warning(f"teacher_precision={wanted}: its answers are off by {off}; auto would not take it")
+            return Choice(*way, off)
+    raise DistillError(f"teacher_precision={wanted}: the teacher's answers are not finite in it; use fp32")
 
 
-def difference(answer: DenseAnswer, reference: DenseAnswer) -> Difference:
-    """Return how far an answer is from a reference to the same pictures."""
-    scores, boxes, weights = [], [], []
-    for ours, theirs in ((answer.one2many, reference.one2many), (answer.one2one, reference.one2one)):
-        if ours is None or theirs is None:
-            continue
-        sure = confidence(theirs.logits)
-        picture, anchor = (sure > SURE).nonzero(as_tuple=True)
-        where = picture, anchor
-        scores.append((ours.logits.sigmoid() - theirs.logits.sigmoid()).abs().amax(-1)[where])
-        if ours.sides is not None:
-            overlap = bbox_iou(ours.at(where)[2], theirs.at(where)[2], xywh=False).squeeze(-1)
-            boxes.append(1 - overlap.clamp(0, 1))
-            weights.append(sure[where])
-    maps = [
-        float((answer.maps[s] - m).square().mean().sqrt() / m.std().clamp(min=1e-12)) for s, m in reference.maps.items()
-    ]
-    return Difference(_mean(scores), _mean(boxes, weights), max(maps, default=0.0))
+def difference(answers: Sequence[DenseAnswer], references: Sequence[DenseAnswer]) -> Difference:
+    """Return how far answers are from references to the same pictures."""
+    scores, boxes, weights, maps = [], [], [], [0.0]
+    for answer, reference in zip(answers, references, strict=True):
+        for ours, theirs in ((answer.one2many, reference.one2many), (answer.one2one, reference.one2one)):
+            if ours is None or theirs is None:
+                continue
+            sure = confidence(theirs.logits)
+            least = min(SURE, float(sure.flatten().topk(min(AT_LEAST, sure.numel())).values[-1]))
+            picture, anchor = (sure >= least).nonzero(as_tuple=True)
+            where = picture, anchor
+            scores.append((ours.logits.sigmoid() - theirs.logits.sigmoid()).abs().amax(-1)[where])
+            if ours.sides is not None:
+                overlap = bbox_iou(ours.at(where)[2], theirs.at(where)[2], xywh=False).squeeze(-1)
+                boxes.append(1 - overlap.clamp(0, 1))
+                weights.append(sure[where])
+        for stride, known in reference.maps.items():
+            off = (answer.maps[stride] - known).square().mean().sqrt() / known.std().clamp(min=1e-12)
+            maps.append(_finite(float(off)))
+    return Difference(_mean(scores), _mean(boxes, weights), max(maps))
+
+
+def _ask(teacher: YoloTeacher, pictures: Tensor) -> DenseAnswer:
+    answer = teacher(pictures)
+    teacher.wait(answer)
+    return answer
+
+
+def _by_onnx_runtime(model: DetectionModel, wanted: str, pictures: Tensor) -> dict[tuple[str, str], Forward]:
+    """Return the way by ONNX Runtime: fp32 where that is wanted, or else int8. None where it can't be built."""
+    from yolo_distill.teachers.onnx_forward import OnnxForward  # takes a second to import
+
+    precision = "fp32" if wanted == "fp32" else "int8"
+    calibration = pictures[COMPARED:] if len(pictures) > COMPARED else pictures
+    LOGGER.info(f"building the teacher's {precision} file for ONNX Runtime ...")
+    try:
+        return {(precision, "ONNX Runtime"): OnnxForward(model, None if precision == "fp32" else calibration)}
+    except Exception as error:  # whatever exporter and quantiser make of an architecture that they don't know
+        reason = " ".join(str(error).split())[:200]
+        if wanted == "int8":
+            raise DistillError(
+                f"teacher_precision=int8: this teacher can't be quantised ({reason}); use auto"
+            ) from error
+        LOGGER.warning(f"no {precision} teacher by ONNX Runtime, going on with torch ({reason})")
+        return {}
 
 
 def _seconds(
@@ -163,7 +203,7 @@ def _seconds(
 ) -> dict[tuple[str, str], float]:
     def answer(forward: Forward) -> None:
         teacher.forward = forward
-        teacher.wait(teacher(pictures))
+        _ask(teacher, pictures)
 
     calls = {" ".join(way): (lambda forward=forward: answer(forward)) for way, forward in ways.items()}
     seconds = least_seconds(calls, pictures.device)
@@ -172,12 +212,15 @@ def _seconds(
 
 def _mean(values: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> float:
     """Return the weighted mean; 0 of nothing. A value that is not finite makes it infinite."""
-    if not values or not sum(v.numel() for v in values):
+    if not values:
         return 0.0
-    value = torch.cat(list(values)).double()
-    weight = torch.ones_like(value) if weights is None else torch.cat(list(weights)).double()
-    mean = float((value * weight).sum() / weight.sum())
-    return mean if mean == mean else float("inf")
+    value = torch.cat(list(values)).cpu().double()
+    weight = torch.ones_like(value) if weights is None else torch.cat(list(weights)).cpu().double()
+    return _finite(float((value * weight).sum() / weight.sum().clamp(min=1e-12)))
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
 
 
 def _faster_than_fp32(dtype: torch.dtype) -> bool:

@@ -25,7 +25,6 @@ class YoloTeacher:
         strides: pixels per cell of each level, finest first as the head has them.
         widths: channels of the neck map at each stride.
         has_one2one: whether its head has a one-to-one branch.
-        model: the folded model in single precision, its head replaced by a `NeededHead`.
         forward: what computes the answers; see `yolo_distill.teachers.precision` for the choice.
     """
 
@@ -41,8 +40,7 @@ class YoloTeacher:
         model.model[-1] = NeededHead(head, needs or Needs())
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        self.model = model.eval().to(memory_format=torch.channels_last)
-        self.forward: Forward = TorchForward(self.model)
+        self.forward: Forward = TorchForward(model.eval())
         cuda = torch.device(device).type == "cuda"
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
 
@@ -91,15 +89,20 @@ class YoloTeacher:
 
 
 class TorchForward:
-    """The teacher by torch, with weights and activations of one type in channels-last order."""
+    """The teacher by torch, with weights and activations of one type.
+
+    In channels-last order where that is fast and right; the host found it wrong on MPS.
+    """
 
     def __init__(self, model: DetectionModel, dtype: torch.dtype = torch.float32) -> None:
         """Take `model` as it is for single precision, or a copy in another."""
-        self.model = model if dtype == torch.float32 else deepcopy(model).to(dtype)
-        self.dtype = dtype
+        slow = next(model.parameters()).device.type == "mps"
+        self._order = torch.contiguous_format if slow else torch.channels_last
+        model = model if dtype == torch.float32 else deepcopy(model).to(dtype)
+        self.model, self.dtype = model.to(memory_format=self._order), dtype
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        answer: dict[str, Tensor] = self.model(images.to(self.dtype, memory_format=torch.channels_last))
+        answer: dict[str, Tensor] = self.model(images.to(self.dtype, memory_format=self._order))
         return answer
 
 

@@ -1,0 +1,80 @@
+"""Accuracy against time: what the runs of `four_arms.py` reached, and what each epoch of them cost.
+
+    python tests/benchmarks/wall_clock.py results=tests/benchmarks/results/bccd_192_pace.jsonl plot=pace.png
+
+Time is processor time of whole runs (training, validation after each epoch, start-up), as machines are shared: the
+least of an arm's seeds, spread evenly over its epochs. The table gives test mAP50-95 of the epoch chosen on val.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from four_arms import ARMS, interval, read
+
+
+def main(words: list[str]) -> None:
+    options = dict(word.split("=", 1) for word in words)
+    arms = by_arm(read(Path(options["results"])))
+    print(table(arms))
+    if "plot" in options:
+        plot(arms, Path(options["plot"]))
+
+
+def by_arm(runs: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    return {arm: found for arm in ARMS if (found := {r["seed"]: r for r in runs if r["arm"] == arm})}
+
+
+def epoch_seconds(runs: dict[int, dict[str, Any]]) -> float:
+    """Return what an epoch of an arm costs."""
+    return min(r["cpu_seconds"] / len(r["curve"]) for r in runs.values() if r["cpu_seconds"])
+
+
+def table(arms: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Return time and accuracy of each arm, and the paired difference to plain."""
+    plain = arms["plain"]
+    lines = [
+        "| arm | seeds | time an epoch, by plain's | test (val) mAP50-95 | ahead of plain, paired (95 % interval) |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, runs in arms.items():
+        test, val = (100 * statistics.mean(r[split]["map"] for r in runs.values()) for split in ("test", "val"))
+        common = sorted(runs.keys() & plain.keys())
+        ahead = [100 * (runs[s]["test"]["map"] - plain[s]["test"]["map"]) for s in common]
+        lines.append(
+            f"| {arm} | {', '.join(map(str, sorted(runs)))} | {epoch_seconds(runs) / epoch_seconds(plain):.2f} | "
+            f"{test:.1f} ({val:.1f}) | {'' if arm == 'plain' else interval(ahead)} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(arms: dict[str, dict[int, dict[str, Any]]], file: Path) -> None:
+    """Draw the mean curve of each arm over time, with the range over its seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120)
+    for arm, runs in arms.items():
+        curves = [[100 * value for value in r["curve"]] for r in runs.values()]
+        minutes = [epoch_seconds(runs) * (epoch + 1) / 60 for epoch in range(len(curves[0]))]
+        epochs = list(zip(*curves, strict=True))
+        (line,) = axes.plot(minutes, [statistics.mean(values) for values in epochs], label=f"{arm} ({len(runs)} seeds)")
+        axes.fill_between(
+            minutes, [min(v) for v in epochs], [max(v) for v in epochs], alpha=0.15, color=line.get_color()
+        )
+    axes.set_xlabel("processor time, minutes")
+    axes.set_ylabel("val mAP50-95")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
