@@ -32,6 +32,8 @@ class Recipe(BaseModel):
         teacher_precision: in which precision the teacher answers.
         kd_every: the teacher is asked for every so manieth batch.
         kd_until: share of the epochs after which the teacher is not asked any more.
+        views: augmented views of each picture, in turn; 0: a new one each time.
+        teacher_cache: where answers to views are kept; None: nowhere.
         match: whether all of the data's classes need a counterpart in the teacher.
         teacher_epochs: epochs of a teacher that has yet to be trained; None: as the student's.
         trust: load checkpoints without restriction.
@@ -51,6 +53,8 @@ class Recipe(BaseModel):
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
     kd_every: int = Field(ge=1)
     kd_until: float = Field(gt=0, le=1)
+    views: int = Field(ge=0)
+    teacher_cache: Literal["ram", "disk"] | None
     match: Literal["all", "some"]
     teacher_epochs: int | None = Field(ge=1)
     trust: bool
@@ -130,7 +134,9 @@ def saved_recipe(values: Mapping[str, Any]) -> Recipe:
     Raises:
         RequestError: as `check_recipe`.
     """
-    return check_recipe({"teacher_precision": "auto", "kd_every": 1, "kd_until": 1.0, **values})
+    return check_recipe(
+        {"teacher_precision": "auto", "kd_every": 1, "kd_until": 1.0, "views": 0, "teacher_cache": None, **values}
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

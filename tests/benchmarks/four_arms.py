@@ -37,8 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "int8": {"teacher_precision": "int8"},
     "every-2": {"kd_every": 2},
     "until-half": {"kd_until": 0.5},
-    # Each picture comes in ten views in turn instead of a new one each time: what a cache of answers would need.
-    "views-10": {"views": 10},
+    "views-10": {"views": 10, "teacher_cache": "ram"},
 }
 #: Arms that do not need the teacher to be trained first.
 ALONE = {"plain", "plain-ours"}
@@ -93,22 +92,13 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
     class HostTrainer(AtomicCheckpoints, DetectionTrainer):
         """The host's, with checkpoints that a kill does not break."""
 
-    class ViewsTrainer(DistillationTrainer):
-        """Ours, with as many augmented views of a picture as the arm says, in turn."""
-
-        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-            dataset = super().build_dataset(img_path, mode, batch)
-            if mode == "train":
-                dataset.__class__ = views_in_turn(type(dataset), lambda: getattr(self, "epoch", 0) % ARMS[arm]["views"])
-            return dataset
-
     folder = out / f"{arm}-s{seed}"
     weights = folder / "weights"
-    recipe = {key: value for key, value in ARMS.get(arm, {}).items() if key != "views"}
+    recipe = ARMS.get(arm, {})
     others = {"teacher": TeacherTrainer, "plain": HostTrainer, "host": HostTrainer}
-    trainer = ViewsTrainer if "views" in ARMS.get(arm, {}) else others.get(arm, DistillationTrainer)
+    trainer = others.get(arm, DistillationTrainer)
     overrides = {**settings, "model": model, "seed": seed, "name": folder.name, **recipe}
-    if issubclass(trainer, DistillationTrainer):
+    if trainer is DistillationTrainer:
         overrides |= {"teacher": model if arm in ALONE else teacher}
     elif arm == "host":
         overrides |= {"distill_model": teacher}
@@ -127,7 +117,7 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
         "seed": seed,
         "model": model,
         "settings": {k: v for k, v in settings.items() if k not in {"project", "data"}} | {"data": _name(settings)},
-        "recipe": ARMS.get(arm, {}),
+        "recipe": recipe,
         # Wall time of the training loop, from the host's log; `seconds` is this process's share of it.
         "train_seconds": float(curve[-1]["time"]),
         "seconds": round(seconds, 1),
@@ -152,26 +142,6 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
     with results.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     print(table(results), flush=True)
-
-
-def views_in_turn(base: type, view: Any) -> type:
-    """Return a data set class that augments a picture by its index and the number of the view, not by chance."""
-    import random
-
-    import numpy as np
-
-    class Views(base):  # type: ignore[misc, valid-type]
-        def __getitem__(self, index: int) -> Any:
-            before = random.getstate(), np.random.get_state()
-            random.seed(1000 * index + view())
-            np.random.seed(1000 * index + view())
-            try:
-                return super().__getitem__(index)
-            finally:
-                random.setstate(before[0])
-                np.random.set_state(before[1])
-
-    return Views
 
 
 def read(results: Path) -> list[dict[str, Any]]:

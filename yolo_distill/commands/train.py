@@ -27,6 +27,8 @@ SETTINGS = {
     ),
     "kd_every": Setting(int, "the teacher is asked for every so manieth batch", low=1),
     "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),
+    "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),
+    "teacher_cache": Setting(str, "where the teacher's answers to views are kept", choices=("ram", "disk")),
     "match": Setting(str, "whether every class of the data needs a teacher", choices=("all", "some")),
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; the student's when not given", low=1

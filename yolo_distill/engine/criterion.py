@@ -14,6 +14,7 @@ from torch import Tensor
 
 from yolo_distill.engine.terms import Terms
 from yolo_distill.teachers.answer import DenseAnswer, read_head
+from yolo_distill.teachers.cached import CachedTeacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
@@ -39,7 +40,7 @@ class DistillationCriterion:
     def __init__(
         self,
         host: Callable[..., tuple[Tensor, dict[str, Tensor]]],
-        teacher: YoloTeacher,
+        teacher: YoloTeacher | CachedTeacher,
         terms: Terms,
         strides: list[int],
         reg_max: int,

@@ -23,6 +23,7 @@ from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
+from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
@@ -196,6 +197,8 @@ def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Refuse a precision that the machine has not."""
     device = select_device(parse_device(settings.get("device")), verbose=False)
     require_precision(recipe.teacher_precision, device.type)
+    if recipe.teacher_cache and recipe.gains:
+        require_cacheable(recipe, device.type)
     if device.type == "cpu":
         require_trainable(settings.get("amp", True))
 

@@ -15,37 +15,27 @@ import yaml
 from torch import distributed, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
-from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
-from yolo_distill.engine.data import pictures_of
-from yolo_distill.engine.memory import WithTeacher
-from yolo_distill.engine.price import TIMED, price_of_teaching
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.start import plan_start, require_correspondence
+from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys, saved_recipe
-from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
-#: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
-#: second.
-SAMPLES = 32
-#: A teacher that takes more than this many of the student's own steps is warned of.
-DEAR = 2.0
-PREFIX = colorstr("distill: ")
 
 
-class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
+class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
     """Trains a student on the ground truth and a teacher together.
 
     Takes the host's settings and those of `yolo_distill.recipe.Recipe` in `overrides`:
@@ -55,14 +45,12 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     Attributes:
         recipe: the resolved recipe.
         projectors: of the feature term, by stride; empty without one.
-        pace: precision of student and teacher, and how much longer than the student's own a step takes.
         criterion: the host's loss with the terms beside it; None until training is set up, or when all gains are 0.
     """
 
     recipe: Recipe
     projectors: nn.ModuleDict
     criterion: DistillationCriterion | None = None
-    pace: dict[str, Any] | None = None
     _resumed_recipe: dict[str, Any] | None = None
     _teacher_model: DetectionModel | None = None
 
@@ -181,58 +169,11 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
             widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
             self.projectors = make_projectors(levels, widths, teacher.widths, seed=self.args.seed).to(self.device)
         self._teacher = teacher
-        self._teacher_name = f"{source}, {self._choose_precision(teacher)}"
+        self._teacher_name = source
+        self._set_pace()
         self._terms = Terms(self.recipe, classes, levels, self.projectors)
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
-
-    def auto_batch(self) -> int:
-        """Count the teacher in when the host looks for the batch that fills the memory.
-
-        Relies on: the host measures `self.model`, after `set_model_attributes`.
-        """
-        if not self.recipe.gains:
-            return int(super().auto_batch())
-        student = self.model
-        self.model = WithTeacher(unwrap_model(student), self._teacher, self._terms)
-        try:
-            return int(super().auto_batch())
-        finally:
-            self.model = student
-            self.projectors.zero_grad()
-
-    def _choose_precision(self, teacher: YoloTeacher) -> Choice:
-        """Set up how the teacher computes; with several devices as the first of them does."""
-        wanted = self.recipe.teacher_precision
-        answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
-        samples = self.samples(SAMPLES)
-        batch = max(1, int(self.batch_size))
-        if self.world_size <= 1:
-            return choose_forward(teacher, wanted, samples, answers, batch=batch)
-        choice = choose_forward(teacher, wanted, samples, answers, batch=batch) if RANK == 0 else None
-        box = [choice.precision if choice else None]
-        distributed.broadcast_object_list(box, 0)
-        return choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
-
-    def _say_price(self) -> None:
-        """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
-        assert self.criterion is not None
-        every = self.recipe.kd_every
-        if self.device.type == "cpu":
-            precision = self.precision
-        else:
-            precision = ("bf16" if self.args.amp == "bf16" else "fp16") if self.amp else "fp32"
-        model = unwrap_model(self.model)
-        samples = self.samples(min(TIMED, self.batch_size)).to(self.device)
-        price = price_of_teaching(model, self.criterion, samples, precision) / every
-        self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
-        rest = f" (asked on every {every}. batch)" if every > 1 else ""
-        LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
-        if price > DEAR:
-            LOGGER.warning(
-                f"{PREFIX}the teacher takes {price:.1f} times the student's own step; a smaller teacher is cheaper and "
-                f"often teaches as well, and kd_every={2 * every} asks it half as often"
-            )
 
     def _check_size(self, stride: int) -> None:
         """Refuse pictures that a teacher with a coarser level than the student's does not take."""
@@ -276,8 +217,8 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
             reg_max=int(head.reg_max),
             every=self.recipe.kd_every,
         )
-        if RANK in {-1, 0}:
-            self._say_price()
+        self._say_price()
+        self._remember()
         self._count_steps(self.start_epoch)
         model.criterion = self.criterion
 
@@ -292,32 +233,6 @@ class DistillationTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
                 # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
                 measure_every=0 if self.args.compile else batches,
             )
-
-    @property
-    def _last_taught(self) -> int | None:
-        """Batches after which the teacher rests; None for never. With `time=` the host corrects `epochs` as it goes."""
-        if self.recipe.kd_until == 1:
-            return None
-        return max(1, round(self.recipe.kd_until * self.epochs * len(self.train_loader)))
-
-    def _model_train(self) -> None:
-        """Look anew when the teacher rests.
-
-        Relies on: the host calls this once at the start of each epoch.
-        """
-        super()._model_train()
-        if self.criterion is not None:
-            self.criterion.until = self._last_taught
-
-    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ask the teacher as soon as the batch is on the device, before the student has its turn.
-
-        Relies on: the host calls this for every batch of training, and hands what it returns to model and loss.
-        """
-        batch = super().preprocess_batch(batch)
-        if self.criterion is not None:
-            self.criterion.prepare(batch)
-        return batch
 
     def _build_train_pipeline(self) -> None:
         """Count anew when the host, out of memory, builds the loaders again for half the batch.

@@ -1,0 +1,192 @@
+"""The pace of a run: how the teacher computes, when it is asked, what is remembered, and what all this costs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, distributed
+from ultralytics import __version__ as host_version
+from ultralytics.utils import LOGGER, RANK, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_distill.engine.cpu_precision import CpuPrecision
+from yolo_distill.engine.criterion import DistillationCriterion
+from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.memory import WithTeacher
+from yolo_distill.engine.price import TIMED, price_of_teaching
+from yolo_distill.engine.terms import Terms
+from yolo_distill.engine.views import ViewsInTurn
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
+from yolo_distill.teachers.precision import Choice, choose_forward
+from yolo_distill.teachers.store import FileStore, MemoryStore
+from yolo_distill.teachers.yolo import YoloTeacher
+
+#: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
+#: second.
+SAMPLES = 32
+#: A teacher that takes more than this many of the student's own steps is warned of.
+DEAR = 2.0
+PREFIX = colorstr("distill: ")
+
+
+class TeacherPace(CpuPrecision):
+    """Mixin for a host trainer that distils.
+
+    Attributes:
+        pace: precision of student and teacher, and how much longer than the student's own a step takes; with a cache
+            also how many pictures the teacher was asked about and how many answers were read back.
+    """
+
+    recipe: Recipe
+    criterion: DistillationCriterion | None
+    pace: dict[str, Any] | None = None
+    _cached: CachedTeacher | None = None
+    _teacher: YoloTeacher
+    _teacher_name: str
+    _terms: Terms
+    batch_size: int
+    epoch: int
+    epochs: int
+    save_dir: Path
+    train_loader: Any
+    world_size: int
+
+    def auto_batch(self) -> int:
+        """Count the teacher in when the host looks for the batch that fills the memory.
+
+        Relies on: the host measures `self.model`, after `set_model_attributes`.
+        """
+        if not self.recipe.gains:
+            return int(super().auto_batch())  # type: ignore[misc]
+        student = self.model
+        self.model = WithTeacher(unwrap_model(student), self._teacher, self._terms)
+        try:
+            return int(super().auto_batch())  # type: ignore[misc]
+        finally:
+            self.model = student
+            self._terms.projectors.zero_grad()
+
+    def _set_pace(self) -> None:
+        """Choose how the teacher computes, and whether it remembers."""
+        samples = self.samples(SAMPLES)
+        choice = self._choose_precision(samples)
+        self._teacher_name += f", {choice}"
+        if self.recipe.teacher_cache is None:
+            return
+        require_cacheable(self.recipe, self.device.type)
+        store: Store = MemoryStore()
+        if self.recipe.teacher_cache == "disk":
+            owner = _owner(self.recipe, str(choice), samples)
+            store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
+        self._cached = CachedTeacher(self._teacher, store)
+
+    def _choose_precision(self, samples: Tensor) -> Choice:
+        """Set up how the teacher computes; with several devices as the first of them does."""
+        wanted = self.recipe.teacher_precision
+        answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
+        teacher, batch = self._teacher, max(1, int(self.batch_size))
+        if self.world_size <= 1:
+            return choose_forward(teacher, wanted, samples, answers, batch=batch)
+        choice = choose_forward(teacher, wanted, samples, answers, batch=batch) if RANK == 0 else None
+        box = [choice.precision if choice else None]
+        distributed.broadcast_object_list(box, 0)
+        return choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
+
+    def _say_price(self) -> None:
+        """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
+        assert self.criterion is not None
+        if RANK not in {-1, 0}:
+            return
+        every = self.recipe.kd_every
+        if self.device.type == "cpu":
+            precision = self.precision
+        else:
+            precision = ("bf16" if self.args.amp == "bf16" else "fp16") if self.amp else "fp32"
+        model = unwrap_model(self.model)
+        samples = self.samples(min(TIMED, self.batch_size)).to(self.device)
+        price = price_of_teaching(model, self.criterion, samples, precision) / every
+        self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
+        rest = f" (asked on every {every}. batch)" if every > 1 else ""
+        if self._cached is not None:
+            rest += f", read back when one of the {self.recipe.views} views comes again"
+        LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
+        if price > DEAR:
+            LOGGER.warning(
+                f"{PREFIX}the teacher takes {price:.1f} times the student's own step; a smaller teacher is cheaper and "
+                f"often teaches as well, and kd_every={2 * every} asks it half as often"
+            )
+
+    def _remember(self) -> None:
+        """Let the criterion ask the teacher that remembers, now that the price of one that does not is known."""
+        if self.criterion is not None and self._cached is not None:
+            self.criterion.teacher = self._cached
+
+    @property
+    def _last_taught(self) -> int | None:
+        """Batches after which the teacher rests; None for never. With `time=` the host corrects `epochs` as it goes."""
+        if self.recipe.kd_until == 1:
+            return None
+        return max(1, round(self.recipe.kd_until * self.epochs * len(self.train_loader)))
+
+    def _model_train(self) -> None:
+        """Look anew when the teacher rests, and show the next view of each picture.
+
+        Relies on: the host calls this once at the start of each epoch.
+        """
+        super()._model_train()  # type: ignore[misc]
+        if isinstance(self.train_loader.dataset, ViewsInTurn):
+            self.train_loader.dataset.start_epoch(self.epoch)
+        if self.criterion is not None:
+            self.criterion.until = self._last_taught
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ask the teacher as soon as the batch is on the device, before the student has its turn.
+
+        Relies on: the host calls this for every batch of training, and hands what it returns to model and loss.
+        """
+        batch = super().preprocess_batch(batch)  # type: ignore[misc]
+        if self.criterion is not None:
+            self.criterion.prepare(batch)
+        return batch
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Build the host's data set; with `views`, one that shows that many views of a picture in turn."""
+        dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        if mode == "train" and self.recipe.views:
+            return ViewsInTurn.of(dataset, self.recipe.views, int(self.args.seed))
+        return dataset
+
+    def final_eval(self) -> None:
+        """Say what the cache was good for, then finish as the host does."""
+        if self._cached is not None and self.pace is not None:
+            self.pace |= {"asked": self._cached.asked, "read_back": self._cached.found}
+            LOGGER.info(f"{PREFIX}teacher asked about {self._cached.asked} pictures, {self._cached.found} read back")
+        super().final_eval()  # type: ignore[misc]
+
+
+def require_cacheable(recipe: Recipe, device_type: str) -> None:
+    """Raise if answers can't be kept for this run.
+
+    Raises:
+        RequestError: saying why, and what to do.
+    """
+    said = f"teacher_cache={recipe.teacher_cache}"
+    if not recipe.views:
+        raise RequestError(f"{said}: pictures that are augmented anew never come twice; give views=10 or leave it out")
+    if recipe.cwd:
+        raise RequestError(f"{said}: feature maps are too large to keep; use cwd=0 or leave it out")
+    if device_type != "cpu":
+        raise RequestError(f"{said}: on a {device_type} device asking again is cheaper than reading back; leave it out")
+
+
+def _owner(recipe: Recipe, precision: str, samples: Tensor) -> str:
+    """Return what kept answers depend on besides the picture, as a short hash: the teacher, and how it computes."""
+    digest = hashlib.sha256(Path(recipe.teacher).read_bytes())
+    digest.update(f"{precision} {sorted(recipe.gains)} {FORMAT} {host_version}".encode())
+    if precision.startswith("int8"):
+        digest.update(samples.numpy().tobytes())  # on which it was calibrated
+    return digest.hexdigest()[:16]
