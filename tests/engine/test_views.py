@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from yolo_distill.engine.teacher_pace import owner_of
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
+from yolo_distill.teachers.head import Needs
 
 
 @pytest.fixture
@@ -100,3 +102,20 @@ def test_what_can_not_be_kept(given, message, settings, make_teacher, names):
     teacher = str(make_teacher("yolo26s.yaml", names))
     with pytest.raises(RequestError, match=message):
         DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, **given})._setup_train()
+
+
+def test_answers_belong_to_a_teacher_and_the_way_it_is_asked(tmp_path):
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    one.write_bytes(b"weights")
+    other.write_bytes(b"other weights")
+    pictures = torch.rand(2, 3, 8, 8)
+    owners = {
+        owner_of(one, Needs(maps=False), "bf16", pictures),
+        owner_of(other, Needs(maps=False), "bf16", pictures),
+        owner_of(one, Needs(maps=False, one2one=False), "bf16", pictures),
+        owner_of(one, Needs(maps=False, boxes=False), "bf16", pictures),
+        owner_of(one, Needs(maps=False), "int8 by ONNX Runtime", pictures),
+        owner_of(one, Needs(maps=False), "int8 by ONNX Runtime", pictures + 1),
+    }
+    assert len(owners) == 6
+    assert owner_of(one, Needs(maps=False), "bf16", pictures + 1) in owners  # nothing is calibrated for it

@@ -21,6 +21,7 @@ from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
+from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.store import FileStore, MemoryStore
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -80,7 +81,7 @@ class TeacherPace(CpuPrecision):
         require_cacheable(self.recipe, self.device.type)
         store: Store = MemoryStore()
         if self.recipe.teacher_cache == "disk":
-            owner = _owner(self.recipe, str(choice), samples)
+            owner = owner_of(Path(self.recipe.teacher), self._teacher.needs, str(choice), samples)
             store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
         self._cached = CachedTeacher(self._teacher, store)
 
@@ -183,10 +184,17 @@ def require_cacheable(recipe: Recipe, device_type: str) -> None:
         raise RequestError(f"{said}: on a {device_type} device asking again is cheaper than reading back; leave it out")
 
 
-def _owner(recipe: Recipe, precision: str, samples: Tensor) -> str:
-    """Return what kept answers depend on besides the picture, as a short hash: the teacher, and how it computes."""
-    digest = hashlib.sha256(Path(recipe.teacher).read_bytes())
-    digest.update(f"{precision} {sorted(recipe.gains)} {FORMAT} {host_version}".encode())
+def owner_of(teacher: Path, needs: Needs, precision: str, samples: Tensor) -> str:
+    """Return what kept answers depend on besides the picture, as a short hash.
+
+    Args:
+        teacher: its checkpoint.
+        needs: what it is asked for, which depends on the student's head as well.
+        precision: how it computes.
+        samples: on which int8 is calibrated.
+    """
+    digest = hashlib.sha256(teacher.read_bytes())
+    digest.update(f"{needs} {precision} {FORMAT} {host_version}".encode())
     if precision.startswith("int8"):
-        digest.update(samples.numpy().tobytes())  # on which it was calibrated
+        digest.update(samples.numpy().tobytes())
     return digest.hexdigest()[:16]
