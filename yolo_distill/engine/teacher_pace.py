@@ -87,8 +87,10 @@ class TeacherPace(CpuPrecision):
 
     def _choose_precision(self, samples: Tensor) -> Choice:
         """Set up how the teacher computes; with several devices as the first of them does."""
-        wanted = self.recipe.teacher_precision
-        answers = len(pictures_of(self.data, "train")) * self.epochs * self.recipe.kd_until / self.recipe.kd_every
+        recipe = self.recipe
+        wanted = recipe.teacher_precision
+        looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
+        answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
         teacher, batch = self._teacher, max(1, int(self.batch_size))
         if self.world_size <= 1:
             return choose_forward(teacher, wanted, samples, answers, batch=batch)
