@@ -9,7 +9,7 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from yolo_distill.engine import trainer as trainer_module
+from yolo_distill.engine import teacher_pace
 from yolo_distill.engine.full_precision import FullPrecisionLoss
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.teacher_training import TeacherTrainer
@@ -105,7 +105,7 @@ def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog
 
 
 def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):
-    monkeypatch.setattr(trainer_module, "price_of_teaching", lambda *args: 2.6)
+    monkeypatch.setattr(teacher_pace, "price_of_teaching", lambda *args: 2.6)
     teacher = str(make_teacher("yolo26s.yaml", names))
     trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
     trainer._setup_train()

@@ -39,8 +39,14 @@ def file(request, tmp_path_factory) -> Path:
     model = YOLO(architecture, verbose=False)
     enliven(model.model)
     model.ckpt_path = model.model.pt_path = str(tmp_path_factory.mktemp("parity") / "made.pt")
+    before = LOGGER.level
     LOGGER.setLevel(logging.ERROR)
-    return Path(model.export(format="onnx", simplify=False, verbose=False, **{"imgsz": 128, "conf": 0.05, **settings}))
+    try:
+        return Path(
+            model.export(format="onnx", simplify=False, verbose=False, **{"imgsz": 128, "conf": 0.05, **settings})
+        )
+    finally:
+        LOGGER.setLevel(before)
 
 
 def enliven(network) -> None:

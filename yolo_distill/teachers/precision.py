@@ -232,7 +232,8 @@ def _faster_than_fp32(dtype: torch.dtype) -> bool:
     calls = {name: (lambda x=x, w=w: conv2d(x, w, padding=1)) for name, (x, w) in given.items()}
     try:
         with torch.inference_mode():
-            seconds = least_seconds(calls, repeats=5)
+            # Milliseconds each: often enough to find both undisturbed on a busy machine.
+            seconds = least_seconds(calls, repeats=25)
     except RuntimeError:  # torch has no such convolution here
         return False
     return seconds["other"] * 1.2 < seconds["fp32"]
