@@ -119,7 +119,8 @@ def test_a_model_calls_the_criterion_it_has(model):
 @pytest.mark.parametrize(
     "name",
     ["get_model", "set_model_attributes", "build_optimizer", "_setup_train", "optimizer_step", "save_model",
-     "save_metrics", "final_eval", "check_resume", "label_loss_items", "train"],
+     "save_metrics", "final_eval", "check_resume", "label_loss_items", "train", "auto_batch", "build_dataset",
+     "preprocess_batch", "_model_train", "_load_checkpoint_state"],
 )  # fmt: skip
 def test_the_trainer_still_has_what_we_override(name):
     assert callable(getattr(DetectionTrainer, name))
@@ -163,3 +164,35 @@ def test_the_optimizers_groups_are_told_apart_by_name():
         groups = BaseTrainer.build_optimizer(trainer, model, name=name).param_groups
         assert {"bias", "bn"} <= {g["param_group"] for g in groups}
         assert any(not g.get("use_muon") and g["weight_decay"] == 0 for g in groups), name
+
+
+def test_the_training_loop_calls_what_the_pace_hangs_on():
+    loop = inspect.getsource(BaseTrainer._do_train)
+    # Once an epoch, and for every batch before the student sees it.
+    assert loop.index("self._model_train()") < loop.index("self.preprocess_batch(batch)")
+    assert loop.index("self.preprocess_batch(batch)") < loop.index("self.model(batch)")
+    assert "autocast(" in loop
+    assert "self.amp" in loop
+
+
+def test_on_a_cpu_the_hosts_autocast_means_bf16_and_it_never_uses_it_itself():
+    from ultralytics.utils.checks import check_amp
+    from ultralytics.utils.torch_utils import autocast
+
+    with autocast(True, device="cpu"):
+        assert torch.mm(torch.rand(2, 2), torch.rand(2, 2)).dtype == torch.bfloat16
+    with autocast(False, device="cpu"):
+        assert torch.mm(torch.rand(2, 2), torch.rand(2, 2)).dtype == torch.float32
+    assert check_amp(DetectionModel("yolo26n.yaml", nc=3, verbose=False)) is False
+
+
+def test_automatic_batch_size_measures_the_trainers_model():
+    assert "model=self.model" in inspect.getsource(BaseTrainer.auto_batch)
+
+
+def test_mosaics_know_where_to_draw_from_and_the_data_set_builds_all_transforms():
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.augment import Mosaic
+
+    assert "buffer_enabled" in inspect.getsource(Mosaic)
+    assert "self.build_transforms(" in inspect.getsource(YOLODataset.close_mosaic)
