@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,27 @@ def train(settings) -> Callable[..., DistillationTrainer]:
         trainer = DistillationTrainer(overrides={**settings, **{k: _text(v) for k, v in overrides.items()}})
         trainer.train()
         return trainer
+
+    return run
+
+
+@pytest.fixture
+def two_processes(tmp_path) -> Callable[..., list[Any]]:
+    """Return a function that calls `target(rank, store, results)` in two processes and returns what they put, by rank.
+
+    `store` is the file over which they find each other.
+    """
+
+    def run(target: Callable[..., None]) -> list[Any]:
+        context = multiprocessing.get_context("spawn")
+        results = context.Queue()
+        processes = [context.Process(target=target, args=(r, str(tmp_path / "store"), results)) for r in range(2)]
+        for process in processes:
+            process.start()
+        found = sorted((results.get(timeout=120) for _ in processes), key=lambda result: result[0])
+        for process in processes:
+            process.join(timeout=60)
+        return found
 
     return run
 

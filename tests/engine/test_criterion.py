@@ -245,5 +245,5 @@ def test_no_step_makes_the_host_wait_for_a_gpu(teacher_single, reg_max):
     assert all(value.device.type == "meta" for value in values.values())
     sum(values.values()).backward()
     for needs_a_value in (lambda t: t.nonzero(), float, bool):  # the device does notice
-        with pytest.raises((NotImplementedError, RuntimeError)):
+        with pytest.raises(RuntimeError):
             needs_a_value(torch.empty((), device="meta"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,8 @@ def _rank(rank: int, store: str, results) -> None:
     distributed.destroy_process_group()
 
 
-def test_projector_gradients_are_averaged_over_processes(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_rank, args=(r, str(tmp_path / "store"), results)) for r in range(2)]
-    for process in processes:
-        process.start()
-    got = sorted(results.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
+def test_projector_gradients_are_averaged_over_processes(two_processes):
+    got = two_processes(_rank)
     assert got == [(0, 1.5, True), (1, 1.5, True)]
 
 

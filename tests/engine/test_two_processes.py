@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import torch
 from torch import distributed, nn
 
@@ -67,15 +65,8 @@ def _rank(rank: int, store: str, results) -> None:
     distributed.destroy_process_group()
 
 
-def test_two_halves_are_the_whole(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_rank, args=(r, str(tmp_path / "store"), results)) for r in range(2)]
-    for process in processes:
-        process.start()
-    halves = sorted((results.get(timeout=120) for _ in processes), key=lambda half: half[0])
-    for process in processes:
-        process.join(timeout=60)
+def test_two_halves_are_the_whole(two_processes):
+    halves = two_processes(_rank)
     whole, student, projectors = loss_and_gradients(slice(0, PICTURES), 1)
     for term in ("logit", "localization"):
         mean = sum(half[1][term] for half in halves) / 2
