@@ -180,7 +180,7 @@ def _ask(teacher: YoloTeacher, pictures: Tensor) -> DenseAnswer:
 
 
 def _by_onnx_runtime(model: DetectionModel, wanted: str, pictures: Tensor) -> dict[tuple[str, str], Forward]:
-    """Return the way by ONNX Runtime: fp32 where that is wanted, or else int8. None where it can't be built."""
+    """Return the way by ONNX Runtime: fp32 where that is wanted, or else int8. Nothing where it can't be built."""
     from yolo_distill.teachers.onnx_forward import OnnxForward  # takes a second to import
 
     precision = "fp32" if wanted == "fp32" else "int8"
