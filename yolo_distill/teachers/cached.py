@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from ultralytics.utils.tal import make_anchors
 
 from yolo_distill.losses.logit import NOTHING, confidence
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch
@@ -66,11 +65,7 @@ class CachedTeacher:
 
     def _unpack(self, packed: list[bytes], images: Tensor) -> DenseAnswer:
         teacher = self._teacher
-        height, width = images.shape[-2:]
-        sizes = [(-(-height // s), -(-width // s)) for s in teacher.strides]
-        anchors, strides = make_anchors(
-            [torch.empty(1, 1, *size) for size in sizes], list(map(float, teacher.strides)), grid_cell_offset=0.5
-        )
+        anchors, strides, cells = teacher.grid(images)
         columns = [teacher.classes, 4 * teacher.reg_max if teacher.needs.boxes else 0]
         branches: list[DenseBranch] = []
         at = [0] * len(packed)
@@ -88,7 +83,6 @@ class CachedTeacher:
                     target[i, index] = torch.from_numpy(values).view(count, width)
             boxes = sides.view(len(packed), len(anchors), 4, -1) if columns[1] else None
             branches.append(DenseBranch(logits, boxes, anchors, strides))
-        cells = {s: h * w for s, (h, w) in zip(teacher.strides, sizes, strict=True)}
         return DenseAnswer(branches[0], branches[1] if len(branches) > 1 else None, {}, cells)
 
 

@@ -72,15 +72,20 @@ class YoloTeacher:
         for tensor in (*tensors, *answer.maps.values()):
             tensor.record_stream(current)
 
+    def grid(self, images: Tensor) -> tuple[Tensor, Tensor, dict[int, int]]:
+        """Return anchor points (A, 2), strides (A, 1) and anchors of each level for pictures of this size."""
+        height, width = images.shape[-2:]
+        sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
+        grids = [images.new_empty((1, 1, *size), dtype=torch.float32) for size in sizes]
+        anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
+        return anchors, strides, {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
+
     def _answer(self, images: Tensor) -> DenseAnswer:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             raw = self.forward(images)
         # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
         raw = {name: value.to(torch.float32, copy=True) for name, value in raw.items()}
-        height, width = images.shape[-2:]
-        sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
-        grids = [images.new_empty((1, 1, *size), dtype=torch.float32) for size in sizes]
-        anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
+        anchors, strides, cells = self.grid(images)
         branches = [
             make_branch(raw[f"{name}scores"], raw.get(f"{name}boxes"), anchors, strides, self.reg_max)
             if f"{name}scores" in raw
@@ -88,7 +93,6 @@ class YoloTeacher:
             for name in ("", "one2one_")
         ]
         maps = {s: raw[f"map{s}"] for s in self.strides if f"map{s}" in raw}
-        cells = {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
         return DenseAnswer(branches[0], branches[1], maps, cells)
 
 
