@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
+from yolo_distill.vocabulary import PER_TERM, TERMS
+
+Term = Literal["logit", "hinton", "localization", "cwd", "pkd", "mgd", "mimic"]
+Schedule = Literal["ramp", "constant", "cosine", "mosaic"]
+Gain = Annotated[float, Field(ge=0)]
+
+#: What a run did that was started before there was such a setting, where today's default is or may become another.
+_NEUTRAL: dict[str, Any] = {
+    **dict.fromkeys(TERMS, 0.0),
+    **{"init_channels": "even", "init_bn": False, "init_heal": 0, "balance": "fixed"},
+    "schedule": dict.fromkeys(TERMS, "ramp"),
+}
 
 
 class Recipe(BaseModel):
@@ -21,13 +33,22 @@ class Recipe(BaseModel):
 
     Attributes:
         teacher: weights or architecture of the teacher.
+        assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.
-        logit: gain of the class term.
-        localization: gain of the box term.
-        cwd: gain of the feature term.
+        init_channels: how the teacher's channels are chosen for the start.
+        init_bn: estimate the start's batch-norm statistics anew on training pictures.
+        init_heal: steps of layer-wise healing of the start.
+        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms.
         logit_gamma: exponent of |p_t - p_s| in the class term.
+        hinton_tau: temperature of Hinton's class term.
         box_floor: teacher score above which an anchor's box is taught.
-        cwd_tau: temperature of the feature term.
+        cwd_tau: temperature of the channel-wise feature term.
+        mgd_mask: share of places that the masked generative term hides.
+        mimic_weight: what weighs the places of the L2 feature term.
+        mimic_projector: through what the L2 feature term sees the student's maps.
+        balance: `auto`: gains follow measured gradients; `fixed`: they stay as given.
+        share: wanted gradient of each term at the neck, by the task's.
+        schedule: how each term's strength goes over the run.
         ramp_epochs: epochs over which the terms grow to their gains.
         teacher_precision: in which precision the teacher answers.
         kd_every: the teacher is asked for every so manieth batch.
@@ -36,19 +57,37 @@ class Recipe(BaseModel):
         teacher_cache: where answers to views are kept; None: nowhere.
         match: whether all of the data's classes need a counterpart in the teacher.
         teacher_epochs: epochs of a teacher that has yet to be trained; None: as the student's.
+        teacher_folds: teachers that each leave out one of so many parts of the training pictures, which it then
+            teaches; 0: one teacher for all.
+        force: go on although the teacher is worse than the student's own start.
         trust: load checkpoints without restriction.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: str = Field(min_length=1)
+    assistant: str | None
     init: Literal["auto", "teacher", "student"]
-    logit: float = Field(ge=0)
-    localization: float = Field(ge=0)
-    cwd: float = Field(ge=0)
+    init_channels: Literal["even", "norm", "importance"]
+    init_bn: bool
+    init_heal: int = Field(ge=0)
+    logit: Gain
+    hinton: Gain
+    localization: Gain
+    cwd: Gain
+    pkd: Gain
+    mgd: Gain
+    mimic: Gain
     logit_gamma: float = Field(ge=0)
+    hinton_tau: float = Field(gt=0)
     box_floor: float = Field(ge=0, lt=1)
     cwd_tau: float = Field(gt=0)
+    mgd_mask: float = Field(ge=0, lt=1)
+    mimic_weight: Literal["score", "uniform"]
+    mimic_projector: Literal["linear", "mlp"]
+    balance: Literal["fixed", "auto"]
+    share: dict[Term, Annotated[float, Field(gt=0, lt=1)]]
+    schedule: dict[Term, Schedule]
     ramp_epochs: float = Field(ge=0)
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
     kd_every: int = Field(ge=1)
@@ -57,13 +96,28 @@ class Recipe(BaseModel):
     teacher_cache: Literal["ram", "disk"] | None
     match: Literal["all", "some"]
     teacher_epochs: int | None = Field(ge=1)
+    teacher_folds: int = Field(ge=0)
+    force: bool
     trust: bool
 
     @property
     def gains(self) -> dict[str, float]:
         """Gains of the terms that are switched on, by name."""
-        gains = {"logit": self.logit, "localization": self.localization, "cwd": self.cwd}
-        return {name: gain for name, gain in gains.items() if gain > 0}
+        return {name: gain for name in TERMS if (gain := float(getattr(self, name))) > 0}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if self.teacher_folds == 1:
+            raise ValueError("teacher_folds=1: a fold needs others; give 2 or more, or 0 for one teacher")
+        if self.balance == "fixed":
+            return self
+        wanted = {name: self.share.get(name) for name in self.gains}
+        if lacking := [name for name, share in wanted.items() if share is None]:
+            raise ValueError(f"share.{lacking[0]} is missing; balance=auto needs one for each term with a gain")
+        if (total := sum(share or 0.0 for share in wanted.values())) >= 1:
+            listed = ", ".join(f"share.{name}={share:g}" for name, share in wanted.items())
+            raise ValueError(f"{listed}: sum to {total:g}, and would drown the task; keep the sum below 1")
+        return self
 
 
 def recipe_keys() -> list[str]:
@@ -78,7 +132,29 @@ def make_recipe(given: Mapping[str, Any], name: str = "default") -> Recipe:
         RequestError: an unknown recipe, key or value.
     """
     own, _ = read_recipe_file(name)
-    return check_recipe({**own, **given})
+    return check_recipe(overlaid(own, given))
+
+
+def is_recipe_key(key: str) -> bool:
+    """Return whether a setting belongs to the recipe, also one of a single term such as `share.logit`."""
+    return key in Recipe.model_fields or key.partition(".")[0] in PER_TERM
+
+
+def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with those of `given` on top; what is given for one term leaves the other terms as they are.
+
+    A single word for all terms, `schedule: cosine`, is allowed as well.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for key, value in given.items():
+        owner, _, term = key.partition(".")
+        if owner not in PER_TERM:
+            result[key] = value
+            continue
+        if not term and not isinstance(value, Mapping):
+            value = dict.fromkeys(TERMS, value)
+        result[owner] = {**(result.get(owner) or {}), **({term: value} if term else value)}
+    return result
 
 
 def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -101,7 +177,7 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
     if not path.is_file():
         known = sorted(p.stem for p in cfg_dir().glob("*.yaml"))
         raise RequestError(f"recipe={name}: no such recipe{did_you_mean(name, known)} (known: {', '.join(known)})")
-    values = {**default, **_read_yaml(path)}
+    values = overlaid(default, _read_yaml(path))
     host_keys = set(host_keys)
     for key in values.keys() - set(recipe_keys()) - host_keys:
         raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, {*recipe_keys(), *host_keys})}")
@@ -119,11 +195,15 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
         return Recipe(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "missing":
             raise RequestError(f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt") from None
         if first["type"] == "extra_forbidden":
             raise RequestError(f"unknown key {key!r}{did_you_mean(key, recipe_keys())}") from None
+        if not key:
+            raise RequestError(str(first["ctx"]["error"])) from None
+        if first["loc"][-1] == "[key]":
+            raise RequestError(f"unknown term in {key}{did_you_mean(str(first['loc'][1]), TERMS)}") from None
         what = first["msg"][:1].lower() + first["msg"][1:]
         raise RequestError(f"{key}={first['input']}: {what}") from None
 
@@ -134,9 +214,8 @@ def saved_recipe(values: Mapping[str, Any]) -> Recipe:
     Raises:
         RequestError: as `check_recipe`.
     """
-    return check_recipe(
-        {"teacher_precision": "auto", "kd_every": 1, "kd_until": 1.0, "views": 0, "teacher_cache": None, **values}
-    )
+    default, _ = read_recipe_file("default")
+    return check_recipe(overlaid({**default, **_NEUTRAL}, values))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from yolo_distill.errors import missing_extra
 from yolo_distill.settings import Setting, host_settings
+from yolo_distill.vocabulary import CHANNEL_CHOICES, FEATURE_TERMS, SCHEDULES, TERMS
 
 SUMMARY = "teach a small YOLO what a large one knows"
 
@@ -15,12 +16,24 @@ SETTINGS = {
     "student": Setting(str, "weights or architecture of the student; yolo26n.pt when not given"),
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
     "init": Setting(str, "where the student starts", choices=("auto", "teacher", "student")),
+    "init_channels": Setting(str, "how the start chooses the teacher's channels", choices=CHANNEL_CHOICES),
+    "init_bn": Setting(bool, "estimate the start's batch-norm statistics anew"),
+    "init_heal": Setting(int, "steps of layer-wise healing of the start", low=0),
     "logit": Setting(float, "gain of the class term; 0 switches it off", low=0),
-    "localization": Setting(float, "gain of the box term; 0 switches it off", low=0),
-    "cwd": Setting(float, "gain of the feature term; 0 switches it off", low=0),
+    "hinton": Setting(float, "gain of the class term by softmax KL", low=0),
+    "localization": Setting(float, "gain of the box term", low=0),
+    **{name: Setting(float, f"gain of the feature term {name.upper()}", low=0) for name in FEATURE_TERMS},
     "logit_gamma": Setting(float, "how strongly the class term looks at disagreement", low=0),
+    "hinton_tau": Setting(float, "temperature of hinton", low=0),
     "box_floor": Setting(float, "teacher score above which an anchor's box is taught", low=0, high=1),
-    "cwd_tau": Setting(float, "temperature of the feature term", low=0),
+    "cwd_tau": Setting(float, "temperature of cwd", low=0),
+    "mgd_mask": Setting(float, "share of the places that mgd hides", low=0, high=1),
+    "mimic_weight": Setting(str, "what weighs the places of mimic", choices=("score", "uniform")),
+    "mimic_projector": Setting(str, "through what mimic sees the student's maps", choices=("linear", "mlp")),
+    "balance": Setting(str, "auto: gains follow the terms' gradients; fixed: they stay", choices=("fixed", "auto")),
+    **{f"share.{name}": Setting(float, f"wanted gradient of {name}, by the task's", low=0, high=1) for name in TERMS},
+    "schedule": Setting(str, "how all terms' strength goes over the run", choices=SCHEDULES),
+    **{f"schedule.{name}": Setting(str, f"the same of {name} alone", choices=SCHEDULES) for name in TERMS},
     "ramp_epochs": Setting(float, "epochs over which the terms grow to their gains", low=0),
     "teacher_precision": Setting(
         str, "how the teacher is computed; auto takes the fastest", choices=("auto", "fp32", "bf16", "fp16", "int8")
@@ -33,6 +46,9 @@ SETTINGS = {
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; the student's when not given", low=1
     ),
+    "assistant": Setting(str, "distilled first, then the student's teacher; several: largest first, with commas"),
+    "teacher_folds": Setting(int, "teachers that each leave out a part of the pictures, and teach that part", low=0),
+    "force": Setting(bool, "go on although the teacher is worse than the student's own start"),
     "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code"),
 }
 
