@@ -10,15 +10,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
-from yolo_distill.vocabulary import PER_TERM, TERMS
+from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
 
-Term = Literal["logit", "hinton", "localization", "cwd", "pkd", "mgd", "mimic"]
 Schedule = Literal["ramp", "constant", "cosine", "mosaic"]
 Gain = Annotated[float, Field(ge=0)]
+
+
+def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if name not in TERMS:
+            raise ValueError(f"unknown term {name!r}{did_you_mean(name, TERMS)}")
+    return values
+
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
@@ -86,8 +93,8 @@ class Recipe(BaseModel):
     mimic_weight: Literal["score", "uniform"]
     mimic_projector: Literal["linear", "mlp"]
     balance: Literal["fixed", "auto"]
-    share: dict[Term, Annotated[float, Field(gt=0, lt=1)]]
-    schedule: dict[Term, Schedule]
+    share: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_of_terms)]
+    schedule: Annotated[dict[str, Schedule], AfterValidator(_of_terms)]
     ramp_epochs: float = Field(ge=0)
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
     kd_every: int = Field(ge=1)
@@ -109,6 +116,10 @@ class Recipe(BaseModel):
     def _fits_together(self) -> Recipe:
         if self.teacher_folds == 1:
             raise ValueError("teacher_folds=1: a fold needs others; give 2 or more, or 0 for one teacher")
+        if self.teacher_folds and (feature := [name for name in FEATURE_TERMS if name in self.gains]):
+            raise ValueError(f"teacher_folds={self.teacher_folds}: each teacher has its own maps; use {feature[0]}=0")
+        if self.teacher_folds and self.views:
+            raise ValueError(f"teacher_folds={self.teacher_folds}: not together with views={self.views}")
         if self.balance == "fixed":
             return self
         wanted = {name: self.share.get(name) for name in self.gains}
@@ -195,15 +206,14 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
         return Recipe(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        key = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise RequestError(f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt") from None
         if first["type"] == "extra_forbidden":
             raise RequestError(f"unknown key {key!r}{did_you_mean(key, recipe_keys())}") from None
-        if not key:
-            raise RequestError(str(first["ctx"]["error"])) from None
-        if first["loc"][-1] == "[key]":
-            raise RequestError(f"unknown term in {key}{did_you_mean(str(first['loc'][1]), TERMS)}") from None
+        if first["type"] == "value_error":  # a sentence of ours
+            text = str(first["ctx"]["error"])
+            raise RequestError(f"{key}: {text}" if key else text) from None
         what = first["msg"][:1].lower() + first["msg"][1:]
         raise RequestError(f"{key}={first['input']}: {what}") from None
 

@@ -8,12 +8,14 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
+from yolo_distill.engine.balance import Balancer
 from yolo_distill.engine.classes import match_classes
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.full_precision import FullPrecisionLoss, single_precision
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import deepcopy_without_criterion, made_batch, price_of_teaching
 from yolo_distill.engine.projectors import make_projectors
+from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
@@ -93,7 +95,7 @@ def test_every_second_batch_counts_twice(student, teacher):
 
 def test_the_teacher_rests_after_its_last_batch(student, teacher):
     criterion = make_criterion(student, teacher)
-    criterion.start_at(0, ramp_steps=0, until=2, measure_every=0)
+    criterion.start_at(0, course=Course(), until=2, measure_every=0)
     terms = walk(criterion, student, 4)
     assert [term > 0 for term in terms] == [True, True, False, False]
     assert criterion.teacher.asked == 2
@@ -102,7 +104,7 @@ def test_the_teacher_rests_after_its_last_batch(student, teacher):
 
 def test_no_share_is_reported_while_the_teacher_rests(student, teacher):
     criterion = make_criterion(student, teacher)
-    criterion.start_at(0, ramp_steps=0, until=1, measure_every=1)
+    criterion.start_at(0, course=Course(), until=1, measure_every=1)
     walk(criterion, student, 1)
     assert criterion.shares
     walk(criterion, student, 1)
@@ -111,13 +113,13 @@ def test_no_share_is_reported_while_the_teacher_rests(student, teacher):
 
 def test_a_resumed_run_knows_that_the_teacher_rests(student, teacher):
     criterion = make_criterion(student, teacher)
-    criterion.start_at(5, ramp_steps=0, until=2, measure_every=0)
+    criterion.start_at(5, course=Course(), until=2, measure_every=0)
     assert walk(criterion, student, 1) == [0]
 
 
 def test_shares_are_measured_once_an_epoch_also_where_its_last_batch_is_not_taught(student, teacher):
     criterion = make_criterion(student, teacher, every=2)
-    criterion.start_at(0, ramp_steps=0, until=None, measure_every=2)  # the last batch of an epoch is never taught
+    criterion.start_at(0, course=Course(), until=None, measure_every=2)  # the last batch of an epoch is never taught
     walk(criterion, student, 3)
     assert criterion.shares["logit"] > 0
 
@@ -127,7 +129,7 @@ def test_a_share_does_not_depend_on_how_often_the_teacher_is_asked(student, teac
     for every in (1, 2):
         torch.manual_seed(0)
         criterion = make_criterion(student, teacher, every=every)
-        criterion.start_at(0, ramp_steps=0, until=None, measure_every=1)
+        criterion.start_at(0, course=Course(), until=None, measure_every=1)
         walk(criterion, student, 1)
         shares.append(criterion.shares["logit"])
     assert shares[0] == pytest.approx(shares[1], rel=1e-3)
@@ -137,6 +139,35 @@ def test_a_batch_that_was_not_prepared_is_taught_as_well(student, teacher):
     criterion = make_criterion(student, teacher)
     batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
     assert criterion(student(batch["img"]), batch)[1]["logit_loss"] > 0
+
+
+def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, teacher, monkeypatch):
+    wanted = {"logit": 0.3, "localization": 0.05}
+    terms = make_terms(logit=50.0, localization=0.001)
+    criterion = DistillationCriterion(
+        student.init_criterion(), Counting(teacher), terms, STRIDES, 1, balancer=Balancer(wanted)
+    )
+    criterion.start_at(0, course=Course(ramp=4), until=None, measure_every=100)
+    torch.manual_seed(0)
+    batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+    looked: list[int] = []
+    observe = Balancer.observe
+    monkeypatch.setattr(Balancer, "observe", lambda *given: (looked.append(criterion.steps), observe(*given)))
+    seen = []
+    for _ in range(70):
+        criterion.prepare(batch)
+        criterion(student(batch["img"]), batch)
+        seen.append(dict(criterion.shares))
+    assert seen[0] == {}  # the ramp begins at 0: nothing to measure
+    assert seen[1]["logit"] != pytest.approx(wanted["logit"], rel=0.2)
+    assert seen[-1] == pytest.approx(wanted, rel=0.2)
+    assert looked == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_term_at_the_end_of_its_schedule_is_not_computed(student, teacher):
+    criterion = make_criterion(student, teacher, schedule="mosaic")
+    criterion.start_at(0, course=Course(mosaic=2), until=None, measure_every=0)
+    assert [term > 0 for term in walk(criterion, student, 4)] == [True, True, False, False]
 
 
 def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
@@ -156,7 +187,7 @@ def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
 
 def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
     criterion = make_criterion(student, teacher)
-    criterion.start_at(7, ramp_steps=3, until=None, measure_every=4)
+    criterion.start_at(7, course=Course(ramp=3), until=None, measure_every=4)
     student.zero_grad()
     before = {key: value.clone() for key, value in student.state_dict().items()}
     torch.manual_seed(2)
@@ -165,7 +196,7 @@ def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
     assert price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32") > 0
     torch.manual_seed(2)
     assert torch.equal(torch.rand(2), expected)
-    assert (criterion.steps, criterion.ramp_steps, criterion.measure_every) == (7, 3, 4)
+    assert (criterion.steps, criterion.course.ramp, criterion.measure_every) == (7, 3, 4)
     assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
     assert all(p.grad is None for p in student.parameters())
 
@@ -205,7 +236,8 @@ def test_automatic_batch_size_sees_teacher_and_terms_and_copies_only_the_student
 
     student.zero_grad()
     counting = Counting(teacher)
-    projectors = make_projectors(Levels.match(STRIDES, STRIDES), teacher.widths, teacher.widths, seed=0)
+    recipe = make_recipe({"teacher": "-", "cwd": 1.0})
+    projectors = make_projectors(recipe, Levels.match(STRIDES, STRIDES), teacher.widths, teacher.widths, seed=0)
     watched = WithTeacher(student, counting, make_terms(projectors, cwd=1.0))
     copy = deepcopy(watched)
     images = torch.rand(2, 3, SIZE, SIZE, requires_grad=True)

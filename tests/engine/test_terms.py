@@ -5,9 +5,11 @@ import torch
 
 from yolo_distill.engine.classes import ClassMatch, match_classes
 from yolo_distill.engine.projectors import make_projectors
-from yolo_distill.engine.terms import Levels, Terms
+from yolo_distill.engine.terms import Levels, Terms, needs_of
+from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
-from yolo_distill.teachers.answer import DenseAnswer, read_head
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, read_head
+from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
 SIZE = 64
 STRIDES = [8, 16, 32]
@@ -32,10 +34,10 @@ def answer(output, reg_max: int = 1, strides: list[int] = STRIDES) -> DenseAnswe
     return read_head(output, strides, reg_max)
 
 
-def make_terms(classes: ClassMatch | None = None, teacher_strides: list[int] = STRIDES, **gains: float) -> Terms:
+def make_terms(classes: ClassMatch | None = None, teacher_strides: list[int] = STRIDES, **settings: object) -> Terms:
     levels = Levels.match(STRIDES, teacher_strides)
-    projectors = make_projectors(levels, dict.fromkeys(STRIDES, 4), dict.fromkeys(teacher_strides, 4), seed=0)
-    recipe = make_recipe({"teacher": "t.pt", "logit": 0, "localization": 0, "cwd": 0, **gains})
+    recipe = make_recipe({"teacher": "t.pt", **dict.fromkeys(TERMS, 0), **settings})
+    projectors = make_projectors(recipe, levels, dict.fromkeys(STRIDES, 4), dict.fromkeys(teacher_strides, 4), seed=0)
     return Terms(recipe, classes or match_classes({0: "a", 1: "b"}, {0: "a", 1: "b"}), levels, projectors)
 
 
@@ -69,9 +71,9 @@ def test_reading_a_head_decodes_as_the_host_does():
 
 def test_each_term_is_named_and_scaled_by_its_gain():
     student, teacher = answer(head_output(2)), answer(head_output(2))
-    once = make_terms(logit=1, localization=1, cwd=1)(student, teacher, 1, 1, (SIZE, SIZE))
-    twice = make_terms(logit=2, localization=2, cwd=2)(student, teacher, 1, 1, (SIZE, SIZE))
-    assert list(once) == ["logit", "localization", "cwd"]
+    once = make_terms(**dict.fromkeys(TERMS, 1))(student, teacher, 1, 1, (SIZE, SIZE))
+    twice = make_terms(**dict.fromkeys(TERMS, 2))(student, teacher, 1, 1, (SIZE, SIZE))
+    assert list(once) == list(TERMS)
     for name, value in once.items():
         assert value > 0
         torch.testing.assert_close(twice[name], 2 * value)
@@ -191,18 +193,10 @@ def test_a_picture_on_which_the_teacher_sees_nothing_is_finite():
     output, teacher = head_output(2, end2end=True), head_output(2, end2end=True)
     for branch in teacher.values():
         branch["scores"] = torch.full_like(branch["scores"], -30.0)
-    loss = total(make_terms(logit=1, localization=1, cwd=1), answer(output), answer(teacher))
+    loss = total(make_terms(**dict.fromkeys(TERMS, 1)), answer(output), answer(teacher))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(output["one2many"]["scores"].grad).all()
-
-
-def test_projectors_leave_the_random_state_alone():
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    make_projectors(Levels.match(STRIDES, STRIDES), dict.fromkeys(STRIDES, 4), dict.fromkeys(STRIDES, 8), seed=0)
-    assert torch.equal(torch.rand(4), expected)
 
 
 def test_half_precision_maps_and_answers_are_taught_in_single():
@@ -212,7 +206,7 @@ def test_half_precision_maps_and_answers_are_taught_in_single():
         branch = {key: output[key].detach().bfloat16().requires_grad_() for key in ("boxes", "scores")}
         return {**branch, "feats": [m.detach().bfloat16().requires_grad_() for m in output["feats"]]}
 
-    output, terms = halved(head_output(2)), make_terms(logit=1, localization=1, cwd=1)
+    output, terms = halved(head_output(2)), make_terms(**dict.fromkeys(TERMS, 1))
     values = terms(answer(output), answer(halved(head_output(2))), 1, 1, (SIZE, SIZE))
     assert {value.dtype for value in values.values()} == {torch.float32}
     sum(values.values()).backward()
@@ -221,7 +215,110 @@ def test_half_precision_maps_and_answers_are_taught_in_single():
         assert leaf.grad.abs().sum() > 0
 
 
-def test_projectors_learn():
-    terms = make_terms(cwd=1)
-    total(terms, answer(head_output(2)), answer(head_output(2))).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in terms.projectors.parameters())
+@pytest.mark.parametrize("name", TERMS)
+def test_gains_may_change_from_batch_to_batch(name):
+    student, teacher = answer(head_output(2, end2end=True)), answer(head_output(2, end2end=True))
+    terms = make_terms(**dict.fromkeys(TERMS, 1), mgd_mask=0)
+    usual = terms(student, teacher, 0.8, 0.2, (SIZE, SIZE))
+    gains = {**dict.fromkeys(TERMS, 0.0), name: 3.0}
+    changed = terms(student, teacher, 0.8, 0.2, (SIZE, SIZE), gains=gains)
+    assert list(changed) == list(TERMS)
+    torch.testing.assert_close(changed[name], 3 * usual[name])
+    for other in set(TERMS) - {name}:
+        assert changed[other] == 0
+        assert not changed[other].requires_grad
+
+
+def test_a_term_that_is_switched_off_for_a_batch_is_not_computed(monkeypatch):
+    def never(*args):
+        raise AssertionError
+
+    for loss in ("logit_loss", "hinton_loss", "iou_loss"):
+        monkeypatch.setattr(f"yolo_distill.engine.terms.{loss}", never)
+    for loss in ("cwd_loss", "pkd_loss", "mgd_loss", "mimic_loss"):
+        monkeypatch.setattr(f"yolo_distill.engine.feature_terms.{loss}", never)
+    terms, student, teacher = make_terms(**dict.fromkeys(TERMS, 1)), answer(head_output(2)), answer(head_output(2))
+    values = terms(student, teacher, 1, 1, (SIZE, SIZE), gains=dict.fromkeys(TERMS, 0.0))
+    assert all(value == 0 and not value.requires_grad for value in values.values())
+    for name in TERMS:
+        with pytest.raises(AssertionError):
+            terms(student, teacher, 1, 1, (SIZE, SIZE), gains={**dict.fromkeys(TERMS, 0.0), name: 1.0})
+
+
+@pytest.mark.parametrize("theirs", [{0: "a"}, {0: "a", 1: "other"}, {0: "x", 1: "y"}])
+def test_hinton_refuses_fewer_than_two_classes(theirs):
+    classes = match_classes({0: "a", 1: "b"}, theirs)
+    with pytest.raises(RequestError, match=r"hinton=0\.5: .*use logit=") as refused:
+        make_terms(classes, hinton=0.5)
+    assert "\n" not in str(refused.value)
+    make_terms(classes, logit=0.5)
+
+
+def test_hinton_teaches_where_the_teacher_sees_something():
+    output, teacher = head_output(2, end2end=True), head_output(2, end2end=True)
+    for branch, anchor in (("one2many", 3), ("one2one", 5)):
+        scores = torch.full_like(teacher[branch]["scores"], -12.0)
+        scores[0, 1, anchor] = 4.0
+        teacher[branch]["scores"] = scores
+    total(make_terms(hinton=1), answer(output), answer(teacher)).backward()
+    for branch, anchor in (("one2many", 3), ("one2one", 5)):
+        assert output[branch]["scores"].grad.abs().sum(1).nonzero().tolist() == [[0, anchor]]
+
+
+def test_hinton_compares_matched_classes_only():
+    output = head_output(3)
+    classes = match_classes({0: "new", 1: "b", 2: "a"}, {0: "a", 1: "b", 2: "other"})
+    total(make_terms(classes, hinton=1), answer(output), answer(head_output(3))).backward()
+    assert (output["scores"].grad[:, 0] == 0).all()
+    assert (output["scores"].grad[:, 1:] != 0).any()
+
+
+class _Branches(torch.nn.Module):
+    def __init__(self, end2end: bool) -> None:
+        super().__init__()
+        if end2end:
+            self.one2one_cv2 = torch.nn.ModuleList()
+
+
+@pytest.mark.parametrize(
+    ("settings", "student", "teacher", "expected"),
+    [
+        ({"logit": 1}, False, True, "scores"),
+        ({"logit": 1}, True, True, "scores one2one"),
+        ({"logit": 1}, True, False, "scores boxes one2one"),
+        ({"hinton": 1}, False, True, "scores"),
+        ({"hinton": 1}, True, False, "scores boxes one2one"),
+        ({"localization": 1}, False, False, "scores boxes"),
+        ({"cwd": 1}, True, True, "maps"),
+        ({"pkd": 1}, True, True, "maps"),
+        ({"mgd": 1}, True, True, "maps"),
+        ({"mimic": 1, "mimic_weight": "uniform"}, True, True, "maps"),
+        ({"mimic": 1}, False, True, "scores one2one maps"),
+        ({"mimic": 1}, True, False, "scores maps"),
+        ({"mimic": 1, "logit": 1}, False, False, "scores maps"),
+    ],
+)
+def test_the_teacher_is_asked_for_what_the_terms_need(settings, student, teacher, expected):
+    recipe = make_recipe({"teacher": "t.pt", **dict.fromkeys(TERMS, 0), **settings})
+    needs = needs_of(recipe, _Branches(student), _Branches(teacher))
+    assert {name for name, needed in vars(needs).items() if needed} == set(expected.split())
+
+
+def test_scores_without_boxes_are_enough_for_a_map_though_not_for_peaks():
+    """What a teacher with one branch is asked for when mimic is all that it teaches a student with two."""
+    output, whole = head_output(2, end2end=True), answer(head_output(2))
+    blind = DenseBranch(whole.one2many.logits, None, whole.one2many.anchors, whole.one2many.strides)
+    teacher = DenseAnswer(blind, None, whole.maps, whole.cells)
+    assert total(make_terms(mimic=1), answer(output), teacher) > 0
+    # Terms that are switched off for the batch ask for nothing either.
+    gains = {"logit": 0.0, "localization": 0.0, "mimic": 1.0}
+    values = make_terms(logit=1, localization=1, mimic=1)(answer(output), teacher, 1, 1, (SIZE, SIZE), gains=gains)
+    assert values["mimic"] > 0
+
+
+@pytest.mark.parametrize("name", FEATURE_TERMS)
+def test_a_feature_term_needs_no_class_in_common(name):
+    output, teacher = head_output(2, end2end=True), head_output(2)
+    terms = make_terms(match_classes({0: "a"}, {0: "b"}), **{name: 1})
+    total(terms, answer(output), answer(teacher)).backward()
+    assert all(m.grad.abs().sum() > 0 for m in output["one2many"]["feats"])

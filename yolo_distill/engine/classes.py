@@ -61,7 +61,7 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
         raise RequestError(
             f"teacher and data have no class in common: the data has {_few(match.untaught)}, the teacher "
             f"{_few(match.unused)}; use a teacher trained on these classes, rename them in data=, or teach features "
-            "alone with match=some cwd=1"
+            "alone with match=some pkd=1"
         )
     if match.untaught and not some:
         raise RequestError(

@@ -12,14 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
+from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
+from yolo_distill.losses.devices import average_over_devices
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 from yolo_distill.teachers.cached import CachedTeacher
+from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
 #: progress bar's columns are 11 wide.
-LOSS_NAMES = {"logit": "logit_loss", "localization": "local_loss", "cwd": "cwd_loss"}
+LOSS_NAMES = {
+    "logit": "logit_loss",
+    "hinton": "hint_loss",
+    "localization": "local_loss",
+    "cwd": "cwd_loss",
+    "pkd": "pkd_loss",
+    "mgd": "mgd_loss",
+    "mimic": "mimic_loss",
+}
 
 
 class DistillationCriterion:
@@ -29,8 +41,9 @@ class DistillationCriterion:
 
     Attributes:
         host: the host's criterion for this student.
-        steps: batches seen in training, over which the terms ramp up.
-        ramp_steps: batches over which the terms grow to their gains.
+        steps: batches seen in training.
+        course: landmarks of the run that the terms' schedules go by.
+        balancer: moves the gains; None where they stay as given.
         every: the teacher is asked for every so manieth batch, whose terms then count for all of them.
         until: batches after which the teacher is not asked any more; None for never.
         measure_every: batches between two measurements of the gradient shares; 0 for never.
@@ -40,11 +53,12 @@ class DistillationCriterion:
     def __init__(
         self,
         host: Callable[..., tuple[Tensor, dict[str, Tensor]]],
-        teacher: YoloTeacher | CachedTeacher,
+        teacher: YoloTeacher | CachedTeacher | FoldedTeacher,
         terms: Terms,
         strides: list[int],
         reg_max: int,
         every: int = 1,
+        balancer: Balancer | None = None,
     ) -> None:
         """Put the terms beside the host's loss.
 
@@ -55,18 +69,32 @@ class DistillationCriterion:
             strides: of the student's levels, in pixels.
             reg_max: bins a side of the student's head.
             every: the teacher is asked for every so manieth batch.
+            balancer: moves the gains, where the recipe wants that.
         """
         self.host, self.teacher, self.terms = host, teacher, terms
         self.strides, self.reg_max, self.every = strides, reg_max, every
-        self.steps = self.ramp_steps = self.measure_every = self._measure_at = 0
+        self.balancer, self.course = balancer, Course()
+        self.steps = self.measure_every = self._measure_at = self._first = 0
         self.until: int | None = None
         self.shares: dict[str, float] = {}
         self._answer: DenseAnswer | None = None
 
-    def start_at(self, steps: int, *, ramp_steps: int, until: int | None, measure_every: int) -> None:
+    def start_at(self, steps: int, *, course: Course, until: int | None, measure_every: int) -> None:
         """Say where in the run it is, in batches; see the attributes."""
-        self.steps, self.ramp_steps, self.until, self.measure_every = steps, ramp_steps, until, measure_every
-        self._measure_at = steps + measure_every - 1
+        self.steps, self.course, self.until, self.measure_every = steps, course, until, measure_every
+        # A balancer looks at once, before the terms have grown: what it starts from is only a guess.
+        self._measure_at = steps + (0 if self.balancer else measure_every - 1)
+        self._first = steps
+
+    def gains(self) -> dict[str, float]:
+        """Return the terms' gains at full strength, as the balancer has them now."""
+        factors = self.balancer.factors if self.balancer else {}
+        return {name: gain * factors.get(name, 1.0) for name, gain in self.terms.recipe.gains.items()}
+
+    def strengths(self) -> dict[str, float]:
+        """Return the factor of each term's schedule for the batch that comes next."""
+        schedule = self.terms.recipe.schedule
+        return {name: self.course.strength(schedule.get(name, "ramp"), self.steps) for name in self.terms.recipe.gains}
 
     @property
     def teaches(self) -> bool:
@@ -80,7 +108,8 @@ class DistillationCriterion:
         student needs its own.
         """
         if self.teaches:
-            self._answer = self.teacher(batch["img"])
+            teacher = self.teacher
+            self._answer = teacher.of_batch(batch) if isinstance(teacher, FoldedTeacher) else teacher(batch["img"])
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.
@@ -108,16 +137,29 @@ class DistillationCriterion:
         assert answer is not None
         self.teacher.wait(answer)
         many, single = branch_weights(self.host)
-        ramp = min(1.0, self.steps / self.ramp_steps) if self.ramp_steps else 1.0
+        strengths = self.strengths()
+        gains = {name: gain * strengths[name] for name, gain in self.gains().items()}
         with torch.autocast(images.device.type, enabled=False):
             student = read_head(preds[1] if isinstance(preds, tuple) else preds, self.strides, self.reg_max)
             height, width = images.shape[-2:]
-            terms = self.terms(student, answer, many, single, (height, width))
-        terms = {name: term * ramp for name, term in terms.items()}
-        if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at:
-            self.shares = gradient_shares(task, terms, student)
-            self._measure_at = self.steps + self.measure_every
+            terms = self.terms(student, answer, many, single, (height, width), gains=gains)
+        if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at and any(gains.values()):
+            self._measure(task, terms, student, strengths)
         return {name: term * self.every for name, term in terms.items()}
+
+    def _measure(
+        self, task: Tensor, terms: dict[str, Tensor], student: DenseAnswer, strengths: dict[str, float]
+    ) -> None:
+        self.shares = gradient_shares(task, terms, student)
+        if self.balancer is None:
+            self._measure_at = self.steps + self.measure_every
+            return
+        # Every device has to move its gains alike.
+        mean = average_over_devices(torch.tensor(list(self.shares.values()), device=task.device)).tolist()
+        full = {name: share / strengths[name] for name, share in zip(self.shares, mean, strict=True) if strengths[name]}
+        self.balancer.observe(full)
+        # Often at first, when gains are guesses and the student moves fast: after 1, 2, 4, ... batches.
+        self._measure_at = self.steps + min(max(self.steps - self._first, 1), MEASURE_EVERY)
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
         if self.until is not None and self.steps >= self.until:

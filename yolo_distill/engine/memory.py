@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.terms import Terms
 from yolo_distill.teachers.answer import read_head
+from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
 
@@ -23,7 +24,7 @@ class WithTeacher(nn.Module):
     Relies on: the host asks the model for `yaml`, `stride` and `names` besides calling it.
     """
 
-    def __init__(self, student: DetectionModel, teacher: YoloTeacher, terms: Terms) -> None:
+    def __init__(self, student: DetectionModel, teacher: YoloTeacher | FoldedTeacher, terms: Terms) -> None:
         super().__init__()
         self.student = student
         self.yaml, self.stride, self.names = student.yaml, student.stride, student.names

@@ -12,6 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.full_precision import FullPrecisionLoss
+from yolo_distill.engine.schedule import Course
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import alone
 from yolo_distill.teachers.clock import least_seconds
@@ -66,7 +67,7 @@ def price_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictur
     """
     batch = made_batch(pictures[:TIMED])
     taught = copy(criterion)
-    taught.start_at(0, ramp_steps=0, until=None, measure_every=0)
+    taught.start_at(0, course=Course(), until=None, measure_every=0)
     taught.every = 1
     calls = {"plain": step(model, batch, precision, criterion.host), "taught": step(model, batch, precision, taught)}
     with alone():  # the first of several devices measures for all of them

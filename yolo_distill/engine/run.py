@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
@@ -17,10 +18,13 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
 
 from yolo_distill import __version__
+from yolo_distill.engine.chain import assistants, distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
+from yolo_distill.engine.folds import train_folds
+from yolo_distill.engine.honesty import look_at_teacher, require_better
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
@@ -29,8 +33,9 @@ from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.files import replacing, write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
 from yolo_distill.teachers.precision import require_precision
+from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
 
 DEFAULT_STUDENT = "yolo26n.pt"
 
@@ -38,7 +43,7 @@ DEFAULT_STUDENT = "yolo26n.pt"
 _NOT_HERE = {
     "model": "the student is given as student=",
     "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
-    "dis": "that is Ultralytics' own distillation; the gains here are logit=, localization= and cwd=",
+    "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
     "mode": "this command trains",
     "cfg": "settings can stand in a recipe, recipe=mine.yaml",
     "quantize": "quantization-aware checkpoints can't be resumed, measured or exported here",
@@ -66,7 +71,7 @@ def train(
     if host.get("resume"):
         return resume(own, host)
     values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
-    checked = check_recipe({**values, **own})
+    checked = check_recipe(overlaid(values, own))
     _check_keys(host_values)
     settings = _check_host({**host_values, **host})
     data = check_data(settings["data"], ("train", "val"))
@@ -76,8 +81,9 @@ def train(
     _check_precision(checked, settings)
     _check_pair(student, checked, data)
     checked = _with_trained_teacher(checked, data, settings)
-    trainer = DistillationTrainer(overrides={**settings, "model": student, **checked.model_dump()})
-    return _finish(trainer)
+    _look_at_teacher(student, checked, data, settings)
+    checked = distil_assistants(checked, data, settings, _distil)
+    return _distil(checked, settings, student)
 
 
 def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
@@ -102,6 +108,17 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
         return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}))
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides))
+
+
+def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+    """Train one student with a teacher that has weights; with `resume` go on with that run."""
+    if last := settings.get("resume"):
+        if torch_safe_load(last, safe_only=not recipe.trust)[0]["epoch"] < 0:  # stopped while it was measured
+            folder = Path(last).resolve().parent.parent
+            summarise(folder, recipe, settings["data"], imgsz=settings["imgsz"], device=settings.get("device"))
+            return folder
+        return resume({"trust": recipe.trust}, {"resume": last})
+    return _finish(DistillationTrainer(overrides={**settings, "model": student, **recipe.model_dump()}))
 
 
 def _finish(trainer: DistillationTrainer) -> Path:
@@ -171,7 +188,7 @@ def summarise(
 
 
 def _check_keys(host: Mapping[str, Any]) -> None:
-    known = {*DEFAULT_CFG_DICT, *recipe_keys(), "student", "recipe"}
+    known = {*DEFAULT_CFG_DICT, *recipe_keys(), "student", "recipe"} | {f"{k}.{t}" for k in PER_TERM for t in TERMS}
     for key in host:
         if key in _NOT_HERE:
             raise RequestError(f"{key}= does not belong here: {_NOT_HERE[key]}")
@@ -208,29 +225,55 @@ def _check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
 
     The host opens the student again, without restriction, when it builds it.
     """
+    if recipe.teacher_folds and not is_architecture(recipe.teacher):
+        raise RequestError(
+            f"teacher_folds={recipe.teacher_folds}: teacher={recipe.teacher} may have seen all pictures; give an "
+            "architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
+        )
+    roles = [("teacher", recipe.teacher), *(("assistant", name) for name in assistants(recipe)), ("student", student)]
     models = []
-    for who, path in (("student", student), ("teacher", recipe.teacher)):
+    for who, path in roles:
         if is_architecture(path):
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
-    if recipe.init == "teacher":
-        require_correspondence(plan_start(*models)[1])
-    levels = Levels.match(*([int(s) for s in model.stride] for model in models))
-    if recipe.gains and not levels.common:
-        raise RequestError(f"teacher and student have no level in common: {levels}")
+    for larger, smaller in itertools.pairwise(models):
+        if recipe.init == "teacher":
+            require_correspondence(plan_start(smaller, larger)[1])
+        levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
+        if recipe.gains and not levels.common:
+            raise RequestError(f"teacher and student have no level in common: {levels}")
+
+
+def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Say how good the teacher is here, and refuse one that is worse than the student already is."""
+    teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
+    where: dict[str, Any] = {"imgsz": _whole_size(settings), "device": settings.get("device")}
+    found = look_at_teacher(teacher, data, folds=recipe.teacher_folds, **where)
+    if found is not None and not is_architecture(student):
+        own = load_detector(student, trust=recipe.trust, role="student")
+        require_better(found, own, data, force=recipe.force, **where)
+
+
+def _whole_size(settings: Mapping[str, Any]) -> int:
+    """Return the side of the pictures as the host will round it, in pixels."""
+    size = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
+    return -(-int(max(size) if isinstance(size, (list, tuple)) else size) // 32) * 32
 
 
 def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe with its teacher's weights: those named, or those of a teacher that is trained now."""
     if is_architecture(recipe.teacher):
-        return recipe.model_copy(
-            update={"teacher": str(train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs))}
-        )
+        best = train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs)
+        if recipe.teacher_folds:
+            train_folds(recipe.teacher, data, settings, recipe.teacher_epochs, recipe.teacher_folds, best)
+        return recipe.model_copy(update={"teacher": str(best)})
     teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
     if recipe.gains:
         classes = match_classes(data["names"], teacher.names)
-        require_match(classes, some=recipe.match == "some", features_only_possible=recipe.cwd > 0)
+        require_match(
+            classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
+        )
     # The host changes no folder, but a resumed run may be started from another one.
     return recipe.model_copy(update={"teacher": str(Path(teacher.pt_path).resolve())})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.folds import WithinFolds
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import TIMED, price_of_teaching
 from yolo_distill.engine.terms import Terms
@@ -21,10 +23,12 @@ from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
+from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.store import FileStore, MemoryStore
 from yolo_distill.teachers.yolo import YoloTeacher
+from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
 #: second.
@@ -46,7 +50,8 @@ class TeacherPace(CpuPrecision):
     criterion: DistillationCriterion | None
     pace: dict[str, Any] | None = None
     _cached: CachedTeacher | None = None
-    _teacher: YoloTeacher
+    _teacher: YoloTeacher | FoldedTeacher
+    _fold_of: Mapping[str, int] | None = None
     _teacher_name: str
     _terms: Terms
     batch_size: int
@@ -83,6 +88,7 @@ class TeacherPace(CpuPrecision):
         if self.recipe.teacher_cache == "disk":
             owner = owner_of(Path(self.recipe.teacher), self._teacher.needs, str(choice), samples)
             store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
+        assert isinstance(self._teacher, YoloTeacher)
         self._cached = CachedTeacher(self._teacher, store)
 
     def _choose_precision(self, samples: Tensor) -> Choice:
@@ -91,13 +97,19 @@ class TeacherPace(CpuPrecision):
         wanted = recipe.teacher_precision
         looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
         answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
-        teacher, batch = self._teacher, max(1, int(self.batch_size))
-        if self.world_size <= 1:
-            return choose_forward(teacher, wanted, samples, answers, batch=batch)
-        choice = choose_forward(teacher, wanted, samples, answers, batch=batch) if RANK == 0 else None
-        box = [choice.precision if choice else None]
-        distributed.broadcast_object_list(box, 0)
-        return choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
+        batch = max(1, int(self.batch_size))
+        teacher, *others = getattr(self._teacher, "teachers", [self._teacher])
+        choice = None
+        if self.world_size <= 1 or RANK == 0:
+            choice = choose_forward(teacher, wanted, samples, answers, batch=batch)
+        if self.world_size > 1:
+            box = [choice.precision if choice else None]
+            distributed.broadcast_object_list(box, 0)
+            choice = choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
+        assert choice is not None
+        for other in others:  # of folds: all alike
+            choose_forward(other, choice.precision, samples, answers, batch=batch)
+        return choice
 
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
@@ -131,9 +143,10 @@ class TeacherPace(CpuPrecision):
     @property
     def _last_taught(self) -> int | None:
         """Batches after which the teacher rests; None for never. With `time=` the host corrects `epochs` as it goes."""
-        if self.recipe.kd_until == 1:
-            return None
-        return max(1, round(self.recipe.kd_until * self.epochs * len(self.train_loader)))
+        share = self.recipe.kd_until
+        if all(self.recipe.schedule.get(name) == "mosaic" for name in self.recipe.gains):
+            share = min(share, 1 - self.args.close_mosaic / self.epochs)
+        return None if share == 1 else max(1, round(share * self.epochs * len(self.train_loader)))
 
     def _model_train(self) -> None:
         """Look anew when the teacher rests, and show the next view of each picture.
@@ -159,6 +172,8 @@ class TeacherPace(CpuPrecision):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the host's data set; with `views`, one that shows that many views of a picture in turn."""
         dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        if mode == "train" and self._fold_of is not None:
+            return WithinFolds.of(dataset, self._fold_of)
         if mode == "train" and self.recipe.views:
             return ViewsInTurn.of(dataset, self.recipe.views, int(self.args.seed))
         return dataset
@@ -180,8 +195,8 @@ def require_cacheable(recipe: Recipe, device_type: str) -> None:
     said = f"teacher_cache={recipe.teacher_cache}"
     if not recipe.views:
         raise RequestError(f"{said}: pictures that are augmented anew never come twice; give views=10 or leave it out")
-    if recipe.cwd:
-        raise RequestError(f"{said}: feature maps are too large to keep; use cwd=0 or leave it out")
+    if features := [name for name in FEATURE_TERMS if name in recipe.gains]:
+        raise RequestError(f"{said}: feature maps are too large to keep; use {features[0]}=0 or leave it out")
     if device_type != "cpu":
         raise RequestError(f"{said}: on a {device_type} device asking again is cheaper than reading back; leave it out")
 

@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
+from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.files import write_bytes
@@ -44,7 +45,7 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
         the teacher's best weights.
     """
     settings = {**settings, **({"epochs": epochs} if epochs else {})}
-    folder = _runs_folder(settings) / f"teacher-{Path(architecture).stem}-{_key(architecture, data, settings)}"
+    folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
     if done.is_file() and best.is_file():
         LOGGER.info(f"{PREFIX}found finished: {best}")
@@ -66,20 +67,20 @@ def _goes_on(last: Path) -> bool:
     return 0 <= checkpoint["epoch"] < int(checkpoint["train_args"]["epochs"]) - 1
 
 
-def _runs_folder(settings: Mapping[str, Any]) -> Path:
+def runs_folder(settings: Mapping[str, Any]) -> Path:
     """Return the folder that the host would put this run's folder into."""
     project = Path(settings.get("project") or "")
     return (project if project.is_absolute() else Path(SETTINGS["runs_dir"]) / "detect" / project).resolve()
 
 
-def _key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Return a short hash of all that decides what a teacher learns: architecture, pictures, labels, settings."""
+def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return a short hash of all that decides what a model learns: architecture, pictures, labels, settings."""
     pictures = [picture for split in ("train", "val") for picture in pictures_of(dict(data), split)]
     # Labels by what they say: a class that is corrected leaves their size as it was.
     labels = [Path(label) for label in img2label_paths(pictures)]
     digest = hashlib.sha256(b"".join(label.read_bytes() if label.is_file() else b"-" for label in labels)).hexdigest()
     files = [[Path(picture).name, Path(picture).stat().st_size] for picture in pictures]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
-    plan = yaml_model_load(architecture)
+    plan = yaml_model_load(architecture) if is_architecture(architecture) else None
     content = json.dumps([architecture, plan, data["names"], files, digest, matters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]

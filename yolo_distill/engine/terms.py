@@ -6,7 +6,7 @@ only. Dense one-to-many answers never reach the one-to-one branch: they would te
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.engine.classes import ClassMatch
-from yolo_distill.losses.cwd import cwd_loss
+from yolo_distill.engine.feature_terms import FeatureTerms
+from yolo_distill.errors import RequestError
+from yolo_distill.losses.hinton import hinton_loss
 from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
-from yolo_distill.losses.logit import confidence, logit_loss, worth_teaching
+from yolo_distill.losses.logit import NOTHING, confidence, logit_loss, worth_teaching
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
 from yolo_distill.teachers.head import Needs
+from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
+#: The terms on the head's answers, anchor by anchor.
+DENSE_TERMS = frozenset(TERMS) - frozenset(FEATURE_TERMS)
 #: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
 #: host's own gains (1.5 / 7.5).
 SIDES = 0.2
@@ -82,14 +87,30 @@ class Terms:
         recipe: gains and their settings.
         classes: which class columns correspond.
         levels: which levels correspond.
-        projectors: by stride (as text), from the student's to the teacher's channels; empty without a feature term.
+        projectors: see `yolo_distill.engine.projectors.make_projectors`; empty without a feature term.
+
+    Raises:
+        RequestError: `hinton` has a gain, and fewer than two classes are matched.
     """
 
     def __init__(self, recipe: Recipe, classes: ClassMatch, levels: Levels, projectors: nn.ModuleDict) -> None:
+        if "hinton" in recipe.gains and len(classes.matched) < 2:
+            raise RequestError(
+                f"hinton={recipe.hinton:g}: compares classes with each other, and teacher and data have "
+                f"{len(classes.matched)} in common; use logit= with hinton=0"
+            )
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
+        self._features = FeatureTerms(recipe, levels.common, projectors)
 
     def __call__(
-        self, student: DenseAnswer, teacher: DenseAnswer, many: float, single: float, size: tuple[int, int]
+        self,
+        student: DenseAnswer,
+        teacher: DenseAnswer,
+        many: float,
+        single: float,
+        size: tuple[int, int],
+        *,
+        gains: Mapping[str, float] | None = None,
     ) -> dict[str, Tensor]:
         """Return each term times its gain, by name; gradients reach the student and the projectors only.
 
@@ -99,39 +120,54 @@ class Terms:
             many: weight of the student's one-to-many branch in the task's own loss.
             single: weight of its one-to-one branch.
             size: height and width of the pictures in pixels.
+            gains: of each of the recipe's terms in this batch; the recipe's own when None. A term whose gain is 0 is
+                not computed: it is a zero without graph.
         """
-        gains = self.recipe.gains
+        gains = self.recipe.gains if gains is None else gains
+        active = {name for name in self.recipe.gains if gains[name]}
         student, teacher = self.levels.keep(student), self.levels.keep(teacher)
         assert student.one2many is not None
-        terms = {name: student.one2many.logits.new_zeros((), dtype=torch.float32) for name in gains}
+        terms = {name: student.one2many.logits.new_zeros((), dtype=torch.float32) for name in self.recipe.gains}
         pairs: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = []
-        if self.classes.matched and many and teacher.one2many is not None:
+        taught = self.classes.matched and active & DENSE_TERMS
+        if taught and many and teacher.one2many is not None:
             pairs.append((many, student.one2many, teacher.one2many, None))
         source = teacher.one2one or teacher.one2many
-        if self.classes.matched and single and student.one2one is not None and source is not None:
+        if taught and single and student.one2one is not None and source is not None:
             pairs.append((single, student.one2one, source, self._peaks(teacher)))
         for weight, learner, source, peaks in pairs:
-            ours, theirs = self._columns(learner, self.classes.student), self._columns(source, self.classes.teacher)
-            if "logit" in gains:
-                taught = peaks
-                if taught is None:
-                    taught = worth_teaching(ours, theirs, self.recipe.logit_gamma)
-                where, chosen = choose_anchors(taught)
-                loss = logit_loss(ours[where].float(), theirs[where], chosen, self.recipe.logit_gamma)
-                terms["logit"] = terms["logit"] + weight * loss
-            if "localization" in gains:
-                score = confidence(theirs)
-                taught = score > self.recipe.box_floor if peaks is None else peaks
-                where, chosen = choose_anchors(taught)
-                sure = score[where] if chosen is None else score * chosen
-                terms["localization"] = terms["localization"] + weight * self._boxes(learner, source, where, sure, size)
-        if "cwd" in gains:
-            for stride in self.levels.common:
-                # Under autocast the maps come in half precision; projectors and losses are in single.
-                projected = self.projectors[str(stride)](student.maps[stride].float())
-                loss = cwd_loss(projected, teacher.maps[stride], self.recipe.cwd_tau)
-                terms["cwd"] = terms["cwd"] + loss / len(self.levels.common)
+            for name, loss in self._branch(active, learner, source, peaks, size).items():
+                terms[name] = terms[name] + weight * loss
+        terms |= self._features(active, student, teacher)
         return {name: gains[name] * term for name, term in terms.items()}
+
+    def _branch(
+        self, active: set[str], student: DenseBranch, teacher: DenseBranch, peaks: Tensor | None, size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Return the active terms on one branch, by name and without gain.
+
+        Args:
+            active: names of the terms to compute.
+            student: the branch that learns.
+            teacher: the branch that it learns from.
+            peaks: the anchors that are taught, bool, shape (B, A); None where each term chooses its own.
+            size: height and width of the pictures in pixels.
+        """
+        ours, theirs = self._columns(student, self.classes.student), self._columns(teacher, self.classes.teacher)
+        score = confidence(theirs)
+        terms = {}
+        if "logit" in active:
+            gamma = self.recipe.logit_gamma
+            where, chosen = choose_anchors(worth_teaching(ours, theirs, gamma) if peaks is None else peaks)
+            terms["logit"] = logit_loss(ours[where].float(), theirs[where], chosen, gamma)
+        if "hinton" in active:
+            where, chosen = choose_anchors(score > NOTHING if peaks is None else peaks)
+            terms["hinton"] = hinton_loss(ours[where].float(), theirs[where].float(), chosen, self.recipe.hinton_tau)
+        if "localization" in active:
+            where, chosen = choose_anchors(score > self.recipe.box_floor if peaks is None else peaks)
+            sure = score[where] if chosen is None else score * chosen
+            terms["localization"] = self._boxes(student, teacher, where, sure, size)
+        return terms
 
     @staticmethod
     def _columns(branch: DenseBranch, columns: Sequence[int]) -> Tensor:
@@ -195,10 +231,18 @@ def choose_anchors(taught: Tensor) -> tuple[Where, Tensor | None]:
     return (slice(None), slice(None)), taught.float()
 
 
-def needs_of(gains: Container[str], student_head: nn.Module, teacher_head: nn.Module) -> Needs:
+def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module) -> Needs:
     """Return what the terms with a gain need of a teacher for this student."""
-    dense = "logit" in gains or "localization" in gains
+    gains = recipe.gains
+    classes = "logit" in gains or "hinton" in gains
+    dense = classes or "localization" in gains
+    places = "mimic" in gains and recipe.mimic_weight == "score"
     single, theirs = (getattr(head, "one2one_cv2", None) is not None for head in (student_head, teacher_head))
-    # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
-    boxes = "localization" in gains or ("logit" in gains and single and not theirs)
-    return Needs(scores=dense, boxes=boxes, one2one=dense and single, maps="cwd" in gains)
+    return Needs(
+        scores=dense or places,
+        # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
+        boxes="localization" in gains or (classes and single and not theirs),
+        # The places of a map are weighed by both branches, whatever the student has.
+        one2one=(dense and single) or (places and theirs),
+        maps=any(name in gains for name in FEATURE_TERMS),
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
@@ -22,20 +22,26 @@ from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
+from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
+from yolo_distill.engine.schedule import Course
+from yolo_distill.engine.shares import ShareReport
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, make_recipe, recipe_keys, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, make_recipe, saved_recipe
+from yolo_distill.teachers.folded import FoldedTeacher
+from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
+from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
 
 
-class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
+class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, DetectionTrainer):
     """Trains a student on the ground truth and a teacher together.
 
     Takes the host's settings and those of `yolo_distill.recipe.Recipe` in `overrides`:
@@ -53,6 +59,7 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
     criterion: DistillationCriterion | None = None
     _resumed_recipe: dict[str, Any] | None = None
     _teacher_model: DetectionModel | None = None
+    _chosen: dict[int, Tensor] | None = None
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
@@ -62,13 +69,17 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
         """
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
-        own = {key: overrides.pop(key) for key in (*recipe_keys(), "recipe") if key in overrides}
+        own = {key: overrides.pop(key) for key in list(overrides) if is_recipe_key(key) or key == "recipe"}
         self.projectors = nn.ModuleDict()
 
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = make_recipe(own, own.pop("recipe", "default"))
+            if self.recipe.assistant:
+                raise RequestError(
+                    f"assistant={self.recipe.assistant}: yolo-distill train distils one; a trainer can't"
+                )
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
             self.recipe = _recipe_on_resume(self._resumed_recipe, own)
@@ -156,24 +167,35 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
                 f"teacher={self.recipe.teacher}: takes pictures of {teacher_channels} channels, the data has {channels}"
             )
         head = model.model[-1]
-        teacher = YoloTeacher(self.teacher_model, self.device, needs_of(gains, head, self.teacher_model.model[-1]))
+        teacher = self._make_teacher(needs_of(self.recipe, head, self.teacher_model.model[-1]))
         source = Path(self.teacher_model.yaml.get("yaml_file") or self.recipe.teacher).stem
         self._teacher_model = None  # the checkpoint's copy is not needed any more
         classes = match_classes(self.data["names"], teacher.names)
-        require_match(classes, some=self.recipe.match == "some", features_only_possible="cwd" in gains)
+        feature_terms = gains.keys() & set(FEATURE_TERMS)
+        require_match(classes, some=self.recipe.match == "some", features_only_possible=bool(feature_terms))
         levels = Levels.match([int(s) for s in head.stride], teacher.strides)
         if not levels.common:
             raise RequestError(f"teacher and student have no level in common: {levels}")
         self._check_size(max(teacher.strides))
-        if "cwd" in gains:
+        if feature_terms:
             widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
-            self.projectors = make_projectors(levels, widths, teacher.widths, seed=self.args.seed).to(self.device)
+            projectors = make_projectors(
+                self.recipe, levels, widths, teacher.widths, seed=self.args.seed, chosen=self._chosen
+            )
+            self.projectors = projectors.to(self.device)
         self._teacher = teacher
         self._teacher_name = source
         self._set_pace()
         self._terms = Terms(self.recipe, classes, levels, self.projectors)
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
+
+    def _make_teacher(self, needs: Needs) -> YoloTeacher | FoldedTeacher:
+        if not self.recipe.teacher_folds:
+            return YoloTeacher(self.teacher_model, self.device, needs)
+        files, self._fold_of = read_folds(Path(self.recipe.teacher), self.recipe.teacher_folds)
+        models = [load_detector(file, trust=self.recipe.trust, role="teacher") for file in files]
+        return FoldedTeacher([YoloTeacher(model, self.device, needs) for model in models], self._fold_of)
 
     def _check_size(self, stride: int) -> None:
         """Refuse pictures that a teacher with a coarser level than the student's does not take."""
@@ -216,6 +238,7 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
             strides=[int(s) for s in head.stride],
             reg_max=int(head.reg_max),
             every=self.recipe.kd_every,
+            balancer=self.make_balancer(),
         )
         self._say_price()
         self._remember()
@@ -225,10 +248,14 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
     def _count_steps(self, epoch: int) -> None:
         """Tell the criterion where the run is, in batches of the current loader."""
         if self.criterion is not None:
-            batches, recipe = len(self.train_loader), self.recipe
+            batches = len(self.train_loader)
             self.criterion.start_at(
                 epoch * batches,
-                ramp_steps=round(recipe.ramp_epochs * batches),
+                course=Course(
+                    ramp=round(self.recipe.ramp_epochs * batches),
+                    total=self.epochs * batches,
+                    mosaic=(self.epochs - self.args.close_mosaic) * batches,
+                ),
                 until=self._last_taught,
                 # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
                 measure_every=0 if self.args.compile else batches,
@@ -277,16 +304,6 @@ class DistillationTrainer(TeacherPace, AtomicCheckpoints, DetectionTrainer):
         ours = {f"{prefix}/{name}" for name in LOSS_NAMES.values()}
         kept = [key for key in labelled if key not in ours]
         return {key: labelled[key] for key in kept} if isinstance(labelled, dict) else kept
-
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write the gradient shares into results.csv beside the losses.
-
-        Relies on: the host writes one column a key, in the order of the first epoch's keys.
-        """
-        if self.criterion is not None and self.criterion.measure_every:
-            shares = {name: self.criterion.shares.get(name, 0.0) for name in self.recipe.gains}
-            metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
-        super().save_metrics(metrics)
 
     def _forget_lost_epochs(self) -> None:
         """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""

@@ -65,13 +65,14 @@ class ViewsInTurn(YOLODataset):
 
 def draw_from_all(transforms: Any) -> None:
     """Switch the buffer of recent pictures off in every mosaic: what is in it depends on what came before."""
-    for transform in _walk(transforms):
+    for transform in walk_transforms(transforms):
         if hasattr(transform, "buffer_enabled"):
             transform.buffer_enabled = False
 
 
-def _walk(transforms: Any) -> Iterator[Any]:
+def walk_transforms(transforms: Any) -> Iterator[Any]:
+    """Yield every transform of the host's, also those inside others."""
     for transform in getattr(transforms, "transforms", []):
         yield transform
-        yield from _walk(transform)
-        yield from _walk(getattr(transform, "pre_transform", None))
+        yield from walk_transforms(transform)
+        yield from walk_transforms(getattr(transform, "pre_transform", None))

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolo_distill.losses.standardise import standardise
+
 
 def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     """Return the channel-wise KL divergence of two feature maps.
@@ -37,9 +39,3 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         F.log_softmax(student / tau, -1), F.log_softmax(teacher / tau, -1), reduction="sum", log_target=True
     )
     return divergence * tau**2 / max(batch * channels, 1)
-
-
-def standardise(maps: Tensor, eps: float = 1e-5) -> Tensor:
-    """Return maps of shape (B, C, H, W) with mean 0 and variance 1 of each channel over the batch."""
-    centred = maps - maps.mean((0, 2, 3), keepdim=True)
-    return centred * (centred.square().mean((0, 2, 3), keepdim=True) + eps).rsqrt()

@@ -12,7 +12,7 @@ _alone = ContextVar("alone", default=False)
 
 
 def average_over_devices(total: Tensor) -> Tensor:
-    """Return the mean of a scalar over all processes of the default group; the scalar itself with one process.
+    """Return the mean of a sum, or of several, over all processes of the default group; as it is with one process.
 
     Each device's loss is a sum over its pictures divided by something that is summed over pictures as well, and
     gradients are averaged over devices. Divided by the mean over all devices, the average is what one device with the

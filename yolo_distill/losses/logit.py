@@ -1,19 +1,28 @@
 """Class distillation for sigmoid classifiers: weighted binary cross-entropy against the teacher's probabilities.
 
 Source: Yang et al., "Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection" (BCKD),
-ICCV 2023, arXiv 2308.14286, eq. 6; the weight is that of the quality focal loss (arXiv 2006.04388).
+ICCV 2023, arXiv 2308.14286, eq. 6; the weight is that of the quality focal loss (Li et al., "Generalized Focal Loss",
+NeurIPS 2020, arXiv 2006.04388, eq. 2).
 
     L = sum_{i,c} |p_t - p_s|^gamma * BCE(p_s, p_t) / N_t        N_t = max(1, sum_i max_c p_t[i, c])
 
 Legend: B pictures, A anchors, C classes; z logits, p = sigmoid(z); i runs over the anchors that are taught.
 
-A YOLO head scores every class with its own sigmoid, so the softmax KL of Hinton et al. does not apply (it is exactly
-zero with one class). Without the weight |p_t - p_s|^gamma the loss is dominated by background: thousands of anchors
-times all classes of almost nothing.
+A YOLO head scores every class with its own sigmoid, so the softmax KL of Hinton et al. does not fit it (it is exactly
+zero with one class; see `hinton.py`). Without the weight |p_t - p_s|^gamma the loss is dominated by background:
+thousands of anchors times all classes of almost nothing.
 
-Departures from the paper: normalised by the teacher's confidence mass instead of the number of positives, as the task's
-own loss is by its target scores, so that the two keep their proportion from picture to picture; and anchors at which
-neither side sees anything (all p below `NOTHING`) are left out: together they weigh next to nothing, and they are most.
+gamma = 1 is BCKD. gamma = 2 is the quality focal loss at its own beta of 2, with the teacher's probability in the place
+of the quality: the sum is the same number, and only what it is divided by differs.
+
+Departures from both papers:
+- Normalised by the teacher's confidence mass instead of the number of positives, as the task's own loss is by its
+  target scores, so that the two keep their proportion from picture to picture.
+- Anchors at which neither side sees anything (all p below `NOTHING`) are left out: together they weigh next to nothing,
+  and they are most.
+- The weight carries no gradient; in the code of both it does. BCE against a soft target is not 0 where both agree, but
+  the teacher's entropy, and through the weight the student would be drawn to the teacher by that as well: most where
+  the teacher is least sure.
 """
 
 from __future__ import annotations
@@ -44,7 +53,7 @@ def logit_loss(student: Tensor, teacher: Tensor, weight: Tensor | None = None, g
         scalar, at least 0; 0 when both sides are equal (gamma above 0) or nothing is taught.
     """
     target = teacher.detach().sigmoid()
-    # The weight says where to look, not what to learn: it carries no gradient (as in the quality focal loss).
+    # The weight says where to look, not what to learn: it carries no gradient.
     focus = (target - student.detach().sigmoid()).abs().pow(gamma)
     loss = F.binary_cross_entropy_with_logits(student, target, weight=focus, reduction="none").sum(-1)
     mass = target.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])

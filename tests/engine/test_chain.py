@@ -1,0 +1,106 @@
+"""An assistant is distilled first, then teaches; finished ones are found again, interrupted ones go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ultralytics import YOLO
+
+from yolo_distill.engine.chain import assistants, distil_assistants
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.run import train
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import make_recipe
+
+
+@pytest.fixture
+def data(tiny_data):
+    return check_data(tiny_data, ("train", "val"))
+
+
+class Stages:
+    """Stands in for the training of a stage, and remembers what it was asked for."""
+
+    def __init__(self, *, finish=True):
+        self.asked, self.finish = [], finish
+
+    def __call__(self, recipe, settings, student):
+        self.asked.append((Path(recipe.teacher).parent.parent.name, student, settings.get("resume")))
+        weights = Path(settings["project"]) / settings["name"] / "weights"
+        weights.mkdir(parents=True, exist_ok=True)
+        (weights / "last.pt").write_text(student)
+        if self.finish:
+            (weights / "best.pt").write_text(f"{student} by {Path(recipe.teacher).read_text()}")
+            (weights.parent / "summary.json").write_text("{}")
+        return weights.parent
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    teacher = tmp_path / "large" / "weights" / "best.pt"
+    teacher.parent.mkdir(parents=True)
+    teacher.write_text("large")
+    return make_recipe({"teacher": str(teacher), "assistant": "yolo26m.yaml, yolo26s.yaml"})
+
+
+def test_stages_teach_one_another_and_are_found_again(recipe, data, settings):
+    stages = Stages()
+    made = distil_assistants(recipe, data, settings, stages)
+    first, second = (name for _, name, _ in stages.asked)
+    assert [asked[1] for asked in stages.asked] == ["yolo26m.yaml", "yolo26s.yaml"] == [first, second]
+    assert stages.asked[0][0] == "large"
+    assert stages.asked[1][0].startswith("assistant-yolo26m-")
+    assert Path(made.teacher).read_text() == "yolo26s.yaml by yolo26m.yaml by large"
+    assert made.assistant is None
+    again = Stages()
+    assert distil_assistants(recipe, data, settings, again) == made
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("changed", ["recipe", "settings", "teacher"])
+def test_a_stage_of_other_settings_is_another_stage(recipe, data, settings, changed):
+    distil_assistants(recipe, data, settings, Stages())
+    if changed == "recipe":
+        recipe = recipe.model_copy(update={"logit": 3.0})
+    elif changed == "settings":
+        settings = {**settings, "epochs": 7}
+    else:
+        Path(recipe.teacher).write_text("larger")
+    stages = Stages()
+    distil_assistants(recipe, data, settings, stages)
+    assert len(stages.asked) == 2
+
+
+def test_an_interrupted_stage_goes_on(recipe, data, settings):
+    recipe = recipe.model_copy(update={"assistant": "yolo26s.yaml"})
+    distil_assistants(recipe, data, settings, Stages(finish=False))
+    stages = Stages()
+    distil_assistants(recipe, data, settings, stages)
+    assert stages.asked[0][2].endswith("last.pt")
+
+
+def test_no_assistant_changes_nothing(recipe, data, settings):
+    recipe = recipe.model_copy(update={"assistant": None})
+    assert assistants(recipe) == []
+    assert distil_assistants(recipe, data, settings, Stages()) == recipe
+
+
+@pytest.mark.slow
+def test_a_real_chain(settings, make_teacher, names):
+    teacher = make_teacher("yolo26m.yaml", names)
+    own = {"teacher": str(teacher), "assistant": "yolo26s.yaml", "force": True, "teacher_precision": "fp32"}
+    folder = train(own, settings, student="yolo26n.yaml")
+    stage = next(folder.parent.glob("assistant-yolo26s-*"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert Path(summary["teacher"]["weights"]) == stage / "weights" / "best.pt"
+    assert YOLO(stage / "weights" / "best.pt").model.yaml["yaml_file"].startswith("yolo26")
+    assert summary["teacher"]["parameters"] > 2 * summary["student"]["parameters"]
+
+
+def test_an_assistant_without_a_level_in_common(settings, make_teacher, names, tmp_path):
+    own = {"teacher": str(make_teacher("yolo26s.yaml", names)), "assistant": "yolo26sx.yaml"}
+    with pytest.raises(RequestError, match="assistant=yolo26sx.yaml"):
+        train(own, settings, student="yolo26n.yaml")
+    assert not list(tmp_path.glob("run*"))

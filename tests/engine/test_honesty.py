@@ -1,0 +1,82 @@
+"""A teacher is looked at before it teaches: on few pictures, without touching the data set."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from live_detector import live_detector
+
+from yolo_distill.engine import honesty
+from yolo_distill.engine.data import check_data
+from yolo_distill.errors import RequestError
+
+
+@pytest.fixture
+def data(tiny_data):
+    return check_data(tiny_data, ("train", "val"))
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    said: dict[str, list[str]] = {"info": [], "warning": []}
+    for level, lines in said.items():
+        monkeypatch.setattr(honesty.LOGGER, level, lines.append)
+    return said
+
+
+def measured(monkeypatch, **maps):
+    """Let the evaluator find these mAPs, by split, or by model and split."""
+
+    def evaluate(model, file, *, split, **settings):
+        return {"map": maps.get(f"{model}_{split}", maps.get(split))}
+
+    monkeypatch.setattr(honesty, "evaluate", evaluate)
+
+
+def test_a_real_teacher_is_measured_and_the_data_set_stays_as_it_is(data, tiny_data, names):
+    before = {p: p.stat().st_mtime_ns for p in tiny_data.parent.rglob("*") if p.is_file()}
+    found = honesty.look_at_teacher(live_detector("yolo26n.yaml", names.values()), data, imgsz=64, device="cpu")
+    assert 0 <= found <= 1
+    assert {p: p.stat().st_mtime_ns for p in tiny_data.parent.rglob("*") if p.is_file()} == before
+
+
+def test_a_teacher_that_knows_its_pictures_by_heart_is_warned_of(data, monkeypatch, logged):
+    measured(monkeypatch, train=0.9, val=0.5)
+    assert honesty.look_at_teacher("t", data, imgsz=64, device="cpu") == 0.5
+    assert "teacher_folds=3" in logged["warning"][0]
+    assert "90.0 on train, 50.0 on val" in logged["info"][0]
+
+
+@pytest.mark.parametrize("case", [{"train": 0.6, "val": 0.5}, {"train": 0.9, "val": 0.5, "folds": 2}])
+def test_no_warning_without_cause(data, monkeypatch, logged, case):
+    folds = case.pop("folds", 0)
+    measured(monkeypatch, **case)
+    honesty.look_at_teacher("t", data, imgsz=64, device="cpu", folds=folds)
+    assert not logged["warning"]
+
+
+def test_a_teacher_of_other_classes_is_not_measured(data, logged):
+    assert honesty.look_at_teacher(live_detector("yolo26n.yaml", ["cat"]), data, imgsz=64, device="cpu") is None
+    assert "not measured" in logged["info"][-1]
+
+
+def test_a_teacher_worse_than_the_student_is_refused_unless_forced(data, monkeypatch, logged):
+    measured(monkeypatch, val=0.4)
+    with pytest.raises(RequestError, match=r"30\.0 and 40\.0 on val; .*force=true"):
+        honesty.require_better(0.3, "s", data, imgsz=64, device="cpu", force=False)
+    honesty.require_better(0.3, "s", data, imgsz=64, device="cpu", force=True)
+    assert "going on" in logged["warning"][0]
+    honesty.require_better(0.5, "s", data, imgsz=64, device="cpu", force=False)
+
+
+def test_few_pictures_are_spread_over_the_split_and_keep_their_labels(data):
+    with honesty.few_pictures(data, 3) as file:
+        plan = yaml.safe_load(file.read_text())
+        root = file.parent
+        pictures = sorted((root / "images" / "train").iterdir())
+        assert [p.resolve().stem for p in pictures] == ["0", "4", "7"]
+        for picture in pictures:
+            label = root / "labels" / "train" / f"{picture.stem}.txt"
+            assert label.resolve().stem == picture.resolve().stem
+        assert plan["names"] == data["names"]
+    assert not root.exists()

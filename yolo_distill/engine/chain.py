@@ -1,0 +1,69 @@
+"""Teacher, assistant, student: each assistant is distilled first, and then teaches the next smaller one.
+
+A teacher much larger than its student often teaches worse than one of the next size: Mirzadeh et al., "Improved
+Knowledge Distillation via Teacher Assistant", AAAI 2020, arXiv 1902.03393. Each stage is a run like any other; a
+finished one is found again by what it depends on, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.utils import LOGGER, colorstr
+
+from yolo_distill.engine.teacher_training import content_key, runs_folder
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("chain: ")
+
+#: Recipe settings that say where a stage gets its teacher, or how fast it goes, but not what it learns from it.
+_NO_MATTER = {"teacher", "assistant", "teacher_precision", "teacher_cache", "teacher_epochs", "force", "trust"}
+
+#: Distils `student` from `recipe.teacher` in a folder: `(recipe, settings, student) -> run folder`.
+Distil = Callable[[Recipe, dict[str, Any], str], Path]
+
+
+def assistants(recipe: Recipe) -> list[str]:
+    """Return the assistants of a recipe, the largest first."""
+    return [name.strip() for name in (recipe.assistant or "").split(",") if name.strip()]
+
+
+def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any], distil: Distil) -> Recipe:
+    """Distil each assistant from the one before it, and return the recipe with the last of them as its teacher.
+
+    Args:
+        recipe: with its teacher's weights.
+        data: the checked data set.
+        settings: the host's settings of the student's run; the assistants' runs take them over.
+        distil: does one stage.
+    """
+    names = assistants(recipe)
+    recipe = recipe.model_copy(update={"assistant": None})
+    for number, name in enumerate(names, 1):
+        folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{_key(name, recipe, data, settings)}"
+        best = folder / "weights" / "best.pt"
+        if (folder / "summary.json").is_file() and best.is_file():
+            LOGGER.info(f"{PREFIX}assistant {name} found finished: {best}")
+        else:
+            LOGGER.info(f"{PREFIX}{number} of {len(names) + 1}: {recipe.teacher} teaches {name}, in {folder}")
+            last = folder / "weights" / "last.pt"
+            place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
+            going_on = {"resume": str(last)} if last.is_file() else {}
+            distil(recipe, {**settings, **place, **going_on}, name)
+        # An assistant has seen all pictures: the folds end with the teacher.
+        recipe = recipe.model_copy(update={"teacher": str(best), "teacher_folds": 0})
+    LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
+    return recipe
+
+
+def _key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return a short hash of all that decides what an assistant learns."""
+    matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER}
+    teacher = hashlib.sha256(Path(recipe.teacher).read_bytes()).hexdigest()
+    own = [teacher, matters, hashlib.sha256(Path(name).read_bytes()).hexdigest() if Path(name).is_file() else name]
+    text = content_key(name, data, settings) + json.dumps(own, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

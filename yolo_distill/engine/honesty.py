@@ -1,0 +1,122 @@
+"""Two looks at a teacher before it teaches: does it know its training pictures by heart, and is it worth listening to?
+
+A detector that was trained on a few pictures answers about them what their labels say, and surer than it is about
+anything new. A student that is taught on these same pictures then learns little that the labels do not say already.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import LOGGER, colorstr
+
+from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.errors import RequestError
+
+PREFIX = colorstr("teacher: ")
+#: Pictures of each split that are looked at: enough to see a gap of this size, and half a minute for a small teacher.
+PICTURES = 128
+#: mAP50-95 on train above that on val, from where on a teacher is said to know its pictures by heart.
+BY_HEART = 0.15
+
+
+def look_at_teacher(teacher: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, folds: int = 0) -> float | None:
+    """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
+
+    Args:
+        teacher: a loaded detector.
+        data: the checked data set.
+        imgsz: side of the pictures in pixels.
+        device: as the host has it.
+        folds: teachers that each leave out a part; with them there is nothing to warn of.
+
+    Returns:
+        mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
+    """
+    with few_pictures(data, PICTURES) as file:
+        try:
+            train, val = (
+                float(evaluate(teacher, file, split=split, imgsz=imgsz, device=device)["map"])
+                for split in ("train", "val")
+            )
+        except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
+            LOGGER.info(f"{PREFIX}not measured on these pictures: {error}")
+            return None
+    LOGGER.info(f"{PREFIX}mAP50-95 {100 * train:.1f} on train, {100 * val:.1f} on val (up to {PICTURES} pictures each)")
+    if train - val > BY_HEART and not folds:
+        LOGGER.warning(
+            f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "
+            "say little more than the labels; teacher_folds=3 has each picture taught by a teacher that has not seen it"
+        )
+    return val
+
+
+def require_better(
+    teacher_map: float, student: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, force: bool
+) -> None:
+    """Refuse a teacher that is worse than the student already is.
+
+    Args:
+        teacher_map: what `look_at_teacher` measured.
+        student: a loaded detector with weights of its own.
+        data: the checked data set.
+        imgsz: side of the pictures in pixels.
+        device: as the host has it.
+        force: only say it.
+
+    Raises:
+        RequestError: the student is better on the same pictures of val, and not `force`.
+    """
+    with few_pictures(data, PICTURES) as file:
+        try:
+            own = float(evaluate(student, file, split="val", imgsz=imgsz, device=device)["map"])
+        except RequestError:
+            return  # a student of other classes starts from nothing here
+    if own <= teacher_map:
+        return
+    text = (
+        f"the teacher is worse than the student already is: mAP50-95 {100 * teacher_map:.1f} and {100 * own:.1f} on val"
+    )
+    if not force:
+        raise RequestError(f"{text}; take a better teacher, or force=true to go on all the same")
+    LOGGER.warning(f"{PREFIX}{text}; going on, as force=true says")
+
+
+@contextmanager
+def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
+    """Make a data set of up to `most` pictures of train and val each, evenly spaced, and yield its data.yaml.
+
+    The host keeps a list of labels beside them, one a folder: in a folder of links, so that the one beside the real
+    pictures stays as it is.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for split in ("train", "val"):
+            pictures = pictures_of(dict(data), split)
+            chosen = [pictures[round(at)] for at in np.linspace(0, len(pictures) - 1, min(len(pictures), most))]
+            for kind, files in (("images", chosen), ("labels", img2label_paths(chosen))):
+                (root / kind / split).mkdir(parents=True)
+                for number, file in enumerate(map(Path, files)):
+                    if file.is_file():  # a picture without objects may have no label file
+                        _link(file, root / kind / split / f"{number}{file.suffix}")
+        plan = {"path": str(root), "train": "images/train", "val": "images/val", "names": dict(data["names"])}
+        (root / "data.yaml").write_text(
+            yaml.safe_dump({**plan, "channels": int(data.get("channels", 3))}), encoding="utf-8"
+        )
+        yield root / "data.yaml"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # Windows lets only some users make links
+        shutil.copyfile(source, target)
