@@ -47,9 +47,10 @@ def breaches(source: str, file: str) -> list[str]:
         everywhere = HEAVY | TRAINING
     elif room in {"losses", "teachers"}:
         everywhere = {"yolo_distill.engine"}
-    if room != "runtime" and room not in {"commands", "demo", "__init__.py"} and file != "engine/proof.py":
+    above = {"commands", "demo", "comparison", "__init__.py"}
+    if room != "runtime" and room not in above and file != "engine/proof.py":
         everywhere = everywhere | {"yolo_distill.runtime"}
-    if room not in {"losses", "teachers", "engine", "demo", "recipe.py"}:
+    if room not in {"losses", "teachers", "engine", "demo", "comparison", "recipe.py"}:
         at_import = HEAVY | TRAINING
     if room in {"commands", "cli.py", "__init__.py", "settings.py", "errors.py", "paths.py"}:
         at_import = at_import | {"onnxruntime", "cv2", "yolo_distill.runtime", "yolo_distill.recipe"}

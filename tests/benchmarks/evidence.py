@@ -1,0 +1,153 @@
+"""Keeps the runs of comparisons as JSON lines, and makes the README's tables and plots from them.
+
+    yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
+    python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26.jsonl
+    python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26.jsonl
+    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26.jsonl picture=.github/gain.png
+
+A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.comparison.paired import Difference, difference, gap_recovered
+
+Runs = list[dict[str, Any]]
+#: Columns of results.csv that a line keeps.
+CURVE = ("metrics/mAP50-95(B)",)
+#: Order of the arms in a table; others come behind.
+FIRST = ("teacher", "plain", "plain (equal time)", "host")
+
+
+def keep(out: Path, results: Path) -> None:
+    """Append the finished runs of a comparison's folder that `results` does not have."""
+    known = {(run["arm"], run["seed"]) for run in read(results)}
+    lines = []
+    for file in sorted(out.glob("*/run.json")):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if (run["arm"], run["seed"]) in known:
+            continue
+        run["curve"] = {key: values for key, values in run["curve"].items() if key in CURVE}
+        for bulky in ("epoch_seconds", "epoch_cpu_seconds", "pictures"):
+            run.pop(bulky, None)
+        lines.append(json.dumps(run))
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", encoding="utf-8") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+    print(f"{results}: {len(lines)} runs more, {len(known) + len(lines)} in all")
+
+
+def read(results: Path) -> Runs:
+    """Return the runs of a file of JSON lines; none when there is no such file."""
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def values(runs: Runs, split: str, branch: str = "dense") -> dict[str, dict[int, float]]:
+    """Return mAP50-95 in points by arm and seed.
+
+    Args:
+        runs: as read.
+        split: `val` or `test`.
+        branch: `dense`, or `one_to_one` for that of an end-to-end model.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for run in runs:
+        figures = run if branch == "dense" else run["one_to_one"]
+        if figures:
+            found.setdefault(run["arm"], {})[run["seed"]] = 100 * figures[split]["map"]
+    order = [arm for arm in FIRST if arm in found] + [arm for arm in found if arm not in FIRST]
+    return {arm: found[arm] for arm in order}
+
+
+def table(runs: Runs, base: str = "plain") -> str:
+    """Return accuracy, paired difference to an arm, and share of the teacher's lead, as Markdown.
+
+    Args:
+        runs: as read.
+        base: what the arms are compared with.
+    """
+    test, val, single = values(runs, "test"), values(runs, "val"), values(runs, "test", "one_to_one")
+    teacher = next(iter(test.get("teacher", {}).values()), None)
+    seconds = cpu_seconds(runs)
+    lines = [
+        f"| arm | seeds | test (val) | each seed, test | ahead of {base} on test (95 % interval) | seeds ahead "
+        "| of the teacher's lead | test, one-to-one branch | time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, by_seed in test.items():
+        mean = f"{statistics.fmean(by_seed.values()):.1f} ({statistics.fmean(val[arm].values()):.1f})"
+        each = ", ".join(f"{by_seed[seed]:.1f}" for seed in sorted(by_seed))
+        own = f"{statistics.fmean(single[arm].values()):.1f}" if arm in single else ""
+        time = f"{seconds[arm] / seconds[base]:.2f}" if arm in seconds and base in seconds else ""
+        ahead = signs = lead = ""
+        if arm not in {base, "teacher"}:
+            found = difference(arm, base, test)
+            recovered = gap_recovered(arm, base, test, teacher)
+            ahead, signs = interval(found), f"{found.ahead} of {found.count}"
+            lead = "" if recovered is None else f"{100 * recovered:.0f} %"
+        lines.append(f"| {arm} | {len(by_seed)} | {mean} | {each} | {ahead} | {signs} | {lead} | {own} | {time} |")
+    return "\n".join(lines)
+
+
+def interval(found: Difference) -> str:
+    """Return a paired difference of points with its interval."""
+    if found.mean is None:
+        return ""
+    span = f" [{found.interval[0]:+.1f}, {found.interval[1]:+.1f}]" if found.interval else ""
+    return f"{found.mean:+.1f}{span}"
+
+
+def cpu_seconds(runs: Runs) -> dict[str, float]:
+    """Return the mean processor seconds an epoch by arm: wall time counts what other processes took."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        if run["arm"] != "teacher" and run["epochs"]:
+            found.setdefault(run["arm"], []).append(run["cpu_seconds"] / run["epochs"])
+    return {arm: statistics.fmean(each) for arm, each in found.items()}
+
+
+def plot(runs: Runs, picture: Path) -> None:
+    """Draw each arm's val mAP50-95 over the epochs: its mean as a line, its seeds as a band."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axis = plt.subplots(figsize=(8, 5), tight_layout=True)
+    for arm in values(runs, "val"):
+        curves = [run["curve"].get(CURVE[0], []) for run in runs if run["arm"] == arm]
+        lengths = {len(curve) for curve in curves}
+        if len(lengths) != 1 or not curves[0]:
+            continue
+        stacked = 100 * np.array(curves, float)
+        epochs = np.arange(1, stacked.shape[1] + 1)
+        style = {"color": "black", "linestyle": "--"} if arm == "teacher" else {}
+        (line,) = axis.plot(epochs, stacked.mean(0), label=f"{arm} ({len(curves)})", **style)
+        axis.fill_between(epochs, stacked.min(0), stacked.max(0), color=line.get_color(), alpha=0.15)
+    axis.set(xlabel="epoch", ylabel="mAP50-95 on val")
+    axis.legend(title="arm (seeds)")
+    axis.grid(alpha=0.3)
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+
+
+def main(words: list[str]) -> None:
+    command, *rest = words
+    options = dict(word.split("=", 1) for word in rest)
+    results = Path(options["results"])
+    if command == "keep":
+        keep(Path(options["out"]), results)
+    elif command == "table":
+        print(table(read(results), options.get("base", "plain")))
+    elif command == "plot":
+        plot(read(results), Path(options["picture"]))
+    else:
+        raise SystemExit(f"{command}: not one of keep, table, plot")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,220 @@
+"""`yolo-distill compare` as a person types it: a whole one of a few steps, a kill, and what bad input gets."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolo_distill.cli import main
+
+
+@pytest.fixture(scope="module")
+def words(tiny_data: Path) -> list[str]:
+    """Return the settings of a comparison of a few steps."""
+    return [
+        "compare", "teacher=yolo26n.yaml", "student=yolo26n.yaml", f"data={tiny_data}", "imgsz=64", "epochs=3",
+        "batch=4", "device=cpu", "amp=false", "teacher_precision=fp32",
+    ]  # fmt: skip
+
+
+@dataclasses.dataclass
+class Whole:
+    """A comparison that was killed in the middle and then done by the same command.
+
+    Attributes:
+        out: its folder.
+        before: what was written of the first run when it was killed.
+        code: exit code of the second call.
+        said: by the second call, on stdout.
+    """
+
+    out: Path
+    before: list[dict[str, Any]]
+    code: int
+    said: str
+
+
+@pytest.fixture(scope="module")
+def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Begin a comparison, kill it without a warning in its first student's training, and give the command again."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    words = [*words, "seeds=0,1", "arms=plain,distilled", f"out={out}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolo_distill.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    lines = out / "plain-s0" / "epochs.jsonl"
+    wait_until(lambda: lines.is_file() and '"epoch"' in lines.read_text())
+    assert len(running(str(out))) == 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not running(str(out)))
+    assert not (out / "plain-s0" / "run.json").exists()
+    before = [json.loads(line) for line in lines.read_text().splitlines()]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = main(words)
+    return Whole(out, before, code, said.getvalue())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait until something is so, but not for ever."""
+    give_up = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_takes_its_run_along_and_goes_on(whole: Whole) -> None:
+    record = json.loads((whole.out / "plain-s0" / "run.json").read_text())
+    assert record["parts"] == 2
+    assert record["curve"]["epoch"] == [1, 2, 3]
+    seen = [line["pictures"] for line in whole.before if "epoch" in line]
+    assert record["pictures"][:1] == seen[:1]
+    other = json.loads((whole.out / "distilled-s0" / "run.json").read_text())
+    assert other["parts"] == 1
+    assert other["pictures"] == record["pictures"]
+
+
+@pytest.mark.slow
+def test_a_whole_comparison(whole: Whole) -> None:
+    assert whole.code == 0
+    assert "**No difference between distilled and plain can be seen with 2 seeds: " in whole.said
+    assert str(whole.out / "index.html") in whole.said
+    told = json.loads((whole.out / "comparison.json").read_text())
+    assert (told["finished"], told["missing"], told["seeds"]) == (True, [], [0, 1])
+    assert list(told["arms"]) == ["plain", "distilled"]
+    assert set(told["cost"]) == {"teacher", "plain", "distilled"}
+    assert told["pairing"]["distilled"] == {str(seed): {"pictures": True, "weights": False} for seed in (0, 1)}
+    assert len(list(whole.out.glob("teacher-yolo26n-*"))) == 1
+    assert (whole.out / "table.md").read_text() in whole.said
+
+
+@pytest.mark.slow
+def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, words: list[str], capsys: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.out.rglob("*.pt")}
+    assert main([*words, "seeds=0", "arms=plain@freeze=99", f"out={whole.out}"]) == 1
+    assert {path: path.stat().st_mtime_ns for path in whole.out.rglob("*.pt")} == before
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith(
+        "yolo-distill: 1 of 2 runs failed: plain@freeze=99 seed 0 (RuntimeError: 'freeze=99' froze the entire model"
+    )
+    assert "Traceback" not in captured.err
+    assert "| plain@freeze=99 | missing | - |" in captured.out
+    told = json.loads((whole.out / "comparison.json").read_text())
+    assert [(row["arm"], row["seed"]) for row in told["missing"]] == [("plain@freeze=99", 0)]
+    assert told["arms"]["distilled"]["figures"]["test"]
+
+
+@pytest.mark.slow
+def test_a_record_holds_what_a_reader_needs_and_no_paths(whole: Whole, tiny_data: Path) -> None:
+    out = whole.out
+    record = json.loads((out / "distilled-s1" / "run.json").read_text())
+    assert (record["arm"], record["seed"], record["kind"]) == ("distilled", 1, "distilled")
+    assert record["recipe"]["teacher"] == record["teacher"] == "yolo26n.yaml"
+    assert record["recipe"]["logit"] == 1.0
+    assert (record["settings"]["imgsz"], record["settings"]["epochs"], record["epochs"]) == (64, 3, 3)
+    assert len(record["curve"]["metrics/mAP50-95(B)"]) == len(record["epoch_seconds"]) == 3
+    assert set(record["shares"]) == {"logit", "localization"}
+    assert record["pace"]["teacher"].startswith("yolo26n")
+    for place in (record, record["one_to_one"]):
+        for split, boxes in (("val", 4), ("test", 4)):
+            assert place[split]["pictures"] == boxes
+            assert [row["name"] for row in place[split]["classes"]] == ["disc", "square"]
+    assert record["train_seconds"] > 0 < record["cpu_seconds"]
+    assert record["machine"]["device"] == "cpu"
+    assert len(record["versions"]["source"]) == 8
+    assert record["parts"] == 1
+    for file in (*out.glob("*/run.json"), out / "plan.json", out / "comparison.json"):
+        text = file.read_text()
+        for path in (out, tiny_data.parent, Path.home(), Path(sys.prefix)):
+            assert str(path) not in text, file
+
+
+@pytest.mark.slow
+def test_the_page_shows_pictures_only_where_the_two_differ(whole: Whole) -> None:
+    text = (whole.out / "index.html").read_text()
+    told = json.loads((whole.out / "comparison.json").read_text())
+    assert "pictures_missing" not in told
+    assert text.count("data:image/jpeg") == 3 * len(told["pictures"])
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_where_detectors_differ(whole: Whole, tiny_data: Path, monkeypatch: Any) -> None:
+    """A detector of one epoch finds nothing it is sure of, so what it is least unsure of has to do."""
+    import base64
+
+    import cv2
+    import numpy as np
+
+    from yolo_distill.comparison import pictures
+
+    monkeypatch.setattr(pictures, "CONFIDENCE", 1e-5)
+    out = whole.out
+    weights = {name: out / f"{name}-s0" / "weights" / "best.pt" for name in ("plain", "distilled")}
+    monkeypatch.setattr(pictures, "choose", lambda lead: sorted(lead)[:2])
+    shown = pictures.most_different(weights, str(tiny_data), "test", imgsz=64, device="cpu", trust=False)
+    assert [one.name for one in shown] == ["0.png", "1.png"]
+    for one in shown:
+        assert list(one.panes) == ["labels", "plain", "distilled"]
+        images = [cv2.imdecode(np.frombuffer(base64.b64decode(pane), np.uint8), 1) for pane in one.panes.values()]
+        assert {image.shape for image in images} == {(480, 480, 3)}
+        assert all(0 <= score <= 1 for score in one.scores.values())
+
+
+def running(words: str) -> list[str]:
+    """Return the command lines of workers that have these words in them, as far as the system tells."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_text().replace("\0", " ")
+            if words in line and "comparison.worker" in line and int(folder.name) != os.getpid():
+                found.append(line)
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["arms=plain,distiled"], "unknown arm 'distiled'; did you mean 'distilled'?"),
+        (["seeds=0,1,0"], "seeds=0,1,0: 0 is there twice"),
+        (["jobs=0"], "jobs=0: must be between 1 and 256"),
+        (["budget=fair"], "budget=fair: not one of equal-epochs, equal-time"),
+        (["epocs=3"], "unknown key 'epocs'; did you mean 'epochs'?"),
+        (["logit=-1"], "logit=-1: must be at least 0"),
+        (["project=x"], "project= does not belong here"),
+        (["teacher="], "teacher= is missing"),
+        (["out=."], "holds something else"),
+    ],
+)
+def test_bad_requests_get_one_line(
+    extra: list[str], says: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    assert main([*words, *extra]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("yolo-distill: ")]
+    assert says in line
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_without_the_extra_it_says_what_to_install(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None, ultralytics=None)\n"
+        "from yolo_distill.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'yolo-distill[train]'" in done.stderr

@@ -1,0 +1,169 @@
+"""What the words of `arms=` and `seeds=` mean, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolo_distill.comparison.arms import Arm, folder_name, read_arms, read_seeds
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import make_recipe
+
+DEFAULT = make_recipe({"teacher": "t.pt"}).model_dump()
+
+
+def read(words: str, recipe: str = "default", own: Any = None, host: Any = None) -> dict[str, Arm]:
+    return read_arms(words, recipe=recipe, own=own or {}, host=host or {"epochs": 5}, teacher="t.pt")
+
+
+def test_the_three_arms() -> None:
+    arms = read("plain,host,distilled")
+    assert list(arms) == ["plain", "host", "distilled"]
+    assert arms["plain"] == Arm("plain", "plain", {"epochs": 5})
+    assert arms["host"] == Arm("host", "host", {"epochs": 5})
+    assert arms["distilled"] == Arm("distilled", "distilled", {"epochs": 5}, DEFAULT)
+
+
+def test_changes_of_one_arm() -> None:
+    arms = read("plain@epochs=9,host@dis=2,distilled@logit=0@share.localization=0.3@mosaic=0.5,distilled")
+    assert list(arms) == [
+        "plain@epochs=9",
+        "host@dis=2",
+        "distilled@logit=0@share.localization=0.3@mosaic=0.5",
+        "distilled",
+    ]
+    assert arms["plain@epochs=9"].host == {"epochs": 9}
+    assert arms["host@dis=2"].host == {"epochs": 5, "dis": 2}
+    changed = arms["distilled@logit=0@share.localization=0.3@mosaic=0.5"]
+    assert changed.host == {"epochs": 5, "mosaic": 0.5}
+    assert changed.recipe == {**DEFAULT, "logit": 0.0, "share": {**DEFAULT["share"], "localization": 0.3}}
+    assert arms["distilled"].recipe == DEFAULT
+
+
+def test_a_recipe_by_path_under_what_is_given_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("cwd: 2.0\nlogit: 3.0\nmosaic: 0.0\nepochs: 50\n")
+    arms = read(f"plain,{file},{file}@logit=7", own={"logit": 0.5}, host={"epochs": 5})
+    assert list(arms) == ["plain", "mine", "mine@logit=7"]
+    # Given for all beats the file, given for the arm beats both.
+    assert arms["mine"].recipe == {**DEFAULT, "cwd": 2.0, "logit": 0.5}
+    assert arms["mine"].host == {"mosaic": 0.0, "epochs": 5}
+    assert arms["mine@logit=7"].recipe == {**DEFAULT, "cwd": 2.0, "logit": 7.0}
+    assert arms["plain"].host == {"epochs": 5}
+
+
+def test_distilled_is_what_recipe_says(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("cwd: 2.0\n")
+    arms = read("distilled,default", recipe=str(file))
+    assert arms["distilled"].recipe == {**DEFAULT, "cwd": 2.0}
+    assert arms["default"].recipe == DEFAULT
+
+
+def test_a_list_in_brackets_is_one_value() -> None:
+    assert list(read("plain@classes=[0,1],distilled")) == ["plain@classes=[0,1]", "distilled"]
+    assert read("plain@classes=[0,1]")["plain@classes=[0,1]"].host["classes"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("plian", "unknown arm 'plian'; did you mean 'plain'?"),
+        ("defualt", "unknown arm 'defualt'; did you mean 'default'?"),
+        ("plain,xyzzy", "unknown arm 'xyzzy' (known: plain, host, distilled, "),
+        ("nowhere/r.yaml", "no such recipe: nowhere/r.yaml"),
+        ("plain,plain", "two arms are called plain"),
+        ("plain,,host", "an arm between two commas has no name"),
+        ("distilled@logt=1", "arms=distilled@logt=1: unknown key 'logt'; did you mean 'logit'?"),
+        ("distilled@logit", "'@logit' is not of the form @key=value"),
+        ("distilled@logit=", "is not of the form @key=value"),
+        ("distilled@logit=-1", "arms=distilled@logit=-1: logit=-1"),
+        ("distilled@logit=much", "logit=much"),
+        ("distilled@balance=atuo", "balance=atuo"),
+        ("distilled@dis=2", "dis= does not belong here: it belongs to the arm host"),
+        ("plain@logit=1", "logit= is for a recipe of ours, and plain has none"),
+        ("host@logit=1", "logit= is for a recipe of ours, and host has none"),
+        ("plain@epochs=many", "epochs=many"),
+        ("plain@imgsz=32", "imgsz= does not belong there: one for all arms"),
+        ("plain@seed=3", "seed= does not belong here: give seeds=0,1,2"),
+        ("distilled@teacher=x.pt", "teacher= does not belong there: one for all arms"),
+        ("plain@name=x", "name= does not belong here"),
+    ],
+)
+def test_arms_that_are_refused(words: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(words)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ({"epocs": 3}, "unknown key 'epocs'; did you mean 'epochs'?"),
+        ({"logt": 3}, "unknown key 'logt'; did you mean 'logit'?"),
+        ({"project": "x"}, "project= does not belong here: the folder is given as out="),
+        ({"resume": True}, "resume= does not belong here: the same command goes on"),
+        ({"dis": 2}, "dis= does not belong here"),
+        ({"time": 1.0}, "time= does not belong here"),
+        ({"epochs": 0.5}, "epochs=0.5"),
+    ],
+)
+def test_settings_for_all_that_are_refused(host: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read("plain", host=host)
+    assert says in str(caught.value)
+
+
+def test_a_recipe_with_a_setting_that_does_not_belong_here(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 7\n")
+    with pytest.raises(RequestError, match=r"mine\.yaml: seed= does not belong here: give seeds=0,1,2"):
+        read(str(tmp_path / "mine.yaml"))
+
+
+def test_a_file_that_is_called_as_an_arm_of_our_own_keeps_its_whole_name(tmp_path: Path) -> None:
+    for name in ("host", "plain", "distilled", "teacher", "mine"):
+        (tmp_path / f"{name}.yaml").write_text("cwd: 1.0\n")
+    arms = read(",".join(["plain", "host", *(f"{tmp_path}/{name}.yaml" for name in ("host", "teacher", "mine"))]))
+    assert list(arms) == ["plain", "host", "host.yaml", "teacher.yaml", "mine"]
+    assert arms["host"].recipe is None
+    assert arms["host.yaml"].recipe == {**DEFAULT, "cwd": 1.0}
+
+
+def test_the_recipes_of_the_package_are_found_without_a_checkout() -> None:
+    arms = read("plain,cfg/default.yaml")  # in an empty folder
+    assert arms["default"].recipe == DEFAULT
+
+
+def test_seeds() -> None:
+    assert read_seeds("0, 2,1") == [0, 2, 1]
+    for text, says in {
+        "0,1,1": "1 is there twice",
+        "0,01,1": "1 is there twice",
+        "0,-1": "'-1' is not a whole number",
+        "0,,1": "'' is not a whole number",
+        "1.5": "'1.5' is not a whole number",
+        "": "'' is not a whole number",
+        str(2**31): "too large",
+    }.items():
+        with pytest.raises(RequestError, match=f"seeds={text}: .*{says}"):
+            read_seeds(text)
+
+
+def test_every_run_has_a_folder_of_its_own() -> None:
+    labels = [
+        "plain",
+        "plain (equal time)",
+        "plain-equal-time",
+        "a@pretrained=../x.pt",
+        "a@pretrained=..-x.pt",
+        "é",
+        "è",
+    ]
+    labels += ["d" + "@logit=0.123" * 20, "d" + "@logit=0.123" * 21]
+    names = [folder_name(label, seed) for label in labels for seed in (0, 1)]
+    assert len(set(names)) == len(names)
+    assert folder_name("distilled@logit=0.5", 3) == "distilled@logit=0.5-s3"
+    assert all("/" not in name and len(name) < 120 for name in names)

@@ -1,0 +1,287 @@
+"""What is begun when, side by side, again and not again; with a worker that trains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolo_distill.comparison.agenda import Agenda
+from yolo_distill.comparison.arms import Arm
+from yolo_distill.comparison.compare import compare
+from yolo_distill.comparison.lock import Lock
+from yolo_distill.comparison.request import Request, cores
+from yolo_distill.comparison.runs import Run, run_of, teacher_run
+from yolo_distill.errors import DistillError, RequestError
+
+WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
+ORDER = ["teacher", "plain-s0", "host-s0", "distilled-s0", "plain-s1", "host-s1", "distilled-s1"]
+
+
+@pytest.fixture
+def request_of(untrained: Path, tiny_data: Path, tmp_path: Path) -> Callable[..., Request]:
+    """Return a function that makes a request of two epochs, with two seeds of each arm."""
+
+    def ask(**changes: Any) -> Request:
+        request = Request(
+            teacher=str(untrained),
+            student="yolo26n.yaml",
+            data=str(tiny_data),
+            out=tmp_path / "out",
+            arms="plain,host,distilled",
+            seeds="0,1",
+            recipe="default",
+            own={},
+            host={"epochs": 2, "imgsz": 64, "device": "cpu", "amp": False},
+            jobs=1,
+            equal_time=False,
+        )
+        return dataclasses.replace(request, **changes)
+
+    return ask
+
+
+@pytest.fixture
+def do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[Any]]:
+    """Return a function that carries out a request and returns what the workers noted."""
+    notes = tmp_path / "notes.jsonl"
+    monkeypatch.setenv("NOTES", str(notes))
+
+    def run(request: Request, behave: dict[str, Any] | None = None, work: float = 0.0) -> list[dict[str, Any]]:
+        notes.unlink(missing_ok=True)
+        monkeypatch.setenv("BEHAVE", json.dumps(behave or {}))
+        monkeypatch.setenv("WORK", str(work))
+        compare(request, WORKER)
+        return noted(notes)
+
+    return run
+
+
+def noted(notes: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+
+
+def begun(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["begins"] for line in lines if "begins" in line]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return json.loads((out / "comparison.json").read_text())
+
+
+def test_the_runs_of_a_comparison_and_what_they_are_told(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path, untrained: Path, capsys: Any
+) -> None:
+    lines = do(request_of(own={"logit": 0.25}))
+    assert begun(lines) == ORDER
+    jobs = {line["begins"]: line["job"] for line in lines if "begins" in line}
+    out = tmp_path / "out"
+    for name, job in jobs.items():
+        assert job["host"]["project"] == str(out)
+        assert job["host"].get("name") == (None if name == "teacher" else name)
+        assert job["host"]["seed"] == (1 if name.endswith("s1") else 0)
+        assert (job["host"]["epochs"], job["imgsz"], job["splits"]) == (2, 64, ["val", "test"])
+        assert (job["precision"], job["threads"], job["teacher"]) == ("fp32", cores(), str(untrained))
+    assert {line["omp"] for line in lines if "omp" in line} == {str(cores())}
+    assert jobs["distilled-s1"]["recipe"]["logit"] == 0.25
+    assert jobs["plain-s0"]["recipe"] is None
+    assert "at work" in (out / "plain-s0" / "log.txt").read_text()
+    said = capsys.readouterr()
+    assert "no difference between distilled and plain can be seen with 2 seeds" in said.out.lower()
+    assert "[7/7] distilled seed 1: 40.0 mAP50-95 on test, 50.0 mAP50-95 on val" in said.err
+    assert summary(out)["finished"] is True
+    assert "teacher" in summary(out)["cost"]
+    for name in ("plan.json", "comparison.json", "index.html", "table.md"):
+        text = (out / name).read_text()
+        assert str(tmp_path) not in text
+        assert str(untrained.parent) not in text
+
+
+def test_the_same_again_does_nothing_and_more_is_added(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    do(request_of(arms="plain,distilled", seeds="0"))
+    assert do(request_of(arms="plain,distilled", seeds="0")) == []
+    assert begun(do(request_of(arms="plain,distilled", seeds="0,3"))) == ["plain-s3", "distilled-s3"]
+    # Only what is new is asked for; what is there is still told about.
+    assert begun(do(request_of(arms="distilled@logit=0", seeds="3"))) == ["distilled@logit=0-s3"]
+    told = summary(tmp_path / "out")
+    assert list(told["arms"]) == ["plain", "distilled", "distilled@logit=0"]
+    assert (told["seeds"], told["missing"]) == ([0, 3], [])
+    assert told["plan"]["seeds"] == [0, 3]
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    do(request_of(seeds="0"))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(RequestError, match=r"other settings \(epochs: 2 there, 3 here\)"):
+        do(request_of(host={**request_of().host, "epochs": 3}))
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [("crash", "RuntimeError: no luck"), ("die", "its process ended with exit code -9 (at work)")],
+)
+def test_a_run_that_fails_is_named_and_the_others_go_on(
+    ends: str, says: str, request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path, capsys: Any
+) -> None:
+    with pytest.raises(DistillError) as caught:
+        do(request_of(), {"distilled-s0": ends})
+    assert f"1 of 7 runs failed: distilled seed 0 ({says})" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert begun(noted(tmp_path / "notes.jsonl")) == ORDER
+    out = tmp_path / "out"
+    assert f"Missing: distilled, seed 0: failed: {says} (log: distilled-s0/log.txt)" in (out / "table.md").read_text()
+    assert "| distilled | missing | 40.0 (50.0) |" in capsys.readouterr().out
+    assert begun(do(request_of())) == ["distilled-s0"]
+    assert summary(out)["missing"] == []
+    assert not (out / "distilled-s0" / "error.txt").exists()
+
+
+def test_without_its_teacher_plain_goes_on(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(DistillError, match=r"1 of 7 runs failed: teacher \(.*no luck\); 4 that need it were not begun"):
+        do(request_of(teacher="yolo26n.yaml"), {"teacher": "crash"})
+    assert begun(noted(tmp_path / "notes.jsonl")) == ["teacher", "plain-s0", "plain-s1"]
+    told = summary(tmp_path / "out")
+    assert [(row["arm"], row["error"]) for row in told["missing"]][-1] == ("teacher", "RuntimeError: no luck")
+
+
+def test_side_by_side(request_of: Callable[..., Request], do: Callable[..., Any]) -> None:
+    lines = do(request_of(jobs=2), work=0.3)
+    assert sorted(begun(lines)) == sorted(ORDER)
+    at_once = most = 0
+    for line in sorted(lines, key=lambda line: line["at"]):
+        at_once += 1 if "begins" in line else -1
+        most = max(most, at_once)
+    assert most == 2
+    assert {line["job"]["threads"] for line in lines if "job" in line} == {max(cores() // 2, 1)}
+
+
+def test_devices_are_shared_out(request_of: Callable[..., Request]) -> None:
+    host = request_of().host
+    assert request_of(host={**host, "device": "0,1"}, jobs=2).devices == ["0", "1"]
+    assert request_of(host={**host, "device": [0, 1]}, jobs=3).devices == [0, 1]
+    assert request_of(host={**host, "device": 0}).devices == [0]
+    assert request_of(host={"epochs": 2}).devices == [None]
+    with pytest.raises(RequestError, match="device=0,1: a run takes one device here; give jobs=2"):
+        _ = request_of(host={**host, "device": "0,1"}).devices
+
+
+def test_equal_time(request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path) -> None:
+    prices = {"distilled-s0": [0.5, 1.5], "distilled-s1": [0.5, 9.0]}
+    lines = do(request_of(arms="plain,distilled", equal_time=True), prices)
+    names = begun(lines)
+    longer = [name for name in names if "equal" in name]
+    assert names == ["teacher", "plain-s0", "distilled-s0", longer[0], "plain-s1", "distilled-s1", longer[1]]
+    jobs = {line["begins"]: line["job"] for line in lines if "begins" in line}
+    assert [jobs[name]["host"]["epochs"] for name in longer] == [3, 3]  # the first seed's ratio of 1.5
+    assert {jobs[name]["label"] for name in longer} == {"plain (equal time)"}
+    told = summary(tmp_path / "out")
+    assert (told["equal_time"]["ratio"], told["equal_time"]["epochs"]) == (1.5, 3)
+    assert told["arms"]["plain (equal time)"]["epochs"] == 3
+    # Decided once: a later call has it from the start, and one that does not ask for it still tells about it.
+    assert begun(do(request_of(arms="plain", seeds="2", equal_time=False))) == ["plain-s2"]
+    assert "plain (equal time)" in summary(tmp_path / "out")["arms"]
+
+
+def test_equal_time_asks_the_next_seed_where_the_first_failed(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(DistillError, match="distilled seed 0"):
+        do(
+            request_of(arms="plain,distilled", equal_time=True),
+            {"distilled-s0": "crash", "distilled-s1": [0.5, 2.0]},
+        )
+    assert summary(tmp_path / "out")["equal_time"]["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"arms": "host,distilled"}, "arms=host,distilled: lacks plain"),
+        ({"arms": "plain,host", "equal_time": True}, "budget=equal-time: no arm of ours"),
+        ({"teacher": "nowhere/t.pt"}, "teacher=nowhere/t.pt: no such file"),
+        ({"student": "nowhere.yaml"}, "student=nowhere.yaml"),
+        ({"data": "nowhere.yaml"}, "data=nowhere.yaml: no such file"),
+        ({"recipe": "fast"}, "recipe=fast: no such recipe"),
+        ({"arms": "plain,distilled@teacher_folds=2"}, "teacher_folds=2: teacher="),
+        ({"arms": "plain,distilled@teacher_cache=ram"}, "arm distilled@teacher_cache=ram: teacher_cache=ram"),
+        ({"host": {"imgsz": [64, 32]}}, "imgsz"),
+        ({"host": {"device": "77"}}, "Invalid CUDA 'device=77'"),
+    ],
+)  # fmt: skip
+def test_bad_requests_write_nothing(
+    changes: dict[str, Any], says: str, request_of: Callable[..., Request], tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        compare(request_of(**changes), WORKER)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_for_one_at_a_time(request_of: Callable[..., Request], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with Lock(tmp_path / "out"), pytest.raises(RequestError, match="another yolo-distill compare is at work there"):
+        compare(request_of(), WORKER)
+    assert not (tmp_path / "out" / "plan.json").exists()
+
+
+def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path, capsys: Any
+) -> None:
+    notes = tmp_path / "notes.jsonl"
+
+    def press() -> None:
+        while "host-s0" not in begun(noted(notes)):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        do(request_of(), {"host-s0": "hang"})
+    assert "stopped: 2 of 7 runs are finished; the same command goes on" in capsys.readouterr().err
+    (pid,) = [line["pid"] for line in noted(notes) if line.get("begins") == "host-s0"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert begun(do(request_of())) == ["host-s0", "distilled-s0", "plain-s1", "host-s1", "distilled-s1"]
+
+
+def test_what_is_said_meanwhile(tmp_path: Path) -> None:
+    arms = [Arm("plain", "plain", {"epochs": 10}), Arm("distilled", "distilled", {"epochs": 10})]
+    runs: list[Run] = [teacher_run(tmp_path), *(run_of(tmp_path, arm, 0) for arm in arms)]
+    agenda = Agenda(runs, waits_for_teacher=True)
+    assert agenda.status([], 1) == "0/3 runs done"
+    runs[0].folder.mkdir()
+    (runs[0].folder / "run.json").write_text('{"format": 1}')
+    agenda.settle(runs[0])
+    runs[1].folder.mkdir()
+    (runs[1].folder / "epochs.jsonl").write_text('{"start": 0}\n{"epoch": 1, "seconds": 60.0}\n{"epoch": 2, "sec')
+    # 9 epochs of plain and 10 of distilled, of which nothing is known yet, at a minute each.
+    assert agenda.status([(runs[1], 10)], 1) == "1/3 runs done, plain seed 0 1/10 epochs, about 19 min left"
+    assert agenda.status([(runs[1], 10)], 2).endswith("about 10 min left")
+
+
+def test_runs_that_train_the_same_teachers_are_not_done_side_by_side(tmp_path: Path) -> None:
+    folds = {"teacher_folds": 2, "assistant": None}
+    arms = [Arm("a", "distilled", {}, folds), Arm("b", "distilled", {}, {**folds, "teacher_folds": 0})]
+    runs = [run_of(tmp_path, arm, seed) for seed in (0, 1) for arm in arms]
+    agenda = Agenda(runs, waits_for_teacher=False)
+    assert agenda.next([]) is runs[0]
+    assert agenda.next([runs[0]]) is runs[1]
+    assert agenda.next([runs[0], runs[1]]) is runs[3]
+    assert agenda.next([runs[1]]) is runs[0]

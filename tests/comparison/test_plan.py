@@ -1,0 +1,145 @@
+"""A folder belongs to one comparison: what may change from call to call, and what is said about the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolo_distill.comparison.arms import Arm, read_arms
+from yolo_distill.comparison.plan import Plan, earlier_plan, joined, make_folder, write_plan
+from yolo_distill.comparison.source import Source, source_of_data
+from yolo_distill.errors import RequestError
+
+
+def arms(words: str = "plain,distilled", **host: object) -> dict[str, Arm]:
+    return read_arms(words, recipe="default", own={}, host={"epochs": 2, **host}, teacher="t.pt")
+
+
+@pytest.fixture
+def kept(plan: Plan, tmp_path: Path) -> Callable[..., Plan]:
+    """Write the plan of a comparison; return a function that asks for another in the same folder."""
+    plan.arms = arms()
+    make_folder(tmp_path / "out")
+    write_plan(tmp_path / "out", plan)
+
+    def ask(**changes: object) -> Plan:
+        before = earlier_plan(tmp_path / "out")
+        assert before is not None
+        return joined(before, dataclasses.replace(plan, precision=None, **changes), tmp_path / "out")
+
+    return ask
+
+
+def test_the_same_again_is_the_same(kept: Callable[..., Plan], plan: Plan) -> None:
+    assert kept().as_dict() == plan.as_dict()
+
+
+def test_seeds_and_arms_join_what_is_there(kept: Callable[..., Plan]) -> None:
+    found = kept(seeds=[7, 1], arms=arms("host,plain"))
+    assert found.seeds == [0, 1, 2, 7]
+    assert list(found.arms) == ["plain", "distilled", "host"]
+    assert found.precision == "fp32"
+
+
+def test_what_belongs_to_the_machine_may_differ(kept: Callable[..., Plan]) -> None:
+    found = kept(settings={"epochs": 2, "device": "1", "workers": 3}, arms=arms(device="1", workers=3))
+    assert found.arms["plain"].host["device"] == "1"
+
+
+def test_files_may_lie_elsewhere(kept: Callable[..., Plan], plan: Plan) -> None:
+    moved = {key: dataclasses.replace(getattr(plan, key), file="/elsewhere") for key in ("teacher", "student", "data")}
+    assert kept(**moved).teacher.file == "/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"settings": {"epochs": 3}, "arms": arms(epochs=3)}, "(epochs: 2 there, 3 here)"),
+        ({"settings": {"epochs": 2, "lr0": 0.1}, "arms": arms(lr0=0.1)}, "(lr0: not given there, 0.1 here)"),
+        ({"settings": {}, "arms": read_arms("plain", recipe="default", own={}, host={}, teacher="t.pt")},
+         "(epochs: 2 there, not given here)"),
+        ({"imgsz": 128}, "(imgsz: 64 there, 128 here)"),
+        ({"teacher_epochs": 9}, "(teacher_epochs: not given there, 9 here)"),
+        ({"teacher": Source("t.pt", "", "cc")}, "(teacher: t.pt was changed)"),
+        ({"teacher": Source("u.pt", "", "cc")}, "(teacher: t.pt there, u.pt here)"),
+        ({"student": Source("yolo11n.yaml", "", None)}, "(student: yolo26n.yaml there, yolo11n.yaml here)"),
+        ({"data": Source("tiny/data.yaml", "", "cc")}, "(data: tiny/data.yaml was changed)"),
+        ({"data": Source("other.yaml", "", "cc")}, "(data: tiny/data.yaml there, other.yaml here)"),
+        ({"arms": {**arms(), "distilled": arms("distilled@logit=9")["distilled@logit=9"]}},
+         "(arm distilled, logit: 1.0 there, 9.0 here)"),
+    ],
+)  # fmt: skip
+def test_other_settings_are_refused_and_named(changes: dict[str, object], says: str, kept: Callable[..., Plan]) -> None:
+    with pytest.raises(RequestError) as caught:
+        kept(**changes)
+    assert "holds a comparison with other settings" in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_differences_are_counted(kept: Callable[..., Plan]) -> None:
+    with pytest.raises(RequestError, match="; and 2 more\\)"):
+        kept(settings={"epochs": 2, **{f"hsv_{c}": 0.5 for c in "hsv"}, "mosaic": 0.0, "mixup": 1.0, "scale": 0.1})
+
+
+def test_a_recipe_of_an_older_version_is_no_difference(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    file = tmp_path / "out" / "plan.json"
+    before = json.loads(file.read_text())
+    del before["arms"]["distilled"]["recipe"]["init_heal"]  # a setting that there was not
+    file.write_text(json.dumps(before))
+    kept()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda out: out.write_text("x"), "is a file"),
+        (lambda out: (out.mkdir(), (out / "holiday.jpg").write_text("x")), "holds something else (holiday.jpg)"),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text("{")), "cannot be read"),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text("[]")), "cannot be read"),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text('{"arms": {}}')), "is not the plan of a comparison"),
+    ],
+)
+def test_folders_that_are_something_else(make: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(RequestError) as caught:
+        earlier_plan(tmp_path / "out")
+    assert says in str(caught.value)
+
+
+def test_an_empty_folder_or_none_is_free(tmp_path: Path) -> None:
+    assert earlier_plan(tmp_path / "none") is None
+    (tmp_path / ".lock").touch()
+    assert earlier_plan(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RequestError, match="cannot be made"):
+        make_folder(tmp_path / "file" / "out")
+
+
+def test_data_is_known_by_what_it_holds(tiny_data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from yolo_distill.engine.data import check_data
+
+    shutil.copytree(tiny_data.parent, tmp_path / "copy")
+    file = tmp_path / "copy" / "data.yaml"
+    file.write_text(file.read_text().replace(str(tiny_data.parent), str(tmp_path / "copy")))
+    splits = ["train", "val", "test"]
+    one, other = (source_of_data(check_data(path), splits) for path in (tiny_data, file))
+    assert one.digest == other.digest
+    assert (other.name, other.file) == ("copy/data.yaml", str(file))
+    label = next((tmp_path / "copy" / "labels" / "test").glob("*.txt"))
+    text = label.read_text()
+    label.write_text(("1" if text[0] == "0" else "0") + text[1:])
+    assert source_of_data(check_data(file), splits).digest != one.digest
+    label.write_text(text)
+    assert source_of_data(check_data(file), splits).digest == one.digest
+    file.write_text(file.read_text().replace("disc", "disk"))
+    assert source_of_data(check_data(file), splits).digest != one.digest

@@ -1,0 +1,268 @@
+"""Tables, notes, curves and page, by records whose figures are known."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from made import record
+
+from yolo_distill.comparison.curves import chart
+from yolo_distill.comparison.notes import notes_of
+from yolo_distill.comparison.page import page
+from yolo_distill.comparison.pictures import Shown
+from yolo_distill.comparison.report import markdown
+from yolo_distill.comparison.tables import accuracy, classes, cost, differences
+
+Tell = Callable[..., dict[str, Any]]
+
+TEACHER = record("teacher", 0, 0.60, weights="teacher/best.pt")
+
+
+def three_seeds() -> list[dict[str, Any]]:
+    """Return records in which ours is 2, 2 and 5 points ahead of plain (3 on average), and the teacher 20."""
+    plain = {0: 0.40, 1: 0.41, 2: 0.39}
+    ours = {0: 0.42, 1: 0.43, 2: 0.44}
+    host = {0: 0.41, 1: 0.41, 2: 0.38}
+    return [
+        TEACHER,
+        *(record("plain", seed, value) for seed, value in plain.items()),
+        *(record("host", seed, value, epoch_cpu_seconds=[45.0, 45.0]) for seed, value in host.items()),
+        *(record("distilled", seed, value, shares={"logit": [0.1, 0.2]}) for seed, value in ours.items()),
+    ]
+
+
+def test_a_whole_summary(summary_of: Tell) -> None:
+    summary = summary_of(three_seeds())
+    json.dumps(summary, allow_nan=False)
+    assert summary["finished"] is True
+    # 0.03 +- 4.3027 * sqrt((1 + 1 + 4) / 2) / sqrt(3) = 4.30
+    assert summary["verdict"] == (
+        "no difference between distilled and plain can be seen with 3 seeds: +3.0 [-1.3, +7.3] mAP50-95 on test"
+    )
+    (row,) = [
+        row
+        for row in summary["differences"]
+        if (row["arm"], row["base"], row["split"], row["branch"], row["metric"])
+        == ("distilled", "plain", "test", "one-to-many", "mAP50-95")
+    ]
+    assert row["gap_recovered"] == pytest.approx(0.03 / 0.20)
+    assert (row["ahead"], row["behind"]) == (3, 0)
+    bases = {(row["arm"], row["base"]) for row in summary["differences"]}
+    assert bases == {("host", "plain"), ("distilled", "plain"), ("distilled", "host")}
+    assert {row["split"] for row in summary["differences"]} == {"val", "test"}
+    assert len(summary["records"]) == 10
+
+
+def test_the_tables_by_hand(summary_of: Tell) -> None:
+    summary = summary_of(three_seeds())
+    table = accuracy(summary)
+    assert table.header == ["arm", "seed 0", "seed 1", "seed 2", "mean", "± between seeds", "mAP50", "one-to-one"]
+    assert table.rows == [
+        ["teacher", "", "", "", "60.0 (70.0)", "", "80.0", "58.0"],
+        ["plain", "40.0 (50.0)", "41.0 (51.0)", "39.0 (49.0)", "40.0 (50.0)", "1.0", "60.0", "38.0"],
+        ["host", "41.0 (51.0)", "41.0 (51.0)", "38.0 (48.0)", "40.0 (50.0)", "1.7", "60.0", "38.0"],
+        ["distilled", "42.0 (52.0)", "43.0 (53.0)", "44.0 (54.0)", "43.0 (53.0)", "1.0", "63.0", "41.0"],
+    ]
+    assert table.strong == (3,)
+    assert differences(summary).rows[1] == [
+        "distilled minus plain", "+3.0 [-1.3, +7.3]", "not to be seen", "3 of 3", "15%", "+3.0 [-1.3, +7.3]",
+    ]  # fmt: skip
+    assert differences(summary).rows[2][0] == "distilled minus host"
+    assert classes(summary).rows == [
+        ["disc", "7", "70.0", "50.0", "50.0", "53.0"],
+        ["square", "7", "50.0", "30.0", "30.0", "33.0"],
+    ]
+    summary["cost"] = {"plain": {"parameters": 2375226, "gflops": 0.054, "ms": 3.14}}
+    rows = {row[0]: row[1:] for row in cost(summary).rows}
+    assert rows["plain"] == ["2,375,226", "0.05", "3.1", "2", "2.0", "1.0", "-"]
+    assert rows["host"] == ["-", "-", "-", "2", "2.0", "1.0", "1.50"]
+
+
+def test_markdown_is_a_table(summary_of: Tell) -> None:
+    summary = summary_of([*three_seeds(), record("a|b", 0, 0.4)])
+    text = markdown(summary)
+    assert text.startswith("**Unfinished, 10 of 12 runs are there: no difference between distilled and plain")
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 4
+    for table in tables:
+        assert len({re.sub(r"\\\|", "", line).count("|") for line in table.splitlines()}) == 1
+
+
+def test_missing_runs_are_shown_and_named(summary_of: Tell, tmp_path) -> None:
+    failed = tmp_path / "distilled-s2"
+    failed.mkdir()
+    (failed / "error.txt").write_text("RuntimeError: no room\n")
+    summary = summary_of([one for one in three_seeds() if (one["arm"], one["seed"]) != ("distilled", 2)])
+    assert summary["finished"] is False
+    assert summary["verdict"] == (
+        "unfinished, 8 of 9 runs are there: distilled is ahead of plain by 2.0 [2.0, 2.0] mAP50-95 on test over 2 seeds"
+        " (seed 2 missing)"
+    )
+    assert accuracy(summary).rows[-1][1:5] == ["42.0 (52.0)", "43.0 (53.0)", "missing", "42.5 (52.5)"]
+    assert "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)" in notes_of(summary)
+
+
+def test_a_teacher_that_is_not_there_yet(summary_of: Tell) -> None:
+    summary = summary_of([record("plain", 0, 0.4), record("distilled", 0, 0.45)])
+    assert summary["teacher"] is None
+    assert "one seed proves nothing" in summary["verdict"]
+    assert all(row["gap_recovered"] is None for row in summary["differences"])
+    page(summary, [])
+
+
+def test_a_teacher_of_other_classes_is_not_measured(summary_of: Tell) -> None:
+    other = {key: value for key, value in TEACHER.items() if key not in {"test", "val"}}
+    other |= {"one_to_one": None, "not_measured": "t.pt has 80 classes"}
+    summary = summary_of([other, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
+    assert "The teacher is not measured: t.pt has 80 classes" in notes_of(summary)
+    assert accuracy(summary).rows[0] == ["teacher", "", "", "", "-", "", "-", "-"]
+
+
+def test_data_without_a_test_split_says_so(summary_of: Tell, plan) -> None:
+    plan.splits = ["val"]
+    summary = summary_of(three_seeds())
+    assert summary["verdict"].endswith("mAP50-95 on val")
+    assert accuracy(summary).title == "mAP50-95 on val"
+    assert accuracy(summary).rows[1][1] == "50.0"
+    assert any("best epoch was chosen on the pictures it is judged by" in note for note in notes_of(summary))
+
+
+def test_pairing_is_looked_at(summary_of: Tell) -> None:
+    assert any(
+        "same pictures in the same order, and began with the same" in n for n in notes_of(summary_of(three_seeds()))
+    )
+    records = [one for one in three_seeds() if one["arm"] != "distilled"]
+    records += [record("distilled", seed, 0.4, pictures=["x", "y"], initial_weights="own") for seed in (0, 1, 2)]
+    summary = summary_of(records)
+    assert summary["pairing"]["distilled"]["1"] == {"pictures": False, "weights": False}
+    assert summary["pairing"]["host"]["1"] == {"pictures": True, "weights": True}
+    (note,) = [note for note in notes_of(summary) if "digests" in note]
+    assert note.startswith("Other pictures, or another order, than plain: distilled; all other arms saw the same;")
+    assert "initial weights of their own: distilled" in note
+
+
+def test_notes_on_mixed_runs(summary_of: Tell) -> None:
+    records = three_seeds()
+    records[-1]["versions"] = {**records[-1]["versions"], "source": "changed"}
+    records[-1]["parts"] = 2
+    records[-1]["machine"] = {"device": "cpu", "cpu": "another", "threads": 2}
+    records[-1]["pace"], records[-2]["pace"] = {"teacher": "s, int8"}, {"teacher": "s, bf16"}
+    text = "\n".join(notes_of(summary_of(records)))
+    assert "different versions of the code" in text
+    assert "continued from the last epoch: distilled seed 2" in text
+    assert "on different machines" in text
+    assert "computed in different ways (s, bf16; s, int8)" in text
+
+
+def test_equal_time_is_explained(summary_of: Tell) -> None:
+    decision = {"arm": "distilled", "seed": 0, "ratio": 1.25, "epochs": 125, "measured": "processor time"}
+    longer = [record("plain (equal time)", seed, 0.41, kind="plain", epochs=125) for seed in (0, 1, 2)]
+    summary = summary_of([*three_seeds(), *longer], decision)
+    assert any(
+        "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times" in n for n in notes_of(summary)
+    )
+    assert "plain (equal time)" not in summary["pairing"]
+    # What ours has to beat besides plain: the host's own, and plain with as much time.
+    assert summary["further"] == [
+        "no difference between distilled and host can be seen with 3 seeds: +3.0 [-3.6, +9.6] mAP50-95 on test",
+        "no difference between distilled and plain (equal time) can be seen with 3 seeds: +2.0 [-0.5, +4.5] "
+        "mAP50-95 on test",
+    ]
+    assert [row[0] for row in differences(summary).rows][-2:] == [
+        "distilled minus host",
+        "distilled minus plain (equal time)",
+    ]
+
+
+def test_plain_alone_is_no_comparison(summary_of: Tell, plan) -> None:
+    plan.arms = {"plain": plan.arms["plain"]}
+    summary = summary_of([TEACHER, *(record("plain", seed, 0.4) for seed in (0, 1, 2))])
+    assert summary["verdict"] == "nothing to compare: plain is the only arm"
+    page(summary, [])
+
+
+class Links(HTMLParser):
+    """Collects whatever a page would fetch, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.found += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
+
+
+SHOWN = Shown("a<b>.jpg", {"plain": 0.2, "distilled": 0.9}, {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"})
+
+
+def test_the_page_needs_nothing_else(summary_of: Tell) -> None:
+    text = page(summary_of(three_seeds()), [SHOWN])
+    links = Links()
+    links.feed(text)
+    assert len(links.found) == 3
+    assert all(link.startswith("data:image/jpeg;base64,") for link in links.found)
+    assert not {"script", "link", "iframe", "object"} & set(links.tags)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_the_page_says_it_all(summary_of: Tell) -> None:
+    summary = summary_of(three_seeds())
+    text = page(summary, [SHOWN])
+    assert text.index("<h1>No difference between distilled and plain") < text.index("<table>")
+    for words in (
+        "+3.0 [-1.3, +7.3]",
+        "disc",
+        "F1 0.90",
+        "mAP50-95 on val, by epoch",
+        "gradient at the neck",
+        "60.0 (70.0)",
+    ):
+        assert words in text
+    assert text.count("<svg") == 2
+    assert "a&lt;b&gt;.jpg" in text
+
+
+def test_what_people_name_things_is_not_taken_for_html(summary_of: Tell, plan) -> None:
+    plan.names = {0: "<b>", 1: "square"}
+    text = page(summary_of([*three_seeds(), record("<script>x</script>", 0, 0.4)]), [])
+    assert "<script" not in text
+    assert "<b>" not in text
+
+
+def test_a_chart_by_hand() -> None:
+    text = chart({"plain": [[10.0, 20.0, 30.0], [20.0, 30.0, 40.0]], "ours": [[10.0, None, 40.0]]}, "points")
+    root = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    lines = [element.attrib for element in root.iter() if element.tag == "polyline"]
+    assert [line["class"] for line in lines] == ["one c0", "one c0", "mean c0", "mean c1"]
+    heights = [[float(point.split(",")[1]) for point in line["points"].split()] for line in lines]
+    assert heights[2] == pytest.approx([(a + b) / 2 for a, b in zip(heights[0], heights[1], strict=True)], abs=0.1)
+    assert len(heights[3]) == 2  # the epoch without a value is left out
+    widths = [float(point.split(",")[0]) for point in lines[3]["points"].split()]
+    assert widths == [46, 708]  # the first epoch to the left, the third to the right
+
+
+@pytest.mark.parametrize("lines", [[[1.0]], [[0.0, 0.0]], [[5.0, 5.0]], [[-1e-9, 1e-9]], [[1e5, 2e5]], [[None, 3.0]]])
+def test_charts_of_little(lines: list[list[float | None]]) -> None:
+    text = chart({"a": lines}, "x", digits=2)
+    ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    assert not re.search(r"nan|inf", text)
+
+
+def test_no_chart_of_nothing() -> None:
+    assert chart({}, "x") == chart({"a": []}, "x") == chart({"a": [[None]]}, "x") == ""
+
+
+def test_means_go_as_far_as_all_seeds() -> None:
+    text = chart({"a": [[1.0, 2.0, 3.0, 4.0], [3.0, 4.0]]}, "x")
+    (mean,) = re.findall(r'class="mean c0" points="([^"]*)"', text)
+    assert len(mean.split()) == 2

@@ -1,0 +1,212 @@
+"""Real trainings of a few steps: the same pictures and weights in every arm, also behind an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
+from yolo_distill.comparison.training import train
+from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
+from yolo_distill.comparison.worker import main
+from yolo_distill.recipe import make_recipe
+
+pytestmark = pytest.mark.usefixtures("host_untouched")
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def job_of(tiny_data: Path, untrained: Path, tmp_path: Path) -> MakeJob:
+    """Return a function that makes a job of two epochs with mosaic, whose student starts from its own weights."""
+
+    def make(kind: str, name: str = "", **changes: Any) -> Job:
+        folder = tmp_path / (name or kind)
+        host = {
+            "epochs": 2, "imgsz": 64, "batch": 4, "seed": 0, "device": "cpu", "plots": False, "cache": "ram",
+            "close_mosaic": 0, "data": str(tiny_data), "project": str(tmp_path), "name": folder.name, "exist_ok": True,
+            **changes,
+        }  # fmt: skip
+        recipe = make_recipe({"teacher": str(untrained), "init": "student", "cwd": 1.0, "teacher_precision": "fp32"})
+        return Job(
+            label=kind,
+            kind=kind,
+            seed=host["seed"],
+            folder=str(folder),
+            data=str(tiny_data),
+            splits=["val"],
+            imgsz=64,
+            teacher=str(untrained),
+            architecture=None,
+            teacher_host={},
+            student="yolo26n.yaml",
+            names={"data": "tiny", "teacher": "t.pt", "student": "yolo26n.yaml"},
+            host=host,
+            recipe=recipe.model_dump() if kind == "distilled" else None,
+            teacher_epochs=None,
+            precision="fp32",
+            threads=1,
+            trust=False,
+        )
+
+    return make
+
+
+class Pulled(Exception):
+    """Stands for the power plug."""
+
+
+def do(job: Job, stop_after: int | None = None) -> list[dict[str, Any]]:
+    """Train a job as its process does, or up to an epoch, and return what the witness wrote."""
+    from ultralytics.utils.callbacks.base import default_callbacks
+
+    before = {event: list(listed) for event, listed in default_callbacks.items()}
+    job.write()
+    Witness(job.path / EPOCHS, job.path, job.seed, job.precision).attach()
+
+    def pull(trainer: Any) -> None:
+        if trainer.epoch + 1 == stop_after:
+            raise Pulled
+
+    default_callbacks["on_fit_epoch_end"].append(pull)
+    try:
+        if stop_after:
+            with pytest.raises(Pulled):
+                train(job)
+        else:
+            assert train(job) == job.path / "weights" / "best.pt"
+    finally:
+        default_callbacks.update(before)
+    return read_lines(job.path / EPOCHS)
+
+
+def pictures(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["pictures"] for line in lines if "epoch" in line]
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Any]:
+    """Hold what the arms of the test below saw."""
+    return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "host", "distilled"])
+def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
+    kind: str, job_of: MakeJob, seen: dict[str, Any]
+) -> None:
+    job = job_of(kind)
+    if kind == "plain":  # in one go: what the interrupted ones have to see
+        lines = do(job)
+    else:
+        do(job, stop_after=1)
+        lines = do(job)
+    epochs = [line["epoch"] for line in lines if "epoch" in line]
+    starts = [line["start"] for line in lines if "start" in line]
+    assert (epochs, starts) == ([1, 2], [0] if kind == "plain" else [0, 1])
+    assert len(set(pictures(lines))) == 2
+    assert seen.setdefault("pictures", pictures(lines)) == pictures(lines)
+    assert seen.setdefault("weights", lines[0]["weights"]) == lines[0]["weights"]
+    assert all(line["cpu_seconds"] > 0 for line in lines if "epoch" in line)
+    assert torch.load(job.path / "weights" / "last.pt", weights_only=False)["epoch"] == -1
+    rows = (job.path / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
+    assert ("train/dis_loss" in rows[0]) == (kind == "host")
+    assert ("share/cwd" in rows[0]) == (kind == "distilled")
+
+
+@pytest.mark.slow
+def test_another_seed_sees_other_pictures_from_other_weights(job_of: MakeJob, seen: dict[str, Any]) -> None:
+    lines = do(job_of("plain", seed=1, epochs=1))
+    assert pictures(lines)[0] not in seen["pictures"]
+    assert lines[0]["weights"] != seen["weights"]
+
+
+@pytest.mark.slow
+def test_a_run_that_only_lacks_its_end(job_of: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    from yolo_distill.engine.teacher_training import TeacherTrainer
+
+    def pull(self: Any) -> None:
+        raise Pulled
+
+    job = job_of("plain", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherTrainer, "final_eval", pull)
+        with pytest.raises(Pulled):
+            train(job)
+    weights = job.path / "weights"
+    size = (weights / "last.pt").stat().st_size
+    assert train(job) == weights / "best.pt"
+    assert (weights / "last.pt").stat().st_size < size / 2
+    stamp = (weights / "best.pt").stat().st_mtime_ns
+    assert train(job) == weights / "best.pt"  # finished: nothing is trained
+    assert (weights / "best.pt").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_goes_on_where_it_is_now(job_of: MakeJob, tmp_path: Path) -> None:
+    job = job_of("plain")
+    do(job, stop_after=1)
+    job.path.rename(tmp_path / "moved")
+    do(dataclasses.replace(job, folder=str(tmp_path / "moved"), host={**job.host, "name": "moved"}))
+    assert not job.path.exists()
+    assert (tmp_path / "moved" / "weights" / "best.pt").exists()
+
+
+def test_a_job_that_fails_leaves_one_line(job_of: MakeJob, capfd: pytest.CaptureFixture[str]) -> None:
+    job = job_of("plain", freeze=99)
+    assert main([str(job.write())]) == 1
+    (line,) = (job.path / ERROR).read_text().splitlines()
+    assert line.startswith("RuntimeError: 'freeze=99' froze the entire model")
+    assert "Traceback" in capfd.readouterr().err
+    assert not (job.path / "run.json").exists()
+
+
+def test_a_job_is_read_as_it_was_written(job_of: MakeJob) -> None:
+    job = job_of("distilled")
+    assert read_job(job.write()) == job
+
+
+def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
+    import random
+
+    import numpy as np
+    from torch.utils.data import DataLoader
+
+    def draw(seed: int, epoch: int, drawn_before: int) -> tuple[Any, ...]:
+        loader: Any = DataLoader(list(range(20)), shuffle=True, generator=torch.Generator().manual_seed(9))
+        for _ in range(drawn_before):
+            list(loader)
+            random.random()
+            np.random.random()
+        seed_epoch(loader, seed, epoch)
+        return [int(x) for x in loader], random.random(), float(np.random.random())
+
+    assert draw(3, 5, 0) == draw(3, 5, 2)
+    assert draw(3, 5, 0) != draw(3, 6, 0)
+    assert draw(3, 5, 0) != draw(4, 5, 0)
+
+
+def test_the_digest_of_weights_sees_a_change_and_not_the_order_in_memory() -> None:
+    model = torch.nn.Conv2d(4, 8, 3)
+    before = digest_of_weights(model)
+    assert digest_of_weights(model.to(memory_format=torch.channels_last)) == before
+    wrapped = torch.nn.Module()
+    wrapped.student_model = model
+    assert digest_of_weights(wrapped) == before
+    with torch.no_grad():
+        model.bias[0] += 1e-6
+    assert digest_of_weights(model) != before
+
+
+def test_lines_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "epochs.jsonl"
+    assert read_lines(file) == []
+    file.write_text(json.dumps({"epoch": 1}) + '\n{"epoch": 2, "sec')
+    assert read_lines(file) == [{"epoch": 1}]

@@ -1,0 +1,83 @@
+"""`yolo-distill compare`: plain, Ultralytics' own distillation and ours, side by side over paired seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.commands import train
+from yolo_distill.errors import missing_extra
+from yolo_distill.settings import Setting, host_settings
+
+SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
+
+_OWN = {
+    "teacher": Setting(str, "weights, or an architecture that is trained first, once for all arms", required=True),
+    "student": Setting(str, "weights or architecture of the student", required=True),
+    "data": Setting(str, "data set file (.yaml)", required=True),
+    "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),
+    "arms": Setting(
+        str, "plain, host, distilled, recipes by name or path; @key=value changes one", "plain,host,distilled"
+    ),
+    "recipe": Setting(str, "what distilled is: a file of cfg/ by name, or a path to one", "default"),
+    "out": Setting(str, "folder for everything; what is in it already goes on", "runs/compare"),
+    "jobs": Setting(int, "runs side by side, which share the cores; on several GPUs one each", 1, low=1, high=256),
+    "budget": Setting(
+        str,
+        "equal-time also trains plain for as long as distillation takes",
+        "equal-epochs",
+        choices=("equal-epochs", "equal-time"),
+    ),
+}
+
+SETTINGS = {**_OWN, **{key: setting for key, setting in train.SETTINGS.items() if key not in _OWN}}
+
+NOTES = """\
+Arms: plain is the student without a teacher, host Ultralytics' own distillation (distill_model=), distilled the recipe
+of recipe=; any other word is a recipe. Behind an @ stands a setting of that arm alone:
+
+  arms=plain,host@dis=2,distilled,distilled@logit=0@balance=auto,my/recipe.yaml,plain@epochs=200
+
+Recipe settings of the command hold for all arms of ours, settings of Ultralytics (epochs=, imgsz=, batch=, ...) for all
+arms. All arms of a seed see the same pictures in the same order. Ctrl-C, a kill or a run that fails loses
+nothing but the current epoch: the same command goes on. More seeds= or arms= for the same out= join what is there.
+
+  yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=data.yaml imgsz=320 epochs=100 seeds=0,1,2,3,4"""
+
+PASSES_HOST_SETTINGS = True
+
+
+def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
+    """Run a comparison, or go on with one.
+
+    Args:
+        settings: the settings above; None where not given.
+        extra: settings of Ultralytics, as text.
+
+    Raises:
+        RequestError: something in the request is wrong, or the extra for training is missing.
+        DistillError: runs failed.
+    """
+    try:
+        from yolo_distill.comparison.compare import compare
+        from yolo_distill.comparison.request import Request
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("yolo_distill"):
+            raise
+        raise missing_extra(str(error.name), "compare") from None
+
+    own = {key: value for key, value in settings.items() if key not in _OWN and value is not None}
+    request = Request(
+        teacher=settings["teacher"],
+        student=settings["student"],
+        data=settings["data"],
+        out=Path(settings["out"]),
+        arms=settings["arms"],
+        seeds=settings["seeds"],
+        recipe=settings["recipe"],
+        own=own,
+        host=host_settings(extra),
+        jobs=settings["jobs"],
+        equal_time=settings["budget"] == "equal-time",
+    )
+    compare(request)

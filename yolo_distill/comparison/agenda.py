@@ -1,0 +1,116 @@
+"""Which run comes next, and how much is left."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from yolo_distill.comparison.arms import TEACHER
+from yolo_distill.comparison.runs import Run
+
+
+class Agenda:
+    """The runs that are to be finished, in order: the teacher first, then seed by seed.
+
+    A run that failed is not tried again by the same call.
+    """
+
+    def __init__(self, runs: Sequence[Run], waits_for_teacher: bool) -> None:
+        """Take the runs.
+
+        Args:
+            runs: in order; the teacher's among them.
+            waits_for_teacher: whether the teacher has to be trained before it can teach.
+        """
+        self.runs = list(runs)
+        self._waits = waits_for_teacher
+        self._failed: set[Path] = set()
+        self._finished: set[Path] = {run.folder for run in self.runs if run.record()}
+        self._prices: dict[Path, list[float]] = {}
+
+    @property
+    def done(self) -> int:
+        """How many are finished."""
+        return len(self._finished)
+
+    @property
+    def failed(self) -> list[Run]:
+        """Those whose attempt in this call failed."""
+        return [run for run in self.runs if run.folder in self._failed]
+
+    def add(self, runs: Sequence[Run]) -> None:
+        """Add runs, in front of those of later seeds."""
+        for run in runs:
+            later = [place for place, other in enumerate(self.runs) if other.seed == run.seed]
+            self.runs.insert(later[-1] + 1 if later else len(self.runs), run)
+            if run.record():
+                self._finished.add(run.folder)
+
+    def settle(self, run: Run) -> None:
+        """Note that the process of a run has ended."""
+        (self._finished if run.record() else self._failed).add(run.folder)
+
+    def next(self, running: Sequence[Run]) -> Run | None:
+        """Return a run that can start now, or None.
+
+        Args:
+            running: those that are being done. Two that train teachers of their own are not done side by side, as they
+                may want the same ones.
+        """
+        settled = self._finished | self._failed | {run.folder for run in running}
+        teacher = next((run for run in self.runs if run.arm.kind == TEACHER), None)
+        lacks = self._waits and teacher is not None and teacher.folder not in self._finished
+        prepares = any(run.arm.prepares for run in running)
+        for run in self.runs:
+            if run.folder in settled or (run.needs_teacher and lacks) or (run.arm.prepares and prepares):
+                continue
+            return run
+        return None
+
+    def of(self, folder: str) -> Run:
+        """Return the run that lies in a folder."""
+        return next(run for run in self.runs if str(run.folder) == folder)
+
+    def status(self, running: Sequence[tuple[Run, int]], slots: int) -> str:
+        """Return in one line how far everything is.
+
+        Args:
+            running: runs that are being done, with the epochs that each is to have; 0 for one that is only measured.
+            slots: how many are done side by side.
+        """
+        parts = [f"{self.done}/{len(self.runs)} runs done"]
+        for run, epochs in running:
+            parts.append(f"{run.name} {len(run.epochs_done())}/{epochs} epochs" if epochs else f"{run.name} measured")
+        left = self._seconds_left({run.folder: epochs for run, epochs in running}, slots)
+        return ", ".join(parts) + (f", about {_span(left)} left" if left is not None else "")
+
+    def _seconds_left(self, running: Mapping[Path, int], slots: int) -> float | None:
+        """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
+        epochs: dict[str, list[float]] = {}
+        for run in self.runs:
+            if run.folder in self._finished and run.folder not in self._prices:
+                self._prices[run.folder] = run.epochs_done()
+            seconds = self._prices.get(run.folder) or (run.epochs_done() if run.folder in running else [])
+            epochs.setdefault(run.arm.label, []).extend(seconds)
+        means = {label: statistics.fmean(seconds) for label, seconds in epochs.items() if seconds}
+        if not means:
+            return None
+        students = [mean for label, mean in means.items() if label != TEACHER]
+        usual = statistics.fmean(students or means.values())
+        left = 0.0
+        for run in self.runs:
+            if run.folder in self._finished | self._failed:
+                continue
+            own = 0 if run.arm.kind == TEACHER else int(run.arm.host.get("epochs") or 100)
+            count = running.get(run.folder, own)
+            done = len(run.epochs_done())
+            left += max(count - done, 0) * means.get(run.arm.label, usual)
+        return left / slots
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,236 @@
+"""The arms of a comparison: what each word of `arms=` means, and the settings it comes to.
+
+`plain` is the student without a teacher, `host` Ultralytics' own distillation (`distill_model=`), `distilled` the
+recipe of `recipe=`; any other word is a recipe, by name or by path. `@key=value` behind a word changes one setting of
+that arm: `distilled@logit=0@balance=auto`, `host@dis=2`, `plain@epochs=200`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+
+from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.paths import cfg_dir
+from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
+from yolo_distill.settings import host_settings
+
+#: What the arms are compared with.
+PLAIN = "plain"
+#: Ultralytics' own distillation.
+HOST = "host"
+#: A recipe of ours.
+DISTILLED = "distilled"
+#: Plain with the epochs that the time of distillation would have bought.
+EQUAL_TIME = "plain (equal time)"
+TEACHER = "teacher"
+_OURS = (PLAIN, HOST, DISTILLED)
+
+_ONE_FOR_ALL = "one for all arms: give it to the command"
+#: Settings of Ultralytics that have no place in a comparison, and why.
+_NOT_HERE = {
+    "model": "the student is given as student=",
+    "distill_model": "that is the arm host",
+    "dis": "it belongs to the arm host: arms=plain,host@dis=2",
+    "mode": "this command trains",
+    "task": "only detect can be distilled",
+    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+    "quantize": "quantization-aware checkpoints can't be resumed or measured here",
+    "project": "the folder is given as out=",
+    "name": "runs are named after arm and seed",
+    "save_dir": "the folder is given as out=",
+    "exist_ok": "runs are found again by arm and seed",
+    "resume": "the same command goes on with what is unfinished",
+    "save": "checkpoints are what a run goes on from",
+    "split": "the best epoch is chosen on val, and test is measured once",
+    "seed": "give seeds=0,1,2",
+    "time": "runs that end by the clock can't be compared; give epochs=, or budget=equal-time",
+    "single_cls": "give a data set with one class",
+}
+#: Settings that every arm has to have alike, so that `@key=value` refuses them.
+_SHARED = {
+    "data": _ONE_FOR_ALL,
+    "imgsz": _ONE_FOR_ALL,
+    "device": _ONE_FOR_ALL,
+    "teacher": _ONE_FOR_ALL,
+    "teacher_epochs": _ONE_FOR_ALL,
+    "student": _ONE_FOR_ALL,
+    "recipe": "the word before the first @ names the recipe",
+    "seeds": _ONE_FOR_ALL,
+}
+_COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[(]*[\])])")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        label: the word it was asked for by, which is its name in every table.
+        kind: `PLAIN`, `HOST` or `DISTILLED`.
+        host: settings of Ultralytics, all that were given.
+        recipe: all settings of the recipe; None for an arm that is not ours.
+    """
+
+    label: str
+    kind: str
+    host: dict[str, Any]
+    recipe: dict[str, Any] | None = None
+
+    @property
+    def prepares(self) -> bool:
+        """Whether its runs train teachers of their own first."""
+        return self.recipe is not None and bool(self.recipe["teacher_folds"] or self.recipe["assistant"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what has to stay as it is for runs of this arm to be comparable."""
+        return {"kind": self.kind, "host": self.host, "recipe": self.recipe}
+
+
+def read_arms(
+    words: str, *, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str
+) -> dict[str, Arm]:
+    """Return the arms that `arms=` names, by label.
+
+    Args:
+        words: comma-separated.
+        recipe: what `distilled` means, by name or path.
+        own: recipe settings given for all arms of ours.
+        host: settings of Ultralytics given for all arms.
+        teacher: as it was given.
+
+    Raises:
+        RequestError: an unknown arm, an unknown or impossible setting, or an arm named twice.
+    """
+    check_host_settings(host, "")
+    arms: dict[str, Arm] = {}
+    for word in map(str.strip, _COMMA_OUTSIDE_BRACKETS.split(words)):
+        if not word:
+            raise RequestError(f"arms={words}: an arm between two commas has no name")
+        arm = _read_arm(word, recipe, own, host, teacher)
+        if arm.label in arms:
+            raise RequestError(f"arms={words}: two arms are called {arm.label}; name each once, or rename the file")
+        arms[arm.label] = arm
+    return arms
+
+
+def check_host_settings(given: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """Return settings of Ultralytics as it reads them, and refuse those that it, or a comparison, can't take.
+
+    Args:
+        given: the settings.
+        said: what the message begins with, for settings that do not stand on the command line.
+    """
+    for key in given:
+        if key in _NOT_HERE:
+            raise RequestError(f"{said}{key}= does not belong here: {_NOT_HERE[key]}")
+        if key not in DEFAULT_CFG_DICT:
+            known = {*DEFAULT_CFG_DICT, *recipe_keys()} - _NOT_HERE.keys()
+            raise RequestError(f"{said}unknown key {key!r}{did_you_mean(key, known)}")
+    return _as_the_host_reads_them(given, said)
+
+
+def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, Any]:
+    try:
+        checked = vars(get_cfg(overrides=dict(given)))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise RequestError(said + " ".join(str(error).split())) from None
+    return {key: checked[key] for key in given}
+
+
+def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str) -> Arm:
+    base, *changes = word.split("@")
+    said = f"arms={word}: "
+    more_own, more_host = _read_changes(changes, said, base)
+    if base in {PLAIN, HOST}:
+        if more_own:
+            raise RequestError(f"{said}{next(iter(more_own))}= is for a recipe of ours, and {base} has none")
+        return Arm(word, base, _as_the_host_reads_them({**host, **more_host}, said))
+    if base == DISTILLED:
+        values, preset_host = read_recipe_file(recipe, DEFAULT_CFG_DICT)
+    else:
+        values, preset_host = _recipe_of(base, word)
+    check_host_settings(preset_host, said)
+    values = overlaid(overlaid(values, own), more_own)
+    try:
+        checked = check_recipe({**values, "teacher": teacher})
+    except RequestError as error:
+        raise RequestError(f"{said}{error}") from None
+    label = "@".join([_name_of(base), *changes])
+    settings = _as_the_host_reads_them({**preset_host, **host, **more_host}, said)
+    return Arm(label, DISTILLED, settings, checked.model_dump())
+
+
+def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    known = list(dict.fromkeys([*_OURS, *sorted(path.stem for path in cfg_dir().glob("*.yaml"))]))
+    if not _is_path(name):
+        if name not in known:
+            listed = ", ".join(known)
+            raise RequestError(f"unknown arm {name!r}{did_you_mean(name, known)} (known: {listed}, or a .yaml file)")
+        return read_recipe_file(name, DEFAULT_CFG_DICT)
+    file = Path(name).expanduser()
+    if not file.is_file() and file.parent.name == "cfg":
+        file = cfg_dir() / file.name  # where the package is installed there is no such folder to name
+    if not file.is_file():
+        raise RequestError(f"arms={word}: no such recipe: {name}")
+    return read_recipe_file(str(file), DEFAULT_CFG_DICT)
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix.lower() in {".yaml", ".yml"}
+
+
+def _name_of(base: str) -> str:
+    """Return the word of an arm; of a file its stem, unless that is a word of our own: cfg/host.yaml is not host."""
+    if not _is_path(base):
+        return base
+    return Path(base).name if Path(base).stem in {*_OURS, TEACHER, EQUAL_TIME} else Path(base).stem
+
+
+def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return recipe settings and host settings that stand behind the word of an arm."""
+    pairs: dict[str, str] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not (key and equals and value):
+            raise RequestError(f"{said}{'@' + change!r} is not of the form @key=value")
+        if key in _SHARED:
+            raise RequestError(f"{said}{key}= does not belong there: {_SHARED[key]}")
+        pairs[key] = value
+    values = host_settings(pairs)
+    own = {key: value for key, value in values.items() if is_recipe_key(key)}
+    host = {key: value for key, value in values.items() if key not in own}
+    check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
+    return own, host
+
+
+def read_seeds(text: str) -> list[int]:
+    """Return the seeds that `seeds=` names.
+
+    Raises:
+        RequestError: one is no whole number from 0 on, or is given twice.
+    """
+    seeds: list[int] = []
+    for word in map(str.strip, text.split(",")):
+        if not word.isascii() or not word.isdigit():
+            raise RequestError(f"seeds={text}: {word!r} is not a whole number from 0 on; give e.g. seeds=0,1,2")
+        if int(word) in seeds:
+            raise RequestError(f"seeds={text}: {int(word)} is there twice; a seed counts once")
+        seeds.append(int(word))
+    if max(seeds) >= 2**31:
+        raise RequestError(f"seeds={text}: {max(seeds)} is too large; seeds go up to {2**31 - 1}")
+    return seeds
+
+
+def folder_name(label: str, seed: int) -> str:
+    """Return the name of the folder of an arm's run: its label, where that can be a file's name."""
+    name = re.sub(r"[^A-Za-z0-9._=@+-]+", "-", label)[:80].strip("-")
+    if name != label:  # so that no two labels share a folder
+        name += f"-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+    return f"{name}-s{seed}"

@@ -1,0 +1,73 @@
+"""`budget=equal-time`: plain gets the epochs that the time of distillation would have bought.
+
+Of the first seed's two runs, plain's and ours, the mean cost of an epoch is compared, training and validation together.
+On a CPU that is processor time, which does not count what other programs took meanwhile; elsewhere it is time by the
+clock, in which an epoch that took more than three times the median counts as a median one (the machine slept, or was
+lent to somebody else). What comes before the first epoch is left out, and so is the training of the teacher.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, Arm
+from yolo_distill.files import write_bytes
+
+FILE = "equal-time.json"
+
+_ODD = 3.0
+
+
+def seconds_an_epoch(record: Mapping[str, Any]) -> float:
+    """Return what an epoch of a run cost on average, in seconds."""
+    if record["machine"]["device"] == "cpu":
+        return statistics.fmean(record["epoch_cpu_seconds"])
+    return without_odd_mean(record["epoch_seconds"])
+
+
+def without_odd_mean(seconds: Sequence[float]) -> float:
+    """Return the mean, in which a value above three times the median counts as the median."""
+    usual = statistics.median(seconds)
+    return statistics.fmean(value if value <= _ODD * usual else usual for value in seconds)
+
+
+def time_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float | None:
+    """Return how much longer an epoch of one run took than that of another; None without epochs to compare."""
+    if not ours["epoch_seconds"] or not plain["epoch_seconds"]:
+        return None
+    below = seconds_an_epoch(plain)
+    return seconds_an_epoch(ours) / below if below > 0 else None
+
+
+def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Work out the epochs from two finished runs of one seed, and write the decision down: it is made once."""
+    ratio = time_ratio(ours, plain)
+    if ratio is None:
+        return None
+    decision = {
+        "arm": ours["arm"],
+        "seed": ours["seed"],
+        "ratio": round(ratio, 4),
+        "epochs": max(round(plain["epochs"] * ratio), plain["epochs"]),
+        "measured": "processor time" if plain["machine"]["device"] == "cpu" else "time by the clock",
+        "seconds_an_epoch": {"plain": round(seconds_an_epoch(plain), 3), "ours": round(seconds_an_epoch(ours), 3)},
+    }
+    write_bytes(out / FILE, (json.dumps(decision, indent=2) + "\n").encode())
+    return decision
+
+
+def decided(out: Path) -> dict[str, Any] | None:
+    """Return the decision of an earlier call."""
+    try:
+        return dict(json.loads((out / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def equal_time_arm(plain: Arm, decision: Mapping[str, Any]) -> Arm:
+    """Return the arm that trains as long as ours did."""
+    return Arm(EQUAL_TIME, PLAIN, {**plain.host, "epochs": decision["epochs"]})

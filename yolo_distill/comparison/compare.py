@@ -1,0 +1,179 @@
+"""A whole comparison: check the request, do what is unfinished, and tell what came out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from yolo_distill.comparison.agenda import Agenda
+from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, TEACHER
+from yolo_distill.comparison.budget import decide, decided, equal_time_arm
+from yolo_distill.comparison.job import Job
+from yolo_distill.comparison.lock import Lock
+from yolo_distill.comparison.plan import Plan, make_folder, write_plan
+from yolo_distill.comparison.processes import WORKER, Processes
+from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, markdown
+from yolo_distill.comparison.request import Checked, Request, check
+from yolo_distill.comparison.results import figure_of, headline_arm
+from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
+from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.errors import DistillError
+from yolo_distill.runtime.progress import Progress
+
+_LOOK_SECONDS = 0.1
+# A comparison takes hours: on a terminal a line that rewrites itself, in a log one a minute.
+_SAY_SECONDS, _LOG_SECONDS = 1.0, 60.0
+_MOST_NAMED = 3
+
+
+def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
+    """Train what is missing, measure, and write comparison.json, table.md and index.html.
+
+    Args:
+        request: what is asked for.
+        worker: what is called for each run, with the job's file.
+
+    Returns:
+        what comparison.json holds.
+
+    Raises:
+        RequestError: something in the request is wrong; nothing has been written then.
+        DistillError: runs failed; the others are finished and told about.
+    """
+    request = replace(request, out=request.out.expanduser())
+    checked = check(request)
+    make_folder(request.out)
+    with Lock(request.out):
+        write_plan(request.out, checked.plan)
+        return _Comparison(request, checked).carry_out(worker)
+
+
+class _Comparison:
+    """One call of the command at work in its folder."""
+
+    def __init__(self, request: Request, checked: Checked) -> None:
+        self._request, self._plan = request, checked.plan
+        self._out = request.out.resolve()  # trainings may be started from other folders
+        self._seeds = checked.seeds
+        self._arms = {label: checked.plan.arms[label] for label in checked.labels}
+        runs = [run_of(self._out, arm, seed) for seed in checked.seeds for arm in self._arms.values()]
+        waits = is_architecture(self._plan.teacher.file)
+        self._agenda = Agenda([teacher_run(self._out), *runs], waits_for_teacher=waits)
+        self._report = Report(self._out, self._plan, self._agenda, trust=request.trust)
+        self._progress = Progress()
+        self._said = 0.0
+
+    def carry_out(self, worker: Sequence[str]) -> dict[str, Any]:
+        """Do what is unfinished and tell about everything."""
+        agenda, progress = self._agenda, self._progress
+        self._give_plain_equal_time()
+        try:
+            with Processes(self._request.jobs, worker) as processes:
+                self._work(processes)
+            progress.say("measuring cost, looking for the pictures that differ most, writing the page")
+            summary = self._report.final(self._request.devices[0])
+        except KeyboardInterrupt:
+            progress.say(
+                f"stopped: {agenda.done} of {len(agenda.runs)} runs are finished; the same command goes on, each "
+                "unfinished run from its last epoch"
+            )
+            raise
+        print(markdown(summary))
+        for file in (PAGE, TABLE, JSON):
+            print(f"{file}: {self._out / file}")
+        self._complain()
+        return summary
+
+    def _work(self, processes: Processes) -> None:
+        agenda, devices = self._agenda, self._request.devices
+        while True:
+            for job in processes.take_finished():
+                run = agenda.of(job.folder)
+                agenda.settle(run)
+                self._progress.say(f"[{agenda.done}/{len(agenda.runs)}] {told(run, self._plan)}")
+                self._give_plain_equal_time()
+                self._report.interim()
+            while (slot := processes.free) is not None:
+                run_now = agenda.next([agenda.of(job.folder) for job in processes.running])
+                if run_now is None:
+                    break
+                job = job_of(
+                    run_now,
+                    self._plan,
+                    threads=self._request.threads,
+                    device=devices[slot % len(devices)],
+                    trust=self._request.trust,
+                )
+                processes.start(slot, job, run_now.log)
+            if not processes.running:
+                return
+            running = [(agenda.of(job.folder), self._epochs(job)) for job in processes.running]
+            self._say_status(running)
+            time.sleep(_LOOK_SECONDS)
+
+    def _epochs(self, job: Job) -> int:
+        given = job.kind == TEACHER and not is_architecture(job.teacher)
+        return 0 if given else job.epochs
+
+    def _say_status(self, running: list[tuple[Run, int]]) -> None:
+        now = time.monotonic()
+        if now - self._said >= (
+            _SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS
+        ):  # it reads what every run has written
+            self._said = now
+            self._progress.report(self._agenda.status(running, self._request.jobs))
+
+    def _give_plain_equal_time(self) -> None:
+        """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""
+        have = {run.arm.label for run in self._agenda.runs}
+        if not self._request.equal_time or EQUAL_TIME in have:
+            return
+        plain = self._plan.arms[PLAIN]
+        decision = decided(self._out)
+        ours = headline_arm({label: arm.kind for label, arm in self._arms.items() if arm.kind == DISTILLED})
+        for seed in self._seeds:
+            if decision is not None or ours is None:
+                break
+            pair = [run_of(self._out, self._plan.arms[label], seed) for label in (ours, PLAIN)]
+            records = [run.record() for run in pair]
+            if records[0] and records[1]:
+                decision = decide(self._out, records[0], records[1])
+            elif not {run.folder for run in pair} & {run.folder for run in self._agenda.failed}:
+                return  # this seed's runs are still to come; a later seed is asked only where one of them failed
+        if decision is not None:
+            arm = equal_time_arm(plain, decision)
+            self._agenda.add([run_of(self._out, arm, seed) for seed in self._seeds])
+
+    def _complain(self) -> None:
+        """Raise if runs are missing.
+
+        Raises:
+            DistillError: naming them.
+        """
+        failed = [f"{run.name} ({run.error()})" for run in self._agenda.failed]
+        waiting = len(self._agenda.runs) - self._agenda.done - len(failed)
+        if not failed:
+            return
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        idle = f"; {waiting} that need it were not begun" if waiting else ""
+        raise DistillError(
+            f"{len(failed)} of {len(self._agenda.runs)} runs failed: {'; '.join(failed[:_MOST_NAMED])}{more}{idle}; "
+            f"logs are in their folders under {self._request.out}; the same command tries them again and keeps the rest"
+        )
+
+
+def told(run: Run, plan: Plan) -> str:
+    """Return in one line what became of a run."""
+    record = run.record()
+    if record is None:
+        return f"{run.name} failed: {run.error()} (log: {run.log})"
+    figures = []
+    for split in reversed(plan.splits):
+        value = figure_of(record, split, "mAP50-95", "one-to-many")
+        if value is not None:
+            figures.append(f"{100 * value:.1f} mAP50-95 on {split}")
+    spent = f", trained {record['train_seconds'] / 60:.1f} min" if record["train_seconds"] else ""
+    return f"{run.name}: {', '.join(figures) or 'not measured'}{spent}"

@@ -1,0 +1,113 @@
+"""What a reader has to know before believing the tables, in sentences that are true of these runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yolo_distill.comparison.arms import EQUAL_TIME, HOST
+
+
+def sentence(words: str) -> str:
+    """Return a verdict as a sentence."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def setting_line(summary: Mapping[str, Any]) -> str:
+    """Return in one line what was compared."""
+    plan = summary["plan"]
+    records = summary["records"]
+    epochs = {arm["epochs"] for arm in summary["arms"].values() if arm["epochs"]}
+    machines = {f"{record['machine']['cpu']}, {record['machine']['threads']} thread(s)" for record in records}
+    devices = {record["machine"]["device"] for record in records} - {"cpu"}
+    parts = [
+        f"{plan['teacher']['name']} → {plan['student']['name']}",
+        plan["data"]["name"],
+        f"{plan['imgsz']} px",
+        f"{' and '.join(map(str, sorted(epochs)))} epochs" if epochs else "",
+        f"seeds {', '.join(map(str, summary['seeds']))}",
+        "; ".join(sorted(devices or machines)),
+        plan["precision"] or "",
+        ", ".join(f"{name} {version}" for name, version in _versions(records).items()),
+        summary["date"],
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def notes_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return the notes."""
+    split = summary["headline"]["split"]
+    notes = []
+    for row in summary["missing"]:
+        who = row["arm"] if row["arm"] == "teacher" else f"{row['arm']}, seed {row['seed']}"
+        why = f"failed: {row['error']} (log: {row['log']})" if row["error"] else "not finished yet"
+        notes.append(f"Missing: {who}: {why}")
+    if reason := (summary["teacher"] or {}).get("not_measured"):
+        notes.append(f"The teacher is not measured: {reason}")
+    if split == "val":
+        notes.append(
+            "The data has no test split that can be used: the best epoch was chosen on the pictures it is judged by."
+        )
+    notes.append(
+        "Intervals are of paired differences over seeds (Student's t, 95 %). They say how far other seeds may come "
+        f"out, not other pictures: the {split} split is one sample."
+    )
+    others = [label for label in summary["verdicts"] if label != summary["headline"]["arm"]]
+    if len(others) > 1:
+        notes.append(
+            f"{len(others) + 1} arms are compared with plain: of twenty that do not differ, one can be expected to "
+            "look as if it did."
+        )
+    notes += _pairing(summary["pairing"])
+    if any(arm["kind"] == HOST for arm in summary["arms"].values()):
+        notes.append("host is Ultralytics' own distillation (distill_model=).")
+    if (decision := summary["equal_time"]) and EQUAL_TIME in summary["arms"]:
+        notes.append(
+            f"{EQUAL_TIME} has {decision['epochs']} epochs: an epoch of {decision['arm']} took {decision['ratio']:.2f} "
+            f"times as long as one of plain ({decision['measured']}, seed {decision['seed']}); the teacher's own "
+            "training is not counted."
+        )
+    notes += _mixed(summary["records"])
+    if reason := summary.get("pictures_missing"):
+        notes.append(f"No pictures: {reason}")
+    return notes
+
+
+def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]]) -> list[str]:
+    if not pairing:
+        return []
+    others = [label for label, seeds in pairing.items() if not all(seed["pictures"] for seed in seeds.values())]
+    own = [label for label, seeds in pairing.items() if not all(seed["weights"] for seed in seeds.values())]
+    seen = "All arms of a seed saw the same pictures in the same order"
+    if others:
+        seen = f"Other pictures, or another order, than plain: {', '.join(others)}; all other arms saw the same"
+    start = f"; initial weights of their own: {', '.join(own)}" if own else ", and began with the same weights"
+    return [f"{seen}{start} (checked by digests of the weights and of the first batches of every epoch)."]
+
+
+def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    versions = {str(record["versions"]) for record in records}
+    if len(versions) > 1:
+        notes.append("The runs were made with different versions of the code; each record says which.")
+    paces: dict[str, set[str]] = {}
+    for record in records:
+        if record["pace"]:
+            paces.setdefault(record["arm"], set()).add(record["pace"]["teacher"])
+    for label, found in paces.items():
+        if len(found) > 1:
+            notes.append(
+                f"The teacher of {label} was computed in different ways ({'; '.join(sorted(found))}), by the clock of "
+                "each run; teacher_precision= fixes one."
+            )
+    machines = {str(record["machine"]) for record in records}
+    if len(machines) > 1:
+        notes.append("The runs were made on different machines or numbers of threads, so their times do not compare.")
+    if cut := [f"{r['arm']} seed {r['seed']}" for r in records if r["parts"] > 1]:
+        notes.append(f"Interrupted and continued from the last epoch: {', '.join(cut)}.")
+    return notes
+
+
+def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    known = dict(records[-1]["versions"]) if records else {}
+    return {name: version for name, version in known.items() if name != "source"}

@@ -1,0 +1,163 @@
+"""Statistics of paired seeds: mean difference with a 95 % interval, a count of signs, and what may be said of them.
+
+Runs of one seed share pictures and order, so arms are compared seed by seed; Student's t interval of those differences
+(n - 1 degrees of freedom) says how far the mean over other seeds may lie. It knows nothing of other test pictures.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm minus another, over the seeds that both have.
+
+    Attributes:
+        arm: the first.
+        base: the second.
+        each: difference by seed.
+    """
+
+    arm: str
+    base: str
+    each: dict[int, float]
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return len(self.each)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean difference, None without a pair."""
+        return statistics.fmean(self.each.values()) if self.each else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % t interval of the mean; None with fewer than two pairs."""
+        if self.count < 2:
+            return None
+        values = list(self.each.values())
+        half = t_quantile(self.count - 1) * statistics.stdev(values) / math.sqrt(self.count)
+        mean = statistics.fmean(values)
+        return mean - half, mean + half
+
+    @property
+    def ahead(self) -> int:
+        """Number of seeds in which the arm is ahead."""
+        return sum(value > 0 for value in self.each.values())
+
+    @property
+    def behind(self) -> int:
+        """Number of seeds in which the arm is behind."""
+        return sum(value < 0 for value in self.each.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the difference as plain values."""
+        return {
+            "arm": self.arm,
+            "base": self.base,
+            "each": {str(seed): value for seed, value in self.each.items()},
+            "mean": self.mean,
+            "interval": list(self.interval) if self.interval else None,
+            "ahead": self.ahead,
+            "behind": self.behind,
+        }
+
+
+def difference(arm: str, base: str, values: Mapping[str, Mapping[int, float]]) -> Difference:
+    """Return the paired difference of two arms.
+
+    Args:
+        arm: the first.
+        base: the second.
+        values: by arm and seed.
+    """
+    ours, theirs = values.get(arm, {}), values.get(base, {})
+    return Difference(arm, base, {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs})
+
+
+def gap_recovered(
+    arm: str, base: str, values: Mapping[str, Mapping[int, float]], teacher: float | None
+) -> float | None:
+    """Return which share of the teacher's lead over `base` the arm has, on means over the seeds that both have.
+
+    Returns:
+        1 for an arm as good as the teacher; None where the teacher is not ahead of `base`, or nothing can be paired.
+    """
+    paired = difference(arm, base, values)
+    if teacher is None or paired.mean is None:
+        return None
+    lead = teacher - statistics.fmean(values[base][seed] for seed in paired.each)
+    return paired.mean / lead if lead > 0 else None
+
+
+def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
+    """Return in one sentence what may be said.
+
+    Args:
+        found: differences of shares, 0 to 1; they are said in points of 100.
+        what: what was measured, such as `mAP50-95 on test`.
+        seeds: that there should be.
+    """
+    missing = [str(seed) for seed in seeds if seed not in found.each]
+    lacks = f" (seed {', '.join(missing)} missing)" if missing and found.each else ""
+    if found.mean is None:
+        return f"nothing can be said yet: no seed has both {found.arm} and {found.base}"
+    if found.interval is None:
+        side = (
+            "level with"
+            if not found.mean
+            else f"{abs(100 * found.mean):.1f} {'ahead of' if found.mean > 0 else 'behind'}"
+        )
+        (seed,) = found.each
+        return f"one seed proves nothing: {found.arm} is {side} {found.base} in {what} with seed {seed}{lacks}"
+    low, high = found.interval
+    if low <= 0 <= high:
+        span = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        return (
+            f"no difference between {found.arm} and {found.base} can be seen with {found.count} seeds: "
+            f"{span} {what}{lacks}"
+        )
+    side = "ahead of" if found.mean > 0 else "behind"
+    sign = 1 if found.mean > 0 else -1
+    low, high = sorted((sign * low, sign * high))
+    return (
+        f"{found.arm} is {side} {found.base} by {abs(100 * found.mean):.1f} [{100 * low:.1f}, {100 * high:.1f}] "
+        f"{what} over {found.count} seeds{lacks}"
+    )
+
+
+def t_quantile(freedom: int, probability: float = 0.975) -> float:
+    """Return Student's t for a whole number of degrees of freedom, by bisection of its distribution."""
+    low, high = 0.0, 1e4
+    while high - low > 1e-10 * max(high, 1.0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_distribution(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def _t_distribution(t: float, freedom: int) -> float:
+    """Return P(T <= t) for t >= 0.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4.
+    """
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    term, total = 1.0, 1.0
+    if freedom % 2:
+        if freedom == 1:
+            return 0.5 + angle / math.pi
+        for k in range(3, freedom - 1, 2):
+            term *= cosine**2 * (k - 1) / k
+            total += term
+        return 0.5 + (angle + sine * cosine * total) / math.pi
+    for k in range(2, freedom - 1, 2):
+        term *= cosine**2 * (k - 1) / k
+        total += term
+    return 0.5 + sine * total / 2

@@ -1,0 +1,149 @@
+"""The pictures on which two detectors differ most, with boxes drawn: labels, plain and ours beside each other."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from ultralytics.data.utils import img2label_paths
+from ultralytics.models.yolo.detect import DetectionPredictor
+
+from yolo_distill.comparison.matching import Boxes, Match, match, read_labels
+from yolo_distill.engine.checkpoint import load_detector
+from yolo_distill.engine.data import check_data, pictures_of
+
+Picture = npt.NDArray[np.uint8]
+
+#: Score from which on a box counts.
+CONFIDENCE = 0.25
+#: How many pictures are shown on which ours is better, and on which it is worse.
+SHOWN = 3
+#: Of a larger split, so many pictures are looked at, evenly spaced.
+LOOKED_AT = 1000
+_SIDE, _QUALITY = 480, 82
+# Blue, green, red: told apart by colour-blind eyes as well.
+_RIGHT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (240, 200, 60)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of the page.
+
+    Attributes:
+        name: of its file.
+        scores: F1 of each detector, by label.
+        panes: JPEG files as base64, by what they show: `labels` and each detector's label.
+    """
+
+    name: str
+    scores: dict[str, float]
+    panes: dict[str, str]
+
+
+def most_different(
+    weights: Mapping[str, Path], data: str, split: str, *, imgsz: int, device: Any, trust: bool
+) -> list[Shown]:
+    """Return the pictures on which two detectors differ most: first those where the second is better.
+
+    Args:
+        weights: checkpoints by label, the one to compare with first.
+        data: the data set file.
+        split: to look at.
+        imgsz: side of the pictures in pixels.
+        device: as the host has it.
+        trust: load checkpoints without restriction.
+    """
+    found = check_data(data, split)
+    files = pictures_of(found, split)
+    spread = np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int)
+    files = [files[place] for place in dict.fromkeys(spread.tolist())]
+    names = {int(index): str(name) for index, name in found["names"].items()}
+    boxes = {label: detect(path, files, imgsz=imgsz, device=device, trust=trust) for label, path in weights.items()}
+    base, ours = weights
+    matches: dict[str, dict[str, Match]] = {}
+    labels: dict[str, Boxes] = {}
+    for file, label_file in zip(files, img2label_paths(files), strict=True):
+        if file not in boxes[base] or file not in boxes[ours]:
+            continue  # damaged; the evaluator has left it out as well
+        height, width = _read(file).shape[:2]
+        labels[file] = read_labels(Path(label_file), height, width)
+        matches[file] = {label: match(boxes[label][file], labels[file]) for label in weights}
+    chosen = choose({file: matches[file][ours].f1 - matches[file][base].f1 for file in matches})
+    shown = []
+    for file in chosen:
+        panes = {"labels": _drawn(_read(file), labels[file], None, labels[file], names)}
+        for label in weights:
+            panes[label] = _drawn(_read(file), boxes[label][file], matches[file][label], labels[file], names)
+        scores = {label: round(matches[file][label].f1, 3) for label in weights}
+        shown.append(Shown(Path(file).name, scores, panes))
+    return shown
+
+
+def choose(lead: Mapping[str, float]) -> list[str]:
+    """Return the files with the largest lead of ours, then those with the largest lag; equal ones are left out."""
+    order = sorted(lead, key=lambda file: (-lead[file], file))
+    better = [file for file in order if lead[file] > 0][:SHOWN]
+    worse = [file for file in reversed(order) if lead[file] < 0][:SHOWN]
+    return [*better, *worse]
+
+
+def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: bool) -> dict[str, Boxes]:
+    """Return the boxes that a checkpoint finds in each file, best first."""
+    model = load_detector(path, trust=trust)
+    settings = {
+        "imgsz": imgsz,
+        "device": device,
+        "conf": CONFIDENCE,
+        "verbose": False,
+        "save": False,
+        "mode": "predict",
+    }
+    predictor = DetectionPredictor(overrides={**settings, "model": str(path), "batch": 1})
+    predictor.setup_model(model, verbose=False)
+    found = {}
+    for file in files:
+        if cv2.imread(file) is None:
+            continue
+        (result,) = predictor(source=file)
+        corners, classes = result.boxes.xyxy.cpu().numpy(), result.boxes.cls.cpu().numpy()
+        order = np.argsort(-result.boxes.conf.cpu().numpy(), kind="stable")
+        found[file] = Boxes(corners[order].astype(np.float32), classes[order].astype(np.int64))
+    return found
+
+
+def _drawn(picture: Picture, boxes: Boxes, found: Match | None, labels: Boxes, names: Mapping[int, str]) -> str:
+    """Return a picture with boxes as a JPEG file in base64: right ones, false ones by name, and labels missed."""
+    scale = _SIDE / max(picture.shape[:2])
+    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
+    canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    for place in range(len(boxes)):
+        right = found is None or bool(found.right[place])
+        name = "" if right else names.get(int(boxes.classes[place]), "")
+        _box(canvas, boxes.xyxy[place] * scale, _RIGHT if right else _FALSE, name)
+    if found is not None:
+        for place in np.flatnonzero(~found.seen).tolist():
+            _box(canvas, labels.xyxy[place] * scale, _MISSED, names.get(int(labels.classes[place]), ""))
+    done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def _box(canvas: Picture, box: npt.NDArray[np.float32], colour: tuple[int, int, int], name: str) -> None:
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
+    if name:
+        at = (max(x1, 0) + 2, max(y1, 0) + 12)
+        cv2.putText(canvas, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(canvas, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
+
+
+def _read(file: str) -> Picture:
+    picture = cv2.imread(file)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)

@@ -1,0 +1,184 @@
+"""What all runs of a comparison share, written down in its folder, so that no two can differ in it by accident."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.comparison.arms import Arm
+from yolo_distill.comparison.source import Source
+from yolo_distill.errors import RequestError
+from yolo_distill.files import write_bytes
+from yolo_distill.recipe import saved_recipe
+
+FILE = "plan.json"
+
+#: Settings that change where and how fast runs go, but not what they learn: these may differ from call to call.
+_MACHINE = {"device", "workers", "plots", "verbose", "save_period", "show"}
+#: Recipe settings of that kind, and the teacher's, which is compared by its content.
+_RECIPE_MACHINE = {"teacher", "teacher_epochs", "trust"}
+_MOST_NAMED = 4
+
+
+@dataclass
+class Plan:
+    """What was asked for.
+
+    Attributes:
+        teacher: weights or architecture.
+        teacher_epochs: of a teacher that is trained first; None: as the arms'.
+        student: weights or architecture.
+        data: the data set.
+        splits: on which the arms are measured: `val` and, where the data has it, `test`.
+        names: class index to name.
+        imgsz: side of the pictures in pixels.
+        settings: of Ultralytics, given for all arms.
+        arms: by label.
+        seeds: in the order they were given.
+        precision: in which every arm trains on a CPU; None on other devices.
+    """
+
+    teacher: Source
+    teacher_epochs: int | None
+    student: Source
+    data: Source
+    splits: list[str]
+    names: dict[int, str]
+    imgsz: int
+    settings: dict[str, Any]
+    arms: dict[str, Arm]
+    seeds: list[int]
+    precision: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The split that the verdict is about."""
+        return self.splits[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, without where its files lie."""
+        return {
+            "teacher": self.teacher.as_dict(),
+            "teacher_epochs": self.teacher_epochs,
+            "student": self.student.as_dict(),
+            "data": self.data.as_dict(),
+            "splits": self.splits,
+            "names": {str(index): name for index, name in self.names.items()},
+            "imgsz": self.imgsz,
+            "settings": self.settings,
+            "arms": {label: arm.as_dict() for label, arm in self.arms.items()},
+            "seeds": self.seeds,
+            "precision": self.precision,
+        }
+
+
+def earlier_plan(out: Path) -> dict[str, Any] | None:
+    """Return the plan that is in a folder, or None where a new comparison may begin.
+
+    Raises:
+        RequestError: it is a file, holds something else, or its plan cannot be read.
+    """
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise RequestError(f"out={out}: is a file; give the name of a folder")
+    file = out / FILE
+    if not file.is_file():
+        inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+        if inside:
+            raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
+        return None
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        missing = Plan.__dataclass_fields__.keys() - plan.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(f"{file}: cannot be read ({type(error).__name__}); give another out=") from None
+    if missing:
+        raise RequestError(f"{file}: is not the plan of a comparison (it lacks {min(missing)}); give another out=")
+    return dict(plan)
+
+
+def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:
+    """Return the plan with the arms and seeds that the folder has already in front.
+
+    Raises:
+        RequestError: the folder holds a comparison with other settings; says which differ.
+    """
+    if found := differences(before, plan.as_dict()):
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        raise RequestError(
+            f"out={out}: holds a comparison with other settings ({'; '.join(found[:_MOST_NAMED])}{more}); "
+            "give the same ones, or another out="
+        )
+    old = {label: Arm(label, arm["kind"], arm["host"], arm["recipe"]) for label, arm in before["arms"].items()}
+    # Of what may differ, such as the device, what is given now counts.
+    plan.arms = {**old, **plan.arms}
+    plan.seeds = [*before["seeds"], *(seed for seed in plan.seeds if seed not in before["seeds"])]
+    plan.precision = before["precision"]
+    return plan
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a comparison.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"out={out}: cannot be made ({error.strerror}); give another folder") from None
+
+
+def write_plan(out: Path, plan: Plan) -> None:
+    """Write the plan into its folder."""
+    write_bytes(out / FILE, (json.dumps(plan.as_dict(), indent=2) + "\n").encode())
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words what of two plans would not be the same, arms and seeds that only one has left out."""
+    found: list[str] = []
+    for key in ("teacher", "student", "data"):
+        there, here = before[key], now[key]
+        if there["digest"] is None and here["digest"] is None and there["name"] == here["name"]:
+            continue
+        if there["digest"] != here["digest"] or there["digest"] is None:
+            alike = there["name"] == here["name"]
+            found.append(
+                f"{key}: {here['name']} was changed" if alike else f"{key}: {there['name']} there, {here['name']} here"
+            )
+    shared = ("teacher_epochs", "imgsz")
+    found += _changed({key: before[key] for key in shared}, {key: now[key] for key in shared}, set())
+    found += _changed(before["settings"], now["settings"], {*_MACHINE, "imgsz"})
+    # What was given for all arms need not be said again for each.
+    said = {
+        key for key in {*before["settings"], *now["settings"]} if _differs(before["settings"], now["settings"], key)
+    }
+    for label in (label for label in now["arms"] if label in before["arms"]):
+        there, here = before["arms"][label], now["arms"][label]
+        rows = _changed(there["host"], here["host"], _MACHINE | said)
+        if there["recipe"] and here["recipe"]:
+            old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
+            rows += _changed(old, new, _RECIPE_MACHINE)
+        found += [f"arm {label}, {row}" for row in rows]
+    return found
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], ignored: set[str]) -> list[str]:
+    return [
+        f"{key}: {_said(before, key)} there, {_said(now, key)} here"
+        for key in sorted({*before, *now} - ignored)
+        if _differs(before, now, key)
+    ]
+
+
+def _differs(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
+    # As JSON, which one of the two has been through: it knows no tuples.
+    return json.dumps(before.get(key), sort_keys=True) != json.dumps(now.get(key), sort_keys=True)
+
+
+def _said(values: Mapping[str, Any], key: str) -> str:
+    return "not given" if values.get(key) is None else str(values[key])

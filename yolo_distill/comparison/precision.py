@@ -1,0 +1,79 @@
+"""In which precision all arms of a comparison train: chosen once.
+
+On a CPU a trainer measures which way is fastest. Two runs that measure for themselves can come out differently, and
+then differ in more than their arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.cfg import get_cfg
+from ultralytics.utils.torch_utils import parse_device, select_device
+
+from yolo_distill.comparison.source import Source, open_model
+from yolo_distill.engine.price import TIMED, choose_student_precision, require_trainable
+from yolo_distill.engine.samples import sample_pictures
+from yolo_distill.errors import RequestError
+
+
+def choose_precision(
+    student: Source, found: Mapping[str, Any], settings: Mapping[str, Any], *, imgsz: int, threads: int, trust: bool
+) -> str | None:
+    """Return `fp32` or `bf16` on a CPU, and None on other devices, where the host's `amp` decides without a clock.
+
+    Args:
+        student: the model that is trained.
+        found: what `check_data` returned.
+        settings: of Ultralytics; `amp` and `device` are looked at.
+        imgsz: side of the pictures in pixels.
+        threads: that a run will have.
+        trust: load the student without restriction.
+
+    Raises:
+        RequestError: the machine lacks the device or the precision that is asked for.
+    """
+    amp = settings.get("amp", True)
+    if device_type(settings) != "cpu":
+        return None
+    require_trainable(amp)
+    model = open_model(student.file, "student", found["nc"], trust)
+    model.args = get_cfg(overrides=dict(settings))  # the host's loss reads its gains there
+    side = max(int(model.stride.max()), 32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return choose_student_precision(model, sample_pictures(dict(found), -(-imgsz // side) * side, TIMED), amp)
+    finally:
+        torch.set_num_threads(before)
+
+
+def require_precision_of(out: Path, precision: str | None, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on in another precision than a comparison was begun in.
+
+    Raises:
+        RequestError: saying what it was begun in.
+    """
+    if (device_type(settings) == "cpu") != (precision is not None):
+        there = "CPU" if precision else "GPU"
+        raise RequestError(f"out={out}: was begun on a {there}; go on there, or give another out=")
+    if precision:
+        try:
+            require_trainable(precision)
+        except RequestError as error:
+            raise RequestError(f"out={out}: was begun in {precision} on another machine ({error})") from None
+
+
+def device_type(settings: Mapping[str, Any]) -> str:
+    """Return `cpu`, `cuda`, `mps`, ...
+
+    Raises:
+        RequestError: there is no such device.
+    """
+    try:
+        return select_device(parse_device(settings.get("device")), verbose=False).type
+    except (TypeError, ValueError) as error:
+        raise RequestError(" ".join(str(error).split())) from None

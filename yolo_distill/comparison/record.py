@@ -1,0 +1,190 @@
+"""What is kept of a finished run: one JSON record that says what was run, how it went and what came out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import __version__ as host_version
+
+from yolo_distill import __version__
+from yolo_distill.comparison.job import EPOCHS, PACE, Job
+from yolo_distill.comparison.witness import read_lines
+from yolo_distill.engine.checkpoint import load_detector
+from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.errors import RequestError
+
+FORMAT = 1
+
+#: Settings that say where a run lies, not what it is.
+_PLACES = {"project", "name", "save_dir", "exist_ok", "data", "seed"}
+#: Of a measurement, what is kept.
+_FIGURES = ("map", "map50", "precision", "recall", "pictures", "boxes", "classes")
+
+
+def make_record(job: Job, best: Path) -> dict[str, Any]:
+    """Measure a trained run and return its record.
+
+    Args:
+        job: the run.
+        best: its best weights.
+
+    Returns:
+        plain values without absolute paths; see the keys below.
+    """
+    source = _training_folder(job, best)
+    curve = read_curve(source / "results.csv")
+    lines = read_lines(job.path / EPOCHS)
+    parts = [line for line in lines if "start" in line]
+    epochs = [line for line in lines if "epoch" in line]
+    return {
+        "format": FORMAT,
+        "arm": job.label,
+        "kind": job.kind,
+        "seed": job.seed,
+        "student": job.names["student"],
+        "teacher": job.names["teacher"] if job.kind != "plain" else None,
+        "settings": {
+            **{key: _without_folder(value) for key, value in job.host.items() if key not in _PLACES},
+            "data": job.names["data"],
+        },
+        "recipe": {key: _without_folder(value) for key, value in job.recipe.items()} if job.recipe else None,
+        "precision": job.precision,
+        "pace": _pace(job.path),
+        "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
+        "curve": {key: values for key, values in curve.items() if not key.startswith("share/")},
+        "shares": {key.removeprefix("share/"): values for key, values in curve.items() if key.startswith("share/")},
+        "parts": len(parts),  # more than one: it was interrupted
+        "setup_seconds": _total(parts, "setup_seconds"),
+        "setup_cpu_seconds": _total(parts, "setup_cpu_seconds"),
+        "train_seconds": _total(epochs, "seconds"),
+        "cpu_seconds": _total(epochs, "cpu_seconds"),
+        "epoch_seconds": [line["seconds"] for line in epochs],
+        "epoch_cpu_seconds": [line["cpu_seconds"] for line in epochs],
+        "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
+        "pictures": [line["pictures"] for line in epochs],
+        **_measure(job, best),
+        # Beside the comparison's plan, or where they were given.
+        "weights": best.relative_to(job.path.parent).as_posix() if best.is_relative_to(job.path.parent) else None,
+        "versions": {
+            "yolo_distill": __version__,
+            "source": source_digest(),
+            "ultralytics": host_version,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {"device": device_name(job.host.get("device")), "cpu": cpu_name(), "threads": job.threads},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _measure(job: Job, best: Path) -> dict[str, Any]:
+    """Return the figures by split, and those of the one-to-one branch for a model that has one.
+
+    A teacher may know other classes than the data has, and can't be measured then; its students can.
+    """
+    model = load_detector(best, trust=job.trust, role=job.kind)
+    side = max(int(model.stride.max()), 32)
+    branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
+    found: dict[str, Any] = {"one_to_one": None}
+    try:
+        for nms in branches:
+            figures = {
+                split: evaluate(
+                    model,
+                    job.data,
+                    split=split,
+                    imgsz=-(-job.imgsz // side) * side,
+                    device=job.host.get("device"),
+                    nms=nms,
+                )
+                for split in job.splits
+            }
+            kept = {split: {key: values[key] for key in _FIGURES} for split, values in figures.items()}
+            found |= kept if nms is None else {"one_to_one": kept}
+    except RequestError as error:
+        if job.kind != "teacher":
+            raise
+        found["not_measured"] = str(error).replace(str(best), best.name)
+    return found
+
+
+def read_curve(file: Path) -> dict[str, list[float | None]]:
+    """Return the columns of a results.csv; of an epoch that is there twice, after a kill, the later row."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = {row["epoch"]: row for row in csv.DictReader(stream)}
+    columns = [column for column in next(iter(rows.values()), {}) if column and column != "time"]
+    return {column: [_number(row[column]) for row in rows.values()] for column in columns}
+
+
+def write_json(value: Mapping[str, Any]) -> bytes:
+    """Return a record as a JSON file's content."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def cpu_name() -> str:
+    """Return what the processor is called."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def source_digest() -> str:
+    """Return a short hash of this package's code: of two checkouts of one version only one may have a change."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def device_name(device: Any) -> str:
+    """Return `cpu`, or what the GPU is called."""
+    if device in {"cpu", "mps"} or not torch.cuda.is_available():
+        return str(device or "cpu")
+    index = str(device).split(":")[-1]
+    return torch.cuda.get_device_name(int(index) if index.isdigit() else torch.cuda.current_device())
+
+
+def _training_folder(job: Job, best: Path) -> Path:
+    """Return where the host wrote its curve: beside the weights, also for a teacher in a folder of its own."""
+    if job.kind != "teacher":
+        return job.path
+    return best.parent.parent if best.is_relative_to(job.path.parent) else job.path
+
+
+def _pace(folder: Path) -> Any:
+    """Return in which precision a teacher answered and what that cost, as our trainer says it."""
+    try:
+        return json.loads((folder / PACE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _without_folder(value: Any) -> Any:
+    """Return a setting without where a file lies; several files stand behind each other with commas."""
+    if not isinstance(value, str):
+        return value
+    return ",".join(Path(part).name if Path(part.strip()).is_absolute() else part for part in value.split(","))
+
+
+def _total(lines: list[dict[str, Any]], key: str) -> float:
+    return round(sum(line[key] for line in lines), 2)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None  # JSON knows no nan

@@ -1,0 +1,184 @@
+"""What a person asked for, checked as a whole before anything is written or trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.utils import LOGGER
+
+from yolo_distill.comparison.arms import DISTILLED, PLAIN, Arm, check_host_settings, read_arms, read_seeds
+from yolo_distill.comparison.plan import Plan, earlier_plan, joined
+from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
+from yolo_distill.comparison.source import source_of_data, source_of_model
+from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.teacher_pace import require_cacheable
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import check_recipe, read_recipe_file
+from yolo_distill.teachers.precision import require_precision
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        teacher: weights or architecture.
+        student: weights or architecture.
+        data: the data set file.
+        out: the folder.
+        arms: words of the arms, comma-separated.
+        seeds: comma-separated.
+        recipe: what the arm `distilled` is, by name or path.
+        own: recipe settings for all arms of ours.
+        host: settings of Ultralytics for all arms.
+        jobs: runs at a time.
+        equal_time: whether plain also gets the epochs that distillation's time would have bought.
+    """
+
+    teacher: str
+    student: str
+    data: str
+    out: Path
+    arms: str
+    seeds: str
+    recipe: str
+    own: Mapping[str, Any]
+    host: Mapping[str, Any]
+    jobs: int
+    equal_time: bool
+
+    @property
+    def trust(self) -> bool:
+        """Whether the given checkpoints are loaded without restriction."""
+        return bool(self.own.get("trust"))
+
+    @property
+    def threads(self) -> int:
+        """Threads of one run."""
+        return max(cores() // self.jobs, 1)
+
+    @property
+    def devices(self) -> list[Any]:
+        """Devices by slot; None: as the host chooses.
+
+        Raises:
+            RequestError: there are more than runs at a time.
+        """
+        given = self.host.get("device")
+        words = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else [given]
+        devices = [word.strip() if isinstance(word, str) else word for word in words]
+        if len(devices) > self.jobs:
+            raise RequestError(f"device={given}: a run takes one device here; give jobs={len(devices)} to use them all")
+        return devices
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that can be done.
+
+    Attributes:
+        plan: of the folder, with what earlier calls asked for in front.
+        labels: of the arms that this call asks for.
+        seeds: that this call asks for.
+    """
+
+    plan: Plan
+    labels: list[str]
+    seeds: list[int]
+
+
+def check(request: Request) -> Checked:
+    """Check a request; nothing is written.
+
+    Raises:
+        RequestError: naming the first thing that has to change.
+    """
+    before = earlier_plan(request.out)
+    seeds = read_seeds(request.seeds)
+    settings = check_host_settings(request.host, "")
+    arms = read_arms(
+        request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
+    )
+    if PLAIN not in {*arms, *(before["arms"] if before else [])}:
+        raise RequestError(f"arms={request.arms}: lacks plain, with which all others are compared")
+    if request.equal_time and not any(arm.kind == DISTILLED for arm in arms.values()):
+        raise RequestError("budget=equal-time: no arm of ours is there whose time plain could have; add distilled")
+    here = {**settings, "device": request.devices[0]}
+    for arm in arms.values():
+        _check_recipe(arm, device_type(here), request.teacher)
+    found = check_data(request.data, ("train", "val"))
+    splits = ["val", *_test(request.data, found)]
+    imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
+    if not isinstance(imgsz, int):
+        raise RequestError(f"imgsz={imgsz}: a training takes one side, such as imgsz=640")
+    plan = Plan(
+        teacher=source_of_model(request.teacher, "teacher", found["nc"], request.trust),
+        teacher_epochs=_teacher_epochs(request),
+        student=source_of_model(request.student, "student", found["nc"], request.trust),
+        data=source_of_data(found, ["train", *splits]),
+        splits=splits,
+        names={int(index): str(name) for index, name in found["names"].items()},
+        imgsz=imgsz,
+        settings=settings,
+        arms=arms,
+        seeds=list(seeds),
+    )
+    if before is None:
+        plan.precision = choose_precision(
+            plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
+        )
+    else:
+        plan = joined(before, plan, request.out)
+        require_precision_of(request.out, plan.precision, here)
+    return Checked(plan, list(arms), seeds)
+
+
+def _test(data: str, found: Mapping[str, Any]) -> list[str]:
+    """Return the test split where it can be used: some data sets come without its pictures, or without its labels."""
+    if not found.get("test"):
+        return []
+    try:
+        check_data(data, "test")
+    except RequestError as error:
+        LOGGER.warning(f"arms are judged on val alone: {error}")
+        return []
+    return ["test"]
+
+
+def _check_recipe(arm: Arm, device: str, teacher: str) -> None:
+    """Refuse a recipe that this machine or this teacher can't follow."""
+    if arm.recipe is None:
+        return
+    recipe = check_recipe(arm.recipe)
+    try:
+        require_precision(recipe.teacher_precision, device)
+        if recipe.teacher_cache and recipe.gains:
+            require_cacheable(recipe, device)
+    except RequestError as error:
+        raise RequestError(f"arm {arm.label}: {error}") from None
+    if recipe.teacher_folds and not is_architecture(teacher):
+        raise RequestError(
+            f"arm {arm.label}: teacher_folds={recipe.teacher_folds}: teacher={teacher} may have seen all pictures; "
+            "give an architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
+        )
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _teacher_epochs(request: Request) -> int | None:
+    """Return the epochs of a teacher that is trained first: those given, else those of the recipe of `distilled`."""
+    if not is_architecture(request.teacher):
+        return None
+    given = request.own.get("teacher_epochs")
+    return int(given or read_recipe_file(request.recipe, DEFAULT_CFG_DICT)[0]["teacher_epochs"] or 0) or None

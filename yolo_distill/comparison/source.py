@@ -1,0 +1,77 @@
+"""What a comparison is made from, known by content: a file that was moved is the same, one that was changed is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import img2label_paths
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
+from yolo_distill.engine.data import pictures_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or a data set.
+
+    Attributes:
+        name: what it is called in tables and records, without where it lies.
+        file: where it lies now, or the host's name for an architecture.
+        digest: of its content; None for an architecture.
+    """
+
+    name: str
+    file: str
+    digest: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what has to stay the same."""
+        return {"name": self.name, "digest": self.digest}
+
+
+def open_model(path: str, role: str, nc: int, trust: bool) -> DetectionModel:
+    """Open weights or build an architecture.
+
+    Raises:
+        RequestError: it is not there, or no detector.
+    """
+    if is_architecture(path):
+        return load_architecture(path, nc, role=role)
+    return load_detector(path, trust=trust, role=role)
+
+
+def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
+    """Return weights or an architecture as a source.
+
+    Raises:
+        RequestError: as `open_model`.
+    """
+    model = open_model(path, role, nc, trust)
+    if is_architecture(path):
+        return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
+    file = Path(str(model.pt_path)).resolve()
+    return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+
+
+def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:
+    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names.
+
+    Args:
+        found: what `check_data` returned.
+        splits: that count.
+    """
+    digest = hashlib.sha256(json.dumps([str(name) for name in found["names"].values()]).encode())
+    for split in splits:
+        pictures = pictures_of(dict(found), split)
+        for picture, label in zip(map(Path, pictures), map(Path, img2label_paths(pictures)), strict=True):
+            digest.update(f"{split} {picture.name} {picture.stat().st_size} ".encode())
+            digest.update(label.read_bytes() if label.is_file() else b"-")
+    file = Path(found["yaml_file"]).absolute()
+    name = f"{file.parent.name}/{file.name}" if file.stem in {"data", "dataset"} else file.name
+    return Source(name, str(file), digest.hexdigest()[:16])

@@ -1,0 +1,107 @@
+"""Trains one run, or goes on with it: from nothing, from its last epoch, or from a run that only lacks its end.
+
+Teacher, plain and host are Ultralytics' own trainer with whole checkpoints and, on a CPU, the same precision as ours,
+so that arms differ in what they are taught alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
+from yolo_distill.comparison.job import PACE, Job
+from yolo_distill.comparison.runs import TEACHER_SEED
+from yolo_distill.engine.chain import distil_assistants
+from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.folds import train_folds
+from yolo_distill.engine.run import summarise
+from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.errors import DistillError
+from yolo_distill.files import replacing, write_bytes
+from yolo_distill.recipe import Recipe, check_recipe
+
+
+def train(job: Job) -> Path:
+    """Train, and return the weights of the epoch that was best on val."""
+    if job.kind == TEACHER:
+        if not is_architecture(job.teacher):
+            return Path(job.teacher)
+        return train_teacher(job.teacher, check_data(job.data, ("train", "val")), job.host, job.teacher_epochs)
+    if job.kind == DISTILLED:
+        recipe = _prepared(job)
+        pace = _train_in(job.path, DistillationTrainer, {**job.host, "model": job.student}, recipe)
+        if pace is not None:
+            write_bytes(job.path / PACE, json.dumps(pace).encode())
+    else:
+        taught = {"distill_model": job.teacher} if job.kind == HOST else {}
+        _train_in(job.path, TeacherTrainer, {**job.host, "model": job.student, **taught})
+    best = job.path / "weights" / "best.pt"
+    if not best.is_file():
+        raise DistillError(f"{best.name}: no checkpoint was written; the messages of Ultralytics in the log say why")
+    return best
+
+
+def _train_in(
+    folder: Path, kind: type[TeacherTrainer], settings: Mapping[str, Any], recipe: Recipe | None = None
+) -> Any:
+    """Train what lies in a folder to its end, and return what the trainer says of its pace.
+
+    Args:
+        folder: of the run.
+        kind: of the trainer.
+        settings: of Ultralytics; they say where the folder is.
+        recipe: for a trainer of ours.
+    """
+    last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
+    epoch, epochs = _last_epoch(last) if last.is_file() else (None, 0)
+    own = recipe.model_dump() if recipe else {}
+    if epoch is None:
+        trainer = kind(overrides={**settings, **own})
+    elif 0 <= epoch < epochs - 1:
+        # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.
+        moved = {key: settings[key] for key in ("data", "device", "workers", "distill_model") if key in settings}
+        own = {key: own[key] for key in ("teacher", "trust") if key in own}
+        trainer = kind(overrides={**moved, **own, "model": str(last), "resume": str(last), "save_dir": str(folder)})
+    else:
+        if epoch >= 0:  # stopped after its last epoch, while the host stripped its checkpoints
+            for file in (last, best):
+                with replacing(file) as partial:
+                    strip_optimizer(file, s=str(partial))
+        return None
+    trainer.train()
+    return getattr(trainer, "pace", None)
+
+
+def _last_epoch(last: Path) -> tuple[int, int]:
+    """Return the number of a checkpoint's epoch, -1 for a finished run, and how many its run was to have."""
+    checkpoint, _ = torch_safe_load(last, safe_only=True)
+    return int(checkpoint["epoch"]), int(checkpoint["train_args"]["epochs"])
+
+
+def _prepared(job: Job) -> Recipe:
+    """Return the recipe with weights for its teacher, once all teachers that it asks for are trained or found."""
+    recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher})
+    found = check_data(job.data, ("train", "val"))
+    if recipe.teacher_folds and job.architecture:
+        train_folds(
+            job.architecture, found, job.teacher_host, job.teacher_epochs, recipe.teacher_folds, Path(job.teacher)
+        )
+    return distil_assistants(recipe, found, {**job.host, "seed": TEACHER_SEED}, _assistant)
+
+
+def _assistant(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+    """Distil an assistant, or go on with it, and leave the summary by which it is found again."""
+    folder = Path(settings["project"]) / str(settings["name"])
+    rest = {key: value for key, value in settings.items() if key != "resume"}
+    pace = _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
+    side = -(-int(settings.get("imgsz", 640)) // 32) * 32
+    summarise(folder, recipe, settings["data"], imgsz=side, device=settings.get("device"), pace=pace)
+    return folder

@@ -1,0 +1,71 @@
+"""`python -m yolo_distill.comparison.worker job.json`: one run of a comparison in a process of its own.
+
+Its messages go where its output does; its record, or the line that says why there is none, into the run's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import torch
+from ultralytics.utils import torch_utils
+
+from yolo_distill.comparison.arms import TEACHER
+from yolo_distill.comparison.job import EPOCHS, ERROR, RECORD, Job, read_job
+from yolo_distill.comparison.record import make_record, write_json
+from yolo_distill.comparison.training import train
+from yolo_distill.comparison.witness import Witness
+from yolo_distill.errors import DistillError
+from yolo_distill.files import write_bytes
+
+_ORPHANED = 3
+
+
+def main(argv: list[str]) -> int:
+    """Do the job in the file that is named."""
+    job = read_job(Path(argv[0]))
+    try:
+        do(job)
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split()) or "no message"
+        said = text if isinstance(error, DistillError) else f"{type(error).__name__}: {text}"
+        write_bytes(job.path / ERROR, f"{said}\n".encode())
+        return 1
+    return 0
+
+
+def do(job: Job) -> None:
+    """Train, measure and write the record."""
+    (job.path / ERROR).unlink(missing_ok=True)
+    # Relies on: the host sets torch's threads to this number whenever it selects a CPU, at each training and each
+    # measurement, and would give every one of several runs side by side all cores.
+    torch_utils.NUM_THREADS = job.threads
+    torch.set_num_threads(job.threads)
+    followed = None if job.kind == TEACHER else job.path
+    Witness(job.path / EPOCHS, followed, job.seed, job.precision).attach()
+    write_bytes(job.path / RECORD, write_json(make_record(job, train(job))))
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that came about.
+
+    The parent holds the other end of our standard input and never writes into it: when it closes, the parent has ended.
+    Checkpoints and records are moved into place whole, so there is no bad moment for it.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(_ORPHANED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(main(sys.argv[1:]))
