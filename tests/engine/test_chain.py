@@ -101,6 +101,6 @@ def test_a_real_chain(settings, make_teacher, names):
 
 def test_an_assistant_without_a_level_in_common(settings, make_teacher, names, tmp_path):
     own = {"teacher": str(make_teacher("yolo26s.yaml", names)), "assistant": "yolo26sx.yaml"}
-    with pytest.raises(RequestError, match="assistant=yolo26sx.yaml"):
+    with pytest.raises(RequestError, match=r"assistant=yolo26sx\.yaml"):
         train(own, settings, student="yolo26n.yaml")
     assert not list(tmp_path.glob("run*"))

@@ -120,7 +120,7 @@ def test_a_model_calls_the_criterion_it_has(model):
     "name",
     ["get_model", "set_model_attributes", "build_optimizer", "_setup_train", "optimizer_step", "save_model",
      "save_metrics", "final_eval", "check_resume", "label_loss_items", "train", "auto_batch", "build_dataset",
-     "preprocess_batch", "_model_train", "_load_checkpoint_state"],
+     "preprocess_batch", "_model_train", "_load_checkpoint_state", "plot_metrics"],
 )  # fmt: skip
 def test_the_trainer_still_has_what_we_override(name):
     assert callable(getattr(DetectionTrainer, name))
@@ -196,3 +196,27 @@ def test_mosaics_know_where_to_draw_from_and_the_data_set_builds_all_transforms(
 
     assert "buffer_enabled" in inspect.getsource(Mosaic)
     assert "self.build_transforms(" in inspect.getsource(YOLODataset.close_mosaic)
+
+
+def test_mixing_transforms_choose_their_pictures_in_one_place():
+    from ultralytics.data.augment import BaseMixTransform, CutMix, MixUp, Mosaic
+
+    assert "self.get_indexes()" in inspect.getsource(BaseMixTransform)
+    assert issubclass(Mosaic, BaseMixTransform)
+    for mixture in (MixUp, CutMix):
+        assert mixture.get_indexes is BaseMixTransform.get_indexes  # one picture, and a mosaic n - 1
+    assert "self.n - 1" in inspect.getsource(Mosaic.get_indexes)
+
+
+def test_mosaic_closes_where_the_mosaic_schedule_ends():
+    loop = inspect.getsource(BaseTrainer._do_train)
+    assert "self.epochs - self.args.close_mosaic" in loop
+
+
+def test_the_hosts_own_distillation_wraps_a_student_that_keeps_its_criterion():
+    """What the arm `host` of a comparison hangs on: our precision on a CPU reaches the loss of the wrapped student."""
+    from ultralytics.nn.distill_model import DistillationModel
+
+    assert isinstance(DistillationModel.criterion, property)
+    assert "self.student_model.criterion" in inspect.getsource(DistillationModel.criterion.fset)
+    assert {"distill_model", "dis"} <= DEFAULT_CFG_DICT.keys()

@@ -6,6 +6,8 @@ import pytest
 
 from yolo_distill.engine import shares
 from yolo_distill.engine.shares import plot_shares, read_columns
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import make_recipe
 
 
 @pytest.mark.slow
@@ -68,3 +70,16 @@ def test_a_table_without_shares_is_not_drawn(tmp_path):
     assert not plot_shares(table, tmp_path / "shares.png")
     table.write_text("epoch,time\n")
     assert read_columns(table) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"), [({}, True), ({"balance": "fixed"}, False), ({"logit": 0, "localization": 0}, False)]
+)
+def test_gains_cannot_follow_the_gradients_of_a_compiled_student(settings, refused):
+    recipe = make_recipe({"teacher": "t.pt", "balance": "auto", **settings})
+    if not refused:
+        shares.require_measurable(recipe, True)
+        return
+    shares.require_measurable(recipe, False)
+    with pytest.raises(RequestError, match=r"balance=auto: .*leave compile=True out"):
+        shares.require_measurable(recipe, True)

@@ -17,6 +17,7 @@ from yolo_distill.comparison.precision import choose_precision, device_type, req
 from yolo_distill.comparison.source import source_of_data, source_of_model
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
+from yolo_distill.engine.run import check_pair
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import check_recipe, read_recipe_file
@@ -111,9 +112,12 @@ def check(request: Request) -> Checked:
         raise RequestError("budget=equal-time: no arm of ours is there whose time plain could have; add distilled")
     here = {**settings, "device": request.devices[0]}
     for arm in arms.values():
-        _check_recipe(arm, device_type(here), request.teacher)
+        _check_recipe(arm, device_type(here))
     found = check_data(request.data, ("train", "val"))
     splits = ["val", *_test(request.data, found)]
+    for arm in arms.values():
+        if arm.recipe is not None:
+            _check_pair(arm, request, found)
     imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
     if not isinstance(imgsz, int):
         raise RequestError(f"imgsz={imgsz}: a training takes one side, such as imgsz=640")
@@ -151,8 +155,8 @@ def _test(data: str, found: Mapping[str, Any]) -> list[str]:
     return ["test"]
 
 
-def _check_recipe(arm: Arm, device: str, teacher: str) -> None:
-    """Refuse a recipe that this machine or this teacher can't follow."""
+def _check_recipe(arm: Arm, device: str) -> None:
+    """Refuse a recipe that this machine can't follow."""
     if arm.recipe is None:
         return
     recipe = check_recipe(arm.recipe)
@@ -162,11 +166,15 @@ def _check_recipe(arm: Arm, device: str, teacher: str) -> None:
             require_cacheable(recipe, device)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
-    if recipe.teacher_folds and not is_architecture(teacher):
-        raise RequestError(
-            f"arm {arm.label}: teacher_folds={recipe.teacher_folds}: teacher={teacher} may have seen all pictures; "
-            "give an architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
-        )
+
+
+def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
+    """Refuse a teacher and a student that do not fit together as the arm wants it."""
+    recipe = check_recipe({**(arm.recipe or {}), "teacher": request.teacher})
+    try:
+        check_pair(request.student, recipe, data)
+    except RequestError as error:
+        raise RequestError(f"arm {arm.label}: {error}") from None
 
 
 def cores() -> int:

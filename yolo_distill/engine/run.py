@@ -26,6 +26,7 @@ from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
 from yolo_distill.engine.price import require_trainable
+from yolo_distill.engine.shares import require_measurable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teacher_training import train_teacher
@@ -79,7 +80,8 @@ def train(
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     student = student or DEFAULT_STUDENT
     _check_precision(checked, settings)
-    _check_pair(student, checked, data)
+    require_measurable(checked, settings.get("compile"))
+    check_pair(student, checked, data)
     checked = _with_trained_teacher(checked, data, settings)
     _look_at_teacher(student, checked, data, settings)
     checked = distil_assistants(checked, data, settings, _distil)
@@ -220,7 +222,7 @@ def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         require_trainable(settings.get("amp", True))
 
 
-def _check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
+def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
     """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
 
     The host opens the student again, without restriction, when it builds it.

@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.engine.balance import Balancer
 from yolo_distill.engine.criterion import DistillationCriterion
+from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
@@ -26,6 +27,7 @@ class ShareReport:
 
     recipe: Recipe
     criterion: DistillationCriterion | None
+    args: Any
     csv: Path
     resume: bool
     _idle: set[str]
@@ -34,6 +36,7 @@ class ShareReport:
         """Return what moves the gains, where the recipe wants that; on resume with the gains that it had."""
         if self.recipe.balance == "fixed":
             return None
+        require_measurable(self.recipe, self.args.compile)
         gains = self.recipe.gains
         balancer = Balancer({name: self.recipe.share[name] for name in gains})
         if self.resume and self.csv.exists():
@@ -80,6 +83,19 @@ class ShareReport:
         super().plot_metrics()  # type: ignore[misc]
         if RANK in {-1, 0}:
             plot_shares(self.csv, self.csv.with_name("shares.png"))
+
+
+def require_measurable(recipe: Recipe, compiled: Any) -> None:
+    """Raise if gains are to follow gradients that can't be measured.
+
+    Raises:
+        RequestError: the student is compiled, and a compiled graph frees its buffers in its first backward pass.
+    """
+    if recipe.balance == "auto" and recipe.gains and compiled:
+        raise RequestError(
+            f"balance=auto: the gradients of a compiled student can't be measured; leave compile={compiled}"
+            " out, or give balance=fixed"
+        )
 
 
 def read_columns(file: Path) -> dict[str, list[float]]:

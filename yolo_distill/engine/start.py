@@ -1,35 +1,40 @@
-"""Where the student starts: inside the teacher, with every second (third, ...) of its channels.
+"""Where the student starts: inside the teacher, with some of its channels.
 
 Source: Xu et al., "Initializing Models with Larger Ones" (weight selection), ICLR 2024, arXiv 2311.18823: layers are
-paired by position, and each of the smaller layer's tensors takes evenly spaced elements of the larger one's, in every
-dimension. YOLO sizes of one family that differ in width alone (s -> n) correspond in every layer.
+paired by position, and each of the smaller layer's tensors takes elements of the larger one's, in every dimension. YOLO
+sizes of one family that differ in width alone (s -> n) correspond in every layer.
 
-Because both ends of a connection are thinned out by the same rule, the selection is consistent from layer to layer:
-the input channels that a layer keeps are the output channels that the layer before it keeps.
+The selection is consistent from layer to layer: the input channels that a layer keeps are the output channels that the
+layers before it keep, through splits, sums and concatenations. `layers` says which layers correspond, `channels` which
+channels are taken, `importance` what those are worth.
 
 Departures from the paper:
-- Attention heads are taken whole (query, key and value of one head belong together), evenly spaced among the heads.
-- A convolution with no norm behind it (the last one of each head branch) sums over fewer inputs than the teacher's; it
-  is rescaled by the ratio of inputs. Elsewhere the batch norm takes care of that.
+- Channels may be chosen by their worth, within runs of neighbours, where the paper takes evenly spaced ones.
+- Attention heads are taken whole (query, key and value of one head belong together).
+- A convolution sums over fewer inputs than the teacher's. The batch norm behind it takes care of that, once its
+  statistics are the student's own (`batch_norm`). Where there is none (the last one of each head branch), it is
+  rescaled by the ratio of inputs; so are the pieces of a concatenation that are thinned out more than others.
 - Rows of class convolutions go by class name, not by position.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules.block import AAttn, Attention
 from ultralytics.nn.tasks import DetectionModel
 
+from yolo_distill.engine.channels import Choice, Scores, spaced
 from yolo_distill.engine.classes import ClassMatch, match_classes
+from yolo_distill.engine.layers import common_modules
 from yolo_distill.errors import RequestError
 
 #: Share of the student's parameters that has to come out of the teacher before `init=teacher` agrees to it.
 LEAST_SHARE = 0.5
 #: What `init=auto` asks for: most of the student's parameters, and hardly a teacher tensor left over (same depth).
-AUTO_SHARE, AUTO_USED = 0.85, 0.9
+AUTO_SHARE, AUTO_USED = 0.85, 0.85
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,21 @@ class StartReport:
         taken: tensors that were taken.
         left: names of the tensors that keep their own initial values.
         share: share of the student's parameters that was taken, 0..1.
-        used: share of the teacher's tensors that have a counterpart in the student, 0..1; less than 1 where the teacher
-            is deeper.
+        used: share of the teacher's tensors that something was taken from, 0..1; less than 1 where the teacher is
+            deeper.
+        scored: share of the student's channels that were chosen by score, 0..1; 0 where all are evenly spaced.
+        outputs: by path of the student's modules, the channels of the teacher's map behind it that the student's are
+            taken from, int64; modules whose map has no counterpart are missing.
+        chosen: the same by stride, for the maps that the head reads.
     """
 
     taken: int
     left: list[str]
     share: float
     used: float
+    scored: float = 0.0
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    chosen: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def corresponds(self) -> bool:
@@ -56,45 +68,72 @@ class StartReport:
 
     def __str__(self) -> str:
         text = f"{self.taken} of {self.taken + len(self.left)} tensors, {self.share:.1%} of the parameters"
+        if self.scored:
+            text += f", {self.scored:.0%} of the channels chosen by score"
         if self.left:
             layers = sorted({name.split(".")[1] for name in self.left if "." in name}, key=lambda n: (len(n), n))
             text += f" (layers with tensors of their own: {', '.join(layers)})"
+        if self.used < AUTO_USED:
+            text += f"; {1 - self.used:.0%} of the teacher's tensors have no place in it"
         return text
 
 
-def plan_start(student: DetectionModel, teacher: DetectionModel) -> tuple[dict[str, Tensor], StartReport]:
+def plan_start(
+    student: DetectionModel, teacher: DetectionModel, *, scores: Scores | None = None
+) -> tuple[dict[str, Tensor], StartReport]:
     """Select the student's tensors out of the teacher's; both stay as they are.
+
+    Args:
+        student: detector to start.
+        teacher: detector to start it from.
+        scores: what the teacher's channels are worth (see `importance`); None takes evenly spaced ones.
 
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.
     """
-    names = [{int(k): str(v) for k, v in model.names.items()} for model in (student, teacher)]
-    match = match_classes(*names)
+    match = match_classes(*({int(k): str(v) for k, v in model.names.items()} for model in (student, teacher)))
     own, other = student.state_dict(), teacher.state_dict()
-    special = _attention_indices(student, teacher)
+    common = common_modules(student, teacher)
+    choice = Choice(student, teacher, common, scores)
     plain = _convolutions_without_norm(student)
     class_rows = _class_convolutions(student) & _class_convolutions(teacher)
 
     selected: dict[str, Tensor] = {}
     for name, target in own.items():
+        module, _, kind = name.rpartition(".")
         source = other.get(name)
-        if source is None or source.ndim != target.ndim:
+        if source is None or module not in common:
             continue
-        module = name.rpartition(".")[0]
+        if module in plain and kind == "weight":
+            source = source * (source.shape[1] / target.shape[1])
         if module in class_rows:
-            value = _by_class(source, target, match)
+            value = _by_class(source, target, match, choice.of_input(module))
         else:
-            value = _thin_out(source, target, special.get(name, {}))
-        if value is None:
-            continue
-        if module in plain and name.endswith(".weight"):
-            value = value * (source.shape[1] / target.shape[1])
-        selected[name] = value.to(target.dtype)
+            value = _thin_out(source, target, (choice.of_output(module), choice.of_input(module)))
+        balance = choice.balance_of_input(module) if kind == "weight" else None
+        if value is not None and balance is not None and value.ndim == 4 and value.shape[1] == len(balance):
+            value = value * balance.to(value).view(1, -1, 1, 1)
+        if value is not None:
+            selected[name] = value.to(target.dtype)
 
     sizes = {name: p.numel() for name, p in student.named_parameters() if p.requires_grad}
     share = sum(size for name, size in sizes.items() if name in selected) / max(sum(sizes.values()), 1)
-    used = len(other.keys() & own.keys()) / max(len(other), 1)
-    return selected, StartReport(len(selected), [name for name in own if name not in selected], share, used)
+    head = student.model[-1]
+    neck = [f"model.{layer}" for layer in head.f]
+    found = {path: choice.of_output(path) for path in common - class_rows}
+    outputs = {path: index for path, index in found.items() if index is not None}
+    if not match.untaught:
+        outputs |= dict.fromkeys(class_rows & common, torch.tensor(match.teacher))
+    report = StartReport(
+        taken=len(selected),
+        left=[name for name in own if name not in selected],
+        share=share,
+        used=len(selected) / max(len(other), 1),
+        scored=choice.scored,
+        outputs=outputs,
+        chosen={int(s): outputs[at] for s, at in zip(head.stride, neck, strict=True) if at in outputs},
+    )
+    return selected, report
 
 
 def require_correspondence(report: StartReport) -> None:
@@ -110,55 +149,36 @@ def require_correspondence(report: StartReport) -> None:
         )
 
 
-def spaced(larger: int, smaller: int) -> Tensor:
-    """Return `smaller` evenly spaced indices into `larger` things, int64; every k-th when it divides."""
-    return torch.arange(smaller) * larger // smaller
+def _thin_out(source: Tensor, target: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None:
+    """Take elements in each dimension; None where the teacher has fewer or the kernels differ.
 
-
-def _thin_out(source: Tensor, target: Tensor, special: dict[int, Tensor]) -> Tensor | None:
-    """Take evenly spaced elements in each dimension; None where the teacher has fewer or the kernels differ."""
-    if source.shape[2:] != target.shape[2:]:
+    Args:
+        source: the teacher's tensor.
+        target: the student's.
+        indices: which elements of the first dimensions are taken; None: evenly spaced ones.
+    """
+    if source.ndim != target.ndim or source.shape[2:] != target.shape[2:]:
         return None
     value = source
     for dim, (larger, smaller) in enumerate(zip(source.shape, target.shape, strict=True)):
         if larger < smaller:
             return None
-        if larger != smaller:
-            value = value.index_select(dim, special.get(dim, spaced(larger, smaller)).to(value.device))
+        index = indices[dim] if dim < len(indices) else None
+        if index is None or len(index) != smaller:  # the one input that each filter of a depthwise convolution reads
+            index = spaced(larger, smaller)
+        value = value.index_select(dim, index.to(value.device))
     return value
 
 
-def _by_class(source: Tensor, target: Tensor, match: ClassMatch) -> Tensor | None:
+def _by_class(source: Tensor, target: Tensor, match: ClassMatch, inputs: Tensor | None) -> Tensor | None:
     """Take the rows of classes that both know; the others keep the student's own initial values."""
-    if not match.matched or (source.ndim > 1 and source.shape[1] < target.shape[1]):
+    rows = source[match.teacher]
+    chosen = _thin_out(rows, target[match.student], (None, inputs)) if match.matched else None
+    if chosen is None:
         return None
-    if source.ndim > 1:
-        source = source.index_select(1, spaced(source.shape[1], target.shape[1]).to(source.device))
     value = target.clone()
-    value[match.student] = source[match.teacher].to(value)
+    value[match.student] = chosen.to(value)
     return value
-
-
-def _attention_indices(student: DetectionModel, teacher: DetectionModel) -> dict[str, dict[int, Tensor]]:
-    """Return, by tensor name and dimension, the indices that keep attention heads whole."""
-    others = dict(teacher.named_modules())
-    indices: dict[str, dict[int, Tensor]] = {}
-    for path, module in student.named_modules():
-        other = others.get(path)
-        if not isinstance(module, (Attention, AAttn)) or other is None or type(other) is not type(module):
-            continue
-        heads = spaced(other.num_heads, module.num_heads)
-        values = spaced(other.head_dim, module.head_dim)
-        key_dim = getattr(other, "key_dim", other.head_dim)  # area attention has keys as wide as its values
-        keys = spaced(key_dim, getattr(module, "key_dim", module.head_dim))
-        within = torch.cat([keys, key_dim + keys, 2 * key_dim + values])
-        qkv = (heads[:, None] * (2 * key_dim + other.head_dim) + within).flatten()
-        value = (heads[:, None] * other.head_dim + values).flatten()
-        for part, index in (("qkv", qkv), ("pe", value)):
-            for tensor in ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
-                indices[f"{path}.{part}.{tensor}"] = {0: index}
-        indices[f"{path}.proj.conv.weight"] = {1: value}
-    return indices
 
 
 def _convolutions_without_norm(model: DetectionModel) -> set[str]:

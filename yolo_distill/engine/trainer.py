@@ -19,6 +19,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
+from yolo_distill.engine.beginning import begin_inside
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
@@ -26,7 +27,6 @@ from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.shares import ShareReport
-from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.errors import RequestError
@@ -138,14 +138,17 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         if self.resume or init == "student" or (init == "auto" and weights is not None):
             return model
         model.names = self.data["names"]
-        selected, report = plan_start(model, self.teacher_model)
-        if init == "teacher":
-            require_correspondence(report)
-        if init == "auto" and not report.corresponds:
-            LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report})")
-            return model
-        model.load_state_dict(selected, strict=False)
-        LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
+        size = self.args.imgsz
+        report = begin_inside(
+            model,
+            self.teacher_model,
+            self.recipe,
+            args=self.args,
+            data=self.data,
+            imgsz=-(-int(max(size) if isinstance(size, (list, tuple)) else size) // 32) * 32,
+            device=self.device,
+        )
+        self._chosen = report.chosen if report else None
         return model
 
     def set_model_attributes(self) -> None:

@@ -1,0 +1,80 @@
+"""Puts a student inside its teacher, as the recipe's `init` settings say: which channels, and how they are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER, colorstr
+
+from yolo_distill.engine.batch_norm import estimate_batch_norm
+from yolo_distill.engine.channels import Scores
+from yolo_distill.engine.healing import heal
+from yolo_distill.engine.importance import importance_scores, norm_scores
+from yolo_distill.engine.labelled import labelled_batches
+from yolo_distill.engine.samples import sample_pictures
+from yolo_distill.engine.start import StartReport, plan_start, require_correspondence
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("distill: ")
+#: Training pictures that batch-norm statistics are estimated on, and layers healed on.
+PICTURES = 128
+
+
+def begin_inside(
+    student: DetectionModel,
+    teacher: DetectionModel,
+    recipe: Recipe,
+    *,
+    args: Any,
+    data: Mapping[str, Any],
+    imgsz: int,
+    device: torch.device,
+) -> StartReport | None:
+    """Load the teacher's chosen channels into the student, in place.
+
+    Args:
+        student: with its initial weights, and the class names of the data.
+        teacher: as its checkpoint holds it.
+        recipe: says how.
+        args: the host's training settings.
+        data: the host's description of the data set.
+        imgsz: side of the pictures in pixels, as the host rounds it.
+        device: where to heal.
+
+    Returns:
+        what was taken; None where `init=auto` found too little that corresponds, and the student stays as it is.
+
+    Raises:
+        RequestError: `init=teacher`, and too little corresponds.
+    """
+    selected, report = plan_start(student, teacher, scores=_scores(teacher, recipe, args, data, imgsz))
+    if recipe.init == "teacher":
+        require_correspondence(report)
+    elif not report.corresponds:
+        LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report})")
+        return None
+    student.load_state_dict(selected, strict=False)
+    LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
+    if not (recipe.init_heal or recipe.init_bn):
+        return report
+    pictures = sample_pictures(dict(data), imgsz, PICTURES)
+    if recipe.init_heal:
+        healing = heal(
+            student, teacher, report, pictures, recipe.init_heal, seed=args.seed, device=device, prefix=PREFIX
+        )
+        LOGGER.info(f"{PREFIX}healed layer by layer: {healing}")
+    if recipe.init_bn:
+        estimate_batch_norm(student, pictures)
+        LOGGER.info(f"{PREFIX}batch-norm statistics estimated on {len(pictures)} training pictures")
+    return report
+
+
+def _scores(teacher: DetectionModel, recipe: Recipe, args: Any, data: Mapping[str, Any], imgsz: int) -> Scores | None:
+    if recipe.init_channels == "even":
+        return None
+    if recipe.init_channels == "norm":
+        return norm_scores(teacher)
+    return importance_scores(teacher, labelled_batches(args, data, teacher.names, imgsz=imgsz))
