@@ -220,3 +220,28 @@ def test_the_hosts_own_distillation_wraps_a_student_that_keeps_its_criterion():
     assert isinstance(DistillationModel.criterion, property)
     assert "self.student_model.criterion" in inspect.getsource(DistillationModel.criterion.fset)
     assert {"distill_model", "dis"} <= DEFAULT_CFG_DICT.keys()
+
+
+def test_the_head_is_made_as_the_start_reads_it(model):
+    """Branches are lists of levels, levels are sequences, and a convolution and its batch norm lie side by side."""
+    head = model.model[-1]
+    branches = [layer for _, layer in head.named_children() if isinstance(layer, torch.nn.ModuleList)]
+    assert branches
+    assert all(isinstance(level, torch.nn.Sequential) for levels in branches for level in levels)
+    assert {"conv", "bn"} <= dict(model.model[0].named_children()).keys()
+
+
+def test_labelled_pictures_come_without_a_trainer(tiny_data):
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(tiny_data))
+    settings = {"imgsz": 64, "augment": False, "hyp": get_cfg(), "fraction": 1.0, "data": data, "task": "detect"}
+    dataset = YOLODataset(img_path=data["train"], **settings)
+    batch = dataset.collate_fn([dataset[0], dataset[1]])
+    assert {"img", "cls", "bboxes", "batch_idx"} <= batch.keys()
+    assert batch["img"].dtype == torch.uint8
+    probe = DetectionModel("yolo26n.yaml", nc=data["nc"], verbose=False).eval()
+    probe.args = get_cfg()
+    loss, _ = probe.loss({**batch, "img": batch["img"].float() / 255})
+    loss.sum().backward()  # also in eval mode
