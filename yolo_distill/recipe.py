@@ -116,6 +116,8 @@ class Recipe(BaseModel):
     def _fits_together(self) -> Recipe:
         if self.teacher_folds == 1:
             raise ValueError("teacher_folds=1: a fold needs others; give 2 or more, or 0 for one teacher")
+        if self.teacher_folds and not self.gains:
+            raise ValueError(f"teacher_folds={self.teacher_folds}: all gains are 0, so that nobody would be asked")
         if self.teacher_folds and (feature := [name for name in FEATURE_TERMS if name in self.gains]):
             raise ValueError(f"teacher_folds={self.teacher_folds}: each teacher has its own maps; use {feature[0]}=0")
         if self.teacher_folds and self.views:
@@ -157,7 +159,7 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     A single word for all terms, `schedule: cosine`, is allowed as well.
     """
     result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    for key, value in given.items():
+    for key, value in sorted(given.items(), key=lambda item: "." in item[0]):  # what is said of one term goes last
         owner, _, term = key.partition(".")
         if owner not in PER_TERM:
             result[key] = value

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from ultralytics import YOLO
 
+from yolo_distill.engine import run
 from yolo_distill.engine.chain import assistants, distil_assistants
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.run import train
+from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
@@ -79,6 +81,42 @@ def test_an_interrupted_stage_goes_on(recipe, data, settings):
     stages = Stages()
     distil_assistants(recipe, data, settings, stages)
     assert stages.asked[0][2].endswith("last.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measured", [False, True], ids=["in training", "while it was measured"])
+def test_a_real_stage_that_was_interrupted_goes_on(settings, make_teacher, names, monkeypatch, measured):
+    teacher = make_teacher("yolo26s.yaml", names)
+    own = {"teacher": str(teacher), "assistant": "yolo26n.yaml", "force": True, "teacher_precision": "fp32"}
+    settings = {**settings, "epochs": 2}
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if measured:
+            patch.setattr(run, "summarise", stop)
+        else:
+            patch.setattr(DistillationTrainer, "optimizer_step", stop_after(DistillationTrainer.optimizer_step, 3))
+        with pytest.raises(KeyboardInterrupt):
+            train(own, settings, student="yolo26n.yaml")
+    stage = next((Path(settings["project"])).glob("assistant-*"))
+    assert not (stage / "summary.json").exists()
+    folder = train(own, settings, student="yolo26n.yaml")
+    assert json.loads((folder / "summary.json").read_text())["teacher"]["weights"].startswith(str(stage))
+    assert len(list(Path(settings["project"]).glob("assistant-*"))) == 1
+
+
+def stop_after(call, times):
+    left = [times]
+
+    def counted(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return call(*args, **kwargs)
+
+    return counted
 
 
 def test_no_assistant_changes_nothing(recipe, data, settings):

@@ -95,7 +95,7 @@ def test_mgd_hides_other_places_in_every_step_and_the_same_in_every_run():
 
     def run(steps=3):
         terms = feature_terms(mgd=1)
-        return [terms({"mgd"}, student, teacher)["mgd"].item() for _ in range(steps)]
+        return [terms({"mgd"}, student, teacher, step)["mgd"].item() for step in range(steps)]
 
     first = run()
     assert len(set(first)) == 3

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.engine.batch_norm import estimate_batch_norm
 from yolo_distill.engine.channels import Scores
@@ -77,4 +78,6 @@ def _scores(teacher: DetectionModel, recipe: Recipe, args: Any, data: Mapping[st
         return None
     if recipe.init_channels == "norm":
         return norm_scores(teacher)
-    return importance_scores(teacher, labelled_batches(args, data, teacher.names, imgsz=imgsz))
+    with torch_distributed_zero_first(LOCAL_RANK):  # the host keeps what it found in the labels in a file
+        batches = labelled_batches(args, data, teacher.names, imgsz=imgsz)
+    return importance_scores(teacher, batches)

@@ -53,7 +53,11 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
             last = folder / "weights" / "last.pt"
             place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
             going_on = {"resume": str(last)} if last.is_file() else {}
-            distil(recipe, {**settings, **place, **going_on}, name)
+            try:
+                distil(recipe, {**settings, **place, **going_on}, name)
+            except KeyboardInterrupt:
+                LOGGER.warning(f"{PREFIX}interrupted; the same command goes on with this stage, and then with the rest")
+                raise
         # An assistant has seen all pictures: the folds end with the teacher.
         recipe = recipe.model_copy(update={"teacher": str(best), "teacher_folds": 0})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
@@ -64,6 +68,8 @@ def _key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[s
     """Return a short hash of all that decides what an assistant learns."""
     matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER}
     teacher = hashlib.sha256(Path(recipe.teacher).read_bytes()).hexdigest()
-    own = [teacher, matters, hashlib.sha256(Path(name).read_bytes()).hexdigest() if Path(name).is_file() else name]
-    text = content_key(name, data, settings) + json.dumps(own, sort_keys=True)
+    file = Path(name).expanduser()
+    weights = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".pt" and file.is_file() else None
+    own = [teacher, matters, weights]
+    text = content_key(file.stem if weights else name, data, settings) + json.dumps(own, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -6,6 +6,7 @@ it, its checkpoints are the host's, and a compiled student is the host's busines
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,8 @@ class DistillationCriterion:
         """Say where in the run it is, in batches; see the attributes."""
         self.steps, self.course, self.until, self.measure_every = steps, course, until, measure_every
         # A balancer looks at once, before the terms have grown: what it starts from is only a guess.
-        self._measure_at = steps + (0 if self.balancer else measure_every - 1)
+        # Otherwise once an epoch, by its last batch that the teacher is asked about.
+        self._measure_at = steps + (0 if self.balancer else max(measure_every - self.every, 0))
         self._first = steps
 
     def gains(self) -> dict[str, float]:
@@ -142,7 +144,7 @@ class DistillationCriterion:
         with torch.autocast(images.device.type, enabled=False):
             student = read_head(preds[1] if isinstance(preds, tuple) else preds, self.strides, self.reg_max)
             height, width = images.shape[-2:]
-            terms = self.terms(student, answer, many, single, (height, width), gains=gains)
+            terms = self.terms(student, answer, many, single, (height, width), gains=gains, step=self.steps)
         if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at and any(gains.values()):
             self._measure(task, terms, student, strengths)
         return {name: term * self.every for name, term in terms.items()}
@@ -163,7 +165,7 @@ class DistillationCriterion:
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
         if self.until is not None and self.steps >= self.until:
-            self.shares = {}
+            self.shares = dict.fromkeys(self.terms.recipe.gains, 0.0)
         return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:
@@ -185,14 +187,23 @@ def gradient_shares(task: Tensor, terms: dict[str, Tensor], student: DenseAnswer
 
     The neck is the last place that all terms share. Terms on the one-to-one branch do not reach it: the host detaches
     that branch's input. A gain says nothing about this share, which is what decides between help and harm.
+
+    Maps in fp16 hold no gradient as small as that of a term at the foot of its ramp, so the losses are scaled for them
+    as the host's scaler does for training.
     """
     maps = list(student.maps.values())
+    half = any(m.dtype == torch.float16 for m in maps)
 
     def norm(loss: Tensor) -> float:
         if not loss.requires_grad:
             return 0.0
-        gradients = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
-        return sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5
+        scale = 2.0**16 if half else 1.0
+        while True:
+            gradients = torch.autograd.grad(loss * scale, maps, retain_graph=True, allow_unused=True)
+            squares = sum(float(g.float().square().sum()) for g in gradients if g is not None)
+            if math.isfinite(squares) or scale <= 1:
+                return squares**0.5 / scale
+            scale /= 16
 
     reference = norm(task)
     return {name: norm(term) / reference if reference else 0.0 for name, term in terms.items()}

@@ -32,36 +32,37 @@ class FeatureTerms:
 
     def __init__(self, recipe: Recipe, strides: Sequence[int], projectors: nn.ModuleDict) -> None:
         self.recipe, self.strides, self.projectors = recipe, strides, projectors
-        self._drawn = 0  # masks of mgd so far; each is seeded by its number
 
-    def __call__(self, active: Container[str], student: DenseAnswer, teacher: DenseAnswer) -> dict[str, Tensor]:
+    def __call__(
+        self, active: Container[str], student: DenseAnswer, teacher: DenseAnswer, step: int = 0
+    ) -> dict[str, Tensor]:
         """Return the feature terms among `active`, by name and without gain.
 
         Args:
             active: names of the terms to compute.
             student: the student's answer, with maps; reduced to the common levels.
             teacher: the teacher's, with maps, and with scores where the recipe weighs by them; reduced likewise.
+            step: number of the batch, which with the level seeds the masks of mgd: also after a resume.
         """
         names = [name for name in FEATURE_TERMS if name in active]
         scores = score_maps(teacher) if "mimic" in names and self.recipe.mimic_weight == "score" else {}
         terms = {}
         for name in names:
             levels = []
-            for stride in self.strides:
+            for level, stride in enumerate(self.strides):
                 # Under autocast the maps come in half precision; projectors and losses are in single.
                 ours, theirs = student.maps[stride].float(), teacher.maps[stride].float()
-                levels.append(self._level(name, self.projectors[f"{name}_{stride}"], ours, theirs, scores.get(stride)))
+                projector = self.projectors[f"{name}_{stride}"]
+                if isinstance(projector, Generator):
+                    hidden = hide_places(ours, self.recipe.mgd_mask, seed=step * len(self.strides) + level)
+                    levels.append(mgd_loss(ours, theirs, projector, hidden))
+                else:
+                    levels.append(self._level(name, projector(ours), theirs, scores.get(stride)))
             total = torch.stack(levels).sum()
             terms[name] = total if name == "mimic" else total / len(levels)
         return terms
 
-    def _level(self, name: str, projector: nn.Module, ours: Tensor, theirs: Tensor, scores: Tensor | None) -> Tensor:
-        if name == "mgd":
-            assert isinstance(projector, Generator)
-            hidden = hide_places(ours, self.recipe.mgd_mask, seed=self._drawn)
-            self._drawn += 1
-            return mgd_loss(ours, theirs, projector, hidden)
-        projected = projector(ours)
+    def _level(self, name: str, projected: Tensor, theirs: Tensor, scores: Tensor | None) -> Tensor:
         if name == "cwd":
             return cwd_loss(projected, theirs, self.recipe.cwd_tau)
         if name == "pkd":

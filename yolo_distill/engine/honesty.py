@@ -29,7 +29,9 @@ PICTURES = 128
 BY_HEART = 0.15
 
 
-def look_at_teacher(teacher: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, folds: int = 0) -> float | None:
+def look_at_teacher(
+    teacher: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, single_cls: bool = False, folds: int = 0
+) -> float | None:
     """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
 
     Args:
@@ -37,6 +39,7 @@ def look_at_teacher(teacher: Any, data: Mapping[str, Any], *, imgsz: int, device
         data: the checked data set.
         imgsz: side of the pictures in pixels.
         device: as the host has it.
+        single_cls: whether all classes are one.
         folds: teachers that each leave out a part; with them there is nothing to warn of.
 
     Returns:
@@ -45,11 +48,11 @@ def look_at_teacher(teacher: Any, data: Mapping[str, Any], *, imgsz: int, device
     with few_pictures(data, PICTURES) as file:
         try:
             train, val = (
-                float(evaluate(teacher, file, split=split, imgsz=imgsz, device=device)["map"])
+                float(evaluate(teacher, file, split=split, imgsz=imgsz, device=device, single_cls=single_cls)["map"])
                 for split in ("train", "val")
             )
         except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
-            LOGGER.info(f"{PREFIX}not measured on these pictures: {error}")
+            LOGGER.info(f"{PREFIX}not measured before the run: {str(error).replace(str(file), 'the data')}")
             return None
     LOGGER.info(f"{PREFIX}mAP50-95 {100 * train:.1f} on train, {100 * val:.1f} on val (up to {PICTURES} pictures each)")
     if train - val > BY_HEART and not folds:
@@ -61,7 +64,14 @@ def look_at_teacher(teacher: Any, data: Mapping[str, Any], *, imgsz: int, device
 
 
 def require_better(
-    teacher_map: float, student: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, force: bool
+    teacher_map: float,
+    student: Any,
+    data: Mapping[str, Any],
+    *,
+    imgsz: int,
+    device: Any,
+    single_cls: bool = False,
+    force: bool = False,
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
 
@@ -71,6 +81,7 @@ def require_better(
         data: the checked data set.
         imgsz: side of the pictures in pixels.
         device: as the host has it.
+        single_cls: whether all classes are one.
         force: only say it.
 
     Raises:
@@ -78,7 +89,7 @@ def require_better(
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            own = float(evaluate(student, file, split="val", imgsz=imgsz, device=device)["map"])
+            own = float(evaluate(student, file, split="val", imgsz=imgsz, device=device, single_cls=single_cls)["map"])
         except RequestError:
             return  # a student of other classes starts from nothing here
     if own <= teacher_map:

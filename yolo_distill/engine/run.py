@@ -21,12 +21,12 @@ from yolo_distill import __version__
 from yolo_distill.engine.chain import assistants, distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.classes import match_classes, require_match
-from yolo_distill.engine.data import check_data
+from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
 from yolo_distill.engine.price import require_trainable
-from yolo_distill.engine.shares import require_measurable
+from yolo_distill.engine.requests import require_classes, require_teachable, without_effect
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teacher_training import train_teacher
@@ -70,6 +70,9 @@ def train(
     """
     _check_keys(host)
     if host.get("resume"):
+        for key in ("student", "recipe"):
+            if given := {"student": student, "recipe": recipe if recipe != "default" else None}[key]:
+                LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")
         return resume(own, host)
     values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
     checked = check_recipe(overlaid(values, own))
@@ -80,10 +83,17 @@ def train(
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     student = student or DEFAULT_STUDENT
     _check_precision(checked, settings)
-    require_measurable(checked, settings.get("compile"))
+    require_teachable(checked, settings)
     check_pair(student, checked, data)
+    inside = checked.init == "teacher" or (checked.init == "auto" and is_architecture(student))
+    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=is_architecture(checked.teacher)):
+        LOGGER.warning(line)
+    architecture = checked.teacher
     checked = _with_trained_teacher(checked, data, settings)
     _look_at_teacher(student, checked, data, settings)
+    if checked.teacher_folds:
+        best = Path(checked.teacher)
+        train_folds(architecture, data, settings, checked.teacher_epochs, checked.teacher_folds, best)
     checked = distil_assistants(checked, data, settings, _distil)
     return _distil(checked, settings, student)
 
@@ -115,11 +125,15 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
 def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
     """Train one student with a teacher that has weights; with `resume` go on with that run."""
     if last := settings.get("resume"):
-        if torch_safe_load(last, safe_only=not recipe.trust)[0]["epoch"] < 0:  # stopped while it was measured
-            folder = Path(last).resolve().parent.parent
-            summarise(folder, recipe, settings["data"], imgsz=settings["imgsz"], device=settings.get("device"))
+        checkpoint, _ = torch_safe_load(last, safe_only=not recipe.trust)
+        folder = Path(last).resolve().parent.parent
+        if checkpoint["epoch"] < 0:  # stopped while it was measured
+            imgsz = int(checkpoint["train_args"]["imgsz"])
+            summarise(folder, recipe, settings["data"], imgsz=imgsz, device=settings.get("device"))
             return folder
-        return resume({"trust": recipe.trust}, {"resume": last})
+        moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
+        own = {key: getattr(recipe, key) for key in ("teacher", "teacher_precision", "trust")}
+        return resume(own, {**moved, "resume": last, "save_dir": str(folder)})
     return _finish(DistillationTrainer(overrides={**settings, "model": student, **recipe.model_dump()}))
 
 
@@ -232,6 +246,9 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
             f"teacher_folds={recipe.teacher_folds}: teacher={recipe.teacher} may have seen all pictures; give an "
             "architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
         )
+    if recipe.teacher_folds > (count := len(pictures_of(dict(data), "train"))):
+        raise RequestError(f"teacher_folds={recipe.teacher_folds}: there are only {count} pictures to train on")
+    require_classes(recipe, len(data["names"]))
     roles = [("teacher", recipe.teacher), *(("assistant", name) for name in assistants(recipe)), ("student", student)]
     models = []
     for who, path in roles:
@@ -250,7 +267,11 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
 def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
-    where: dict[str, Any] = {"imgsz": _whole_size(settings), "device": settings.get("device")}
+    where: dict[str, Any] = {
+        "imgsz": _whole_size(settings),
+        "device": settings.get("device"),
+        "single_cls": bool(settings.get("single_cls")),
+    }
     found = look_at_teacher(teacher, data, folds=recipe.teacher_folds, **where)
     if found is not None and not is_architecture(student):
         own = load_detector(student, trust=recipe.trust, role="student")
@@ -267,12 +288,11 @@ def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Map
     """Return the recipe with its teacher's weights: those named, or those of a teacher that is trained now."""
     if is_architecture(recipe.teacher):
         best = train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs)
-        if recipe.teacher_folds:
-            train_folds(recipe.teacher, data, settings, recipe.teacher_epochs, recipe.teacher_folds, best)
         return recipe.model_copy(update={"teacher": str(best)})
     teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
     if recipe.gains:
         classes = match_classes(data["names"], teacher.names)
+        require_classes(recipe, len(classes.matched))
         require_match(
             classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
         )

@@ -6,15 +6,16 @@ So that "the term does nothing" and "the term drowns the task" are both visible;
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.engine.balance import Balancer
 from yolo_distill.engine.criterion import DistillationCriterion
-from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
@@ -27,22 +28,34 @@ class ShareReport:
 
     recipe: Recipe
     criterion: DistillationCriterion | None
-    args: Any
     csv: Path
     resume: bool
-    _idle: set[str]
+    _idle: dict[str, int]
 
     def make_balancer(self) -> Balancer | None:
         """Return what moves the gains, where the recipe wants that; on resume with the gains that it had."""
         if self.recipe.balance == "fixed":
             return None
-        require_measurable(self.recipe, self.args.compile)
-        gains = self.recipe.gains
-        balancer = Balancer({name: self.recipe.share[name] for name in gains})
-        if self.resume and self.csv.exists():
-            last = read_columns(self.csv)
-            balancer.restore({n: last[f"gain/{n}"][-1] / gains[n] for n in gains if last.get(f"gain/{n}")})
+        balancer = Balancer({name: self.recipe.share[name] for name in self.recipe.gains})
+        if self.resume:
+            balancer.restore(self._kept_factors())
         return balancer
+
+    def restore_balance(self) -> None:
+        """Go back to the gains of the last finished epoch, where the host recovers from NaN."""
+        if self.criterion is not None and self.criterion.balancer is not None:
+            self.criterion.balancer.restore(self._kept_factors())
+
+    def _kept_factors(self) -> dict[str, float]:
+        """Return the gains of the last row of results.csv, by those of the recipe; the first device reads for all."""
+        gains = self.recipe.gains
+        box: list[dict[str, float]] = [{}]
+        if RANK in {-1, 0} and self.csv.exists():
+            last = read_columns(self.csv)
+            box = [{n: last[f"gain/{n}"][-1] / gains[n] for n in gains if last.get(f"gain/{n}")}]
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.broadcast_object_list(box, 0)
+        return box[0]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write the gradient shares, and gains that move, into results.csv beside the losses; say them.
@@ -51,7 +64,8 @@ class ShareReport:
         """
         criterion = self.criterion
         if criterion is not None and criterion.measure_every:
-            shares = {name: criterion.shares.get(name, 0.0) for name in self.recipe.gains}
+            # What was not measured in this epoch, as no batch of it was due, is unknown and not 0.
+            shares = {name: criterion.shares.get(name, math.nan) for name in self.recipe.gains}
             metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
             gains = criterion.gains()
             if criterion.balancer is not None:
@@ -63,16 +77,20 @@ class ShareReport:
         super().save_metrics(metrics)  # type: ignore[misc]
 
     def _warn_of_idle(self, criterion: DistillationCriterion, shares: Mapping[str, float]) -> None:
-        """Warn once of each term that has had no effect for an epoch although it is meant to have one."""
+        """Warn once of each term that has had no effect for an epoch although it is meant to have one.
+
+        Seen at the end of two epochs, as one batch of an epoch is measured, and may have nothing to teach.
+        """
         strengths = criterion.strengths()
         resting = criterion.until is not None and criterion.steps >= criterion.until
-        self._idle = getattr(self, "_idle", set())
+        auto = "" if criterion.balancer else " use balance=auto,"
         for name, share in shares.items():
-            if share < NOTHING and strengths[name] > 0.5 and not resting and name not in self._idle:
-                self._idle.add(name)
+            idle = share < NOTHING and strengths[name] > 0.5 and not resting
+            self._idle[name] = self._idle.get(name, 0) + 1 if idle else 0
+            if self._idle[name] == 2:
                 LOGGER.warning(
-                    f"{PREFIX}{name} had no effect in this epoch: its gradient is {share:.2g} of the task's; raise "
-                    f"{name}=, use balance=auto, or switch it off with {name}=0"
+                    f"{PREFIX}{name} has had no effect for an epoch: its gradient is {share:.2g} of the task's; raise "
+                    f"{name}=,{auto} or switch it off with {name}=0"
                 )
 
     def plot_metrics(self) -> None:
@@ -83,19 +101,6 @@ class ShareReport:
         super().plot_metrics()  # type: ignore[misc]
         if RANK in {-1, 0}:
             plot_shares(self.csv, self.csv.with_name("shares.png"))
-
-
-def require_measurable(recipe: Recipe, compiled: Any) -> None:
-    """Raise if gains are to follow gradients that can't be measured.
-
-    Raises:
-        RequestError: the student is compiled, and a compiled graph frees its buffers in its first backward pass.
-    """
-    if recipe.balance == "auto" and recipe.gains and compiled:
-        raise RequestError(
-            f"balance=auto: the gradients of a compiled student can't be measured; leave compile={compiled}"
-            " out, or give balance=fixed"
-        )
 
 
 def read_columns(file: Path) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.folds import WithinFolds
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import TIMED, price_of_teaching
+from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
@@ -98,18 +99,23 @@ class TeacherPace(CpuPrecision):
         looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
         answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
         batch = max(1, int(self.batch_size))
-        teacher, *others = getattr(self._teacher, "teachers", [self._teacher])
-        choice = None
-        if self.world_size <= 1 or RANK == 0:
-            choice = choose_forward(teacher, wanted, samples, answers, batch=batch)
-        if self.world_size > 1:
-            box = [choice.precision if choice else None]
-            distributed.broadcast_object_list(box, 0)
-            choice = choice or choose_forward(teacher, str(box[0]), samples, answers, batch=batch)
-        assert choice is not None
-        for other in others:  # of folds: all alike
-            choose_forward(other, choice.precision, samples, answers, batch=batch)
-        return choice
+
+        def choose(wanted: str) -> list[Choice]:
+            teachers = self._teacher.teachers if isinstance(self._teacher, FoldedTeacher) else [self._teacher]
+            plain = [teacher.forward for teacher in teachers]
+            chosen = [choose_forward(teacher, wanted, samples, answers, batch=batch) for teacher in teachers]
+            if len({choice.precision for choice in chosen}) > 1:  # teachers of folds answer alike, or all in fp32
+                for teacher, forward in zip(teachers, plain, strict=True):
+                    teacher.forward = forward
+                chosen = [Choice("fp32", "torch", None)]
+            return chosen
+
+        if self.world_size <= 1:
+            return choose(wanted)[0]
+        first = choose(wanted)[0] if RANK == 0 else None
+        box = [first.precision if first else None]
+        distributed.broadcast_object_list(box, 0)
+        return first or choose(str(box[0]))[0]
 
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
@@ -148,8 +154,18 @@ class TeacherPace(CpuPrecision):
             share = min(share, 1 - self.args.close_mosaic / self.epochs)
         return None if share == 1 else max(1, round(share * self.epochs * len(self.train_loader)))
 
+    @property
+    def course(self) -> Course:
+        """The run's landmarks, in batches of the current loader."""
+        batches = len(self.train_loader)
+        return Course(
+            ramp=round(self.recipe.ramp_epochs * batches),
+            total=self.epochs * batches,
+            mosaic=(self.epochs - self.args.close_mosaic) * batches,
+        )
+
     def _model_train(self) -> None:
-        """Look anew when the teacher rests, and show the next view of each picture.
+        """Look anew where the run's landmarks are, which `time=` moves, and show the next view of each picture.
 
         Relies on: the host calls this once at the start of each epoch.
         """
@@ -157,7 +173,7 @@ class TeacherPace(CpuPrecision):
         if isinstance(self.train_loader.dataset, ViewsInTurn):
             self.train_loader.dataset.start_epoch(self.epoch)
         if self.criterion is not None:
-            self.criterion.until = self._last_taught
+            self.criterion.until, self.criterion.course = self._last_taught, self.course
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ask the teacher as soon as the batch is on the device, before the student has its turn.

@@ -16,7 +16,7 @@ from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.engine.classes import ClassMatch
 from yolo_distill.engine.feature_terms import FeatureTerms
-from yolo_distill.errors import RequestError
+from yolo_distill.engine.requests import require_classes
 from yolo_distill.losses.hinton import hinton_loss
 from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
 from yolo_distill.losses.logit import NOTHING, confidence, logit_loss, worth_teaching
@@ -94,11 +94,7 @@ class Terms:
     """
 
     def __init__(self, recipe: Recipe, classes: ClassMatch, levels: Levels, projectors: nn.ModuleDict) -> None:
-        if "hinton" in recipe.gains and len(classes.matched) < 2:
-            raise RequestError(
-                f"hinton={recipe.hinton:g}: compares classes with each other, and teacher and data have "
-                f"{len(classes.matched)} in common; use logit= with hinton=0"
-            )
+        require_classes(recipe, len(classes.matched))
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
         self._features = FeatureTerms(recipe, levels.common, projectors)
 
@@ -111,6 +107,7 @@ class Terms:
         size: tuple[int, int],
         *,
         gains: Mapping[str, float] | None = None,
+        step: int = 0,
     ) -> dict[str, Tensor]:
         """Return each term times its gain, by name; gradients reach the student and the projectors only.
 
@@ -122,6 +119,7 @@ class Terms:
             size: height and width of the pictures in pixels.
             gains: of each of the recipe's terms in this batch; the recipe's own when None. A term whose gain is 0 is
                 not computed: it is a zero without graph.
+            step: number of the batch, by which what a term draws by chance is seeded.
         """
         gains = self.recipe.gains if gains is None else gains
         active = {name for name in self.recipe.gains if gains[name]}
@@ -138,7 +136,7 @@ class Terms:
         for weight, learner, source, peaks in pairs:
             for name, loss in self._branch(active, learner, source, peaks, size).items():
                 terms[name] = terms[name] + weight * loss
-        terms |= self._features(active, student, teacher)
+        terms |= self._features(active, student, teacher, step)
         return {name: gains[name] * term for name, term in terms.items()}
 
     def _branch(

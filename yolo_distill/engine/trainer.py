@@ -25,7 +25,7 @@ from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
-from yolo_distill.engine.schedule import Course
+from yolo_distill.engine.requests import require_teachable
 from yolo_distill.engine.shares import ShareReport
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.terms import Levels, Terms, needs_of
@@ -71,6 +71,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         travelled = overrides.pop(ARGS_KEY, None)
         own = {key: overrides.pop(key) for key in list(overrides) if is_recipe_key(key) or key == "recipe"}
         self.projectors = nn.ModuleDict()
+        self._idle = {}
 
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
@@ -85,6 +86,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             self.recipe = _recipe_on_resume(self._resumed_recipe, own)
         elif travelled is None and self.resume:
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
+        if not self.resume:
+            require_teachable(self.recipe, vars(self.args))
         if (file := Path(self.recipe.teacher).expanduser()).is_file():
             # A run may be resumed from another folder than it was started in.
             self.recipe = self.recipe.model_copy(update={"teacher": str(file.resolve())})
@@ -254,11 +257,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             batches = len(self.train_loader)
             self.criterion.start_at(
                 epoch * batches,
-                course=Course(
-                    ramp=round(self.recipe.ramp_epochs * batches),
-                    total=self.epochs * batches,
-                    mosaic=(self.epochs - self.args.close_mosaic) * batches,
-                ),
+                course=self.course,
                 until=self._last_taught,
                 # A compiled graph frees its buffers in the first backward pass, so its shares can't be measured.
                 measure_every=0 if self.args.compile else batches,
@@ -277,6 +276,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         super()._load_checkpoint_state(ckpt)
         epoch = int(ckpt["epoch"])
         self._count_steps(epoch + 1)
+        self.restore_balance()
         if len(self.projectors):
             restore_projectors(self._projector_file, epoch, self.projectors)
 

@@ -1,0 +1,70 @@
+"""What can be refused, or is without effect, is said before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolo_distill.engine.requests import require_classes, require_teachable, without_effect
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import make_recipe
+
+
+def recipe(**settings):
+    return make_recipe({"teacher": "t.pt", **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "message"),
+    [
+        ({"balance": "auto"}, {"compile": True}, r"balance=auto: .*leave compile=True out"),
+        ({"schedule.logit": "mosaic"}, {"epochs": 10}, r"schedule\.logit=mosaic: with epochs=10 and close_mosaic=10"),
+        ({"schedule": "mosaic"}, {"epochs": 3, "close_mosaic": 5}, "nothing would be taught; give close_mosaic=0"),
+    ],
+)
+def test_refused(settings, host, message):
+    with pytest.raises(RequestError, match=message):
+        require_teachable(recipe(**settings), host)
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        ({"balance": "auto"}, {}),
+        ({}, {"compile": True}),
+        ({"balance": "auto", "logit": 0, "localization": 0}, {"compile": True}),
+        ({"schedule.cwd": "mosaic"}, {"epochs": 3}),  # a term without gain
+        ({"schedule": "mosaic"}, {"epochs": 3, "time": 1}),  # how many epochs there will be is not known
+        ({"schedule": "mosaic"}, {}),
+    ],
+)
+def test_taken(settings, host):
+    require_teachable(recipe(**settings), host)
+
+
+def test_one_class_has_nothing_to_be_compared_with():
+    require_classes(recipe(), 1)
+    require_classes(recipe(hinton=1), 2)
+    with pytest.raises(RequestError, match="1 in common; use logit="):
+        require_classes(recipe(hinton=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "line"),
+    [
+        ({"share.logit": 0.3}, {}, "share.logit= has no effect without balance=auto"),
+        ({"schedule.cwd": "cosine"}, {}, "schedule.cwd= has no effect: cwd has no gain; give cwd=1"),
+        ({"init_heal": 10}, {"starts_inside": False}, "init_heal= .*give init=teacher"),
+        ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt has been trained"),
+    ],
+)
+def test_settings_that_do_nothing_are_said(given, where, line):
+    import re
+
+    there = {"starts_inside": True, "trains_teacher": True, **where}
+    (said,) = without_effect(given, recipe(**given), **there)
+    assert re.search(line, said)
+
+
+def test_settings_that_do_something_are_not():
+    given = {"share.logit": 0.3, "balance": "auto", "schedule": "cosine", "init_heal": 10, "teacher_epochs": 3}
+    assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []

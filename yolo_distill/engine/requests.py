@@ -1,0 +1,74 @@
+"""What of a distillation request can be refused, or is without effect, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe
+
+_START = ("init_channels", "init_bn", "init_heal")
+
+
+def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse a recipe whose terms could do nothing, or not what is asked of them, in a run of these settings.
+
+    Args:
+        recipe: checked.
+        settings: the host's; what is missing has the host's default.
+
+    Raises:
+        RequestError: gains are to follow gradients that can't be measured, or a term would end before it begins.
+    """
+    compiled = settings.get("compile")
+    if recipe.balance == "auto" and recipe.gains and compiled:
+        raise RequestError(
+            f"balance=auto: the gradients of a compiled student can't be measured; leave compile={compiled} out, or "
+            "give balance=fixed"
+        )
+    epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
+    ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]
+    if ending and not settings.get("time") and epochs <= closing:
+        raise RequestError(
+            f"schedule.{ending[0]}=mosaic: with epochs={epochs} and close_mosaic={closing} mosaic is closed from the "
+            "first epoch on, and nothing would be taught; give close_mosaic=0, more epochs, or another schedule"
+        )
+
+
+def require_classes(recipe: Recipe, matched: int) -> None:
+    """Refuse to compare classes with each other where there are not two.
+
+    Raises:
+        RequestError: `hinton` has a gain, and fewer than two classes are known to both sides.
+    """
+    if "hinton" in recipe.gains and matched < 2:
+        raise RequestError(
+            f"hinton={recipe.hinton:g}: compares classes with each other, and teacher and data have {matched} in "
+            "common; use logit= with hinton=0"
+        )
+
+
+def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: bool, trains_teacher: bool) -> list[str]:
+    """Return one line for each setting that was given and does nothing.
+
+    Args:
+        given: recipe settings that were given, not those that a recipe file or a default has.
+        recipe: what they came to.
+        starts_inside: whether the student starts from the teacher's channels.
+        trains_teacher: whether the teacher is trained first.
+    """
+    lines = []
+    for key in given:
+        owner, _, term = key.partition(".")
+        if owner == "share" and recipe.balance == "fixed":
+            lines.append(f"{key}= has no effect without balance=auto")
+        elif term and term not in recipe.gains:
+            lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
+        elif key in _START and not starts_inside:
+            lines.append(f"{key}= has no effect: the student starts from its own weights; give init=teacher")
+        elif key == "teacher_epochs" and not trains_teacher:
+            lines.append(f"{key}= has no effect: teacher={recipe.teacher} has been trained")
+    return lines
