@@ -292,16 +292,16 @@ def test_a_pair_that_does_not_fit_is_refused_before_the_teacher_is_trained(words
 
 def test_a_label_that_is_corrected_asks_for_another_teacher(tiny_data, tmp_path):
     from yolo_distill.engine.data import check_data
-    from yolo_distill.engine.teacher_training import _key
+    from yolo_distill.engine.teacher_training import content_key
 
     shutil.copytree(tiny_data.parent, tmp_path / "data")
     described = tmp_path / "data" / tiny_data.name
     described.write_text(described.read_text().replace(str(tiny_data.parent), str(tmp_path / "data")))
     found = check_data(described, ("train", "val"))
-    before = _key("yolo26s.yaml", found, {"epochs": 1})
-    assert _key("yolo26s.yaml", found, {"epochs": 1, "device": "cpu", "name": "other"}) == before
-    assert _key("yolo26n.yaml", found, {"epochs": 1}) != before
+    before = content_key("yolo26s.yaml", found, {"epochs": 1})
+    assert content_key("yolo26s.yaml", found, {"epochs": 1, "device": "cpu", "name": "other"}) == before
+    assert content_key("yolo26n.yaml", found, {"epochs": 1}) != before
     label = next((tmp_path / "data" / "labels" / "train").glob("*.txt"))
     text = label.read_text()
     label.write_text(("1" if text[0] == "0" else "0") + text[1:])  # as long as before
-    assert _key("yolo26s.yaml", found, {"epochs": 1}) != before
+    assert content_key("yolo26s.yaml", found, {"epochs": 1}) != before
