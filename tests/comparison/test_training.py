@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ultralytics.nn import tasks
 
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
 from yolo_distill.comparison.training import train
@@ -109,7 +111,9 @@ def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
         lines = do(job)
     epochs = [line["epoch"] for line in lines if "epoch" in line]
     starts = [line["start"] for line in lines if "start" in line]
-    assert (epochs, starts) == ([1, 2], [0] if kind == "plain" else [0, 1])
+    # The restricted loader of the oldest host can't open what its own distillation has not finished.
+    goes_on = kind == "distilled" or (kind == "host" and "distill_model" in inspect.getsource(tasks))
+    assert (epochs, starts) == ([1, 2], [0, 1] if goes_on else [0])
     assert len(set(pictures(lines))) == 2
     assert seen.setdefault("pictures", pictures(lines)) == pictures(lines)
     assert seen.setdefault("weights", lines[0]["weights"]) == lines[0]["weights"]

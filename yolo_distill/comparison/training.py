@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
@@ -64,6 +65,7 @@ def _train_in(
     epoch, epochs = _last_epoch(last) if last.is_file() else (None, 0)
     own = recipe.model_dump() if recipe else {}
     if epoch is None:
+        (folder / "results.csv").unlink(missing_ok=True)  # the host would write on where an earlier attempt ended
         trainer = kind(overrides={**settings, **own})
     elif 0 <= epoch < epochs - 1:
         # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.
@@ -80,9 +82,17 @@ def _train_in(
     return getattr(trainer, "pace", None)
 
 
-def _last_epoch(last: Path) -> tuple[int, int]:
-    """Return the number of a checkpoint's epoch, -1 for a finished run, and how many its run was to have."""
-    checkpoint, _ = torch_safe_load(last, safe_only=True)
+def _last_epoch(last: Path) -> tuple[int | None, int]:
+    """Return the number of a checkpoint's epoch, -1 for a finished run, and how many its run was to have.
+
+    None where the restricted loader does not know what is in it: that of Ultralytics 8.4.180 knows no unfinished run of
+    its own distillation, which then begins anew.
+    """
+    try:
+        checkpoint, _ = torch_safe_load(last, safe_only=True)
+    except TypeError as error:
+        LOGGER.warning(f"{last} can't be gone on with, so the run begins anew: {' '.join(str(error).split())}")
+        return None, 0
     return int(checkpoint["epoch"]), int(checkpoint["train_args"]["epochs"])
 
 
