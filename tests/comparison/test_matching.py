@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ultralytics.utils.metrics import bbox_ioa
 
-from yolo_distill.comparison.matching import Boxes, iou, match, read_labels
+from yolo_distill.comparison.matching import Boxes, match, read_labels
 from yolo_distill.comparison.pictures import choose
 
 
@@ -19,7 +20,7 @@ def boxes(*rows: tuple[float, float, float, float, int]) -> Boxes:
 def test_iou_by_hand() -> None:
     one = boxes((0, 0, 10, 10, 0)).xyxy
     others = boxes((0, 0, 10, 10, 0), (5, 0, 15, 10, 0), (20, 20, 30, 30, 0), (0, 0, 10, 5, 0)).xyxy
-    assert iou(one, others)[0] == pytest.approx([1, 50 / 150, 0, 0.5])
+    assert bbox_ioa(one, others, iou=True)[0] == pytest.approx([1, 50 / 150, 0, 0.5])
 
 
 def test_a_label_is_found_once_and_by_its_class() -> None:

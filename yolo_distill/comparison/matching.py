@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from ultralytics.utils.metrics import bbox_ioa
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,22 +53,12 @@ class Match:
 def match(found: Boxes, labels: Boxes) -> Match:
     """Give each found box, best first, the free label of its class that it overlaps most."""
     right, seen = np.zeros(len(found), bool), np.zeros(len(labels), bool)
-    overlaps = iou(found.xyxy, labels.xyxy) * (found.classes[:, None] == labels.classes[None, :])
+    overlaps = bbox_ioa(found.xyxy, labels.xyxy, iou=True) * (found.classes[:, None] == labels.classes[None, :])
     for place in range(len(found)):
         free = np.where(seen, 0.0, overlaps[place])
         if len(free) and free.max() >= OVERLAP:
             right[place] = seen[free.argmax()] = True
     return Match(right, seen)
-
-
-def iou(one: Floats, other: Floats) -> Floats:
-    """Return the overlap of each of N boxes with each of M, (N, M)."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    inside = np.prod(np.clip(high - low, 0, None), axis=2)
-    sizes = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
-    union = sizes[0][:, None] + sizes[1][None, :] - inside
-    return np.asarray(inside / np.maximum(union, 1e-9), np.float32)
 
 
 def read_labels(file: Path, height: int, width: int) -> Boxes:

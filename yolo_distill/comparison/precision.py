@@ -15,6 +15,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.comparison.source import Source, open_model
+from yolo_distill.engine.checkpoint import rounded_imgsz
 from yolo_distill.engine.price import TIMED, choose_student_precision, require_trainable
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.errors import RequestError
@@ -42,11 +43,10 @@ def choose_precision(
     require_trainable(amp)
     model = open_model(student.file, "student", found["nc"], trust)
     model.args = get_cfg(overrides=dict(settings))  # the host's loss reads its gains there
-    side = max(int(model.stride.max()), 32)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return choose_student_precision(model, sample_pictures(dict(found), -(-imgsz // side) * side, TIMED), amp)
+        return choose_student_precision(model, sample_pictures(dict(found), rounded_imgsz(model, imgsz), TIMED), amp)
     finally:
         torch.set_num_threads(before)
 

@@ -18,7 +18,7 @@ from ultralytics import __version__ as host_version
 from yolo_distill import __version__
 from yolo_distill.comparison.job import EPOCHS, PACE, Job
 from yolo_distill.comparison.witness import read_lines
-from yolo_distill.engine.checkpoint import load_detector
+from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.errors import RequestError
 
@@ -92,7 +92,6 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
     A teacher may know other classes than the data has, and can't be measured then; its students can.
     """
     model = load_detector(best, trust=job.trust, role=job.kind)
-    side = max(int(model.stride.max()), 32)
     branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
     found: dict[str, Any] = {"one_to_one": None}
     try:
@@ -102,7 +101,7 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
                     model,
                     job.data,
                     split=split,
-                    imgsz=-(-job.imgsz // side) * side,
+                    imgsz=rounded_imgsz(model, job.imgsz),
                     device=job.host.get("device"),
                     nms=nms,
                 )

@@ -17,7 +17,7 @@ from yolo_distill.comparison.record import write_json
 from yolo_distill.comparison.results import summarise
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
-from yolo_distill.engine.checkpoint import load_detector, one_line
+from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgsz
 from yolo_distill.engine.evaluate import cost
 from yolo_distill.files import write_bytes
 
@@ -70,8 +70,7 @@ class Report:
             if weights is None or not weights.is_file():
                 continue
             model = load_detector(weights, trust=self._trust)
-            side = max(int(model.stride.max()), 32)
-            known[run.arm.label] = cost(model, -(-self._plan.imgsz // side) * side)
+            known[run.arm.label] = cost(model, rounded_imgsz(model, self._plan.imgsz))
             write_bytes(file, write_json(known))
         return known
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
@@ -19,7 +20,7 @@ from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
 from yolo_distill.comparison.job import PACE, Job
 from yolo_distill.comparison.runs import TEACHER_SEED
 from yolo_distill.engine.chain import distil_assistants
-from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.engine.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.run import summarise
@@ -112,6 +113,7 @@ def _assistant(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Pat
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
     pace = _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
-    side = -(-int(settings.get("imgsz", 640)) // 32) * 32
+    model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="assistant")
+    side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
     summarise(folder, recipe, settings["data"], imgsz=side, device=settings.get("device"), pace=pace)
     return folder

@@ -42,6 +42,8 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
         distil: does one stage.
     """
     names = assistants(recipe)
+    if not names:
+        return recipe
     recipe = recipe.model_copy(update={"assistant": None})
     for number, name in enumerate(names, 1):
         folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{_key(name, recipe, data, settings)}"

@@ -10,12 +10,13 @@ import contextlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
+from torch import Tensor
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Detect, v10Detect
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_load, yaml_model_load
@@ -103,6 +104,12 @@ def load_architecture(path: str | Path, nc: int | None = None, *, role: str = "m
     model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
     model.task = "detect"
     return model.eval()
+
+
+def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
+    """Return the side of square pictures in pixels as the host rounds it when it trains `model`."""
+    stride = max(int(cast("Tensor", model.stride).max()), 32)
+    return -(-int(imgsz if isinstance(imgsz, int) else max(imgsz)) // stride) * stride
 
 
 def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:

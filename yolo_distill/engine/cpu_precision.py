@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.engine.checkpoint import rounded_imgsz
 from yolo_distill.engine.full_precision import FullPrecisionLoss
 from yolo_distill.engine.price import TIMED, choose_student_precision
 from yolo_distill.engine.samples import sample_pictures
@@ -36,8 +37,7 @@ class CpuPrecision:
     @property
     def rounded_imgsz(self) -> int:
         """Side of the pictures as the host will round it, in pixels."""
-        stride, imgsz = max(int(unwrap_model(self.model).stride.max()), 32), self.args.imgsz
-        return -(-int(max(imgsz) if isinstance(imgsz, (list, tuple)) else imgsz) // stride) * stride
+        return rounded_imgsz(unwrap_model(self.model), self.args.imgsz)
 
     def samples(self, count: int) -> Tensor:
         """Return up to `count` pictures of the training split."""

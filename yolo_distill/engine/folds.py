@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,7 @@ def train_folds(
         RequestError: fewer pictures than folds.
     """
     pictures = pictures_of(dict(data), "train")
-    if len(pictures) < count:
-        raise RequestError(f"teacher_folds={count}: there are only {len(pictures)} pictures to train on")
+    require_pictures(count, pictures)
     # Neighbours in a listing are often frames of one video, which would tell a fold's teacher what it must not know.
     fold_of = {picture: number * count // len(pictures) for number, picture in enumerate(pictures)}
     folder = _file(best, count).parent
@@ -55,6 +54,16 @@ def train_folds(
         own_data = check_data(file, ("train", "val"))
         teachers.append(str(train_teacher(architecture, own_data, {**settings, "data": str(file)}, epochs)))
     write_bytes(_file(best, count), json.dumps({"teachers": teachers, "fold_of": fold_of}).encode())
+
+
+def require_pictures(count: int, pictures: Sequence[str]) -> None:
+    """Refuse more folds than there are pictures to train on.
+
+    Raises:
+        RequestError: saying how many there are.
+    """
+    if len(pictures) < count:
+        raise RequestError(f"teacher_folds={count}: there are only {len(pictures)} pictures to train on")
 
 
 def read_folds(best: Path, count: int) -> tuple[list[str], dict[str, int]]:
@@ -122,10 +131,11 @@ class WithinFolds(YOLODataset):
         return random.choice(self._mates[self._folds[self._current]])
 
     def _stay_within(self, transforms: Any) -> None:
-        for transform in _mixing(transforms):
-            # A mosaic wants one picture a tile besides the first, every other mixture one.
-            count = transform.n - 1 if hasattr(transform, "n") else None
-            transform.get_indexes = _Chooser(self, count)
+        for transform in walk_transforms(transforms):
+            if hasattr(transform, "get_indexes"):
+                # A mosaic wants one picture a tile besides the first, every other mixture one.
+                count = transform.n - 1 if hasattr(transform, "n") else None
+                transform.get_indexes = _Chooser(self, count)
 
 
 class _Chooser:
@@ -138,7 +148,3 @@ class _Chooser:
         if self.count is None:
             return self.dataset.mate()
         return [self.dataset.mate() for _ in range(self.count)]
-
-
-def _mixing(transforms: Any) -> Iterator[Any]:
-    return (transform for transform in walk_transforms(transforms) if hasattr(transform, "get_indexes"))

@@ -19,14 +19,14 @@ from ultralytics.utils.torch_utils import parse_device, select_device, strip_opt
 
 from yolo_distill import __version__
 from yolo_distill.engine.chain import assistants, distil_assistants
-from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
+from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
-from yolo_distill.engine.folds import train_folds
+from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
+from yolo_distill.engine.preconditions import require_classes, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
-from yolo_distill.engine.requests import require_classes, require_teachable, without_effect
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teacher_training import train_teacher
@@ -70,8 +70,8 @@ def train(
     """
     _check_keys(host)
     if host.get("resume"):
-        for key in ("student", "recipe"):
-            if given := {"student": student, "recipe": recipe if recipe != "default" else None}[key]:
+        for key, given in {"student": student, "recipe": None if recipe == "default" else recipe}.items():
+            if given:
                 LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")
         return resume(own, host)
     values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
@@ -246,8 +246,7 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
             f"teacher_folds={recipe.teacher_folds}: teacher={recipe.teacher} may have seen all pictures; give an "
             "architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
         )
-    if recipe.teacher_folds > (count := len(pictures_of(dict(data), "train"))):
-        raise RequestError(f"teacher_folds={recipe.teacher_folds}: there are only {count} pictures to train on")
+    require_pictures(recipe.teacher_folds, pictures_of(dict(data), "train"))
     require_classes(recipe, len(data["names"]))
     roles = [("teacher", recipe.teacher), *(("assistant", name) for name in assistants(recipe)), ("student", student)]
     models = []
@@ -268,7 +267,7 @@ def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], sett
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
     where: dict[str, Any] = {
-        "imgsz": _whole_size(settings),
+        "imgsz": rounded_imgsz(teacher, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])),
         "device": settings.get("device"),
         "single_cls": bool(settings.get("single_cls")),
     }
@@ -276,12 +275,6 @@ def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], sett
     if found is not None and not is_architecture(student):
         own = load_detector(student, trust=recipe.trust, role="student")
         require_better(found, own, data, force=recipe.force, **where)
-
-
-def _whole_size(settings: Mapping[str, Any]) -> int:
-    """Return the side of the pictures as the host will round it, in pixels."""
-    size = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
-    return -(-int(max(size) if isinstance(size, (list, tuple)) else size) // 32) * 32
 
 
 def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:

@@ -16,7 +16,7 @@ from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.engine.classes import ClassMatch
 from yolo_distill.engine.feature_terms import FeatureTerms
-from yolo_distill.engine.requests import require_classes
+from yolo_distill.engine.preconditions import require_classes
 from yolo_distill.losses.hinton import hinton_loss
 from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
 from yolo_distill.losses.logit import NOTHING, confidence, logit_loss, worth_teaching

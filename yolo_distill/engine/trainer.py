@@ -20,12 +20,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.beginning import begin_inside
-from yolo_distill.engine.checkpoint import load_detector
+from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
+from yolo_distill.engine.preconditions import require_teachable
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
-from yolo_distill.engine.requests import require_teachable
 from yolo_distill.engine.shares import ShareReport
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.terms import Levels, Terms, needs_of
@@ -141,14 +141,13 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         if self.resume or init == "student" or (init == "auto" and weights is not None):
             return model
         model.names = self.data["names"]
-        size = self.args.imgsz
         report = begin_inside(
             model,
             self.teacher_model,
             self.recipe,
             args=self.args,
             data=self.data,
-            imgsz=-(-int(max(size) if isinstance(size, (list, tuple)) else size) // 32) * 32,
+            imgsz=rounded_imgsz(model, self.args.imgsz),
             device=self.device,
         )
         self._chosen = report.chosen if report else None

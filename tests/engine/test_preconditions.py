@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_distill.engine.requests import require_classes, require_teachable, without_effect
+from yolo_distill.engine.preconditions import require_classes, require_teachable, without_effect
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
