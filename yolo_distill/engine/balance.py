@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Batches between two comparisons. One takes about half a step's time for two terms, so this keeps it below 2 %.
+#: Batches between two comparisons, so that they take well below 2 % of the steps (tests/benchmarks/balance_cost.py).
 MEASURE_EVERY = 32
 #: Exponent of a correction: the share of one batch is noisy, and its square root is a moving average in logarithms.
 SMOOTHING = 0.5
