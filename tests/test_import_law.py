@@ -16,6 +16,8 @@ PACKAGE = Path(yolo_distill.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic"}
+#: What may run the runtime beside torch, to prove that both say the same.
+PROOFS = {"engine/proof.py", "engine/agreement.py", "engine/input_proof.py"}
 TRAINING = {"yolo_distill.losses", "yolo_distill.teachers", "yolo_distill.engine"}
 
 
@@ -47,10 +49,12 @@ def breaches(source: str, file: str) -> list[str]:
         everywhere = HEAVY | TRAINING
     elif room in {"losses", "teachers"}:
         everywhere = {"yolo_distill.engine"}
-    above = {"commands", "demo", "comparison", "__init__.py"}
-    if room != "runtime" and room not in above and file != "engine/proof.py":
+    elif room == "graphs":
+        everywhere = TRAINING | {"torch", "torchvision", "ultralytics"}
+    above = {"commands", "demo", "comparison", "benchmark", "__init__.py"}
+    if room != "runtime" and room not in above and file not in PROOFS:
         everywhere = everywhere | {"yolo_distill.runtime"}
-    if room not in {"losses", "teachers", "engine", "demo", "comparison", "recipe.py"}:
+    if room not in {"losses", "teachers", "engine", "graphs", "demo", "comparison", "recipe.py"}:
         at_import = HEAVY | TRAINING
     if room in {"commands", "cli.py", "__init__.py", "settings.py", "errors.py", "paths.py"}:
         at_import = at_import | {"onnxruntime", "cv2", "yolo_distill.runtime", "yolo_distill.recipe"}
@@ -86,6 +90,9 @@ def test_imports_go_one_way(file):
         ("commands/a.py", "try:\n    from yolo_distill.engine import run\nexcept ImportError:\n    pass"),
         ("commands/a.py", "from yolo_distill.runtime.detector import Detector"),
         ("commands/a.py", "class A:\n    import cv2"),
+        ("benchmark/a.py", "from ultralytics import YOLO"),
+        ("graphs/a.py", "def f():\n    import torch"),
+        ("benchmark/a.py", "from yolo_distill.engine.evaluate import evaluate"),
         ("cli.py", "from ultralytics import YOLO"),
         ("files.py", "import torch"),
     ],
@@ -101,6 +108,7 @@ def test_a_breach_is_seen(file, source):
         ("engine/a.py", "import torch\nfrom yolo_distill.losses import logit"),
         ("commands/a.py", "def run(settings):\n    from yolo_distill.engine.run import train\n    import torch"),
         ("runtime/a.py", "import cv2\nimport onnxruntime\nfrom .nms import nms"),
+        ("benchmark/a.py", "from yolo_distill.runtime.detector import Detector\ndef f():\n    import torch"),
         ("__init__.py", "if TYPE_CHECKING:\n    from yolo_distill.engine.trainer import DistillationTrainer"),
     ],
 )
@@ -127,8 +135,8 @@ def test_the_detector_needs_only_the_base_install():
         f"import sys\nfor name in {sorted(HEAVY)}:\n    sys.modules[name] = None\n"
         "import yolo_distill\n"
         "from yolo_distill import Detections, Detector, DistillError\n"
-        "import pkgutil, importlib, yolo_distill.runtime, yolo_distill.commands\n"
-        "for room in (yolo_distill.runtime, yolo_distill.commands):\n"
+        "import pkgutil, importlib, yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.commands\n"
+        "for room in (yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.commands):\n"
         "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
         "try:\n    yolo_distill.DistillationTrainer\n"

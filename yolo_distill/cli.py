@@ -15,7 +15,7 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain, resolve, split_pairs
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS and run(settings, extra).
-COMMANDS = ("train", "val", "export", "predict", "webcam", "demo", "compare")
+COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare")
 
 HELP = {"help", "-h", "--help"}
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
@@ -84,7 +84,7 @@ def _load(name: str) -> ModuleType:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  {name:<8}  {_load(name).SUMMARY}" for name in COMMANDS)
+    rows = "\n".join(f"  {name:<9}  {_load(name).SUMMARY}" for name in COMMANDS)
     return (
         f"yolo-distill {__version__}: teach a nano YOLO what a large one knows\n\n"
         f"usage: yolo-distill COMMAND key=value ...\n\n{rows}\n\n"

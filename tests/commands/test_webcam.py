@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from made_detector import dense, write_detector, write_video
 
 from yolo_distill.cli import main
-from yolo_distill.runtime import live
+from yolo_distill.errors import DistillError
+from yolo_distill.runtime import live, writers
 from yolo_distill.runtime.capture import open_video
 
 
@@ -51,6 +53,46 @@ def test_every_frame(capsys):
         assert (capture.total, capture.fps) == (12, 10)
         assert capture.read().any()
     assert names() == ["best.onnx", "film.avi", "out.mp4"]
+
+
+def test_each_frame_is_recorded(capsys):
+    assert webcam("source=film.avi", "realtime=false", "record=labels.jsonl") == 0
+    assert "JSON lines: labels.jsonl" in capsys.readouterr().out
+    lines = [json.loads(line) for line in Path("labels.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["frame"], line["time"]) for line in lines] == [(number + 1, number / 10) for number in range(12)]
+    for line in lines:
+        assert list(line) == ["source", "frame", "time", "width", "height", "detections"]
+        assert (line["source"], line["width"], line["height"]) == ("film.avi", 64, 48)
+        assert [one["name"] for one in line["detections"]] == ["disc"]
+    assert main(["predict", "model=best.onnx", "source=film.avi", "save=false", "jsonl=predict.jsonl"]) == 0
+    alike = [json.loads(line) for line in Path("predict.jsonl").read_text("utf-8").splitlines()]
+    assert [{key: value for key, value in line.items() if key != "time"} for line in lines] == alike
+
+
+def test_what_is_dropped_is_not_recorded(capsys):
+    write_video(Path("fast.avi"), frames=60, fps=200)
+    assert webcam("source=fast.avi", "record=labels.jsonl", "save=out.mp4") == 0
+    shown, dropped, _ = summary(capsys)
+    lines = [json.loads(line) for line in Path("labels.jsonl").read_text("utf-8").splitlines()]
+    assert (len(lines), shown + dropped) == (shown, 60)
+    for line in lines:
+        assert line["time"] == pytest.approx((line["frame"] - 1) / 200, abs=1e-4)
+
+
+def test_a_video_that_loops(capsys):
+    words = ["source=film.avi", "loop=true", "realtime=false", "max_frames=30", "record=labels.jsonl"]
+    assert webcam(*words) == 0
+    assert summary(capsys)[:2] == (30, 0)
+    assert json.loads(Path("labels.jsonl").read_text("utf-8").splitlines()[-1])["frame"] == 30
+
+
+def test_settings_reach_the_detector(capsys):
+    write_detector(
+        Path("two.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0), (32, 32, 40, 40, 0, 0.6, 0)), dynamic=True, batch=None
+    )
+    for words, count in [([], 2), (["conf=0.7"], 1), (["classes=square"], 1), (["imgsz=96", "threads=1"], 2)]:
+        assert webcam("model=two.onnx", "source=film.avi", "realtime=false", "max_frames=3", *words) == 0
+        assert f"{3 * count} detections" in capsys.readouterr().out
 
 
 def test_in_real_time(capsys):
@@ -89,6 +131,16 @@ def test_overlay(overlay, dark):
         assert (int(capture.read().max()) < 60) is dark  # the first frame is black
 
 
+def test_what_the_overlay_says(monkeypatch):
+    write_detector(Path("half.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0)), half=True)
+    said = []
+    monkeypatch.setattr(live, "draw_note", lambda image, *lines: said.append(lines))
+    assert webcam("model=half.onnx", "source=film.avi", "realtime=false", "save=out.avi") == 0
+    pace, model = said[-1]
+    assert re.fullmatch(r"\d+\.\d FPS  \d+ ms  1 found", pace)
+    assert model == "fp16  half.onnx"
+
+
 class Window:
     """A window whose user presses q at the third picture."""
 
@@ -101,6 +153,9 @@ class Window:
     def show(self, image):
         Window.pictures += 1
         return Window.pictures < 3
+
+    def wait(self, wait_ms):
+        return True
 
     def close(self):
         Window.closed = True
@@ -134,16 +189,22 @@ class Camera:
         self.closed = True
 
 
-@pytest.mark.parametrize("words", [["save=out.mp4"], []])
-def test_a_camera_that_breaks_off(monkeypatch, capsys, words):
+@pytest.mark.parametrize("kept", [["save=out.mp4", "record=labels.jsonl"], ["record=labels.jsonl"], []])
+def test_a_camera_that_breaks_off(monkeypatch, capsys, kept):
+    """It is not opened again: the run ends with an error, and what was written is kept."""
     camera = Camera(6)
     monkeypatch.setattr("yolo_distill.runtime.sources.open_camera", lambda index: camera)
-    assert webcam("source=0", *words) == 1
+    assert webcam("source=0", *kept) == 1
     err = capsys.readouterr().err
     assert "source=0: it gave no more frames after" in err
+    assert err.count("\n") == 1
     assert camera.closed
-    if words:
-        assert "what was recorded is in out.mp4" in err
+    files = sorted(word.split("=")[1] for word in kept)
+    assert names() == sorted(["best.onnx", "film.avi", *files])
+    if files:
+        assert f"what was recorded is in {' and '.join(files)};" in err
+        assert all("detections" in json.loads(line) for line in Path("labels.jsonl").read_text("utf-8").splitlines())
+    if "out.mp4" in files:
         with open_video(Path("out.mp4")) as capture:
             assert capture.total >= 1
 
@@ -173,6 +234,12 @@ def test_a_camera_that_goes_silent(monkeypatch, capsys):
         (["source=best.onnx"], "for pictures: yolo-distill predict"),
         (["save=out.txt"], "save=out.txt: videos can be written as .mp4"),
         (["save=none/out.mp4"], "save=none/out.mp4: there is no folder none"),
+        (["save=film.avi"], "save=film.avi: is source= itself"),
+        (["record=./best.onnx"], "record=./best.onnx: is model= itself"),
+        (["record=none/a.jsonl"], "record=none/a.jsonl: there is no folder none"),
+        (["record=."], "record=.: is a folder"),
+        (["record=out.mp4"], "record=out.mp4: is save= as well"),
+        (["loop=true", "source=0"], "loop=true: source=0 goes on by itself"),
         (["imgsz=128"], "imgsz=128,128: best.onnx takes 64,64"),
         (["classes=cat"], "classes=cat: the model knows no such class"),
         (["max_frames=0"], "max_frames=0: must be at least 1"),
@@ -196,40 +263,96 @@ def test_bad_requests(monkeypatch, capsys, words, said):
     assert names() == before
 
 
-def test_a_disk_that_refuses_keeps_the_old_video(monkeypatch, capsys):
-    from yolo_distill.errors import DistillError
-    from yolo_distill.runtime.writers import Video
+@pytest.mark.parametrize(("setting", "kind"), [("save=out.mp4", "Video"), ("record=out.jsonl", "JsonLines")])
+@pytest.mark.parametrize("step", ["write", "finish"])
+def test_a_disk_that_refuses_keeps_the_old_file(monkeypatch, capsys, setting, kind, step):
+    def refuse(*_):
+        raise DistillError("the disk is full")
 
+    monkeypatch.setattr(getattr(writers, kind), step, refuse)
+    old = Path(setting.split("=")[1])
+    old.write_text("old")
+    assert webcam("source=film.avi", "realtime=false", setting) == 1
+    err = capsys.readouterr().err
+    assert (err, old.read_text()) == ("yolo-distill: the disk is full\n", "old")
+    assert names() == ["best.onnx", "film.avi", old.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_ends_the_recording_at_once(monkeypatch, capsys):
+    class Full:
+        """The file under its temporary name, on a device that takes nothing."""
+
+        def __init__(self, path):
+            self.path = path
+
+        def open(self, *words, **options):
+            return Path("/dev/full").open(*words, **options)
+
+        def unlink(self, missing_ok):
+            pass
+
+    monkeypatch.setattr(writers, "partial_name", Full)
+    assert webcam("source=film.avi", "loop=true", "record=labels.jsonl") == 1
+    err = capsys.readouterr().err
+    assert err == "yolo-distill: labels.jsonl: cannot be written (No space left on device)\n"
+    assert names() == ["best.onnx", "film.avi"]
+
+
+def test_a_video_that_failed_leaves_the_recorded_lines(monkeypatch, capsys):
     def refuse(self):
         raise DistillError("the disk is full")
 
-    monkeypatch.setattr(Video, "finish", refuse)
-    Path("out.mp4").write_text("old")
-    assert webcam("source=film.avi", "realtime=false", "save=out.mp4") == 1
-    assert "the disk is full" in capsys.readouterr().err
-    assert Path("out.mp4").read_text() == "old"
-    assert names() == ["best.onnx", "film.avi", "out.mp4"]
+    monkeypatch.setattr(writers.Video, "finish", refuse)
+    assert webcam("source=film.avi", "realtime=false", "save=out.mp4", "record=labels.jsonl") == 1
+    assert names() == ["best.onnx", "film.avi", "labels.jsonl"]
+    assert len(Path("labels.jsonl").read_text("utf-8").splitlines()) == 12
+
+
+def start_a_long_run(*words):
+    """Start a run in real time that would take a minute; return it once it has written something."""
+    write_video(Path("long.avi"), frames=600)
+    command = [sys.executable, "-m", "yolo_distill.cli", "webcam", "model=best.onnx", "source=long.avi", "show=false"]
+    run = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not (started := list(Path().glob(".*.part*"))) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert started
+    time.sleep(1)
+    return run
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
-def test_ctrl_c_finishes_the_video(tmp_path):
-    write_video(tmp_path / "long.avi", frames=600)
-    command = [sys.executable, "-m", "yolo_distill.cli", "webcam", "model=best.onnx", "source=long.avi"]
-    run = subprocess.Popen(
-        [*command, "show=false", "save=out.mp4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def test_ctrl_c_finishes_the_files():
+    run = start_a_long_run("save=out.mp4", "record=labels.jsonl")
     end = time.monotonic() + 60
-    while not any(name.startswith(".out.") for name in names()) and time.monotonic() < end:
+    while not list(Path().glob(".out.*")) and time.monotonic() < end:  # the video begins with the first frame
         time.sleep(0.02)
-    time.sleep(1)
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert err.endswith("yolo-distill: interrupted\n")
-    assert "frames shown" in out
+    shown = int(re.match(r"(\d+) frames shown", out).group(1))
     with open_video(Path("out.mp4")) as capture:
         assert 1 <= capture.total < 600
+    lines = [json.loads(line) for line in Path("labels.jsonl").read_text("utf-8").splitlines()]
+    assert 1 <= len(lines) == shown
     assert not [name for name in names() if ".part" in name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows kills in another way")
+def test_what_was_recorded_survives_a_kill():
+    run = start_a_long_run("record=labels.jsonl")
+    (partial,) = Path().glob(".labels.*")
+    end = time.monotonic() + 60
+    while partial.read_bytes().count(b"\n") < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    run.kill()
+    run.communicate(timeout=60)
+    frames = [json.loads(line)["frame"] for line in partial.read_bytes().split(b"\n")[:-1]]
+    assert len(frames) >= 3
+    assert frames == sorted(set(frames))
+    assert not Path("labels.jsonl").exists()
 
 
 def test_real_video(shared_data, capsys):

@@ -24,7 +24,9 @@ from yolo_distill import __version__
 from yolo_distill.engine import export as module
 from yolo_distill.engine import proof
 from yolo_distill.engine.checkpoint import load_detector
-from yolo_distill.engine.export import ExportReport, export, input_size, load_target
+from yolo_distill.engine.export import export, input_size
+from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.engine.targets import load_target
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.detector import Detector
 
@@ -339,7 +341,7 @@ def test_a_runtime_that_filters_otherwise_is_refused(
 def test_a_refused_export_leaves_nothing_and_an_older_file_stays(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace = module._trace
+    trace = module.trace
 
     def spoiled(*args: Any) -> Path:
         file = trace(*args)
@@ -348,7 +350,7 @@ def test_a_refused_export_leaves_nothing_and_an_older_file_stays(
         onnx.save(graph, str(file))
         return file
 
-    monkeypatch.setattr(module, "_trace", spoiled)
+    monkeypatch.setattr(module, "trace", spoiled)
     message = refusal(DistillError, checkpoint, data=data, out=tmp_path)
     assert "no file is kept" in message
     assert listing(tmp_path) == []
@@ -446,7 +448,7 @@ def test_places_that_cannot_be_written(checkpoint: Path, tmp_path: Path, monkeyp
     def full(*_: Any, **__: Any) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module.tempfile, "mkdtemp", full)
+    monkeypatch.setattr("tempfile.mkdtemp", full)
     assert "cannot write into" in refusal(RequestError, checkpoint, out=tmp_path / "best.onnx")
 
 
@@ -460,7 +462,7 @@ def test_a_disk_that_fills_up(checkpoint: Path, data: Path, tmp_path: Path, monk
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_annotate", full)
+    monkeypatch.setattr(module, "annotate", full)
     assert "No space left on device" in refusal(DistillError, checkpoint, data=data, out=tmp_path)
     assert listing(tmp_path) == []
 
@@ -526,24 +528,7 @@ def test_tracing_that_fails(checkpoint: Path, data: Path, tmp_path: Path) -> Non
     assert listing(tmp_path) == []
 
 
-# --- targets ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_target_that_is_shipped() -> None:
-    target = load_target("cpu")
-    assert target.name == "cpu"
-    assert "CPU" in target.audience
-    assert target.simplify is True
-
-
-def test_targets_that_are_not_there_or_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RequestError, match="did you mean 'cpu'"):
-        load_target("cpus")
-    text = (module.export_dir() / "cpu.yaml").read_text()
-    (tmp_path / "half.yaml").write_text(text.replace("fp32", "fp16"))
-    monkeypatch.setattr(module, "export_dir", lambda: tmp_path)
-    with pytest.raises(RequestError, match="precision is 'fp16'"):
-        load_target("half")
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 def test_opset_on_request(checkpoint: Path, data: Path, tmp_path: Path) -> None:

@@ -181,8 +181,45 @@ def test_a_video_that_decodes_too_slowly_keeps_its_time():
 def test_every_frame(tmp_path):
     frames = EveryFrame(open_video(write_video(tmp_path / "a.avi", frames=12, fps=10)))
     shots = []
-    while (shot := frames.next(0)) is not None:
-        shots.append((shot.number, shot.at, round(float(shot.image.mean()) / 10)))
+    while not frames.ended:
+        if shot := frames.next(20):
+            shots.append((shot.number, shot.at, round(float(shot.image.mean()) / 10)))
+            time.sleep(0.01)  # a viewer that is slower than the disk
     frames.close()
     assert shots == [(number, number / 10, number) for number in range(12)]
-    assert (frames.ended, frames.dropped) == (True, 0)
+    assert frames.dropped == 0
+
+
+def test_closing_ends_a_thread_that_waits_for_its_viewer(tmp_path):
+    frames = EveryFrame(open_video(write_video(tmp_path / "a.avi")))
+    assert frames.next(20).number == 0
+    frames.close()
+    assert not frames._thread.is_alive()
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_a_video_that_loops(tmp_path, suffix):
+    capture = open_video(write_video(tmp_path / f"a{suffix}", frames=5, fps=10))
+    capture.loop = True
+    frames = EveryFrame(capture)
+    shots = [frames.next(20) for _ in range(13)]
+    frames.close()
+    assert [(shot.number, shot.at) for shot in shots] == [(number, number / 10) for number in range(13)]
+    assert [round(float(shot.image.mean()) / 10) for shot in shots] == [number % 5 for number in range(13)]
+
+
+def test_skipping_over_the_end_of_a_video_that_loops(tmp_path):
+    with open_video(write_video(tmp_path / "a.avi", frames=5)) as capture:
+        assert capture.skip(7) == 5
+    with open_video(tmp_path / "a.avi") as capture:
+        capture.loop = True
+        assert capture.skip(12) == 12
+        assert round(float(capture.read().mean()) / 10) == 2
+
+
+def test_a_video_that_loops_and_goes_away(tmp_path):
+    with open_video(write_video(tmp_path / "a.avi", frames=3)) as capture:
+        capture.loop = True
+        (tmp_path / "a.avi").unlink()
+        assert [capture.read() is None for _ in range(5)] == [False, False, False, True, True]
+        assert capture.skip(4) == 0

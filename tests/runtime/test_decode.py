@@ -39,7 +39,6 @@ def run_end2end(raw, **settings):
         ([(*LEFT, 0.5, 0.6, 0)], {"classes": np.array([0])}, [], []),  # its best class is another
         ([(*LEFT, 0.5, 0, 0)], {"classes": np.array([], np.int64)}, [], []),
         ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0, 0.9)], {"max_det": 1}, [0.9], [2]),
-        ([(*LEFT, np.nan, 0, 0)], {}, [], []),
     ],
 )
 def test_dense(columns, settings, scores, classes):
@@ -114,3 +113,24 @@ def test_no_more_candidates_than_the_limit(monkeypatch):
     raw[0] = 5 * np.arange(100)
     found = run_dense(raw)
     np.testing.assert_array_equal(found.scores, raw[4, :-31:-1])
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("row", range(7))
+def test_what_is_no_number_is_no_answer(broken, row):
+    """In a box or in a score, sure or not: it would be nothing found, or a box that is nowhere."""
+    raw = dense((*LEFT, 0.9, 0, 0))
+    raw[row, 3] = broken
+    with pytest.raises(FloatingPointError, match="nan or infinity"):
+        run_dense(raw)
+    ended = rows(FIRST)
+    ended[1, min(row, 5)] = broken
+    with pytest.raises(FloatingPointError, match="nan or infinity"):
+        run_end2end(ended)
+
+
+def test_opposite_infinities_do_not_cancel():
+    raw = dense((*LEFT, 0.9, 0, 0))
+    raw[0, 3], raw[1, 4] = np.inf, -np.inf
+    with pytest.raises(FloatingPointError):
+        run_dense(raw)

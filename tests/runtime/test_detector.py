@@ -218,6 +218,38 @@ def test_a_file_cut_off_in_the_middle(file, share):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_cut_off_anywhere(file):
+    """It is refused in one line; unless all that it lost are notes that nobody needs, and it answers as before."""
+    whole = file.read_bytes()
+    expected = Detector(file)(PICTURE).to_dicts()
+    errors = []
+    ends = [*range(0, len(whole) - 200, 9), *range(len(whole) - 200, len(whole))]  # the last bytes are the notes
+    for end in ends:
+        file.write_bytes(whole[:end])
+        try:
+            detector = Detector(file)
+        except DistillError as error:
+            errors.append(str(error))
+        else:
+            assert detector(PICTURE).to_dicts() == expected
+    assert len(errors) > len(ends) - 5
+    assert all(error.startswith(f"{file}: ") and "\n" not in error for error in errors)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("layout", ["dense", "end2end"])
+def test_an_answer_that_is_no_number(tmp_path, half, broken, layout):
+    """As a half-precision file answers that overflows: said, not passed over as nothing found."""
+    raw = dense(DISC) if layout == "dense" else rows((12, 28, 20, 36, 0.9, 0))
+    raw[(4, 1) if layout == "dense" else (1, 4)] = broken
+    file = write_detector(tmp_path / "made.onnx", raw, half=half)
+    with pytest.raises(DistillError) as caught:
+        Detector(file)(PICTURE)
+    assert str(caught.value).startswith(f"{file}: nan or infinity in the network's answer; ")
+    assert str(caught.value).endswith("export it again, in full precision")
+
+
 def test_folders_and_checkpoints(tmp_path):
     with pytest.raises(RequestError, match="is a folder"):
         Detector(tmp_path)

@@ -60,3 +60,12 @@ def test_note():
     draw_note(image, "24.8 FPS  31 ms")
     assert (image[:, :100] != 128).any()
     assert (image[60:] == 128).all()
+
+
+def test_a_note_of_two_lines():
+    one, two = np.full((2, 200, 300, 3), 128, np.uint8)
+    draw_note(one, "24.8 FPS")
+    draw_note(two, "24.8 FPS", "fp32  best.onnx")
+    tall = int(np.flatnonzero((one != 128).any((1, 2))).max())
+    np.testing.assert_array_equal(one[:tall], two[:tall])
+    assert (two[tall + 2 : 2 * tall, :20] != 128).any()

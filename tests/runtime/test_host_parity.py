@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from yolo_distill import Detector
+from yolo_distill.errors import RequestError
 
 pytest.importorskip("ultralytics", reason="the host is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -21,6 +22,9 @@ FILES = {
     "11 dense": ("yolo11n.yaml", {"nms": None, "imgsz": [96, 160]}),
     "11 with NMS inside": ("yolo11n.yaml", {"nms": True}),
     "v8 dynamic": ("yolov8n.yaml", {"nms": None, "dynamic": True}),
+    "11 dynamic, NMS inside": ("yolo11n.yaml", {"nms": True, "dynamic": True}),
+    "11 dynamic up to two, NMS inside": ("yolo11n.yaml", {"nms": True, "dynamic": True, "batch": 2}),
+    "11 half": ("yolo11n.yaml", {"nms": None, "half": True}),
     "v8 four at a time": ("yolov8n.yaml", {"nms": None, "batch": 4}),
     "v10 dense": ("yolov10n.yaml", {"nms": None}),
     "v10 end to end": ("yolov10n.yaml", {"nms": False}),
@@ -170,3 +174,22 @@ def test_a_list_is_the_same_as_one_by_one(file):
         alone = detector(one, conf=0.06)
         np.testing.assert_allclose(alone.xyxy, other.xyxy, atol=0.1)
         np.testing.assert_allclose(alone.confidence, other.confidence, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "task"), [("seg", "segment"), ("cls", "classify"), ("pose", "pose"), ("obb", "obb")])
+def test_networks_of_other_tasks(tmp_path, kind, task):
+    """They are refused for what they are, in one line."""
+    from ultralytics import YOLO
+    from ultralytics.utils import LOGGER
+
+    model = YOLO(f"yolo11n-{kind}.yaml", verbose=False)
+    model.ckpt_path = model.model.pt_path = str(tmp_path / "made.pt")
+    before = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        file = model.export(format="onnx", imgsz=64, simplify=False, verbose=False)
+    finally:
+        LOGGER.setLevel(before)
+    with pytest.raises(RequestError) as caught:
+        Detector(file)
+    assert str(caught.value) == f"{file}: the model's task is '{task}'; only detectors (task 'detect') can be run"

@@ -37,6 +37,27 @@ def test_names(text, names):
     assert read_metadata({**NOTES, "names": text}, "x.onnx").names == names
 
 
+@pytest.mark.parametrize(
+    ("change", "most"),
+    [
+        ({}, None),
+        ({"batch": "4"}, None),  # the input itself says how many it takes
+        ({"args": "{'nms': True}"}, 1),
+        ({"args": "{'nms': True}", "batch": "4"}, 4),
+    ],
+)
+def test_pictures_at_a_time(change, most):
+    assert read_metadata({**NOTES, **change}, "x.onnx").most == most
+
+
+def test_the_form_of_the_input():
+    notes = read_metadata(NOTES, "x.onnx")
+    assert (notes.input_layout, notes.input_colour, notes.input_range) == ("NCHW", "RGB", "0-1")
+    said = {"input_layout": "NHWC", "input_colour": "BGR", "input_range": "0-255"}
+    notes = read_metadata({**NOTES, **said}, "x.onnx")
+    assert (notes.input_layout, notes.input_colour, notes.input_range) == ("NHWC", "BGR", "0-255")
+
+
 def test_one_side_is_a_square():
     assert read_metadata({**NOTES, "imgsz": "320"}, "x.onnx").imgsz == (320, 320)
 
@@ -58,6 +79,9 @@ def test_one_side_is_a_square():
         ({"imgsz": "wide"}, "imgsz = 'wide'"),
         ({"stride": "-32"}, "stride = -32"),
         ({"stride": "3.5"}, "stride = 3.5"),
+        ({"input_layout": "HWC"}, "input_layout = 'HWC' in the model's metadata; expected NCHW or NHWC"),
+        ({"input_colour": "bgr"}, "input_colour = 'bgr' in the model's metadata; expected RGB or BGR"),
+        ({"input_range": "0..1"}, "input_range = '0..1' in the model's metadata; expected 0-1 or 0-255"),
     ],
 )
 def test_refused(change, said):

@@ -11,7 +11,7 @@ from made_detector import write_video
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.capture import DEFAULT_FPS, open_video
-from yolo_distill.runtime.sources import find, read_picture
+from yolo_distill.runtime.sources import cut_off_jpeg, find, read_picture, why_unread
 
 
 @pytest.fixture
@@ -156,3 +156,36 @@ def test_real_videos(shared_data):
             assert capture.total > 10
             assert 1 <= capture.fps <= DEFAULT_FPS
             assert capture.read().shape[2] == 3
+
+
+def test_a_jpeg_without_its_end():
+    """Wherever it is cut off, however it is made, and whatever comes behind it."""
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8), (0, 0), 2)
+    for settings in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]):
+        data = cv2.imencode(".jpg", image, settings)[1].ravel()
+        thumbnail = data.tobytes()
+        head = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+        nested = np.frombuffer(data[:2].tobytes() + head + data[2:].tobytes(), np.uint8)
+        for whole in (data, nested):
+            assert not cut_off_jpeg(whole)
+            assert not cut_off_jpeg(np.append(whole, np.frombuffer(b"rest\xff\xd8", np.uint8)))
+            assert all(cut_off_jpeg(whole[:end]) for end in range(2, len(whole) - 1))
+    assert not cut_off_jpeg(cv2.imencode(".png", image)[1].ravel())
+    assert not cut_off_jpeg(data[:1])
+
+
+def test_why_a_picture_cannot_be_read(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "link.jpg").symlink_to("nothing")
+    reasons = {
+        "folder.jpg": "is a folder",
+        "empty.jpg": "is empty",
+        "text.jpg": "cannot be decoded as a picture",
+        "link.jpg": "is a link to what is not there",
+        "gone.jpg": "cannot be opened (No such file or directory)",
+    }
+    for name, reason in reasons.items():
+        assert read_picture(str(tmp_path / name)) is None
+        assert why_unread(str(tmp_path / name)) == reason

@@ -136,6 +136,25 @@ def test_json_lines(tmp_path):
     assert names_in(tmp_path) == ["a.jsonl"]
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from yolo_distill.runtime.writers import JsonLines
+
+lines = JsonLines(Path(sys.argv[1]))
+for number in range(3):
+    lines.write({"frame": number})
+os._exit(9)
+"""
+
+
+def test_json_lines_after_a_kill(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.jsonl")], timeout=120).returncode == 9
+    (partial,) = tmp_path.iterdir()
+    assert partial.name.startswith(".a.")
+    assert [json.loads(line)["frame"] for line in partial.read_text().splitlines()] == [0, 1, 2]
+
+
 def test_json_lines_thrown_away(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("old")

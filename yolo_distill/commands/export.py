@@ -7,12 +7,18 @@ from typing import Any
 from yolo_distill.errors import missing_extra
 from yolo_distill.settings import Setting
 
-SUMMARY = "turn a .pt detector into a small .onnx file, proved on pictures against torch"
+SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures"
 
 SETTINGS = {
     "model": Setting(str, "checkpoint (.pt)", required=True),
+    "target": Setting(str, "where it goes: a file in export/ (cpu, phone, browser)", "cpu"),
+    "precision": Setting(
+        str, "fp32, fp16 or int8; not set: the target's first choice", choices=("fp32", "fp16", "int8")
+    ),
+    "data": Setting(
+        str, "data set (.yaml): proved and measured on its val, int8 calibrated on its train; not set: bundled pictures"
+    ),
     "imgsz": Setting(str, "input size in pixels, or height,width; not set: what the model was trained at"),
-    "data": Setting(str, "data set (.yaml) whose val pictures it is proved on; not set: bundled pictures"),
     "out": Setting(str, ".onnx file or folder; not set: beside the checkpoint"),
     "nms": Setting(
         str,
@@ -20,14 +26,20 @@ SETTINGS = {
         "none",
         choices=("none", "false"),
     ),
-    "target": Setting(str, "who it is for: a file in export/", "cpu"),
-    "opset": Setting(int, "ONNX operator set; not set: the target's", low=11, high=23),
+    "input": Setting(
+        str,
+        "floats: (1, 3, H, W), 0 to 1; pictures: (1, H, W, 3) uint8, blue-green-red; not set: the target's",
+        choices=("floats", "pictures"),
+    ),
+    "max_drop": Setting(float, "points of mAP50-95 that fp16 or int8 may lose", 0.3, low=0, high=100),
+    "calibrate": Setting(int, "most pictures to calibrate int8 on", 256, low=1, high=100_000),
+    "opset": Setting(int, "ONNX operator set; not set: the target's", low=13, high=23),
     "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
 }
 
 NOTES = (
-    "The file is run by the runtime beside torch on the same input. Only when boxes, scores and detections agree does "
-    "it appear under its name, with the proof beside it as JSON; an older file stays until then."
+    "The file is run by the runtime beside torch on the same input, and fp16 and int8 are measured beside fp32. Only "
+    "what agrees appears under its name, with the proof beside it as JSON; an older file stays until then."
 )
 
 
@@ -41,5 +53,12 @@ def run(settings: dict[str, Any]) -> None:
         from yolo_distill.engine.export import export
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "ultralytics", "export") from error
+    from yolo_distill.runtime.progress import Progress
+
     nms = None if settings.pop("nms") == "none" else False
-    print(export(settings.pop("model"), nms=nms, **settings).summary())
+    progress = Progress()
+    try:
+        report = export(settings.pop("model"), nms=nms, say=progress.say, progress=progress.report, **settings)
+    finally:
+        progress.clear()
+    print(report.summary())

@@ -32,14 +32,14 @@ SETTINGS = {
     "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
 }
 
-NOTES = "Ctrl-C finishes the files that are open. A file that cannot be decoded is named and skipped (exit code 1)."
+NOTES = "Ctrl-C finishes the files that are open. A file that cannot be read is named and skipped (exit code 1)."
 
 
 def run(settings: dict[str, Any]) -> int:
     """Find, write, and say what was found.
 
     Returns:
-        0; 1 if a file could not be decoded; 130 after Ctrl-C.
+        0; 1 if a file could not be read; 130 after Ctrl-C.
 
     Raises:
         RequestError: the model, the source or a setting has to change.
@@ -57,6 +57,9 @@ def run(settings: dict[str, Any]) -> int:
         _check_folder(out, settings["out"])
     jsonl = Path(settings["jsonl"]).expanduser() if settings["jsonl"] else None
     if jsonl:
+        if jsonl.exists() and not jsonl.is_file() and not jsonl.is_dir():
+            # The finished file is moved into place: over /dev/stdout, that would be the end of it.
+            raise RequestError(f"jsonl={settings['jsonl']}: is a device or a pipe; give the name of a file")
         check_writable(jsonl, f"jsonl={settings['jsonl']}")
     detector = Detector(
         settings["model"],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
 from yolo_distill.settings import Setting
+
+if TYPE_CHECKING:
+    from yolo_distill.runtime.capture import Capture
 
 SUMMARY = "watch a camera, a stream or a video with an .onnx file, live"
 
@@ -20,14 +23,22 @@ SETTINGS = {
     "imgsz": Setting(str, "input size in pixels, or height,width, for a file with a dynamic input"),
     "show": Setting(bool, "open a window; q or Esc ends it", True),
     "save": Setting(str, "video file for what was shown: out.mp4"),
+    "record": Setting(str, "file for one JSON line a frame: labels.jsonl"),
     "max_frames": Setting(int, "end after so many frames", low=1),
     "realtime": Setting(bool, "a video plays at its own speed and late frames are dropped; false: each frame", True),
-    "overlay": Setting(bool, "write frames a second and latency into the picture", True),
+    "loop": Setting(bool, "a video begins again at its end, until q, Ctrl-C or max_frames=", False),
+    "overlay": Setting(bool, "write frames a second, latency, model and precision into the picture", True),
     "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),
     "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
 }
 
-NOTES = "On a machine without a screen: show=false save=out.mp4. Ctrl-C finishes the video."
+NOTES = (
+    "On a machine without a screen: show=false save=out.mp4. On a stand: source=video.mp4 loop=true. For hours:\n"
+    "save=out.mkv, which needs no index in memory. Ctrl-C finishes the files. A camera or stream that breaks off ends\n"
+    "the run (exit code 1); what was written so far is kept. Latency is the time from the moment a frame came out of\n"
+    "the source until it was shown. Files grow under a hidden name (.labels.PID.part.jsonl) until they are finished;\n"
+    "record= hands over each line at once."
+)
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -38,7 +49,6 @@ def run(settings: dict[str, Any]) -> None:
         DistillError: the camera broke off, the network failed, or the disk cannot be written.
     """
     from yolo_distill.commands.predict import read_classes, read_imgsz
-    from yolo_distill.files import check_writable
     from yolo_distill.runtime.detector import Detector
     from yolo_distill.runtime.live import Live
     from yolo_distill.runtime.progress import Progress
@@ -47,16 +57,19 @@ def run(settings: dict[str, Any]) -> None:
     from yolo_distill.runtime.writers import check_video_name
 
     items = find(settings["source"])
-    capture = items[0].open
-    if len(items) > 1 or capture is None:
+    open_source = items[0].open
+    if len(items) > 1 or open_source is None:
         raise RequestError(
             f"source={settings['source']}: webcam watches one camera, stream or video; for "
             "pictures: yolo-distill predict"
         )
-    save = Path(settings["save"]).expanduser() if settings["save"] else None
-    if save:
-        check_video_name(save, f"save={settings['save']}")
-        check_writable(save, f"save={settings['save']}")
+    if settings["loop"] and items[0].live:
+        raise RequestError(f"loop=true: source={settings['source']} goes on by itself; loop= is for video files")
+    if settings["save"]:
+        check_video_name(Path(settings["save"]), f"save={settings['save']}")
+    save, record = (_new_file(key, settings) for key in ("save", "record"))
+    if save and save == record:
+        raise RequestError(f"record={settings['record']}: is save= as well; give two names")
     if settings["show"] and (reason := why_no_screen()):
         raise RequestError(f"show=true: {reason}; use show=false save=out.mp4")
     detector = Detector(
@@ -68,7 +81,7 @@ def run(settings: dict[str, Any]) -> None:
     classes = read_classes(settings["classes"])
     outcome = Live(
         detector,
-        capture,
+        (lambda: _looping(open_source())) if settings["loop"] else open_source,
         find={
             "conf": settings["conf"],
             "iou": settings["iou"],
@@ -77,6 +90,7 @@ def run(settings: dict[str, Any]) -> None:
         },
         show=settings["show"],
         save=save,
+        record=record,
         max_frames=settings["max_frames"],
         realtime=settings["realtime"],
         overlay=settings["overlay"],
@@ -85,3 +99,24 @@ def run(settings: dict[str, Any]) -> None:
     print(outcome.summary())
     if outcome.interrupted:
         raise KeyboardInterrupt
+
+
+def _new_file(key: str, settings: dict[str, Any]) -> Path | None:
+    """Return the file that `key` names, if it can be written and is none of those that are read."""
+    from yolo_distill.files import check_writable
+
+    if not settings[key]:
+        return None
+    path, said = Path(settings[key]).expanduser(), f"{key}={settings[key]}"
+    for other in ("model", "source"):
+        read = Path(settings[other]).expanduser()
+        if path.exists() and read.exists() and path.samefile(read):
+            raise RequestError(f"{said}: is {other}= itself; give another name")
+    check_writable(path, said)
+    return path
+
+
+def _looping(capture: Capture) -> Capture:
+    """Return the video, which from now on begins again at its end."""
+    capture.loop = True
+    return capture

@@ -50,7 +50,7 @@ def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels
         raise RequestError(f"{said}: {_reason(error)}") from error
     for name in splits:
         pictures = pictures_of(found, name, said)
-        if need_labels and not _any_label(pictures):
+        if need_labels and not has_labels(pictures):
             where = Path(img2label_paths(pictures[:1])[0]).parent
             raise RequestError(
                 f"{said}: none of the {len(pictures)} pictures of {name} has a label; "
@@ -121,7 +121,8 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
             raise RequestError(f"{said}: has no split {name!r}{did_you_mean(name, has)} (it has {', '.join(has)})")
 
 
-def _any_label(pictures: Sequence[str]) -> bool:
+def has_labels(pictures: Sequence[str]) -> bool:
+    """Return whether any of the pictures has a label file that is not empty."""
     return any(file.is_file() and file.stat().st_size > 0 for file in map(Path, img2label_paths(list(pictures))))
 
 

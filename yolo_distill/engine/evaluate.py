@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import torch
 from ultralytics import __version__ as host_version
@@ -26,6 +27,7 @@ from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import load_detector, no_auto_install, one_line, trained_imgsz
 from yolo_distill.engine.data import check_data
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.graphs.input_form import take_floats
 
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
@@ -93,7 +95,7 @@ def evaluate(
         size = _square(imgsz if imgsz is not None else trained_imgsz(loaded) or 640, loaded, shown)
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
             raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
-    _check_names(names, found["names"], shown, data)
+    check_names(names, found["names"], shown, data)
     settings = {
         **host_settings,
         "task": "detect",
@@ -120,6 +122,8 @@ def evaluate(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
+        if isinstance(source, str):
+            source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         validator = _run(source, settings, folder, data)
     return {
         **_figures(validator, names),
@@ -260,7 +264,7 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         height, width = ast.literal_eval(notes["imgsz"])
     except (ValueError, SyntaxError, AttributeError, TypeError) as error:
         raise RequestError(f"{said}: its metadata cannot be read ({one_line(error)})") from error
-    static = all(isinstance(side, int) for side in session.get_inputs()[0].shape[2:])
+    static = all(isinstance(side, int) for side in session.get_inputs()[0].shape)
     if imgsz is not None and static and [imgsz, imgsz] != [height, width]:
         raise RequestError(f"imgsz={imgsz}: {path} was made for {height}x{width}; leave imgsz= out, or export again")
     one_to_one = notes.get("end2end", "False").lower() == "true"
@@ -272,6 +276,17 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
     return names, height if height == width else [height, width]
 
 
+def _float_form(file: str, folder: Path) -> str:
+    """Return the file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
+    graph = onnx.load(file)
+    if graph.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return file
+    take_floats(graph)
+    copied = folder / Path(file).name
+    onnx.save(graph, str(copied))
+    return str(copied)
+
+
 def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int:
     side = size if isinstance(size, int) else max(size)
     stride = max(int(model.stride.max()), 32)
@@ -281,8 +296,12 @@ def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int
     return side
 
 
-def _check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str, data: str | Path) -> None:
-    """Refuse to measure class 0 of one list against class 0 of another."""
+def check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str, data: str | Path) -> None:
+    """Refuse to measure class 0 of one list against class 0 of another.
+
+    Raises:
+        RequestError: the lists differ, and the model's is not just numbers.
+    """
     if len(names) != len(wanted):
         raise RequestError(
             f"{shown} has {len(names)} classes ({_some(names.values())}), "

@@ -1,121 +1,67 @@
 """From a checkpoint to an ONNX file that is proved to answer like the checkpoint.
 
-The host traces the model. What this module adds is the proof: the file is run by the runtime that will run it for the
-user, on pictures, beside torch on the very same input. Only a file that passed appears under its name.
+The host traces the model. What this module adds is the proof: the fp32 file is run by the runtime that will run it for
+the user, on pictures, beside torch on the very same input; a file of lower precision is measured beside the fp32 file.
+Only a file that passed appears under its name.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import copy
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
 import json
-import logging
 import platform
 import shutil
-import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+import onnx
+import torch
 from ultralytics import __version__ as host_version
-from ultralytics.engine.exporter import Exporter
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER
 
 from yolo_distill import __version__
-from yolo_distill.engine.checkpoint import load_detector, no_auto_install, one_line, trained_imgsz
-from yolo_distill.engine.proof import BOX_TOLERANCE, MAX_DET, SCORE_TOLERANCE, Comparison, proof_pictures, prove
+from yolo_distill.engine.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.engine.export_data import ExportData, read_data
+from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.engine.guard import Guard, measure
+from yolo_distill.engine.input_proof import prove_same
+from yolo_distill.engine.latency import in_turns, session_run
+from yolo_distill.engine.lowering import Calibration, Lowered, to_fp16, to_int8
+from yolo_distill.engine.onnx_file import annotate, sha256, trace
+from yolo_distill.engine.proof import BOX_TOLERANCE, SCORE_TOLERANCE, prove
+from yolo_distill.engine.targets import INPUTS, Target, load_target
+from yolo_distill.engine.workspace import destination, workspace
 from yolo_distill.errors import DistillError, RequestError, did_you_mean, missing_extra
-from yolo_distill.paths import export_dir
+from yolo_distill.graphs.input_form import NOTES, take_pictures
+from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
 
 _LARGEST_SIDE = 8192
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What a file in `export/` says.
-
-    Attributes:
-        name: the file's name without `.yaml`.
-        audience: who the exported file is for.
-        opset: ONNX operator set.
-        simplify: whether the traced graph is slimmed.
-    """
-
-    name: str
-    audience: str
-    opset: int
-    simplify: bool
+def _silent(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportReport:
-    """What was exported and how it was proved; `best.json` beside the file holds the same.
+class _Plan:
+    """What is made of a checkpoint; the arguments of `export`, checked."""
 
-    Attributes:
-        path: the exported file.
-        proof: the JSON file beside it.
-        source: the checkpoint.
-        target: name of the target.
-        imgsz: height and width of the input, in pixels.
-        end2end: whether the file holds the one-to-one branch, which needs no NMS.
-        names: class index to name.
-        opset: ONNX operator set.
-        file_bytes: size of the file.
-        sha256: of the file.
-        source_sha256: of the checkpoint.
-        pictures: names of the pictures it was proved on.
-        box_px: largest difference of the raw output's boxes, in pixels of the input.
-        score: largest difference of the raw output's scores.
-        detections: what came out after post-processing, at one or two thresholds.
-        tolerances: what `box_px` and `score` were allowed to be.
-        versions: of everything that had a part in it.
-        seconds: wall-clock time.
-    """
-
-    path: str
-    proof: str
+    model: DetectionModel
     source: str
-    target: str
-    imgsz: tuple[int, int]
-    end2end: bool
-    names: dict[int, str]
+    target: Target
+    precision: str
+    input: str
     opset: int
-    file_bytes: int
-    sha256: str
-    source_sha256: str
-    pictures: tuple[str, ...]
-    box_px: float
-    score: float
-    detections: tuple[Comparison, ...]
-    tolerances: dict[str, float]
-    versions: dict[str, str]
-    seconds: float
-
-    def summary(self) -> str:
-        """Return the report in a few lines for a terminal."""
-        branch = "one-to-one branch, no NMS needed" if self.end2end else "one-to-many branch, NMS in the runtime"
-        lines = [
-            f"{self.path}: {self.file_bytes / 1e6:.1f} MB, {self.imgsz[0]}x{self.imgsz[1]} px, opset {self.opset}",
-            branch,
-            f"proved on {len(self.pictures)} pictures: boxes differ by at most {self.box_px:.2g} px "
-            f"(allowed {BOX_TOLERANCE:g}), scores by {self.score:.2g} (allowed {SCORE_TOLERANCE:g})",
-        ]
-        for part in self.detections:
-            edge = f", {part.borderline} on a threshold" if part.borderline else ""
-            lines.append(
-                f"detections at conf {part.conf:.3g}: {part.same} of {max(part.torch, part.file)} the same{edge}, "
-                f"within {part.box_px:.2g} px and {part.score:.2g}"
-            )
-        return "\n".join([*lines, f"proof: {self.proof}"])
+    size: tuple[int, int]
+    nms: bool | None
+    max_drop: float
+    say: Callable[[str], None]
+    progress: Callable[[str], None]
 
 
 def export(
@@ -126,22 +72,35 @@ def export(
     out: str | Path | None = None,
     nms: bool | None = None,
     target: str = "cpu",
+    precision: str | None = None,
+    input: str | None = None,
     opset: int | None = None,
+    max_drop: float = 0.3,
+    calibrate: int = 256,
     trust: bool = False,
+    say: Callable[[str], None] = _silent,
+    progress: Callable[[str], None] = _silent,
 ) -> ExportReport:
     """Export a checkpoint to ONNX and prove the file; a file that was there before stays until the new one passed.
 
     Args:
         model_path: a `.pt` file.
         imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
-        data: data set file whose `val` pictures (up to 32, evenly picked) it is proved on; without it the pictures
-            in the host's package, or drawn ones where there are none.
+        data: data set file. Up to 32 pictures of its `val` are what the file is proved on; with labels, mAP is measured
+            on all of `val`; int8 is calibrated on its `train`. Without it the pictures in the host's package are used,
+            or drawn ones where there are none.
         out: the `.onnx` file, or a folder for it; by default beside the checkpoint and named like it.
         nms: None exports the one-to-many branch, whose boxes the runtime filters with NMS; False the one-to-one
             branch of an end-to-end model (v10, 26).
         target: name of a file in `export/`.
+        precision: `fp32`, `fp16` or `int8`; the target's first when not given.
+        input: `floats` or `pictures`; the target's when not given.
         opset: ONNX operator set; the target's when not given.
+        max_drop: points of mAP50-95 that int8 or fp16 may lose.
+        calibrate: how many pictures int8 is calibrated on, at most.
         trust: load the checkpoint without the allow-list.
+        say: told what was found on the way, a line each.
+        progress: told what is being done.
 
     Raises:
         RequestError: something about the checkpoint, the data or a setting has to change first.
@@ -151,7 +110,53 @@ def export(
     for package in ("onnx", "onnxslim", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, "export")
-    plan = load_target(target)
+    plan = _plan(model_path, target, precision, input, opset, imgsz, nms, max_drop, trust, say, progress)
+    proving = read_data(data, plan.model, plan.size, plan.precision, calibrate)
+    if proving.remark:
+        say(proving.remark)
+    path = destination(out, Path(str(plan.model.pt_path)))
+    with workspace(path, out) as folder:
+        try:
+            report, files = _make(plan, proving, folder, path)
+            report = dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2))
+            note = folder / "proof.json"
+            note.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+            # The file itself last: whoever sees it sees all that belongs to it.
+            for made, place in [(note, path.with_suffix(".json")), *files]:
+                made.replace(place)
+        except OSError as error:
+            raise DistillError(f"writing {path} failed ({error.strerror or one_line(error)})") from error
+    return report
+
+
+def _plan(
+    model_path: str | Path,
+    target: str,
+    precision: str | None,
+    input: str | None,
+    opset: int | None,
+    imgsz: int | str | Sequence[int] | None,
+    nms: bool | None,
+    max_drop: float,
+    trust: bool,
+    say: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> _Plan:
+    """Check what was asked for."""
+    made = load_target(target)
+    precision = precision or made.precisions[0]
+    if precision not in made.precisions:
+        raise RequestError(
+            f"precision={precision}: target={target} is made in {', '.join(made.precisions)}"
+            f"{did_you_mean(precision, made.precisions)}"
+        )
+    taken = input or made.input
+    if taken not in INPUTS:
+        raise RequestError(f"input={input}: expected {' or '.join(INPUTS)}{did_you_mean(taken, INPUTS)}")
+    if not max_drop >= 0:
+        raise RequestError(f"max_drop={max_drop}: expected points of mAP50-95 that may be lost, such as 0.3")
+    if taken == "pictures" and made.delegates:
+        raise RequestError(f"input=pictures: target={target} runs on GPU and NPU delegates, which take floats only")
     model = load_detector(model_path, trust=trust)
     if nms:
         raise RequestError(
@@ -160,63 +165,191 @@ def export(
     head = model.model[-1]
     if nms is False and getattr(head, "one2one_cv2", None) is None:
         raise RequestError(f"nms=false: {model_path} has no one-to-one branch; leave nms= out")
+    if nms is False and made.delegates:
+        raise RequestError(
+            f"nms=false: the one-to-one branch picks its boxes inside the file (top-k), which the delegates of "
+            f"target={target} do not run; leave nms= out, NMS is done by the runtime"
+        )
     if nms is None and getattr(head, "cv2", None) is None:
         raise RequestError(f"nms=none: {model_path} was fused and has only its one-to-one branch left; use nms=false")
     size = input_size(imgsz, model)
-    pictures = proof_pictures(data)
-    path = _destination(out, Path(model.pt_path))
-    with _workspace(path, out) as folder:
-        try:
-            draft = _trace(model, folder, path.stem, size, nms, opset or plan.opset, plan.simplify)
-            source_sha256 = _sha256(Path(model.pt_path))
-            _annotate(draft, Path(model.pt_path).name, source_sha256)
-            box_px, score, detections = prove(draft, model, pictures, nms=nms)
-            report = ExportReport(
-                path=str(path),
-                proof=str(path.with_suffix(".json")),
-                source=str(model_path),
-                target=plan.name,
-                imgsz=size,
-                end2end=nms is False,
-                names=dict(model.names),
-                opset=opset or plan.opset,
-                file_bytes=draft.stat().st_size,
-                sha256=_sha256(draft),
-                source_sha256=source_sha256,
-                pictures=tuple(name for name, _ in pictures),
-                box_px=box_px,
-                score=score,
-                detections=detections,
-                tolerances={"box_px": BOX_TOLERANCE, "score": SCORE_TOLERANCE},
-                versions=_versions(),
-                seconds=round(time.perf_counter() - started, 2),
-            )
-            note = folder / "proof.json"
-            note.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
-            draft.replace(path)
-            note.replace(path.with_suffix(".json"))
-        except OSError as error:
-            raise DistillError(f"writing {path} failed ({error.strerror or one_line(error)})") from error
-    return report
+    return _Plan(
+        model, str(model_path), made, precision, taken, opset or made.opset, size, nms, max_drop, say, progress
+    )
 
 
-def load_target(name: str) -> Target:
-    """Read a target file of `export/`.
+def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[ExportReport, list[tuple[Path, Path]]]:
+    """Make the file and everything that belongs to it in `folder`.
 
-    Raises:
-        RequestError: there is no such target, or this exporter cannot make what it asks for.
+    Returns:
+        the report, and each further file with its place; the exported file is the last.
     """
-    known = {file.stem: file for file in export_dir().glob("*.yaml")}
-    if name not in known:
-        raise RequestError(f"target={name}: unknown{did_you_mean(name, known)} (known: {', '.join(sorted(known))})")
-    plan = yaml.safe_load(known[name].read_text(encoding="utf-8"))
-    made = {"format": "onnx", "precision": "fp32", "dynamic": False}
-    for key, value in made.items():
-        if plan.get(key) != value:
-            raise RequestError(
-                f"target={name}: {key} is {plan.get(key)!r} in {known[name]}, only {value!r} is made here"
+    source = Path(str(plan.model.pt_path))
+    fp32 = trace(plan.model, folder, path.stem, plan.size, plan.nms, plan.opset, plan.target.simplify)
+    if plan.target.delegates:
+        graph = onnx.load(str(fp32))
+        suit_delegates(graph)
+        onnx.save(graph, str(fp32))
+    # The host's description holds the path of the training data.
+    notes = {
+        "description": f"{source.name}, exported by yolo-distill",
+        "source": source.name,
+        "source_sha256": sha256(source),
+        "target": plan.target.name,
+    }
+    annotate(fp32, {**notes, "precision": "fp32"})
+    box_px, score, detections = prove(fp32, plan.model, proving.pictures, nms=plan.nms)
+    lowered, accuracy = _lower(plan, proving, fp32, folder / f"{path.stem}-{plan.precision}.onnx")
+    draft = folder / f"{path.stem}-draft.onnx"
+    shutil.copyfile(lowered.path, draft)
+    notes["precision"] = plan.precision
+    if lowered.kept:
+        notes["kept_fp32"] = ", ".join(lowered.kept)
+    if plan.input == "pictures":
+        graph = onnx.load(str(draft))
+        take_pictures(graph)
+        onnx.save(graph, str(draft))
+        notes |= NOTES
+    annotate(draft, notes)
+    if plan.input == "pictures":
+        annotate(lowered.path, {**notes, **dict.fromkeys(NOTES, "")})
+        prove_same(draft, lowered.path, proving.pictures, half=plan.precision == "fp16")
+    delegates = {}
+    if plan.target.delegates:
+        delegates = {name: verdict._asdict() for name, verdict in check_suitability(draft).items()}
+        unfit = [name for name, verdict in delegates.items() if not verdict["suits"]]
+        if unfit and plan.precision != "int8":
+            raise DistillError(
+                f"target={plan.target.name}: ONNX Runtime's usability check says that the file does not suit "
+                f"{', '.join(unfit)}; no file is kept"
             )
-    return Target(name, str(plan["for"]), int(plan["opset"]), bool(plan["simplify"]))
+    files, extras = [], {}
+    if plan.target.ort:
+        made = folder / "ort"
+        made.mkdir()
+        ort, operators = write_ort(draft, made, fused=plan.precision == "int8")
+        extras = {
+            "ORT format": str(path.with_suffix(".ort")),
+            "operators for a reduced runtime": str(path.with_suffix(".operators.config")),
+        }
+        files = list(zip((ort, operators), map(Path, extras.values()), strict=True))
+    plan.progress("measuring the time of one picture")
+    threads = torch.get_num_threads()
+    report = ExportReport(
+        path=str(path),
+        proof=str(path.with_suffix(".json")),
+        source=plan.source,
+        target=plan.target.name,
+        precision=plan.precision,
+        imgsz=plan.size,
+        end2end=plan.nms is False,
+        names=dict(plan.model.names),
+        opset=plan.opset,
+        tensors=_tensors(draft, plan),
+        file_bytes=draft.stat().st_size,
+        fp32_bytes=fp32.stat().st_size,
+        sha256=sha256(draft),
+        source_sha256=notes["source_sha256"],
+        pictures=tuple(name for name, _ in proving.pictures),
+        box_px=box_px,
+        score=score,
+        detections=detections,
+        tolerances={"box_px": BOX_TOLERANCE, "score": SCORE_TOLERANCE},
+        accuracy=accuracy,
+        calibration=_calibration(lowered),
+        ms=_latency(plan, fp32, draft, threads),
+        threads=threads,
+        delegates=delegates,
+        extras=extras,
+        metadata={note.key: note.value for note in onnx.load(str(draft)).metadata_props},
+        advice=plan.target.advice,
+        versions=_versions(),
+        seconds=0,
+    )
+    return report, [*files, (draft, path)]
+
+
+def _lower(plan: _Plan, proving: ExportData, fp32: Path, path: Path) -> tuple[Lowered, dict[str, dict[str, float]]]:
+    """Make the precision that was asked for, measured.
+
+    Returns:
+        the file, and the accuracy of torch, the fp32 file and it.
+    """
+    accuracy: dict[str, dict[str, float]] = {}
+    labelled = proving.labelled
+    if labelled is not None:
+        plan.progress("measuring mAP on val")
+        if plan.size[0] == plan.size[1]:  # the host's evaluator gives a checkpoint squares only
+            accuracy["torch"] = measure(plan.model, labelled, imgsz=plan.size[0], nms=plan.nms)
+    if plan.precision == "fp32":
+        if labelled is not None:
+            accuracy["fp32"] = measure(fp32, labelled)
+        # Never judged: it was proved beside torch.
+        return Lowered(fp32, None), accuracy
+    guard = Guard(fp32, proving.pictures, data=labelled, max_drop=plan.max_drop)
+    if labelled is not None:
+        accuracy["fp32"] = guard.reference
+    if plan.precision == "fp16":
+        lowered = to_fp16(fp32, path, guard)
+    else:
+        lowered = to_int8(
+            fp32,
+            path,
+            guard,
+            Calibration(proving.calibration, plan.input == "pictures"),
+            plan.say,
+            plan.progress,
+        )
+    assert lowered.verdict is not None
+    return lowered, {**accuracy, plan.precision: lowered.verdict.figures}
+
+
+def _calibration(lowered: Lowered) -> dict[str, Any]:
+    if lowered.calibration is None:
+        return {}
+    return {"method": lowered.calibration, "pictures": lowered.pictures, "kept": list(lowered.kept)}
+
+
+def _tensors(file: Path, plan: _Plan) -> dict[str, dict[str, Any]]:
+    """Return what goes in and what comes out, so that a stranger's program can be written from it."""
+    graph = onnx.load(str(file)).graph
+    if plan.input == "pictures":
+        meaning = "a picture, letterboxed: blue, green, red, 0 to 255"
+    else:
+        meaning = "a picture, letterboxed: red, green, blue, 0 to 1"
+    if plan.nms is False:
+        answer = "a row a box, best first: x1, y1, x2, y2 in pixels of the input, score, class"
+    else:
+        answer = (
+            f"a column a box: centre x, y, width, height in pixels of the input, then {len(plan.model.names)} scores"
+        )
+    described = {}
+    for key, value, text in (("input", graph.input[0], meaning), ("output", graph.output[0], answer)):
+        kind = value.type.tensor_type
+        described[key] = {
+            "name": value.name,
+            "type": onnx.TensorProto.DataType.Name(kind.elem_type).lower(),
+            "shape": [side.dim_value for side in kind.shape.dim],
+            "meaning": text,
+        }
+    return described
+
+
+def _latency(plan: _Plan, fp32: Path, draft: Path, threads: int) -> dict[str, float]:
+    folded: Any = copy.deepcopy(plan.model).cpu().float().eval()
+    folded.end2end = plan.nms is False
+    folded = folded.fuse(verbose=False)
+    noise = torch.rand(1, 3, *plan.size)
+
+    def run_torch() -> Any:
+        with torch.inference_mode():
+            return folded(noise)
+
+    programs = {"torch": run_torch, "fp32": session_run(fp32, threads)}
+    if plan.precision != "fp32" or plan.input == "pictures":
+        name = plan.precision if plan.precision != "fp32" else "fp32, pictures"
+        programs[name] = session_run(draft, threads)
+    return in_turns(programs)
 
 
 def input_size(imgsz: int | str | Sequence[int] | None, model: DetectionModel) -> tuple[int, int]:
@@ -250,100 +383,6 @@ def input_size(imgsz: int | str | Sequence[int] | None, model: DetectionModel) -
                 f"such as {below} or {below + stride}"
             )
     return sides[0], sides[-1]
-
-
-def _trace(
-    model: DetectionModel, folder: Path, stem: str, size: tuple[int, int], nms: bool | None, opset: int, simplify: bool
-) -> Path:
-    """Let the host trace `model` into `folder`."""
-    settings = {
-        "task": "detect",
-        "mode": "export",
-        "format": "onnx",
-        "imgsz": list(size),
-        "batch": 1,
-        "dynamic": False,
-        "simplify": simplify,
-        "nms": nms,
-        "opset": opset,
-        "device": "cpu",
-        "max_det": MAX_DET,
-    }
-    traced: Any = copy.deepcopy(model)
-    traced.pt_path = str(folder / f"{stem}.pt")  # the host writes beside it
-    before = LOGGER.level
-    LOGGER.setLevel(max(before, logging.ERROR))
-    try:
-        with no_auto_install(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file = Path(Exporter(overrides=settings)(model=traced))
-    except OSError:
-        raise
-    except Exception as error:
-        raise DistillError(f"tracing the model failed: {type(error).__name__}: {one_line(error)}") from error
-    finally:
-        LOGGER.setLevel(before)
-    if not file.is_file():
-        raise DistillError(f"the host's exporter left no file at {file.name}")
-    return file
-
-
-def _annotate(file: Path, source: str, source_sha256: str) -> None:
-    """Add to the metadata who made the file, and from what."""
-    import onnx
-
-    graph = onnx.load(str(file))
-    notes = {note.key: note.value for note in graph.metadata_props}
-    notes |= {
-        # The host's description holds the path of the training data.
-        "description": f"{source}, exported by yolo-distill",
-        "author": "yolo-distill",
-        "yolo_distill": __version__,
-        "ultralytics": host_version,
-        "source": source,
-        "source_sha256": source_sha256,
-    }
-    with contextlib.suppress(ValueError, SyntaxError):
-        # Settings that were meant for the host's exporter; the data set's path is nobody's business.
-        notes["args"] = str({key: value for key, value in ast.literal_eval(notes["args"]).items() if key != "data"})
-    del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, notes)
-    onnx.save(graph, str(file))
-
-
-def _destination(out: str | Path | None, source: Path) -> Path:
-    if out is None:
-        return source.with_suffix(".onnx")
-    path = Path(out).expanduser()
-    if path.is_dir():
-        return path / f"{source.stem}.onnx"
-    if path.suffix.lower() != ".onnx":
-        raise RequestError(f"out={out}: give the name of an .onnx file, or a folder that exists")
-    return path
-
-
-@contextlib.contextmanager
-def _workspace(path: Path, out: str | Path | None) -> Iterator[Path]:
-    """Give a temporary folder on the same disk as `path`, so that the finished file can be moved in one step."""
-    said = f"out={out}" if out is not None else f"{path}"
-    if not path.parent.is_dir():
-        raise RequestError(f"{said}: there is no folder {path.parent}; make it first")
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-export-", dir=path.parent))
-    except OSError as error:
-        raise RequestError(f"{said}: cannot write into {path.parent} ({error.strerror}); give another out=") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -126,7 +126,7 @@ def prove(
             theirs = reference(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy()
         if ours.shape != theirs.shape:
             raise DistillError(f"the exported file answers {ours.shape}, torch {theirs.shape}; no file is kept")
-        boxes, scores = _raw_difference(ours, theirs, nms)
+        boxes, scores = raw_difference(ours, theirs, end2end=nms is False)
         # Written so that nan is a mismatch as well.
         if not (boxes <= BOX_TOLERANCE and scores <= SCORE_TOLERANCE):
             raise DistillError(
@@ -164,9 +164,9 @@ def _check_notes(detector: Any, model: DetectionModel, nms: bool | None) -> None
             raise DistillError(f"the exported file says {key} {file!r} where {checkpoint!r} is right; no file is kept")
 
 
-def _raw_difference(ours: Rows, theirs: Rows, nms: bool | None) -> tuple[float, float]:
+def raw_difference(ours: Rows, theirs: Rows, *, end2end: bool) -> tuple[float, float]:
     """Return the largest differences of boxes and scores between two raw answers of one picture."""
-    if nms is None:  # (1, 4 + nc, A): anchors in the same order on both sides
+    if not end2end:  # (1, 4 + nc, A): anchors in the same order on both sides
         gap = np.abs(ours.astype(np.float64) - theirs)
         return float(gap[:, :4].max()), float(gap[:, 4:].max())
     # (1, max_det, 6): sorted by score, where equal scores may change places and the last rows fall off the end

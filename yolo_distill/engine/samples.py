@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from ultralytics.data.augment import LetterBox
@@ -14,27 +15,35 @@ from ultralytics.utils.patches import imread
 from yolo_distill.engine.data import pictures_of
 
 
-def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
+def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
     Args:
         data: the host's description of the data set.
-        imgsz: side in pixels.
-        count: how many at most.
+        size: height and width in pixels.
+        count: how many at most; files that cannot be read are left out.
 
     Returns:
-        RGB (or the data's channels) in 0..1, shape (N, C, imgsz, imgsz). Where no file can be read, which is for the
-        host to complain about, one grey picture.
+        RGB (or the data's channels), each (C, height, width).
     """
     channels = int(data.get("channels", 3))
     flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the host reads them
     files = pictures_of(data, "train")
-    letterbox = LetterBox((imgsz, imgsz), scaleup=True)
+    letterbox = LetterBox(size, scaleup=True)
     pictures = []
     for at in np.linspace(0, len(files) - 1, min(len(files), count)):
         picture = imread(files[round(at)], flags=flag)
         if picture is not None and picture.shape[-1] == channels:
             pictures.append(letterbox(image=picture)[..., :: -1 if channels == 3 else 1].transpose(2, 0, 1))
+    return pictures
+
+
+def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
+    """Return what `read_samples` does, as a tensor in 0..1 of shape (N, C, imgsz, imgsz).
+
+    Where no file can be read, which is for the host to complain about, one grey picture.
+    """
+    pictures = read_samples(data, (imgsz, imgsz), count)
     if not pictures:
-        pictures = [np.full((channels, imgsz, imgsz), 114, np.uint8)]
+        pictures = [np.full((int(data.get("channels", 3)), imgsz, imgsz), 114, np.uint8)]
     return torch.from_numpy(np.stack(pictures)).float() / 255

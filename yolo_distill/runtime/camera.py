@@ -1,13 +1,15 @@
-"""Frames for a viewer: the newest one, or every one."""
+"""The first stage of watching: a thread that reads frames, and keeps the newest one or every one."""
 
 from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from yolo_distill.runtime.capture import Capture
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.slot import Slot
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Shot:
     Attributes:
         image: (H, W, 3).
         number: place in the source, from 0.
-        taken: `time.monotonic()` when it came out of the source, in seconds.
+        taken: `time.monotonic()`, in seconds, when it came out of the source; for a video that plays as a camera, when
+            its turn came.
         at: seconds since the first frame, by the source's own clock.
     """
 
@@ -27,42 +30,39 @@ class Shot:
     at: float
 
 
-class NewestFrame:
-    """Reads a source in a thread and keeps only the newest frame, so that a slow viewer sees now and not then.
-
-    A video file is played at its own speed, as if it were a camera.
-
-    Attributes:
-        dropped: frames that came and went before they were asked for.
-        ended: whether the source has no more frames and the last one was given out.
-    """
+class Frames(ABC):
+    """Frames of a source, read by a thread of its own."""
 
     def __init__(self, capture: Capture) -> None:
-        self.dropped = 0
-        self.ended = False
         self._capture = capture
-        self._news = threading.Condition()
-        self._shot: Shot | None = None
-        self._over = False
+        self._slot = Slot[Shot]()
         self._stop = threading.Event()
-        self._error: BaseException | None = None
+        self._skipped = 0
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Frames that came and went before they were asked for."""
+        return self._slot.replaced + self._skipped
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source has no more frames, which `next` said."""
+        return self._slot.ended
+
     def next(self, timeout: float) -> Shot | None:
-        """Return the newest frame not yet given out; `None` if none came within `timeout` seconds, or at the end."""
-        with self._news:
-            self._news.wait_for(lambda: self._shot is not None or self._over, timeout)
-            shot, self._shot = self._shot, None
-            if shot is None and self._over:
-                self.ended = True
-                if self._error is not None:
-                    raise self._error
-            return shot
+        """Return a frame not yet given out; `None` if none came within `timeout` seconds, or at the end.
+
+        Raises:
+            Exception: what reading the source failed with.
+        """
+        return self._slot.take(timeout)
 
     def close(self) -> None:
         """Stop reading and let go of the source."""
         self._stop.set()
+        self._slot.shut()
         self._thread.join(timeout=5)
         # A driver that hangs keeps the thread; releasing under its feet would crash the process.
         if not self._thread.is_alive():
@@ -70,24 +70,35 @@ class NewestFrame:
 
     def _run(self) -> None:
         try:
-            if self._capture.live:
-                self._read_live()
-            else:
-                self._play()
+            self._read()
         except BaseException as error:
-            self._error = error
-        with self._news:
-            self._over = True
-            self._news.notify_all()
+            self._slot.end(error)
+        else:
+            self._slot.end()
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Read frames into the slot until there are no more or `_stop` is set."""
+
+
+class NewestFrame(Frames):
+    """Keeps only the newest frame, so that a slow viewer sees now and not then.
+
+    A video file is played at its own speed, as if it were a camera. What is given out is less than one interval of the
+    source old (1 / fps, plus the time to decode), because the next frame takes its place.
+    """
+
+    def _read(self) -> None:
+        if self._capture.live:
+            self._read_live()
+        else:
+            self._play()
 
     def _read_live(self) -> None:
         start, number = time.monotonic(), 0
-        while not self._stop.is_set():
-            image = self._capture.read()
-            if image is None:
-                return
+        while not self._stop.is_set() and (image := self._capture.read()) is not None:
             now = time.monotonic()
-            self._publish(Shot(image, number, now, now - start))
+            self._slot.replace(Shot(image, number, now, now - start))
             number += 1
 
     def _play(self) -> None:
@@ -96,46 +107,21 @@ class NewestFrame:
             late = int((time.monotonic() - start) * fps) - number
             if late > 0:
                 skipped = self._capture.skip(late)
-                with self._news:
-                    self.dropped += skipped
+                self._skipped += skipped
                 number += skipped
-            image = self._capture.read()
-            if image is None or self._stop.wait(max(start + number / fps - time.monotonic(), 0)):
+            image, turn = self._capture.read(), start + number / fps
+            if image is None or self._stop.wait(max(turn - time.monotonic(), 0)):
                 return
-            self._publish(Shot(image, number, time.monotonic(), number / fps))
+            self._slot.replace(Shot(image, number, turn, number / fps))
             number += 1
 
-    def _publish(self, shot: Shot) -> None:
-        with self._news:
-            self.dropped += self._shot is not None
-            self._shot = shot
-            self._news.notify_all()
 
+class EveryFrame(Frames):
+    """Keeps each frame until it is asked for; the next one is read meanwhile, and none is dropped."""
 
-class EveryFrame:
-    """Reads a video frame by frame, as fast as it is asked; has the face of `NewestFrame`.
-
-    Attributes:
-        dropped: always 0.
-        ended: whether there are no more frames.
-    """
-
-    def __init__(self, capture: Capture) -> None:
-        self.dropped = 0
-        self.ended = False
-        self._capture = capture
-        self._number = 0
-
-    def next(self, timeout: float) -> Shot | None:
-        """Return the next frame, or `None` at the end."""
-        image = self._capture.read()
-        if image is None:
-            self.ended = True
-            return None
-        shot = Shot(image, self._number, time.monotonic(), self._number / self._capture.fps)
-        self._number += 1
-        return shot
-
-    def close(self) -> None:
-        """Let go of the source."""
-        self._capture.close()
+    def _read(self) -> None:
+        number = 0
+        while (image := self._capture.read()) is not None:
+            if not self._slot.put(Shot(image, number, time.monotonic(), number / self._capture.fps)):
+                return
+            number += 1

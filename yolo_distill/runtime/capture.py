@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,11 +11,10 @@ import cv2
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.quiet import quiet
 
 # FFmpeg prints what the errors here say anyway. OpenCV reads this once, when it first opens or writes a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-_SILENT = 0
 
 STREAM_TIMEOUT_MS = 10_000
 DEFAULT_FPS = 30.0  # for cameras and streams that do not tell theirs
@@ -31,6 +28,7 @@ class Capture:
         fps: frames a second; `DEFAULT_FPS` where the source does not say.
         total: number of frames, where it is known.
         live: whether the source goes on by itself, be it read or not.
+        loop: whether a video file begins again at its end; may be set at any time.
     """
 
     def __init__(self, capture: Any, first: Picture, *, name: str, live: bool) -> None:
@@ -41,6 +39,7 @@ class Capture:
         self.fps = float(fps) if 0.1 < fps < 1000 else DEFAULT_FPS
         # Streams answer with huge or negative numbers; a video without an index with 0.
         self.total = int(total) if not live and 0 < total < 1e9 else None
+        self.loop = False
         self._capture = capture
         self._first: Picture | None = first
 
@@ -49,16 +48,21 @@ class Capture:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return _read(self._capture)
+        image = _read(self._capture)
+        return _read(self._capture) if image is None and self._begin_again() else image
 
     def skip(self, count: int) -> int:
         """Pass over frames without decoding them; return over how many."""
         done = 0
         if count > 0 and self._first is not None:
             self._first, done = None, 1
-        while done < count and self._capture.grab():
+        while done < count and (self._capture.grab() or (self._begin_again() and self._capture.grab())):
             done += 1
         return done
+
+    def _begin_again(self) -> bool:
+        """Return whether there is a first frame to go on with. Opened anew: not every format can be wound back."""
+        return self.loop and bool(self._capture.open(self.name))
 
     def close(self) -> None:
         """Let go of the device or file."""
@@ -79,7 +83,7 @@ def open_video(path: Path) -> Capture:
     Raises:
         RequestError: it cannot be opened or holds no frame.
     """
-    with _quiet():
+    with quiet():
         capture = cv2.VideoCapture(str(path))
         if not capture.isOpened():
             raise RequestError(f"{path}: cannot be opened as a video; is it one, and is it whole?")
@@ -96,7 +100,7 @@ def open_camera(index: int | str) -> Capture:
     Raises:
         RequestError: it is not there, is in use, or gives no picture.
     """
-    with _quiet():
+    with quiet():
         capture = cv2.VideoCapture(index)
         if not capture.isOpened():
             found = sorted(str(device) for device in Path("/dev").glob("video*"))
@@ -121,7 +125,7 @@ def open_stream(address: str) -> Capture:
         DistillError: it cannot be reached or gives no picture.
     """
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
-    with _quiet():
+    with quiet():
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             raise DistillError(
@@ -143,15 +147,3 @@ def _read(capture: Any) -> Picture | None:
     except cv2.error:
         return None
     return frame if done and frame is not None and frame.size else None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep OpenCV from printing what the error says anyway."""
-    # The function moved between OpenCV 4 and 5.
-    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-    before = set_level(_SILENT)
-    try:
-        yield
-    finally:
-        set_level(before)

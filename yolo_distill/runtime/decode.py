@@ -50,8 +50,12 @@ def decode_dense(
         max_det: most detections to return.
         classes: class indices to look for; `None` for all.
         agnostic: whether boxes of different classes suppress each other.
+
+    Raises:
+        FloatingPointError: a box or a best score is nan or infinite.
     """
     best = raw[4:].max(0)
+    _check_finite(raw[:4], best)
     passed = np.flatnonzero(best > np.float32(conf))
     class_id = raw[4:, passed].argmax(0)
     scores = best[passed]
@@ -74,9 +78,20 @@ def decode_end2end(raw: Floats, *, conf: float, max_det: int, classes: npt.NDArr
         conf: scores have to be above.
         max_det: most detections to return.
         classes: class indices to look for; `None` for all.
+
+    Raises:
+        FloatingPointError: a number is nan or infinite.
     """
+    _check_finite(raw)
     rows = raw[raw[:, 4] > np.float32(conf)]
     found = Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
     if classes is not None:
         found = found.pick(np.isin(found.class_id, classes))
     return found.pick(slice(max_det))
+
+
+def _check_finite(*parts: Floats) -> None:
+    """Refuse nan and infinity, which would be no detection in silence; a sum has them if any of its numbers has."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if not all(np.isfinite(part.sum()) for part in parts):
+            raise FloatingPointError("nan or infinity in the network's answer")

@@ -13,19 +13,22 @@ import numpy.typing as npt
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.runtime.decode import decode_dense, decode_end2end
 from yolo_distill.runtime.detections import Detections
-from yolo_distill.runtime.letterbox import Floats, Picture, Transform, letterbox
+from yolo_distill.runtime.inputs import Tensor, input_form
+from yolo_distill.runtime.letterbox import Floats, Picture, Transform
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.runtime.session import open_session
 
 __all__ = ["Detections", "Detector"]
-
-_WHITE = np.float32(255)
 
 
 class Detector:
     """A YOLO detector in an ONNX file, exported by `yolo-distill export` or by the host.
 
     `detector(image)` does all; `preprocess`, `infer` and `postprocess` are its three steps.
+
+    One detector may be called from several threads at once, and from asyncio with
+    `await asyncio.to_thread(detector, image)`: nothing changes after it is opened, each call has memory of its own, and
+    what is returned belongs to the caller.
 
     Attributes:
         path: the file.
@@ -68,17 +71,12 @@ class Detector:
         self.stride = notes.stride
         self.task = notes.task
         self.metadata = notes.everything
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        takes_pictures = len(inputs) == 1 and len(inputs[0].shape) == 4
-        if not takes_pictures or (isinstance(inputs[0].shape[1], int) and inputs[0].shape[1] != 3):
-            shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
-            raise RequestError(f"{self.path}: the model takes {shapes}; expected one input of shape (B, 3, H, W)")
-        batch, _, *sides = inputs[0].shape
-        self.batch: int | None = batch if isinstance(batch, int) else None
-        self._input, self._output = inputs[0].name, outputs[0].name
-        self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
-        fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
-        self.imgsz: tuple[int, int] = self._choose_size(imgsz, fixed, notes.imgsz)
+        outputs = self.session.get_outputs()
+        self._form = input_form(self.session.get_inputs(), notes, str(self.path))
+        self._output = outputs[0].name
+        self.batch: int | None = self._form.batch
+        self._most = notes.most
+        self.imgsz: tuple[int, int] = self._choose_size(imgsz, self._form.imgsz, notes.imgsz)
         self.end2end = self._choose_layout([one.shape for one in outputs], notes.end2end)
 
     @overload
@@ -133,58 +131,68 @@ class Detector:
             RequestError: something that is no picture, or a setting out of range.
             DistillError: onnxruntime failed.
         """
-        settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": classes}
-        settings["agnostic"] = agnostic
-        if isinstance(images, np.ndarray) and images.ndim < 4:
-            tensor, transform = self.preprocess(images)
-            return self.postprocess(self.infer(tensor), [transform], **settings)[0]
         if isinstance(images, (str, Path)):
             raise RequestError(f"got the text {str(images)!r}; expected a picture: cv2.imread({str(images)!r})")
-        prepared = [self.preprocess(image) for image in images]
-        if not prepared:
-            self._check_settings(conf, iou, max_det, classes)
-            return []
-        raw = self.infer(np.concatenate([tensor for tensor, _ in prepared]))
-        return self.postprocess(raw, [transform for _, transform in prepared], **settings)
+        single = isinstance(images, np.ndarray) and images.ndim < 4
+        pictures: Any = [images] if single else images
+        wanted = self._check_settings(conf, iou, max_det, classes)
+        step = self.batch or self._most or max(len(pictures), 1)
+        found: list[Detections] = []
+        for start in range(0, len(pictures), step):
+            tensor, transforms = self.preprocess_batch(pictures[start : start + step])
+            found += self._decode(self.infer(tensor), transforms, conf, iou, max_det, wanted, agnostic)
+        return found[0] if single else found
 
-    def preprocess(self, image: Picture) -> tuple[Floats, Transform]:
+    def preprocess(self, image: Picture) -> tuple[Tensor, Transform]:
         """Turn a picture into the network's input.
 
         Args:
             image: (H, W, 3), (H, W), (H, W, 1) or (H, W, 4) uint8, colours in the order blue, green, red.
 
         Returns:
-            the input (1, 3, height, width), red, green, blue, 0 to 1; and how the picture lies in it.
+            the input in the file's own form, and how the picture lies in it. The form is (1, 3, height, width) of
+            float32 or float16, red, green, blue, 0 to 1; or (1, height, width, 3) of uint8, in the order of colours
+            that the file wants.
 
         Raises:
             RequestError: `image` is none of these.
         """
-        canvas, transform = letterbox(_three_channels(image), self.imgsz)
-        tensor = np.empty((1, 3, *self.imgsz), np.float32)
-        np.divide(canvas[..., ::-1].transpose(2, 0, 1), _WHITE, out=tensor[0], dtype=np.float32)
-        return tensor, transform
+        tensor, transforms = self.preprocess_batch([image])
+        return tensor, transforms[0]
 
-    def infer(self, tensor: Floats) -> Floats:
+    def preprocess_batch(self, images: Sequence[Picture]) -> tuple[Tensor, list[Transform]]:
+        """Turn B pictures, at least one, into one input of B; otherwise as `preprocess`."""
+        pictures = [_three_channels(image) for image in images]
+        tensor = self._form.empty(len(pictures), self.imgsz)
+        return tensor, [self._form.fill(place, image) for place, image in zip(tensor, pictures, strict=True)]
+
+    def infer(self, tensor: Tensor) -> Floats:
         """Run the network.
 
         Args:
-            tensor: (B, 3, height, width), B at least 1; a file with a fixed batch is run as often as it takes.
+            tensor: B pictures, at least one, as `preprocess` returns them (float32 will do for float16); a file that
+                takes fewer at a time is run as often as it takes.
 
         Returns:
             its raw answer: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
 
         Raises:
+            RequestError: floats for a file that takes bytes, or bytes for one that takes floats.
             DistillError: onnxruntime failed, or answered with another shape.
         """
-        count, step = len(tensor), self.batch or max(len(tensor), 1)
+        dtype = np.dtype(self._form.dtype)
+        if tensor.dtype.kind != dtype.kind:
+            raise RequestError(
+                f"{self.path}: got an input of {tensor.dtype}; expected {dtype}, as preprocess() gives it"
+            )
+        count, step = len(tensor), self.batch or self._most or max(len(tensor), 1)
         parts = []
         for start in range(0, count, step):
-            part = tensor[start : start + step].astype(self._dtype, copy=False)
-            lacking = step - len(part)
-            if lacking:
-                part = np.concatenate([part, np.zeros((lacking, *part.shape[1:]), part.dtype)])
+            part = tensor[start : start + step].astype(dtype, copy=False)
+            if lacking := (self.batch or len(part)) - len(part):
+                part = np.concatenate([part, np.zeros((lacking, *part.shape[1:]), dtype)])
             try:
-                answer = self.session.run([self._output], {self._input: part})[0]
+                answer = self.session.run([self._output], {self._form.name: part})[0]
             except Exception as error:  # onnxruntime's errors share no class of their own
                 raise DistillError(f"{self.path}: running the model failed: {' '.join(str(error).split())}") from error
             parts.append(np.asarray(answer, np.float32)[: len(part) - lacking])
@@ -217,16 +225,10 @@ class Detector:
 
         Raises:
             RequestError: a setting out of range, or a class that the model does not know.
+            DistillError: the answer holds nan or infinity.
         """
         wanted = self._check_settings(conf, iou, max_det, classes)
-        results = []
-        for one, transform in zip(raw, transforms, strict=True):
-            if self.end2end:
-                found = decode_end2end(one, conf=conf, max_det=max_det, classes=wanted)
-            else:
-                found = decode_dense(one, conf=conf, iou=iou, max_det=max_det, classes=wanted, agnostic=agnostic)
-            results.append(Detections(transform.to_picture(found.xyxy), found.scores, found.class_id, self.names))
-        return results
+        return self._decode(raw, transforms, conf, iou, max_det, wanted, agnostic)
 
     def class_ids(self, classes: Sequence[int | str]) -> list[int]:
         """Return class indices for indices or names.
@@ -249,6 +251,32 @@ class Detector:
                     f"classes={text}: the model knows no such class{did_you_mean(text, by_name)} (known: {known}{more})"
                 )
         return ids
+
+    def _decode(
+        self,
+        raw: Floats,
+        transforms: Sequence[Transform],
+        conf: float,
+        iou: float,
+        max_det: int,
+        wanted: npt.NDArray[np.int64] | None,
+        agnostic: bool,
+    ) -> list[Detections]:
+        """Return what the answers say about each picture; the settings have been checked."""
+        results = []
+        for one, transform in zip(raw, transforms, strict=True):
+            try:
+                if self.end2end:
+                    found = decode_end2end(one, conf=conf, max_det=max_det, classes=wanted)
+                else:
+                    found = decode_dense(one, conf=conf, iou=iou, max_det=max_det, classes=wanted, agnostic=agnostic)
+            except FloatingPointError as error:
+                raise DistillError(
+                    f"{self.path}: {error}; the file is damaged, or a half-precision one that overflows: export it "
+                    "again, in full precision"
+                ) from error
+            results.append(Detections(transform.to_picture(found.xyxy), found.scores, found.class_id, self.names))
+        return results
 
     def _check_settings(
         self, conf: float, iou: float, max_det: int, classes: Sequence[int | str] | None

@@ -37,23 +37,38 @@ def draw(image: Picture, detections: Detections) -> Picture:
     return canvas
 
 
-def draw_note(image: Picture, text: str) -> None:
-    """Write a line of text into the upper left corner of `image`, in place."""
+def draw_note(image: Picture, *lines: str) -> None:
+    """Write lines of text into the upper left corner of `image`, in place."""
     _, scale, thickness = _sizes(image)
-    _label(image, text, (0, 0), _BLACK, scale, thickness)
+    top = 0
+    for line in lines:
+        top += _plate(image, line, (0, top), _BLACK, scale, thickness)
 
 
 def _label(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int) -> None:
     """Write `text` above a corner; below it, or further left, where it would not be seen."""
-    (wide, tall), base = cv2.getTextSize(text, _FONT, scale, thickness)
-    margin = max(tall // 4, 2)
-    wide, tall = wide + 2 * margin, tall + base + margin
+    wide, tall, _, _ = _plate_size(text, scale, thickness)
     left = max(min(corner[0], canvas.shape[1] - wide), 0)
     top = corner[1] - tall if corner[1] >= tall else corner[1]
-    cv2.rectangle(canvas, (left, top), (left + wide, top + tall), colour, -1)
+    _plate(canvas, text, (left, top), colour, scale, thickness)
+
+
+def _plate(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int) -> int:
+    """Write `text` on a ground whose upper left corner is given; return the ground's height."""
+    wide, tall, base, margin = _plate_size(text, scale, thickness)
+    left, top = corner
+    cv2.rectangle(canvas, corner, (left + wide, top + tall), colour, -1)
     blue, green, red = colour
     ink = _BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else _WHITE
     cv2.putText(canvas, text, (left + margin, top + tall - base), _FONT, scale, ink, thickness, cv2.LINE_AA)
+    return tall
+
+
+def _plate_size(text: str, scale: float, thickness: int) -> tuple[int, int, int, int]:
+    """Return width and height of the ground that `text` stands on, its depth below the baseline, and the margin."""
+    (wide, tall), base = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = max(tall // 4, 2)
+    return wide + 2 * margin, tall + base + margin, base, margin
 
 
 def _sizes(image: Picture) -> tuple[int, float, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,6 +32,24 @@ class Transform:
     top: int
     left: int
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the input that show the picture."""
+        (tall, wide), top, left = self.resized, self.top, self.left
+        return slice(top, top + tall), slice(left, left + wide)
+
+    @property
+    def padding(self) -> tuple[tuple[slice, slice], ...]:
+        """Rows and columns of the four edges around the picture; together all that `inside` is not."""
+        rows, columns = self.inside
+        everything = slice(None)
+        return (
+            (slice(0, rows.start), everything),
+            (slice(rows.stop, None), everything),
+            (rows, slice(0, columns.start)),
+            (rows, slice(columns.stop, None)),
+        )
+
     def to_picture(self, xyxy: Floats) -> Floats:
         """Return boxes (N, 4) in pixels of the picture, cut off at its borders, from boxes in pixels of the input."""
         (height, width), (tall, wide) = self.picture, self.resized
@@ -53,16 +70,35 @@ def fit(picture: tuple[int, int], size: tuple[int, int]) -> Transform:
     return Transform(picture, size, (tall, wide), top, left)
 
 
-def letterbox(image: Picture, size: tuple[int, int]) -> tuple[Picture, Transform]:
-    """Return `image` (H, W, 3) resized and padded to `size` (height, width), and how it lies there."""
-    height, width = image.shape[:2]
-    transform = fit((height, width), size)
+def resize(image: Picture, transform: Transform, into: Picture | None = None) -> Picture:
+    """Return `image` (H, W, 3) at the size that it has inside the input; itself if it has that size.
+
+    Args:
+        image: the picture.
+        transform: how it is going to lie.
+        into: where to put it, (tall, wide, 3), instead of into an array of its own.
+    """
+    if transform.resized == transform.picture:
+        if into is not None:
+            into[:] = image
+        return image
     tall, wide = transform.resized
-    canvas: Any = image
-    if (height, width) != (tall, wide):
-        canvas = cv2.resize(canvas, (wide, tall), interpolation=cv2.INTER_LINEAR)
-    bottom, right = size[0] - tall - transform.top, size[1] - wide - transform.left
-    if transform.top or transform.left or bottom or right:
-        edges = (transform.top, bottom, transform.left, right)
-        canvas = cv2.copyMakeBorder(canvas, *edges, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    resized: Picture = cv2.resize(image, (wide, tall), dst=into, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def letterbox(image: Picture, size: tuple[int, int], canvas: Picture | None = None) -> tuple[Picture, Transform]:
+    """Return `image` (H, W, 3) resized and padded to `size` (height, width), and how it lies there.
+
+    Args:
+        image: the picture, uint8.
+        size: of the result, in pixels.
+        canvas: where to put the result, (height, width, 3), instead of into an array of its own; all of it is written.
+    """
+    transform = fit((image.shape[0], image.shape[1]), size)
+    if canvas is None:
+        canvas = np.empty((*size, 3), np.uint8)
+    resize(image, transform, into=canvas[transform.inside])
+    for edge in transform.padding:
+        canvas[edge] = PADDING
     return canvas, transform

@@ -10,6 +10,8 @@ from typing import Any
 from yolo_distill.errors import RequestError
 
 _REQUIRED = ("task", "names", "stride", "imgsz")
+# What an input may be; the first of each is meant where a file does not say.
+_INPUT = {"input_layout": ("NCHW", "NHWC"), "input_colour": ("RGB", "BGR"), "input_range": ("0-1", "0-255")}
 _EXPORT = "export it with: yolo-distill export model=best.pt"
 
 
@@ -23,6 +25,10 @@ class Metadata:
         imgsz: height and width it was exported for, in pixels.
         task: "detect".
         end2end: whether its answer is final and needs no NMS.
+        most: pictures that it answers for at a time; `None` for any number.
+        input_layout: "NCHW" or "NHWC".
+        input_colour: "RGB" or "BGR".
+        input_range: "0-1" or "0-255".
         everything: all notes, each as a value where it can be read as one.
     """
 
@@ -31,6 +37,10 @@ class Metadata:
     imgsz: tuple[int, int]
     task: str
     end2end: bool
+    most: int | None
+    input_layout: str
+    input_colour: str
+    input_range: str
     everything: dict[str, Any]
 
 
@@ -61,6 +71,9 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
         imgsz=_imgsz(everything["imgsz"], file),
         task=task,
         end2end=everything.get("end2end") is True or with_nms,
+        # The host's NMS is unrolled for that many pictures, and answers with nothing for all others.
+        most=_positive(everything.get("batch", 1), "batch", file) if with_nms else None,
+        **{key: _one_of(notes.get(key), known, key, file) for key, known in _INPUT.items()},
         everything=everything,
     )
 
@@ -96,7 +109,13 @@ def _imgsz(value: Any, file: str) -> tuple[int, int]:
 def _positive(value: Any, key: str, file: str) -> int:
     if isinstance(value, int) and value > 0:
         return value
-    raise RequestError(f"{file}: {key} = {_short(value)} in the model's metadata is no number of pixels; {_EXPORT}")
+    raise RequestError(f"{file}: {key} = {_short(value)} in the model's metadata is no whole number above 0; {_EXPORT}")
+
+
+def _one_of(text: str | None, known: tuple[str, ...], key: str, file: str) -> str:
+    if text and text not in known:
+        raise RequestError(f"{file}: {key} = {_short(text)} in the model's metadata; expected {' or '.join(known)}")
+    return text or known[0]
 
 
 def _short(value: Any) -> str:

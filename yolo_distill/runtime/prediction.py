@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import claim_folder, write_bytes
@@ -22,13 +19,16 @@ from yolo_distill.runtime.drawing import draw
 from yolo_distill.runtime.interrupt import Interrupt
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress
+from yolo_distill.runtime.quiet import quiet
 from yolo_distill.runtime.screen import Screen
-from yolo_distill.runtime.sources import PICTURES, Item, read_picture
+from yolo_distill.runtime.sources import PICTURES, Item, read_picture, why_unread
 from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 
 _DYNAMIC_BATCH = 8
+_BATCH_PIXELS = 32_000_000  # a batch is full at so many, so that it holds no eight posters at once
+_PICTURE_SUFFIXES = PICTURES - {".pgm"}  # those that can hold the colours of boxes
 _LOOK_MS = 500  # how long a picture stays on the screen
 
 
@@ -138,10 +138,10 @@ class Prediction:
         live = any(item.live for item in self._items)
         step = 1 if live or screen else self._detector.batch or _DYNAMIC_BATCH
         try:
-            with Interrupt() as interrupt:
+            with Interrupt() as interrupt, quiet():
                 self._jsonl = JsonLines(plan.jsonl) if plan.jsonl else None
                 with contextlib.closing(self._frames(interrupt)) as frames:
-                    while batch := list(itertools.islice(frames, step)):
+                    while batch := _batch(frames, step):
                         if not self._handle(batch, screen):
                             break
                 self._outcome.interrupted = interrupt.asked
@@ -167,7 +167,7 @@ class Prediction:
                 started = time.perf_counter()
                 image = read_picture(item.name)
                 if image is None:
-                    self._skip(f"{item.name}: cannot be decoded as a picture; skipped")
+                    self._skip(f"{item.name}: {why_unread(item.name)}; skipped")
                 else:
                     yield _Frame(image, item, 0, 0.0, where, time.perf_counter() - started)
                 continue
@@ -203,12 +203,11 @@ class Prediction:
         """Run one batch and write its results; return whether to go on."""
         plan, seconds = self._plan, self._outcome.seconds
         clock = [time.perf_counter()]
-        prepared = [self._detector.preprocess(frame.image) for frame in batch]
-        tensor = prepared[0][0] if len(prepared) == 1 else np.concatenate([one for one, _ in prepared])
+        tensor, transforms = self._detector.preprocess_batch([frame.image for frame in batch])
         clock.append(time.perf_counter())
         raw = self._detector.infer(tensor)
         clock.append(time.perf_counter())
-        results = self._detector.postprocess(raw, [transform for _, transform in prepared], **plan.find)
+        results = self._detector.postprocess(raw, transforms, **plan.find)
         clock.append(time.perf_counter())
         go_on = True
         for frame, found in zip(batch, results, strict=True):
@@ -234,7 +233,9 @@ class Prediction:
         stem = self._stems[item.name]
         if self._jsonl:
             place = {"frame": frame.number} if frame.number else {}
-            head = {"source": item.name, **place, "width": width, "height": height}
+            # A file's name may be no text at all; JSON has to be.
+            name = item.name.encode("utf-8", "backslashreplace").decode()
+            head = {"source": name, **place, "width": width, "height": height}
             self._jsonl.write({**head, "detections": found.to_dicts()})
         if plan.save_txt:
             folder = self._folder() / "labels"
@@ -248,7 +249,8 @@ class Prediction:
             self._video_for(frame, stem).write(draw(frame.image, found))
             return
         suffix = Path(item.name).suffix.lower()
-        write_picture(self._folder() / f"{stem}{suffix if suffix in PICTURES else '.jpg'}", draw(frame.image, found))
+        name = f"{stem}{suffix if suffix in _PICTURE_SUFFIXES else '.jpg'}"
+        write_picture(self._folder() / name, draw(frame.image, found))
 
     def _folder(self) -> Path:
         """Return the folder of this run; it is made with the first result, so that a failed start leaves none."""
@@ -266,6 +268,16 @@ class Prediction:
         if self._video:
             self._video.finish()
         self._video = None
+
+
+def _batch(frames: Iterator[_Frame], most: int) -> list[_Frame]:
+    """Take the next frames, `most` or fewer large ones; none at the end."""
+    batch: list[_Frame] = []
+    pixels = 0
+    while len(batch) < most and pixels < _BATCH_PIXELS and (frame := next(frames, None)):
+        batch.append(frame)
+        pixels += frame.image.shape[0] * frame.image.shape[1]
+    return batch
 
 
 def _unique_stems(items: Sequence[Item]) -> dict[str, str]:

@@ -43,14 +43,19 @@ class Screen:
         self._sized = False
 
     def show(self, image: Picture, wait_ms: int = 1) -> bool:
-        """Show a picture; return whether the user wants to go on (neither q nor Esc, window not closed)."""
+        """Show a picture for at least `wait_ms` milliseconds; return whether the user wants to go on."""
         if not self._sized:
             cv2.resizeWindow(self.title, image.shape[1], image.shape[0])
             self._sized = True
         cv2.imshow(self.title, image)
+        return self.wait(wait_ms)
+
+    def wait(self, wait_ms: int) -> bool:
+        """Let the window live; return whether the user wants to go on: neither q nor Esc, window not closed."""
         if cv2.waitKey(wait_ms) & 0xFF in _QUIT_KEYS:
             return False
-        return bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1)
+        # Before its first picture a window does not count as visible everywhere.
+        return not self._sized or bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1)
 
     def close(self) -> None:
         """Close the window."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from yolo_distill.errors import RequestError
 from yolo_distill.runtime.capture import Capture, open_camera, open_stream, open_video
@@ -17,6 +19,9 @@ from yolo_distill.runtime.letterbox import Picture
 PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://", "rtp://")
+
+# What follows 0xFF in a JPEG's data is 0 or one of the marks D0 to D7.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Item:
 def find(source: str) -> list[Item]:
     """Return what a `source=` stands for; nothing is opened yet.
 
+    Whatever in a folder or of a pattern has the name of a picture or video is one, until it turns out that it cannot be
+    read: a link to nothing is not passed over in silence.
+
     Args:
         source: a file, a folder, a pattern with * ? or [...] (** for folders below), the number of a camera, or an
             address such as rtsp://camera/stream.
@@ -54,7 +62,7 @@ def find(source: str) -> list[Item]:
     if path.is_file():
         return [_file(path)]
     if path.is_dir():
-        files = [one for one in sorted(path.iterdir()) if one.suffix.lower() in PICTURES | VIDEOS and one.is_file()]
+        files = [one for one in sorted(path.iterdir()) if one.suffix.lower() in PICTURES | VIDEOS]
         if not files:
             raise RequestError(
                 f"source={source}: the folder holds no pictures or videos (for folders below: {source}/**/*)"
@@ -63,7 +71,7 @@ def find(source: str) -> list[Item]:
     if glob.has_magic(source):
         # Path.glob takes no absolute pattern.
         found = (Path(one) for one in sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-        files = [one for one in found if one.suffix.lower() in PICTURES | VIDEOS and one.is_file()]
+        files = [one for one in found if one.suffix.lower() in PICTURES | VIDEOS]
         if not files:
             raise RequestError(f"source={source}: no picture or video matches")
         return [_file(one) for one in files]
@@ -74,14 +82,61 @@ def find(source: str) -> list[Item]:
 
 
 def read_picture(path: str) -> Picture | None:
-    """Return a picture as (H, W, 3), turned as its EXIF says, or `None` if it cannot be decoded."""
+    """Return a picture as (H, W, 3) uint8, blue, green, red, or `None` if it cannot be decoded.
+
+    Pictures are read as the host's loader reads them: turned as their EXIF says, 16 bits a channel brought down to 8,
+    alpha dropped, grey and palettes and CMYK made blue, green and red; of several pages the first. One that was cut off
+    is not read, nor is a TIFF of floats, of which nobody knows what is white.
+    """
+    if not Path(path).is_file():  # a pipe would be waited for
+        return None
     try:
         # OpenCV's own imread cannot open every name on Windows.
         data = np.fromfile(path, np.uint8)
-        image: Picture | None = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+        if cut_off_jpeg(data):
+            return None
+        # At its own depth: what OpenCV itself makes of a TIFF of 16 bits is rounded, the host's is cut off.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except (OSError, MemoryError, cv2.error):
         return None
-    return image
+    if image is not None and image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    return image if image is not None and image.dtype == np.uint8 else None
+
+
+def why_unread(path: str) -> str:
+    """Return why `read_picture` returned `None` for a path."""
+    place = Path(path)
+    if place.is_dir():
+        return "is a folder"
+    if place.is_symlink() and not place.exists():
+        return "is a link to what is not there"
+    if place.exists() and not place.is_file():
+        return "is no file"
+    try:
+        with place.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    return "is empty" if empty else "cannot be decoded as a picture"
+
+
+def cut_off_jpeg(data: npt.NDArray[np.uint8]) -> bool:
+    """Return whether this is a JPEG file without its end, of which older releases of OpenCV make a half-grey picture.
+
+    Args:
+        data: the file, (N,).
+    """
+    whole = data.data
+    if whole[:2].tobytes() != b"\xff\xd8":
+        return False
+    at = 2
+    while marker := _JPEG_MARKER.search(whole, at):
+        if marker[1] == b"\xd9":
+            return False
+        # A segment is passed over by the length it begins with: a thumbnail in it has an end of its own.
+        at = marker.end() + int.from_bytes(whole[marker.end() : marker.end() + 2], "big")
+    return True
 
 
 def _file(path: Path) -> Item:

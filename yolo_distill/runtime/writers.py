@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, partial_name, write_bytes
+from yolo_distill.files import cannot_write, move_into_place, partial_name, write_bytes
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
@@ -54,13 +54,17 @@ def label_text(detections: Detections, size: tuple[int, int], *, with_confidence
 
 
 class JsonLines:
-    """A file of one JSON object per line, written under a temporary name until `finish`."""
+    """A file of one JSON object per line, written under a temporary name until `finish`.
+
+    Each line is handed to the system at once: after a kill every line under the temporary name is whole but perhaps the
+    last one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._partial = partial_name(path)
         try:
-            self._file = self._partial.open("w", encoding="utf-8")
+            self._file = self._partial.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -83,7 +87,7 @@ class JsonLines:
         """
         try:
             self._file.close()
-            self._partial.replace(self.path)
+            move_into_place(self._partial, self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -149,7 +153,7 @@ class Video:
         if not whole:
             raise DistillError(f"{self.path}: the video could not be written to its end; is the disk full?")
         try:
-            self._partial.replace(self.path)
+            move_into_place(self._partial, self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 

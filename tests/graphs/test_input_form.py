@@ -1,0 +1,65 @@
+"""Graphs that take pictures answer like those that take floats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from traced_graphs import SIDE, answer, floats
+
+from yolo_distill.graphs.half import write_half
+from yolo_distill.graphs.input_form import take_floats, take_pictures
+from yolo_distill.graphs.quantise import Quantiser
+
+
+def forms(file: Path) -> tuple[bytes, bytes]:
+    """Return a graph changed to take pictures, and changed back."""
+    model = onnx.load(str(file))
+    take_pictures(model)
+    onnx.checker.check_model(model, full_check=True)
+    given = model.graph.input[0].type.tensor_type
+    assert given.elem_type == onnx.TensorProto.UINT8
+    assert [side.dim_value for side in given.shape.dim] == [1, SIDE, SIDE, 3]
+    taken = model.SerializeToString()
+    take_floats(model)
+    onnx.checker.check_model(model, full_check=True)
+    return taken, model.SerializeToString()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8 with a float start"])
+def test_same_answers(traced: Path, pictures: list[np.ndarray], tmp_path: Path, precision: str) -> None:
+    file = traced
+    if precision == "fp16":
+        file = tmp_path / "half.onnx"
+        write_half(traced, file)
+    elif precision.startswith("int8"):
+        file = tmp_path / "int8.onnx"
+        quantiser = Quantiser(traced, map(floats, pictures))
+        quantiser.write(file, keep=quantiser.kept_always(pictures=precision == "int8"))
+    taken, back = forms(file)
+    for picture in pictures[:3]:
+        wanted, got = answer(file, floats(picture)), answer(taken, picture[None])
+        # Another order of the colours adds up in another order; whole numbers do not mind.
+        box, score = {"fp32": (0.01, 1e-4), "int8": (0, 0)}.get(precision, (2, 0.02))
+        assert np.abs(got - wanted)[:, :4].max() <= box
+        assert np.abs(got - wanted)[:, 4:].max() <= score
+        assert (answer(back, floats(picture)) == got).all()
+    assert np.abs(answer(taken, pictures[0][None]) - answer(taken, pictures[1][None])).max() > 0.01
+
+
+def test_a_dynamic_graph_is_refused(traced: Path) -> None:
+    model = onnx.load(str(traced))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(ValueError, match="expected static pictures in colour"):
+        take_pictures(model)
+
+
+def test_something_else_before_the_convolution_is_refused(traced: Path) -> None:
+    model = onnx.load(str(traced))
+    first = next(node for node in model.graph.node if "images" in node.input)
+    first.input[0] = "negative"
+    model.graph.node.insert(0, onnx.helper.make_node("Neg", ["images"], ["negative"], name="/negative"))
+    with pytest.raises(ValueError, match="there is Neg"):
+        take_pictures(model)

@@ -1,0 +1,21 @@
+"""What the tests of graphs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+SIDE = 96
+
+
+def floats(picture: np.ndarray) -> np.ndarray:
+    """Return a picture as the network's usual input, (1, 3, H, W)."""
+    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
+
+
+def answer(file: Path | bytes, given: np.ndarray) -> np.ndarray:
+    """Return what a graph answers."""
+    session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else str(file))
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: given})[0])

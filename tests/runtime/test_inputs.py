@@ -1,0 +1,218 @@
+"""Pictures in the form that a file takes them: floats as the host exports them, or bytes as a camera gives them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_detector import dense, rows, write_detector
+
+from yolo_distill import Detector
+from yolo_distill.errors import RequestError
+from yolo_distill.runtime.letterbox import PADDING
+
+BYTES = {"input_layout": "NHWC", "input_range": "0-255"}
+SHAPES = [(64, 64), (48, 64), (64, 33), (480, 640), (97, 211), (1, 300), (300, 1), (1, 1)]
+
+
+def taking_bytes(file: Path, colour: str, **notes: str) -> Path:
+    """Write a file beside a float one that takes bytes and begins with what the runtime does for the other."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    model = onnx.load(str(file))
+    graph, floats = model.graph, model.graph.input[0]
+    kind = floats.type.tensor_type.elem_type
+    batch, _, height, width = (one.dim_param or one.dim_value for one in floats.type.tensor_type.shape.dim)
+    first = [
+        make.make_node("Cast", ["bytes"], ["levels"], to=onnx.TensorProto.FLOAT),
+        make.make_node("Div", ["levels", "white"], ["unit"]),
+        make.make_node("Cast", ["unit"], ["cast"], to=kind),
+        make.make_node("Transpose", ["cast"], ["planes"], perm=[0, 3, 1, 2]),
+        make.make_node("Gather", ["planes", "order"], [floats.name], axis=1),
+    ]
+    order = [2, 1, 0] if colour == "BGR" else [0, 1, 2]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(255, np.float32), "white"))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(order, np.int64), "order"))
+    nodes = [*first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    shape = [batch, height, width, 3]
+    graph.input[0].CopyFrom(make.make_tensor_value_info("bytes", onnx.TensorProto.UINT8, shape))
+    said = {note.key: note.value for note in model.metadata_props}
+    del model.metadata_props[:]
+    make.set_model_props(model, {**said, **BYTES, "input_colour": colour, **notes})
+    path = file.with_name(f"bytes-{colour}-{file.name}")
+    onnx.save(model, str(path))
+    return path
+
+
+def noise(shape, seed=0):
+    return cv2.GaussianBlur(np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8), (0, 0), 3)
+
+
+def by_definition(image, size, dtype):
+    """The host's preprocessing, step by step."""
+    ratio = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    tall, wide = (max(round(side * ratio), 1) for side in image.shape[:2])
+    if (tall, wide) != image.shape[:2]:
+        image = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR)
+    top, left = round((size[0] - tall) / 2 - 0.1), round((size[1] - wide) / 2 - 0.1)
+    edges = (top, size[0] - tall - top, left, size[1] - wide - left)
+    image = cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    return (image[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)).astype(dtype)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_floats_are_the_hosts_bit_for_bit(tmp_path, half):
+    dtype = np.float16 if half else np.float32
+    detector = Detector(write_detector(tmp_path / "a.onnx", dense(), imgsz=(64, 96), half=half))
+    for shape in SHAPES:
+        for image in (noise(shape), noise(shape)[::-1, ::-1]):
+            tensor, transform = detector.preprocess(image)
+            assert (tensor.dtype, tensor.flags.c_contiguous, transform.picture) == (dtype, True, shape)
+            np.testing.assert_array_equal(tensor, by_definition(image, (64, 96), dtype))
+
+
+def test_every_brightness(tmp_path):
+    detector = Detector(write_detector(tmp_path / "a.onnx", dense(), imgsz=(32, 32)))
+    image = np.arange(1024, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 1).repeat(3, 2)
+    expected = np.float32(image.transpose(2, 0, 1)[None]) / np.float32(255)
+    np.testing.assert_array_equal(detector.preprocess(image)[0], expected)
+
+
+@pytest.mark.parametrize("colour", ["BGR", "RGB"])
+def test_bytes_are_the_letterboxed_picture(tmp_path, colour):
+    file = taking_bytes(write_detector(tmp_path / "a.onnx", dense(), imgsz=(64, 96)), colour)
+    detector = Detector(file)
+    assert (detector.imgsz, detector.batch) == ((64, 96), 1)
+    for shape in SHAPES:
+        tensor, _ = detector.preprocess(noise(shape))
+        floats = by_definition(noise(shape), (64, 96), np.float32)
+        rgb = np.round(floats * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        assert (tensor.dtype, tensor.shape, tensor.flags.c_contiguous) == (np.uint8, (1, 64, 96, 3), True)
+        np.testing.assert_array_equal(tensor, rgb[..., ::-1] if colour == "BGR" else rgb)
+
+
+def test_bytes_in_no_float_anywhere(tmp_path, monkeypatch):
+    """What is handed to onnxruntime is what the letterbox wrote."""
+    detector = Detector(taking_bytes(write_detector(tmp_path / "a.onnx", dense()), "BGR"))
+    given = []
+
+    class Session:
+        def run(self, outputs, inputs):
+            given.extend(inputs.values())
+            return [dense()[None]]
+
+    detector.session = Session()
+    tensor, _ = detector.preprocess(noise((48, 64)))
+    detector.infer(tensor)
+    assert given[0].dtype == np.uint8
+    assert np.shares_memory(given[0], tensor)
+
+
+@pytest.mark.parametrize("colour", ["BGR", "RGB"])
+@pytest.mark.parametrize("batch", [1, 2, None])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("layout", ["dense", "end2end"])
+def test_bytes_find_what_floats_find(tmp_path, colour, batch, half, layout):
+    """The made network answers with the brightness, here of each picture."""
+    raw = dense((16, 32, 8, 8, 0, 0, 0)) if layout == "dense" else rows((12, 28, 20, 36, 0, 0))
+    gain = np.zeros_like(raw)
+    gain[(4, 0) if layout == "dense" else (0, 4)] = 1
+    file = write_detector(tmp_path / "a.onnx", raw, gain=gain, batch=batch, half=half)
+    images = [noise(shape, seed) for seed, shape in enumerate(SHAPES[:5])]
+    floats, bytes_ = Detector(file), Detector(taking_bytes(file, colour))
+    assert bytes_.batch == batch
+    for one, other in zip(floats(images, conf=0.1), bytes_(images, conf=0.1), strict=True):
+        assert len(one) == len(other) == 1
+        np.testing.assert_allclose(one.confidence, other.confidence, rtol=2e-3 if half else 1e-5)
+        np.testing.assert_array_equal(one.xyxy, other.xyxy)
+
+
+def test_an_exported_network(tmp_path):
+    """The same detections from an export of the host and from the same with the preprocessing inside."""
+    pytest.importorskip("ultralytics", reason="the host is not installed")
+    import torch
+    from test_host_parity import enliven, pictures
+    from ultralytics import YOLO
+    from ultralytics.utils import LOGGER
+
+    torch.manual_seed(1)
+    model = YOLO("yolo26n.yaml", verbose=False)
+    enliven(model.model)
+    model.ckpt_path = model.model.pt_path = str(tmp_path / "made.pt")
+    before = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        file = Path(model.export(format="onnx", imgsz=128, nms=None, simplify=False, dynamic=True, verbose=False))
+    finally:
+        LOGGER.setLevel(before)
+    floats = Detector(file, threads=1)
+    count = 0
+    for colour in ("BGR", "RGB"):
+        bytes_ = Detector(taking_bytes(file, colour), threads=1)
+        for image in pictures():
+            one, other = floats(image, conf=0.06), bytes_(image, conf=0.06)
+            np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
+            np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-2)
+            assert one.class_id.tolist() == other.class_id.tolist()
+            count += len(one)
+    assert count > 10
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        BYTES,
+        {"input_layout": "NHWC"},
+        {"input_range": "0-255"},
+        {"input_colour": "BGR"},
+    ],
+)
+def test_floats_whose_notes_say_something_else(tmp_path, notes):
+    file = write_detector(tmp_path / "a.onnx", dense(), **notes)
+    with pytest.raises(RequestError) as caught:
+        Detector(file)
+    said = str(caught.value)
+    assert said.startswith(f"{file}: the model takes tensor(float) (1, 3, 64, 64), but its metadata says input_layout=")
+    assert "expected NCHW, 0-1 and RGB for such an input; export it again" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("notes", [{"input_layout": ""}, {"input_range": "0-1"}, {"input_layout": "NCHW"}])
+def test_bytes_whose_notes_say_something_else(tmp_path, notes):
+    file = taking_bytes(write_detector(tmp_path / "a.onnx", dense()), "BGR", **notes)
+    with pytest.raises(RequestError, match=r"takes tensor\(uint8\) \(1, 64, 64, 3\), but its metadata says") as caught:
+        Detector(file)
+    assert "expected NHWC, 0-255 and BGR or RGB" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("UINT8", [1, 3, 64, 64]), ("DOUBLE", [1, 3, 64, 64]), ("INT32", [1, 64, 64, 3])]
+)
+def test_inputs_of_neither_form(tmp_path, kind, shape):
+    onnx = pytest.importorskip("onnx")
+    file = write_detector(tmp_path / "a.onnx", dense(), **BYTES)
+    model = onnx.load(str(file))
+    model.graph.input[0].name = "unused"
+    wanted = onnx.helper.make_tensor_value_info("images", getattr(onnx.TensorProto, kind), shape)
+    model.graph.input[0].CopyFrom(wanted)
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "cast"
+    onnx.save(model, str(file))
+    with pytest.raises(
+        RequestError, match=r"expected one input of shape \(B, 3, H, W\), float32 or float16, or"
+    ) as why:
+        Detector(file)
+    assert "\n" not in str(why.value)
+
+
+def test_the_wrong_form_for_infer(tmp_path):
+    file = write_detector(tmp_path / "a.onnx", dense())
+    with pytest.raises(RequestError, match="got an input of uint8; expected float32, as preprocess"):
+        Detector(file).infer(np.zeros((1, 3, 64, 64), np.uint8))
+    with pytest.raises(RequestError, match="got an input of float32; expected uint8"):
+        Detector(taking_bytes(file, "BGR")).infer(np.zeros((1, 64, 64, 3), np.float32))

@@ -1,0 +1,153 @@
+"""What ONNX Runtime's GPU and NPU delegates on phones take: rewriting a graph for them, and asking whether it fits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
+from onnxruntime.tools.mobile_helpers import usability_checker
+
+#: What the checker calls the providers that a graph has to suit as a whole.
+PROVIDERS = ("NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram")
+
+_LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"  # the converter has no argument for it
+
+
+class Suitability(NamedTuple):
+    """What the checker says about one provider.
+
+    Attributes:
+        partitions: parts of the graph that run there; between two of them the CPU takes over, which costs.
+        nodes: nodes in these parts.
+        of: nodes in the graph.
+        suits: whether the checker recommends the provider.
+    """
+
+    partitions: int
+    nodes: int
+    of: int
+    suits: bool
+
+
+def suit_delegates(model: onnx.ModelProto) -> None:
+    """Rewrite a graph, in place and with the same answers, so that NNAPI and CoreML take all of it.
+
+    A resize without a region of interest counts as one of unknown shape: it gets a region, which nearest-neighbour
+    resizing does not look at. NNAPI splits into equal parts only: other splits, those of attention, become slices.
+    """
+    graph = model.graph
+    constants = {one.name: one for one in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Resize" and len(node.input) > 1 and not node.input[1]:
+            region = "resize_region"
+            if region not in constants:
+                whole = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
+                graph.initializer.append(numpy_helper.from_array(whole, region))
+                constants[region] = graph.initializer[-1]
+            node.input[1] = region
+        if node.op_type == "Split" and len(node.input) > 1 and node.input[1] in constants:
+            sizes = numpy_helper.to_array(constants[node.input[1]])
+            if len(set(sizes.tolist())) > 1:
+                nodes.extend(_slices(graph, node, sizes.tolist()))
+                continue
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in graph.node for name in node.input}
+    left = [one for one in graph.initializer if one.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(left)
+
+
+def _slices(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: list[int]) -> list[onnx.NodeProto]:
+    """Return a slice for each output of a split."""
+    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+    slices, start = [], 0
+    for number, (output, size) in enumerate(zip(node.output, sizes, strict=True)):
+        bounds = []
+        for what, value in (("start", start), ("end", start + size), ("axis", axis)):
+            name = f"{node.name}/{what}.{number}"
+            graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
+            bounds.append(name)
+        slices.append(helper.make_node("Slice", [node.input[0], *bounds], [output], name=f"{node.name}/part.{number}"))
+        start += size
+    return slices
+
+
+def check_suitability(file: Path) -> dict[str, Suitability]:
+    """Ask ONNX Runtime's mobile usability check about a file.
+
+    Returns:
+        the provider's name to what the check says.
+    """
+    heard = _Heard()
+    logger = logging.Logger("usability", logging.INFO)
+    logger.addHandler(heard)
+    usability_checker.analyze_model(file, skip_optimize=True, logger=logger)
+    return heard.verdicts()
+
+
+class _Heard(logging.Handler):
+    """Collects what the checker says; it answers by its log only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage().strip())
+
+    def verdicts(self) -> dict[str, Suitability]:
+        found: dict[str, Suitability] = {}
+        for line in self._lines:
+            words = line.split()
+            if " partitions with a total of " in line:
+                name = line.partition("can be handled by the ")[2].removesuffix(" EP.")
+                nodes, of = words[6].split("/")
+                found[name] = Suitability(int(words[0]), int(nodes), int(of), False)
+            elif line.startswith("Model should perform well with "):
+                name = line.removeprefix("Model should perform well with ").partition(" as is: ")[0]
+                if name in found and line.endswith(": YES"):
+                    found[name] = found[name]._replace(suits=True)
+        return found
+
+
+def write_ort(file: Path, folder: Path, *, fused: bool) -> tuple[Path, Path]:
+    """Write ONNX Runtime's own format, and the operators that a runtime built for this model alone needs.
+
+    Args:
+        file: the ONNX file.
+        folder: where to; not the file's own.
+        fused: whether operators are fused for ARM CPUs now, as a small runtime cannot do it when it opens the file.
+            What is fused is out of reach for GPU and NPU delegates.
+
+    Returns:
+        the `.ort` file, and the list of operators for `--include_ops_by_config`.
+    """
+    before = os.environ.get(_LEVEL)
+    os.environ[_LEVEL] = "all" if fused else "basic"
+    try:
+        logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / file.name
+            shutil.copyfile(file, source)
+            convert_onnx_models_to_ort(
+                source, output_dir=folder, optimization_styles=[OptimizationStyle.Fixed], target_platform="arm"
+            )
+    finally:
+        if before is None:
+            del os.environ[_LEVEL]
+        else:
+            os.environ[_LEVEL] = before
+    return next(folder.glob("*.ort")), next(folder.glob("*.config"))

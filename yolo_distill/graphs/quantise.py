@@ -1,0 +1,139 @@
+"""8-bit weights and activations, by ONNX Runtime's static quantisation (QDQ: quantise and dequantise nodes)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QDQQuantizer,
+    QuantType,
+    create_calibrator,
+)
+from onnxruntime.quantization.calibrate import TensorData
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
+
+#: Ways to choose the range that 8 bits are spread over, by name.
+METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
+
+_AT_A_TIME = 8
+
+Floats = npt.NDArray[np.float32]
+
+
+class Quantiser:
+    """A float graph whose ranges were seen once, and int8 files of it as often as wanted.
+
+    Finding out which layers may not be quantised takes many files; the pictures have to be run for the first only.
+
+    Attributes:
+        model: the float graph, prepared: shapes known, batch norm folded.
+    """
+
+    def __init__(self, file: Path, pictures: Iterable[Floats], *, method: str = "minmax") -> None:
+        """Run the pictures and note the range of every tensor.
+
+        Args:
+            file: the float graph, one input.
+            pictures: inputs of the network, (B, C, H, W).
+            method: `minmax`, the widest range that was seen, or `percentile`, 99.999 % of what was seen.
+        """
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            prepared = Path(folder) / "prepared.onnx"
+            # Dynamic sizes are more than the symbolic shape inference can follow.
+            quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
+            self.model = onnx.load(str(prepared))
+            calibrator = create_calibrator(
+                prepared,
+                augmented_model_path=str(Path(folder) / "watched.onnx"),
+                calibrate_method=METHODS[method],
+            )
+            # A few at a time: the histograms behind `percentile` keep every tensor of the pictures they are handed.
+            left, name = iter(pictures), self.model.graph.input[0].name
+            while some := list(itertools.islice(left, _AT_A_TIME)):
+                calibrator.collect_data(_Inputs(name, some))
+            self._ranges = calibrator.compute_data()
+        # A picture may hold no white; its 256 levels still are 0 to 1, and a step of 1/255 loses nothing.
+        self._ranges[self.model.graph.input[0].name] = TensorData(lowest=np.float32(0), highest=np.float32(1))
+
+    def kept_always(self, *, pictures: bool) -> list[str]:
+        """Return the nodes that are better left in float: the decoding and, of a graph that takes floats, the start.
+
+        Decoding multiplies by strides and puts boxes of hundreds of pixels beside scores below 1: in 8 bits it is what
+        ruins detectors. A first convolution of three channels is slower in 8 bits than in 32, as its kernels take
+        channels by the four; but where the graph takes pictures of 8 bits, turning them into floats costs more.
+
+        Args:
+            pictures: whether the graph will take pictures, see `input_form`.
+        """
+        tail = decode_tail(self.model)
+        if pictures:
+            return tail
+        convolution = first_convolution(self.model).name
+        first = next((nodes for nodes in layers(self.model, tail).values() if convolution in nodes), [convolution])
+        return [*tail, *first]
+
+    def write(self, path: Path, *, keep: Sequence[str] = ()) -> None:
+        """Write an int8 file.
+
+        Args:
+            path: where to.
+            keep: names of nodes that stay in float.
+        """
+        # Unsigned activations with signed weights are what the 8-bit dot product of x86 takes; with both signed the
+        # same file is four times slower there.
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        quantiser = QDQQuantizer(
+            copy,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=[],
+            nodes_to_exclude=list(keep),
+            op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
+            extra_options={},
+        )
+        with _quiet():
+            quantiser.quantize_model()
+            quantiser.model.save_model_to_file(str(path), False)
+
+
+class _Inputs(CalibrationDataReader):
+    """Pictures as the quantiser asks for them."""
+
+    def __init__(self, name: str, pictures: Iterable[Floats]) -> None:
+        self._name, self._pictures = name, iter(pictures)
+
+    def get_next(self) -> dict[str, Any] | None:
+        picture = next(self._pictures, None)
+        return None if picture is None else {self._name: picture}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's hints to itself: it writes to the root logger, and prints."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(before)

@@ -1,0 +1,69 @@
+"""Where a detector's graph can be taken apart: the tail that decodes, and the layers before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import onnx
+
+_LAYER = re.compile(r"^/model\.(\d+)/(?:((?:one2one_)?cv[23])\.(\d)/)?")
+
+
+def decode_tail(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes behind the head's last convolutions.
+
+    They turn distances and logits into boxes in pixels and scores. The one convolution among them is the host's way to
+    write the mean of a distribution (DFL), with the numbers 0 to `reg_max` - 1 as its weights.
+
+    Args:
+        model: the graph, every node with a name.
+    """
+    producer = {output: node for node in model.graph.node for output in node.output}
+    pending = [output.name for output in model.graph.output]
+    tail: dict[str, None] = {}
+    while pending:
+        node = producer.get(pending.pop())
+        if node is None or node.name in tail or (node.op_type == "Conv" and "/dfl/" not in node.name):
+            continue
+        tail[node.name] = None
+        pending.extend(node.input)
+    return list(tail)
+
+
+def layers(model: onnx.ModelProto, without: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the nodes by layer of the network, in the order of the graph.
+
+    Args:
+        model: a graph that the host traced, whose node names tell the module: `/model.5/conv/Conv`.
+        without: nodes to leave out.
+
+    Returns:
+        `model.5` to its nodes; of the head each branch of each level apart, as `model.23.cv3.0`.
+    """
+    left_out = set(without)
+    groups: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        found = _LAYER.match(node.name)
+        if not found or node.name in left_out:
+            continue
+        number, branch, level = found.groups()
+        groups.setdefault(f"model.{number}" + (f".{branch}.{level}" if branch else ""), []).append(node.name)
+    return groups
+
+
+def first_convolution(model: onnx.ModelProto) -> onnx.NodeProto:
+    """Return the convolution that sees the picture.
+
+    Raises:
+        ValueError: the input does not lead to one.
+    """
+    pending = [model.graph.input[0].name]
+    while pending:
+        name = pending.pop(0)
+        for node in model.graph.node:  # in no order: converters append their casts at the end
+            if name in node.input:
+                if node.op_type == "Conv":
+                    return node
+                pending.extend(node.output)
+    raise ValueError("the graph has no convolution behind its input")
