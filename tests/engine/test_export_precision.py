@@ -1,0 +1,184 @@
+"""Targets and precisions through the exporter: what comes out, what it says, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from live_detector import draw, live_detector, save
+
+from yolo_distill.engine import export as module
+from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.engine.export import export
+from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.runtime.detector import Detector
+
+SIDE = 96
+LENIENT = {"max_drop": 100.0}  # an untrained detector's mAP says nothing
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(live_detector("yolo26n.yaml"), tmp_path_factory.mktemp("weights") / "best.pt", SIDE)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures with a box each."""
+    folder = tmp_path_factory.mktemp("data")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for i, picture in enumerate(draw(6, 80, 120)):
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+        (folder / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.4 0.4\n")
+    (folder / "data.yaml").write_text("train: images\nval: images\nnames: [round, square]\n")
+    return folder / "data.yaml"
+
+
+@pytest.fixture(scope="module")
+def int8(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    return export(checkpoint, data=data, precision="int8", out=tmp_path_factory.mktemp("int8"), **LENIENT)
+
+
+def refusal(kind: type[DistillError], *args: Any, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        export(*args, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_int8_is_a_third_of_the_size_and_measured(int8: ExportReport) -> None:
+    assert listing(Path(int8.path).parent) == ["best.json", "best.onnx"]
+    assert int8.file_bytes < int8.fp32_bytes / 3
+    assert set(int8.accuracy) == {"torch", "fp32", "int8"}
+    assert all(0 <= figures["map"] <= 100 for figures in int8.accuracy.values())
+    assert int8.accuracy["int8"]["drop"] == pytest.approx(
+        int8.accuracy["fp32"]["map"] - int8.accuracy["int8"]["map"], abs=1e-2
+    )
+    assert int8.calibration["pictures"] == 6
+    assert int8.calibration["method"] in {"minmax", "percentile"}
+    assert set(int8.ms) == {"torch", "fp32", "int8"}
+    assert all(ms > 0 for ms in int8.ms.values())
+
+
+def test_the_proof_travels_with_the_file(int8: ExportReport) -> None:
+    proof = json.loads(Path(int8.proof).read_text())
+    assert proof["precision"] == "int8"
+    assert proof["path"] == "best.onnx"
+    assert str(Path(int8.path).parent) not in Path(int8.proof).read_text()
+    assert proof["tensors"]["input"] == {
+        "name": "images",
+        "type": "float",
+        "shape": [1, 3, SIDE, SIDE],
+        "meaning": "a picture, letterboxed: red, green, blue, 0 to 1",
+    }
+    assert proof["tensors"]["output"]["shape"][:2] == [1, 6]
+    assert proof["metadata"]["precision"] == "int8"
+    assert Detector(int8.path).metadata["precision"] == "int8"
+    summary = int8.summary()
+    assert "mAP50-95 on val: torch" in summary
+    assert "x fp32" in summary
+
+
+def test_pictures_go_in_as_they_are(checkpoint: Path, data: Path, int8: ExportReport, tmp_path: Path) -> None:
+    done = export(checkpoint, data=data, precision="int8", input="pictures", out=tmp_path, **LENIENT)
+    given = onnxruntime.InferenceSession(done.path).get_inputs()[0]
+    assert (given.type, given.shape) == ("tensor(uint8)", [1, SIDE, SIDE, 3])
+    assert done.metadata["input_layout"] == "NHWC"
+    detector = Detector(done.path)
+    picture = draw(1, 80, 120)[0]
+    assert len(detector(picture)) > 0
+    # The evaluator hands out floats; it has to measure this form, too.
+    assert evaluate(done.path, data)["map"] == pytest.approx(done.accuracy["int8"]["map"] / 100, abs=1e-4)
+
+
+def test_fp16_for_phones(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    done = export(checkpoint, data=data, target="phone", out=tmp_path, **LENIENT)
+    assert listing(tmp_path) == ["best.json", "best.onnx", "best.operators.config", "best.ort"]
+    assert done.precision == "fp16"
+    assert done.file_bytes < 0.6 * done.fp32_bytes
+    for verdict in done.delegates.values():
+        assert verdict["suits"]
+        assert verdict["partitions"] == 1
+    picture = draw(1, SIDE, SIDE)[0]
+    tensor = Detector(done.path).preprocess(picture)[0]
+    ort = onnxruntime.InferenceSession(str(tmp_path / "best.ort"))
+    got = ort.run(None, {"images": tensor})[0]
+    assert np.abs(got - Detector(done.path).infer(tensor))[:, 4:].max() < 0.02
+    assert "CoreML MLProgram: " in done.summary()
+
+
+def test_without_boxes_agreement_is_measured(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for file in (data.parent / "images").iterdir():
+        (tmp_path / "images" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [round, square]\n")
+    (tmp_path / "out").mkdir()
+    done = export(checkpoint, data=tmp_path / "data.yaml", precision="fp16", out=tmp_path / "out")
+    assert set(done.accuracy) == {"fp16"}
+    assert done.accuracy["fp16"]["matched"] >= 0.95
+    assert "fp16 beside fp32: " in done.summary()
+
+
+def test_a_file_over_the_line_is_not_kept(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "to_fp16", lambda *_: (_ for _ in ()).throw(DistillError("precision=fp16: too far")))
+    assert "too far" in refusal(DistillError, checkpoint, data=data, precision="fp16", out=tmp_path)
+    assert listing(tmp_path) == []
+
+
+def test_a_phone_file_that_does_not_suit_is_not_kept(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "suit_delegates", lambda graph: None)
+    message = refusal(DistillError, checkpoint, target="phone", precision="fp32", out=tmp_path)
+    assert "does not suit NNAPI, CoreML NeuralNetwork, CoreML MLProgram; no file is kept" in message
+    assert listing(tmp_path) == []
+
+
+def test_other_classes_and_missing_data(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    assert "give data=" in refusal(RequestError, checkpoint, precision="int8", out=tmp_path)
+    other = data.parent / "other.yaml"
+    other.write_text("train: images\nval: images\nnames: [a, b, c]\n")
+    assert "has 3" in refusal(RequestError, checkpoint, precision="int8", data=other, out=tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "half.yaml").write_text(f"train: broken\nval: {data.parent / 'images'}\nnames: [round, square]\n")
+    message = refusal(RequestError, checkpoint, precision="int8", data=tmp_path / "half.yaml", out=tmp_path)
+    assert "none of the pictures of train can be read" in message
+
+
+def test_what_does_not_go_together(checkpoint: Path) -> None:
+    assert "input=pictures" in refusal(RequestError, checkpoint, target="phone", input="pictures")
+    assert "top-k" in refusal(RequestError, checkpoint, target="phone", nms=False)
+    assert "did you mean 'int8'" in refusal(RequestError, checkpoint, precision="int", data="x.yaml")
+    assert "did you mean 'pictures'" in refusal(RequestError, checkpoint, input="picture")
+    assert "max_drop" in refusal(RequestError, checkpoint, max_drop=float("nan"))
+
+
+def test_few_pictures_are_said(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    export(checkpoint, data=data, precision="int8", out=tmp_path, say=heard.append, **LENIENT)
+    assert any("only 6 pictures to calibrate on" in line for line in heard)
+    assert any(line.startswith("int8 (minmax): ") for line in heard)
+
+
+@pytest.mark.parametrize("branch", [None, False])
+def test_both_branches(checkpoint: Path, data: Path, tmp_path: Path, branch: bool | None) -> None:
+    done = export(checkpoint, data=data, precision="fp16", nms=branch, out=tmp_path, **LENIENT)
+    graph = onnx.load(done.path)
+    assert done.end2end is (branch is False)
+    assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert Detector(done.path).end2end is (branch is False)
