@@ -17,7 +17,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 HEAVY = {"torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic"}
 #: What may run the runtime beside torch, to prove that both say the same.
-PROOFS = {"engine/proof.py", "engine/agreement.py", "engine/input_proof.py"}
+PROOFS = {"engine/proof.py", "engine/agreement.py", "engine/form_proof.py"}
 TRAINING = {"yolo_distill.losses", "yolo_distill.teachers", "yolo_distill.engine"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def int8(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
-    return export(checkpoint, data=data, precision="int8", out=tmp_path_factory.mktemp("int8"), **LENIENT)
+def heard() -> list[str]:
+    """What was said while the int8 file was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def int8(checkpoint: Path, data: Path, heard: list[str], tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    out = tmp_path_factory.mktemp("int8")
+    return export(checkpoint, data=data, precision="int8", out=out, say=heard.append, **LENIENT)
 
 
 def refusal(kind: type[DistillError], *args: Any, **options: Any) -> str:
@@ -67,9 +75,15 @@ def test_int8_is_a_third_of_the_size_and_measured(int8: ExportReport) -> None:
         int8.accuracy["fp32"]["map"] - int8.accuracy["int8"]["map"], abs=1e-2
     )
     assert int8.calibration["pictures"] == 6
+    assert int8.calibration["kept"][:2] == ["decoding", "model.0"]
     assert int8.calibration["method"] in {"minmax", "percentile"}
     assert set(int8.ms) == {"torch", "fp32", "int8"}
     assert all(ms > 0 for ms in int8.ms.values())
+
+
+def test_attempts_and_few_pictures_are_said(int8: ExportReport, heard: list[str]) -> None:
+    assert heard[0].startswith("only 6 pictures to calibrate on; 128 or more")
+    assert [line.partition(", in fp32: decoding")[0] for line in heard[1:]] == ["int8 (minmax", "int8 (percentile"]
 
 
 def test_the_proof_travels_with_the_file(int8: ExportReport) -> None:
@@ -79,7 +93,7 @@ def test_the_proof_travels_with_the_file(int8: ExportReport) -> None:
     assert str(Path(int8.path).parent) not in Path(int8.proof).read_text()
     assert proof["tensors"]["input"] == {
         "name": "images",
-        "type": "float",
+        "type": "float32",
         "shape": [1, 3, SIDE, SIDE],
         "meaning": "a picture, letterboxed: red, green, blue, 0 to 1",
     }
@@ -117,6 +131,10 @@ def test_fp16_for_phones(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     got = ort.run(None, {"images": tensor})[0]
     assert np.abs(got - Detector(done.path).infer(tensor))[:, 4:].max() < 0.02
     assert "CoreML MLProgram: " in done.summary()
+    proof = json.loads((tmp_path / "best.json").read_text())
+    assert proof["extras"]["ORT format"]["path"] == "best.ort"
+    assert proof["extras"]["ORT format"]["sha256"] == hashlib.sha256((tmp_path / "best.ort").read_bytes()).hexdigest()
+    assert str(tmp_path) not in (tmp_path / "best.operators.config").read_text()
 
 
 def test_without_boxes_agreement_is_measured(checkpoint: Path, data: Path, tmp_path: Path) -> None:
@@ -166,13 +184,6 @@ def test_what_does_not_go_together(checkpoint: Path) -> None:
     assert "did you mean 'int8'" in refusal(RequestError, checkpoint, precision="int", data="x.yaml")
     assert "did you mean 'pictures'" in refusal(RequestError, checkpoint, input="picture")
     assert "max_drop" in refusal(RequestError, checkpoint, max_drop=float("nan"))
-
-
-def test_few_pictures_are_said(checkpoint: Path, data: Path, tmp_path: Path) -> None:
-    heard: list[str] = []
-    export(checkpoint, data=data, precision="int8", out=tmp_path, say=heard.append, **LENIENT)
-    assert any("only 6 pictures to calibrate on" in line for line in heard)
-    assert any(line.startswith("int8 (minmax): ") for line in heard)
 
 
 @pytest.mark.parametrize("branch", [None, False])

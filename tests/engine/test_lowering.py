@@ -11,6 +11,7 @@ import pytest
 from live_detector import draw, live_detector, save
 from ultralytics.data.augment import LetterBox
 
+from yolo_distill.engine import lowering as module
 from yolo_distill.engine.export import export
 from yolo_distill.engine.guard import Verdict
 from yolo_distill.engine.islands import _distance
@@ -40,7 +41,7 @@ class Judge:
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fp32")
-    return Path(export(save(live_detector("yolo26n.yaml"), folder / "best.pt", SIDE)).path)
+    return Path(export(save(live_detector("yolov8n.yaml"), folder / "best.pt", SIDE)).path)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def silent(text: str) -> None:
 def test_the_better_of_two_ranges_is_taken(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
     judge = Judge(lambda at: True, lambda at: {1: 0.2, 2: 0.1}[at])
     done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]
-    assert (done.calibration, done.kept, done.pictures) == ("percentile", (), 4)
+    assert (done.calibration, done.kept, done.pictures) == ("percentile", ("decoding", "model.0"), 4)
     assert len(judge.seen) == 2
     assert done.path.name == judge.seen[1]
 
@@ -65,19 +66,23 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(fp32: Path, calibration
     said: list[str] = []
     judge = Judge(lambda at: at == 5, lambda at: 5.0 - at)
     done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, said.append, silent)  # type: ignore[arg-type]
-    assert [line.count("model.") for line in said] == [0, 0, 1, 2, 4]
-    assert len(done.kept) == 4
-    assert done.kept[:1] == tuple(said[2].split("in fp32: ")[1].split("): ")[0].split(", "))
+    assert [line.count("model.") for line in said] == [1, 1, 2, 3, 5]
+    assert len(done.kept) == 6
+    assert done.kept[:3] == tuple(said[2].split("in fp32: ")[1].split("): ")[0].split(", "))
     graph = onnx.load(str(done.path)).graph
     made_by = {output: node for node in graph.node for output in node.output}
     whole = {node.name for node in graph.node if node.op_type == "Conv" and node.input[1] not in made_by}
-    for layer in done.kept:
+    for layer in done.kept[1:]:
         prefix = "/" + layer.replace(".cv", "/cv")
         assert any(name.startswith(prefix) for name in whole), layer
     assert any(node.op_type == "Conv" and node.input[1] in made_by for node in graph.node)
 
 
-def test_nothing_is_good_enough(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
+def test_nothing_is_good_enough(
+    fp32: Path, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 5, 7)]
+    monkeypatch.setattr(module, "rank_layers", lambda *_: layers)
     judge = Judge(lambda at: False, lambda at: {4: 2.0}.get(at, 3.0))
     with pytest.raises(DistillError) as caught:
         to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from traced_graphs import SIDE, answer, floats
+from traced_graphs import SIDE, answer, floats, nodes_of
 
 from yolo_distill.graphs.half import write_half
 from yolo_distill.graphs.input_form import take_floats, take_pictures
@@ -37,7 +37,7 @@ def test_same_answers(traced: Path, pictures: list[np.ndarray], tmp_path: Path, 
     elif precision.startswith("int8"):
         file = tmp_path / "int8.onnx"
         quantiser = Quantiser(traced, map(floats, pictures))
-        quantiser.write(file, keep=quantiser.kept_always(pictures=precision == "int8"))
+        quantiser.write(file, keep=nodes_of(quantiser.kept_always(pictures=precision == "int8")))
     taken, back = forms(file)
     for picture in pictures[:3]:
         wanted, got = answer(file, floats(picture)), answer(taken, picture[None])

@@ -19,3 +19,8 @@ def answer(file: Path | bytes, given: np.ndarray) -> np.ndarray:
     """Return what a graph answers."""
     session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else str(file))
     return np.asarray(session.run(None, {session.get_inputs()[0].name: given})[0])
+
+
+def nodes_of(kept: dict[str, list[str]]) -> list[str]:
+    """Return the nodes of all groups."""
+    return [node for nodes in kept.values() for node in nodes]

@@ -25,7 +25,7 @@ def usable_cores() -> int:
 def machine() -> dict[str, Any]:
     """Return processor, cores, system, and what else the machine was doing."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -44,7 +44,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor is called."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -16,6 +16,7 @@ import torch
 from ultralytics import __version__ as host_version
 
 from yolo_distill import __version__
+from yolo_distill.benchmark.machine import cpu_name
 from yolo_distill.comparison.job import EPOCHS, PACE, Job
 from yolo_distill.comparison.witness import read_lines
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
@@ -129,14 +130,6 @@ def read_curve(file: Path) -> dict[str, list[float | None]]:
 def write_json(value: Mapping[str, Any]) -> bytes:
     """Return a record as a JSON file's content."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def cpu_name() -> str:
-    """Return what the processor is called."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def source_digest() -> str:

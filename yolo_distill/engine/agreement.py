@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from ultralytics.utils.metrics import box_iou
 
-from yolo_distill.runtime.detector import Detections, Detector
+from yolo_distill.runtime.detector import Detector
 
 _CONF = 0.25
 _IOU = 0.5
@@ -72,19 +72,17 @@ def agree(findings: Iterable[tuple[Found, Found]]) -> Agreement:
     for ours, theirs in findings:
         pairs = _partners(ours, theirs)
         gaps += [abs(float(ours.confidence[a] - theirs.confidence[b])) for a, b in pairs]
-        found += int((ours.confidence > _CONF).sum())
-        wanted += int((theirs.confidence > _CONF).sum())
+        found += _counted(ours)
+        wanted += _counted(theirs)
         partners += sum(int(ours.confidence[a] > _CONF) + int(theirs.confidence[b] > _CONF) for a, b in pairs)
     total = found + wanted
     return Agreement(partners / total if total else 1.0, float(np.mean(gaps)) if gaps else 0.0, found)
 
 
-def _solid(found: Detections) -> Detections:
-    """Return the detections that have an area; what the picture's border leaves nothing of overlaps with nothing."""
+def _counted(found: Found) -> int:
+    """Return how many detections count: sure enough, and with an area left at the picture's border to overlap with."""
     solid = (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(1)
-    return dataclasses.replace(
-        found, xyxy=found.xyxy[solid], confidence=found.confidence[solid], class_id=found.class_id[solid]
-    )
+    return int((solid & (found.confidence > _CONF)).sum())
 
 
 def _partners(ours: Found, theirs: Found) -> list[tuple[int, int]]:

@@ -28,8 +28,8 @@ from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import load_detector, one_line, trained_imgsz
 from yolo_distill.engine.export_data import ExportData, read_data
 from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.engine.form_proof import prove_same
 from yolo_distill.engine.guard import Guard, measure
-from yolo_distill.engine.input_proof import prove_same
 from yolo_distill.engine.latency import in_turns, session_run
 from yolo_distill.engine.lowering import Calibration, Lowered, to_fp16, to_int8
 from yolo_distill.engine.onnx_file import annotate, sha256, trace
@@ -204,7 +204,7 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
     shutil.copyfile(lowered.path, draft)
     notes["precision"] = plan.precision
     if lowered.kept:
-        notes["kept_fp32"] = ", ".join(lowered.kept)
+        notes["kept_fp32"] = str(list(lowered.kept))
     if plan.input == "pictures":
         graph = onnx.load(str(draft))
         take_pictures(graph)
@@ -213,7 +213,7 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
     annotate(draft, notes)
     if plan.input == "pictures":
         annotate(lowered.path, {**notes, **dict.fromkeys(NOTES, "")})
-        prove_same(draft, lowered.path, proving.pictures, half=plan.precision == "fp16")
+        prove_same(draft, lowered.path, proving.pictures, rounded=plan.precision == "fp16")
     delegates = {}
     if plan.target.delegates:
         delegates = {name: verdict._asdict() for name, verdict in check_suitability(draft).items()}
@@ -223,16 +223,7 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
                 f"target={plan.target.name}: ONNX Runtime's usability check says that the file does not suit "
                 f"{', '.join(unfit)}; no file is kept"
             )
-    files, extras = [], {}
-    if plan.target.ort:
-        made = folder / "ort"
-        made.mkdir()
-        ort, operators = write_ort(draft, made, fused=plan.precision == "int8")
-        extras = {
-            "ORT format": str(path.with_suffix(".ort")),
-            "operators for a reduced runtime": str(path.with_suffix(".operators.config")),
-        }
-        files = list(zip((ort, operators), map(Path, extras.values()), strict=True))
+    files, extras = _extras(plan, proving, draft, folder, path) if plan.target.ort else ([], {})
     plan.progress("measuring the time of one picture")
     threads = torch.get_num_threads()
     report = ExportReport(
@@ -267,6 +258,26 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
         seconds=0,
     )
     return report, [*files, (draft, path)]
+
+
+def _extras(
+    plan: _Plan, proving: ExportData, draft: Path, folder: Path, path: Path
+) -> tuple[list[tuple[Path, Path]], dict[str, dict[str, Any]]]:
+    """Write the file in ONNX Runtime's own format, proved like the rest, and its list of operators.
+
+    Returns:
+        each file with its place, and what the report says about them.
+    """
+    made = folder / "ort"
+    made.mkdir()
+    ort, operators = write_ort(draft, made, fused=plan.precision == "int8")
+    prove_same(ort, draft, proving.pictures, rounded=plan.precision != "fp32")
+    files = [(ort, path.with_suffix(".ort")), (operators, path.with_suffix(".operators.config"))]
+    names = ("ORT format", "operators for a reduced runtime")
+    return files, {
+        name: {"path": str(place), "file_bytes": file.stat().st_size, "sha256": sha256(file)}
+        for name, (file, place) in zip(names, files, strict=True)
+    }
 
 
 def _lower(plan: _Plan, proving: ExportData, fp32: Path, path: Path) -> tuple[Lowered, dict[str, dict[str, float]]]:
@@ -328,7 +339,7 @@ def _tensors(file: Path, plan: _Plan) -> dict[str, dict[str, Any]]:
         kind = value.type.tensor_type
         described[key] = {
             "name": value.name,
-            "type": onnx.TensorProto.DataType.Name(kind.elem_type).lower(),
+            "type": onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
             "shape": [side.dim_value for side in kind.shape.dim],
             "meaning": text,
         }

@@ -40,7 +40,7 @@ class ExportReport:
             the precision, on `threads` threads of this machine's CPU.
         threads: see `ms`.
         delegates: of a phone target: provider to the checker's verdict.
-        extras: further files, by what they are.
+        extras: further files by what they are: `path`, `file_bytes`, `sha256`.
         metadata: what the file says about itself.
         advice: the target's.
         versions: of everything that had a part in it.
@@ -71,7 +71,7 @@ class ExportReport:
     ms: dict[str, float]
     threads: int
     delegates: dict[str, dict[str, Any]]
-    extras: dict[str, str]
+    extras: dict[str, dict[str, Any]]
     metadata: dict[str, str]
     advice: str
     versions: dict[str, str]
@@ -99,7 +99,7 @@ class ExportReport:
             parts = f"{verdict['partitions']} partition{'s' if verdict['partitions'] != 1 else ''}"
             suits = "suits" if verdict["suits"] else "does not suit"
             lines.append(f"{provider}: {verdict['nodes']} of {verdict['of']} operators in {parts}, {suits}")
-        lines += [f"{what}: {file}" for what, file in self.extras.items()]
+        lines += [f"{what}: {extra['path']}" for what, extra in self.extras.items()]
         return "\n".join([*lines, f"proof: {self.proof}"])
 
     def _accuracy(self) -> list[str]:
@@ -116,10 +116,9 @@ class ExportReport:
                 f"by {agreed['score_gap']:.3f}"
             )
         if self.calibration:
-            kept = self.calibration["kept"]
             lines.append(
                 f"calibrated on {self.calibration['pictures']} pictures ({self.calibration['method']}); in fp32: "
-                f"{', '.join(['decoding', *kept])}"
+                f"{', '.join(self.calibration['kept'])}"
             )
         return lines
 
@@ -137,5 +136,6 @@ class ExportReport:
         plain = dataclasses.asdict(self)
         for key in ("path", "proof", "source"):
             plain[key] = Path(plain[key]).name
-        plain["extras"] = {what: Path(file).name for what, file in self.extras.items()}
+        for extra in plain["extras"].values():
+            extra["path"] = Path(extra["path"]).name
         return plain

@@ -14,7 +14,9 @@ import onnxruntime
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
-def in_turns(programs: Mapping[str, Callable[[], Any]], *, seconds: float = 5.0, least: int = 5) -> dict[str, float]:
+def in_turns(
+    programs: Mapping[str, Callable[[], Any]], *, seconds: float = 5.0, least: int = 5, most: int = 100
+) -> dict[str, float]:
     """Return the lower quartile of each program in milliseconds.
 
     The programs take turns, so that a machine that is busy for a while slows all of them down; what is above the
@@ -23,13 +25,14 @@ def in_turns(programs: Mapping[str, Callable[[], Any]], *, seconds: float = 5.0,
     Args:
         programs: name to what is timed.
         seconds: time for all of it, at least; a slow program gets `least` rounds whatever it takes.
-        least: rounds.
+        least: rounds at least.
+        most: rounds at most.
     """
     for program in programs.values():
         program()
     times: dict[str, list[float]] = {name: [] for name in programs}
     started, rounds = time.perf_counter(), 0
-    while rounds < least or (rounds < 100 and time.perf_counter() - started < seconds):
+    while rounds < least or (rounds < most and time.perf_counter() - started < seconds):
         for name, program in programs.items():
             before = time.perf_counter()
             program()

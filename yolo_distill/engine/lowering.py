@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Lowered:
         verdict: what the guard measured on it; None for fp32, which is proved beside torch.
         calibration: how the ranges of int8 were chosen; None for fp32 and fp16.
         pictures: how many pictures they were chosen on.
-        kept: layers that stayed in fp32, besides the first one and the decoding.
+        kept: what stayed in fp32: `decoding`, and layers by name.
     """
 
     path: Path
@@ -105,8 +105,10 @@ def to_int8(
         progress(f"calibrating on {len(some)} pictures ({method})")
         quantiser = Quantiser(file, _inputs(some), method=method)
         file_so_far = path.with_name(f"{path.stem}-{method}.onnx")
-        quantiser.write(file_so_far, keep=quantiser.kept_always(pictures=calibration.takes_pictures))
-        tried.append((Lowered(file_so_far, guard.judge(file_so_far), method, len(some)), quantiser))
+        always = quantiser.kept_always(pictures=calibration.takes_pictures)
+        quantiser.write(file_so_far, keep=_nodes(always))
+        verdict = guard.judge(file_so_far)
+        tried.append((Lowered(file_so_far, verdict, method, len(some), tuple(always)), quantiser))
         say(_line(tried[-1][0]))
     best, quantiser = min(tried, key=lambda one: one[0].loss)
     if best.accepted:
@@ -135,14 +137,17 @@ def _with_islands(
     """Yield files with one, two, four, ... layers in fp32, each written over the one before."""
     always = quantiser.kept_always(pictures=calibration.takes_pictures)
     inputs = list(_inputs(_some(calibration.pictures, _RANKED_ON)))
-    ranked = rank_layers(quantiser, inputs, always, path.parent, progress)
+    ranked = rank_layers(quantiser, inputs, _nodes(always), path.parent, progress)
     count = 1
     while count <= len(ranked) // 2:  # with more than half of them in fp32 there is little left to gain
-        chosen = ranked[:count]
-        quantiser.write(path, keep=[*always, *(node for _, nodes in chosen for node in nodes)])
-        kept = tuple(name for name, _ in chosen)
-        yield Lowered(path, guard.judge(path), best.calibration, best.pictures, kept)
+        kept = always | dict(ranked[:count])
+        quantiser.write(path, keep=_nodes(kept))
+        yield Lowered(path, guard.judge(path), best.calibration, best.pictures, tuple(kept))
         count *= 2
+
+
+def _nodes(kept: Mapping[str, Sequence[str]]) -> list[str]:
+    return [node for nodes in kept.values() for node in nodes]
 
 
 def _line(lowered: Lowered) -> str:

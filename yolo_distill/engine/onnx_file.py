@@ -23,6 +23,8 @@ from yolo_distill.engine.checkpoint import no_auto_install, one_line
 from yolo_distill.engine.proof import MAX_DET
 from yolo_distill.errors import DistillError
 
+_NOT_OURS = {"data", "half", "int8", "quantize"}
+
 
 def trace(
     model: DetectionModel, folder: Path, stem: str, size: tuple[int, int], nms: bool | None, opset: int, simplify: bool
@@ -84,8 +86,10 @@ def annotate(file: Path, notes: Mapping[str, str]) -> None:
         **notes,
     }
     with contextlib.suppress(KeyError, ValueError, SyntaxError):
-        # Settings that were meant for the host's exporter; the data set's path is nobody's business.
-        said["args"] = str({key: value for key, value in ast.literal_eval(said["args"]).items() if key != "data"})
+        # Settings that were meant for the host's exporter. The data set's path is nobody's business, and `precision`
+        # says better than they what became of the numbers.
+        args = ast.literal_eval(said["args"])
+        said["args"] = str({key: value for key, value in args.items() if key not in _NOT_OURS})
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, said)
     onnx.save(graph, str(file))

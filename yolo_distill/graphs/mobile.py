@@ -150,4 +150,8 @@ def write_ort(file: Path, folder: Path, *, fused: bool) -> tuple[Path, Path]:
             del os.environ[_LEVEL]
         else:
             os.environ[_LEVEL] = before
-    return next(folder.glob("*.ort")), next(folder.glob("*.config"))
+    operators = next(folder.glob("*.config"))
+    lines = operators.read_text(encoding="utf-8").splitlines(keepends=True)
+    # The comments at the top hold the path of the file that was converted.
+    operators.write_text("".join(line for line in lines if not line.startswith("#")), encoding="utf-8")
+    return next(folder.glob("*.ort")), operators

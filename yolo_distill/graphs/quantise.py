@@ -70,8 +70,8 @@ class Quantiser:
         # A picture may hold no white; its 256 levels still are 0 to 1, and a step of 1/255 loses nothing.
         self._ranges[self.model.graph.input[0].name] = TensorData(lowest=np.float32(0), highest=np.float32(1))
 
-    def kept_always(self, *, pictures: bool) -> list[str]:
-        """Return the nodes that are better left in float: the decoding and, of a graph that takes floats, the start.
+    def kept_always(self, *, pictures: bool) -> dict[str, list[str]]:
+        """Return what is better left in float: the decoding and, of a graph that takes floats, the first layer.
 
         Decoding multiplies by strides and puts boxes of hundreds of pixels beside scores below 1: in 8 bits it is what
         ruins detectors. A first convolution of three channels is slower in 8 bits than in 32, as its kernels take
@@ -79,13 +79,15 @@ class Quantiser:
 
         Args:
             pictures: whether the graph will take pictures, see `input_form`.
+
+        Returns:
+            names of nodes by `decoding` and the layer's name.
         """
-        tail = decode_tail(self.model)
-        if pictures:
-            return tail
-        convolution = first_convolution(self.model).name
-        first = next((nodes for nodes in layers(self.model, tail).values() if convolution in nodes), [convolution])
-        return [*tail, *first]
+        kept = {"decoding": decode_tail(self.model)}
+        if not pictures:
+            first = first_convolution(self.model).name
+            kept |= {name: nodes for name, nodes in layers(self.model, kept["decoding"]).items() if first in nodes}
+        return kept
 
     def write(self, path: Path, *, keep: Sequence[str] = ()) -> None:
         """Write an int8 file.
