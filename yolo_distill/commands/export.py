@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_distill.errors import missing_extra
+from yolo_distill.errors import RequestError, missing_extra
 from yolo_distill.settings import Setting
 
-SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures"
+SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures; other formats as well"
 
 SETTINGS = {
     "model": Setting(str, "checkpoint (.pt)", required=True),
+    "format": Setting(str, "onnx, or any of Ultralytics' own exporter: openvino, ncnn, tflite, coreml, ...", "onnx"),
     "target": Setting(str, "where it goes: a file in export/ (cpu, phone, browser)", "cpu"),
     "precision": Setting(
         str, "fp32, fp16 or int8; not set: the target's first choice", choices=("fp32", "fp16", "int8")
@@ -39,26 +40,50 @@ SETTINGS = {
 
 NOTES = (
     "The file is run by the runtime beside torch on the same input, and fp16 and int8 are measured beside fp32. Only "
-    "what agrees appears under its name, with the proof beside it as JSON; an older file stays until then."
+    "what agrees appears under its name, with the proof beside it as JSON; an older file stays until then. Another "
+    "format= is made by Ultralytics' own exporter and proved where its runtime is installed; target=, input=, opset= "
+    "and calibrate= are ONNX's."
 )
+
+_OF_ONNX = ("target", "input", "opset", "calibrate")
 
 
 def run(settings: dict[str, Any]) -> None:
     """Export, prove, and say what was proved.
 
     Raises:
-        DistillError: what `export` refuses, or a file that does not answer like the checkpoint.
+        DistillError: what `export` or `export_by_host` refuses, or a file that does not answer like the checkpoint.
     """
+    format = settings.pop("format").lower()
+    if format != "onnx":
+        _check_settings(settings, format)
     try:
         from yolo_distill.engine.export import export
+        from yolo_distill.engine.host_formats import export_by_host
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "ultralytics", "export") from error
     from yolo_distill.runtime.progress import Progress
 
-    nms = None if settings.pop("nms") == "none" else False
+    model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
     progress = Progress()
+    report: Any
     try:
-        report = export(settings.pop("model"), nms=nms, say=progress.say, progress=progress.report, **settings)
+        if format == "onnx":
+            report = export(model, nms=nms, say=progress.say, progress=progress.report, **settings)
+        else:
+            report = export_by_host(model, format, nms=nms, progress=progress.report, **settings)
     finally:
         progress.clear()
     print(report.summary())
+
+
+def _check_settings(settings: dict[str, Any], format: str) -> None:
+    """Take out of `settings` what is meant for ONNX files only.
+
+    Raises:
+        RequestError: one of them was given.
+    """
+    for key in _OF_ONNX:
+        value = settings.pop(key)
+        if value != SETTINGS[key].default:
+            raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")
