@@ -5,7 +5,7 @@
 Each checkpoint is exported in each precision by the exporter, which measures mAP on val itself; then all files of one
 model take turns on one picture of noise, for each number of threads. mAP on test is measured as well where the data has
 one. A setting that is in `results=` is not measured again; `table=true` only prints the table of what is there.
-`precisions=fp32,int8`, `threads=1,2`, `seconds=20` by default.
+`precisions=fp32,int8`, `threads=1,2`, `seconds=20`, `max_drop=0.3` by default.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ def main(words: list[str]) -> None:
     for entry in options["models"].split(","):
         checkpoint, data = entry.rsplit("@", 1)
         precisions = options.get("precisions", "fp32,int8").split(",")
-        done = {line["precision"] for line in read(results) if line["model"] == name(checkpoint, data)}
+        key = (name(checkpoint, data), imgsz)
+        done = {line["precision"] for line in read(results) if (line["model"], line["imgsz"]) == key}
         if done >= set(precisions):
             continue
         with tempfile.TemporaryDirectory() as folder, results.open("a") as stream:
-            reports = {one: make(checkpoint, data, imgsz, one, Path(folder)) for one in precisions}
+            drop = float(options.get("max_drop", 0.3))
+            reports = {one: make(checkpoint, data, imgsz, one, drop, Path(folder)) for one in precisions}
             threads = [int(one) for one in options.get("threads", "1,2").split(",")]
             times = {count: timed(reports, count, float(options.get("seconds", 20))) for count in threads}
             for precision, report in reports.items():
@@ -65,9 +67,17 @@ def name(checkpoint: str, data: str) -> str:
     return f"{Path(checkpoint).stem} ({Path(data).parent.name})"
 
 
-def make(checkpoint: str, data: str, imgsz: int, precision: str, folder: Path) -> ExportReport:
+def make(checkpoint: str, data: str, imgsz: int, precision: str, max_drop: float, folder: Path) -> ExportReport:
     """Export into a file named after the precision."""
-    return export(checkpoint, data=data, imgsz=imgsz, precision=precision, out=folder / f"{precision}.onnx", say=print)
+    return export(
+        checkpoint,
+        data=data,
+        imgsz=imgsz,
+        precision=precision,
+        max_drop=max_drop,
+        out=folder / f"{precision}.onnx",
+        say=print,
+    )
 
 
 def on_test(file: str, data: str) -> dict[str, float]:
@@ -91,13 +101,13 @@ def read(results: Path) -> Iterator[dict[str, Any]]:
 def table(results: Path) -> str:
     """Return the results as a Markdown table: each precision beside fp32."""
     lines = list(read(results))
-    whole = {line["model"]: line for line in lines if line["precision"] == "fp32"}
+    whole = {(line["model"], line["imgsz"]): line for line in lines if line["precision"] == "fp32"}
     rows = [
         "| model | px | precision | test (val) | to fp32 | faster, 1 and 2 threads | size | in fp32 besides the ends |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        base, points = whole[line["model"]], line["map"]
+        base, points = whole[line["model"], line["imgsz"]], line["map"]
         shown = "test" if "test" in points else "val"
         drop = gain = ""
         if line is not base:

@@ -19,6 +19,7 @@ from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.engine.export import export
 from yolo_distill.engine.export_report import ExportReport
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.graphs.quantise import METHODS
 from yolo_distill.runtime.detector import Detector
 
 SIDE = 96
@@ -76,14 +77,14 @@ def test_int8_is_a_third_of_the_size_and_measured(int8: ExportReport) -> None:
     )
     assert int8.calibration["pictures"] == 6
     assert int8.calibration["kept"][:2] == ["decoding", "model.0"]
-    assert int8.calibration["method"] in {"minmax", "percentile"}
+    assert int8.calibration["method"] in METHODS
     assert set(int8.ms) == {"torch", "fp32", "int8"}
     assert all(ms > 0 for ms in int8.ms.values())
 
 
 def test_attempts_and_few_pictures_are_said(int8: ExportReport, heard: list[str]) -> None:
     assert heard[0].startswith("only 6 pictures to calibrate on; 128 or more")
-    assert [line.partition(", in fp32: decoding")[0] for line in heard[1:]] == ["int8 (minmax", "int8 (percentile"]
+    assert [line.partition(", in fp32: decoding")[0] for line in heard[1:]] == [f"int8 ({name}" for name in METHODS]
 
 
 def test_the_proof_travels_with_the_file(int8: ExportReport) -> None:

@@ -54,21 +54,21 @@ def silent(text: str) -> None:
     """Hear and forget."""
 
 
-def test_the_better_of_two_ranges_is_taken(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
-    judge = Judge(lambda at: True, lambda at: {1: 0.2, 2: 0.1}[at])
+def test_the_best_of_the_ranges_is_taken(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
+    judge = Judge(lambda at: True, lambda at: {1: 0.2, 2: 0.1, 3: 0.15}[at])
     done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]
-    assert (done.calibration, done.kept, done.pictures) == ("percentile", ("decoding", "model.0"), 4)
-    assert len(judge.seen) == 2
+    assert (done.calibration, done.kept, done.pictures) == ("percentile 99.999", ("decoding", "model.0"), 4)
+    assert len(judge.seen) == 3
     assert done.path.name == judge.seen[1]
 
 
 def test_layers_are_kept_one_two_four_until_it_is_enough(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
     said: list[str] = []
-    judge = Judge(lambda at: at == 5, lambda at: 5.0 - at)
+    judge = Judge(lambda at: at == 6, lambda at: 6.0 - at)
     done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, said.append, silent)  # type: ignore[arg-type]
-    assert [line.count("model.") for line in said] == [1, 1, 2, 3, 5]
+    assert [line.count("model.") for line in said] == [1, 1, 1, 2, 3, 5]
     assert len(done.kept) == 6
-    assert done.kept[:3] == tuple(said[2].split("in fp32: ")[1].split("): ")[0].split(", "))
+    assert done.kept[:3] == tuple(said[3].split("in fp32: ")[1].split("): ")[0].split(", "))
     graph = onnx.load(str(done.path)).graph
     made_by = {output: node for node in graph.node for output in node.output}
     whole = {node.name for node in graph.node if node.op_type == "Conv" and node.input[1] not in made_by}
@@ -83,7 +83,7 @@ def test_nothing_is_good_enough(
 ) -> None:
     layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 5, 7)]
     monkeypatch.setattr(module, "rank_layers", lambda *_: layers)
-    judge = Judge(lambda at: False, lambda at: {4: 2.0}.get(at, 3.0))
+    judge = Judge(lambda at: False, lambda at: {5: 2.0}.get(at, 3.0))
     with pytest.raises(DistillError) as caught:
         to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]
     message = str(caught.value)

@@ -14,7 +14,7 @@ from yolo_distill.engine.guard import Guard, Verdict
 from yolo_distill.engine.islands import rank_layers
 from yolo_distill.errors import DistillError
 from yolo_distill.graphs.half import write_half
-from yolo_distill.graphs.quantise import Floats, Quantiser
+from yolo_distill.graphs.quantise import METHODS, Floats, Quantiser
 
 _RANKED_ON = 16  # pictures
 _FOR_HISTOGRAMS = 128  # pictures; a histogram of every tensor takes its time
@@ -85,7 +85,7 @@ def to_int8(
 ) -> Lowered:
     """Write an int8 file that the guard accepts, with as few layers in fp32 as that takes.
 
-    Two ways to choose the ranges are tried and the better one is taken. If neither is good enough, more and more
+    Each way to choose the ranges is tried and the best one is taken. If none is good enough, more and more
     layers are left in fp32, those first whose 8 bits cost most.
 
     Args:
@@ -100,8 +100,8 @@ def to_int8(
         DistillError: no attempt was good enough; the best one's figures are named.
     """
     tried: list[tuple[Lowered, Quantiser]] = []
-    for method, most in (("minmax", len(calibration.pictures)), ("percentile", _FOR_HISTOGRAMS)):
-        some = _some(calibration.pictures, most)
+    for method, percent in METHODS.items():
+        some = _some(calibration.pictures, _FOR_HISTOGRAMS if percent else len(calibration.pictures))
         progress(f"calibrating on {len(some)} pictures ({method})")
         quantiser = Quantiser(file, _inputs(some), method=method)
         file_so_far = path.with_name(f"{path.stem}-{method}.onnx")
