@@ -74,7 +74,7 @@ def table(runs: Runs, base: str = "plain") -> str:
     """
     test, val, single = values(runs, "test"), values(runs, "val"), values(runs, "test", "one_to_one")
     teacher = next(iter(test.get("teacher", {}).values()), None)
-    seconds = cpu_seconds(runs)
+    ratios = time_ratios(runs, base)
     lines = [
         f"| arm | seeds | test (val) | each seed, test | ahead of {base} on test (95 % interval) | seeds ahead "
         "| of the teacher's lead | test, one-to-one branch | time |",
@@ -84,7 +84,7 @@ def table(runs: Runs, base: str = "plain") -> str:
         mean = f"{statistics.fmean(by_seed.values()):.1f} ({statistics.fmean(val[arm].values()):.1f})"
         each = ", ".join(f"{by_seed[seed]:.1f}" for seed in sorted(by_seed))
         own = f"{statistics.fmean(single[arm].values()):.1f}" if arm in single else ""
-        time = f"{seconds[arm] / seconds[base]:.2f}" if arm in seconds and base in seconds else ""
+        time = f"{ratios[arm]:.2f}" if arm in ratios else ""
         ahead = signs = lead = ""
         if arm not in {base, "teacher"}:
             found = difference(arm, base, test)
@@ -103,13 +103,20 @@ def interval(found: Difference) -> str:
     return f"{found.mean:+.1f}{span}"
 
 
-def cpu_seconds(runs: Runs) -> dict[str, float]:
-    """Return the mean processor seconds an epoch by arm: wall time counts what other processes took."""
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        if run["arm"] != "teacher" and run["epochs"]:
-            found.setdefault(run["arm"], []).append(run["cpu_seconds"] / run["epochs"])
-    return {arm: statistics.fmean(each) for arm, each in found.items()}
+def time_ratios(runs: Runs, base: str) -> dict[str, float]:
+    """Return by arm the processor time of an epoch as a multiple of `base`'s, over the seeds that both have.
+
+    By seed, as seeds may have been run on different machines; processor time, as wall time counts other processes.
+    """
+    taken = {(run["arm"], run["seed"]): run["cpu_seconds"] / run["epochs"] for run in runs if run["epochs"]}
+    found: dict[str, float] = {}
+    for arm in {arm for arm, _ in taken} - {"teacher"}:
+        ratios = [
+            value / taken[base, seed] for (one, seed), value in taken.items() if one == arm and (base, seed) in taken
+        ]
+        if ratios:
+            found[arm] = statistics.fmean(ratios)
+    return found
 
 
 def plot(runs: Runs, picture: Path) -> None:
