@@ -36,6 +36,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.benchmark.machine import cpu_name
+
 ARMS = ("bare", "ours", "host")
 HEADS = {"end2end": False, "dense": None}  # the host's `nms=`
 CONF, IOU = 0.25, 0.7
@@ -206,7 +208,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
             "ultralytics": ultralytics.__version__, "torch": torch.__version__, "opencv": cv2.__version__,
             "onnxruntime": onnxruntime.__version__, "python": platform.python_version(),
         },
-        "machine": machine(),
+        "machine": cpu_name(),
         "load": round(os.getloadavg()[0], 2),
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
@@ -230,13 +232,6 @@ def starts(job: dict[str, Any]) -> dict[str, Any]:
         "start_s": {arm: round(values[0], 3) for arm, values in middle.items()},
         "peak_mb": {arm: round(values[1]) for arm, values in middle.items()},
     }
-
-
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text().splitlines() if info.exists() else []
-    names = [row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def read(results: Path) -> list[dict[str, Any]]:

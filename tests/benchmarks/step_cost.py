@@ -38,6 +38,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.benchmark.machine import cpu_name
+
 ARMS = ("plain", "host", "ours32", "ours16t", "ours", "floor")
 PAIRS = "yolo26s:yolo26n,yolo26m:yolo26n,yolo26l:yolo26n,yolo11s:yolo11n,yolo11m:yolo11n,yolo11l:yolo11n,"
 PAIRS += "yolov8s:yolov8n,yolov8m:yolov8n,yolov8l:yolov8n"
@@ -314,10 +316,7 @@ def _machine(device: Any) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text().splitlines() if info.exists() else []
-    names = [row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return cpu_name()
 
 
 def read(results: Path) -> list[dict[str, Any]]:

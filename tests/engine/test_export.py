@@ -24,8 +24,9 @@ from yolo_distill import __version__
 from yolo_distill.engine import export as module
 from yolo_distill.engine import proof
 from yolo_distill.engine.checkpoint import load_detector
-from yolo_distill.engine.export import export, input_size
+from yolo_distill.engine.export import export
 from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.engine.input_size import input_size
 from yolo_distill.engine.targets import load_target
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.detector import Detector

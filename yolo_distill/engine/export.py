@@ -25,11 +25,12 @@ from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill import __version__
-from yolo_distill.engine.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.engine.checkpoint import load_detector, one_line
 from yolo_distill.engine.export_data import ExportData, read_data
 from yolo_distill.engine.export_report import ExportReport
 from yolo_distill.engine.form_proof import prove_same
 from yolo_distill.engine.guard import Guard, measure
+from yolo_distill.engine.input_size import input_size
 from yolo_distill.engine.latency import in_turns, session_run
 from yolo_distill.engine.lowering import Calibration, Lowered, to_fp16, to_int8
 from yolo_distill.engine.onnx_file import annotate, sha256, trace
@@ -39,8 +40,6 @@ from yolo_distill.engine.workspace import destination, workspace
 from yolo_distill.errors import DistillError, RequestError, did_you_mean, missing_extra
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
-
-_LARGEST_SIDE = 8192
 
 
 def _silent(text: str) -> None:
@@ -361,39 +360,6 @@ def _latency(plan: _Plan, fp32: Path, draft: Path, threads: int) -> dict[str, fl
         name = plan.precision if plan.precision != "fp32" else "fp32, pictures"
         programs[name] = session_run(draft, threads)
     return in_turns(programs)
-
-
-def input_size(imgsz: int | str | Sequence[int] | None, model: DetectionModel) -> tuple[int, int]:
-    """Return height and width of the network's input in pixels.
-
-    Args:
-        imgsz: a number, `"h,w"`, two numbers, or None for what `model` was trained at (640 where it does not say).
-        model: gives the stride that both sides have to be multiples of.
-
-    Raises:
-        RequestError: not one or two whole numbers, or sizes that the model does not take.
-    """
-    stride = max(int(model.stride.max()), 32)
-    if imgsz is None:
-        trained = trained_imgsz(model) or 640
-        sides = [trained] if isinstance(trained, int) else list(trained)
-        sides = [-(-side // stride) * stride for side in sides]  # the host trains at the next multiple as well
-    else:
-        try:
-            words = imgsz.strip("[]() ").replace("x", ",").split(",") if isinstance(imgsz, str) else imgsz
-            sides = [int(side) for side in (words if isinstance(words, Sequence) else [words])]
-        except (TypeError, ValueError):
-            sides = []
-        if len(sides) not in {1, 2}:
-            raise RequestError(f"imgsz={imgsz}: expected a number of pixels, or height,width")
-    for side in sides:
-        if not 0 < side <= _LARGEST_SIDE or side % stride:
-            below = min(max(stride, side // stride * stride), _LARGEST_SIDE - stride)
-            raise RequestError(
-                f"imgsz={side}: the model takes multiples of {stride} up to {_LARGEST_SIDE}, "
-                f"such as {below} or {below + stride}"
-            )
-    return sides[0], sides[-1]
 
 
 def _versions() -> dict[str, str]:

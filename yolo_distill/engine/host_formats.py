@@ -27,10 +27,10 @@ from ultralytics.utils import callbacks, checks
 from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import load_detector, one_line
 from yolo_distill.engine.data import check_data, pictures_of
-from yolo_distill.engine.export import input_size
 from yolo_distill.engine.export_data import read_data
 from yolo_distill.engine.host_proof import RUNTIMES, prove_host_file, silence, why_not
 from yolo_distill.engine.host_report import HostReport
+from yolo_distill.engine.input_size import input_size
 from yolo_distill.engine.onnx_file import host_export, sha256
 from yolo_distill.engine.proof import MAX_DET
 from yolo_distill.engine.workspace import workspace
