@@ -57,10 +57,13 @@ def check_writable(path: Path, said: str) -> None:
         said: the setting as the user gave it, for the error.
 
     Raises:
-        RequestError: it is a folder, its folder is missing, or the disk cannot be written there.
+        RequestError: it is a folder or a device, its folder is missing, or the disk cannot be written there.
     """
     if path.is_dir():
         raise RequestError(f"{said}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        # The finished file is moved into place: over /dev/stdout, that would be the end of it.
+        raise RequestError(f"{said}: is a device or a pipe; give the name of a file")
     if not path.parent.is_dir():
         raise RequestError(f"{said}: there is no folder {path.parent}; make it first or give another name")
     partial = partial_name(path)

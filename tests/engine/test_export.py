@@ -355,12 +355,13 @@ def test_a_refused_export_leaves_nothing_and_an_older_file_stays(
     message = refusal(DistillError, checkpoint, data=data, out=tmp_path)
     assert "no file is kept" in message
     assert listing(tmp_path) == []
+    older = '{"source_sha256": "0", "extras": {}}'
     (tmp_path / "best.onnx").write_bytes(b"older file")
-    (tmp_path / "best.json").write_bytes(b"older proof")
+    (tmp_path / "best.json").write_text(older)
     refusal(DistillError, checkpoint, data=data, out=tmp_path)
     assert listing(tmp_path) == ["best.json", "best.onnx"]
     assert (tmp_path / "best.onnx").read_bytes() == b"older file"
-    assert (tmp_path / "best.json").read_bytes() == b"older proof"
+    assert (tmp_path / "best.json").read_text() == older
 
 
 def test_ties_and_thresholds_are_no_mismatch() -> None:

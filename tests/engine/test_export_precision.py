@@ -13,12 +13,16 @@ import onnx
 import onnxruntime
 import pytest
 from live_detector import draw, live_detector, save
+from onnx import numpy_helper
 
 from yolo_distill.engine import export as module
+from yolo_distill.engine import lowering
 from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.engine.export import export
 from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.engine.workspace import put_in_place
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.graphs.mobile import PROVIDERS
 from yolo_distill.graphs.quantise import METHODS
 from yolo_distill.runtime.detector import Detector
 
@@ -68,7 +72,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def test_int8_is_a_third_of_the_size_and_measured(int8: ExportReport) -> None:
-    assert listing(Path(int8.path).parent) == ["best.json", "best.onnx"]
+    assert listing(Path(int8.path).parent) == ["best_int8.json", "best_int8.onnx"]
     assert int8.file_bytes < int8.fp32_bytes / 3
     assert set(int8.accuracy) == {"torch", "fp32", "int8"}
     assert all(0 <= figures["map"] <= 100 for figures in int8.accuracy.values())
@@ -90,7 +94,7 @@ def test_attempts_and_few_pictures_are_said(int8: ExportReport, heard: list[str]
 def test_the_proof_travels_with_the_file(int8: ExportReport) -> None:
     proof = json.loads(Path(int8.proof).read_text())
     assert proof["precision"] == "int8"
-    assert proof["path"] == "best.onnx"
+    assert proof["path"] == "best_int8.onnx"
     assert str(Path(int8.path).parent) not in Path(int8.proof).read_text()
     assert proof["tensors"]["input"] == {
         "name": "images",
@@ -120,22 +124,25 @@ def test_pictures_go_in_as_they_are(checkpoint: Path, data: Path, int8: ExportRe
 
 def test_fp16_for_phones(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     done = export(checkpoint, data=data, target="phone", out=tmp_path, **LENIENT)
-    assert listing(tmp_path) == ["best.json", "best.onnx", "best.operators.config", "best.ort"]
+    assert listing(tmp_path) == [f"best_fp16.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
     assert done.precision == "fp16"
     assert done.file_bytes < 0.6 * done.fp32_bytes
+    assert set(done.delegates) == set(PROVIDERS)
     for verdict in done.delegates.values():
         assert verdict["suits"]
         assert verdict["partitions"] == 1
     picture = draw(1, SIDE, SIDE)[0]
     tensor = Detector(done.path).preprocess(picture)[0]
-    ort = onnxruntime.InferenceSession(str(tmp_path / "best.ort"))
+    ort = onnxruntime.InferenceSession(str(tmp_path / "best_fp16.ort"))
     got = ort.run(None, {"images": tensor})[0]
     assert np.abs(got - Detector(done.path).infer(tensor))[:, 4:].max() < 0.02
     assert "CoreML MLProgram: " in done.summary()
-    proof = json.loads((tmp_path / "best.json").read_text())
-    assert proof["extras"]["ORT format"]["path"] == "best.ort"
-    assert proof["extras"]["ORT format"]["sha256"] == hashlib.sha256((tmp_path / "best.ort").read_bytes()).hexdigest()
-    assert str(tmp_path) not in (tmp_path / "best.operators.config").read_text()
+    proof = json.loads((tmp_path / "best_fp16.json").read_text())
+    assert proof["extras"]["ORT format"]["path"] == "best_fp16.ort"
+    assert (
+        proof["extras"]["ORT format"]["sha256"] == hashlib.sha256((tmp_path / "best_fp16.ort").read_bytes()).hexdigest()
+    )
+    assert str(tmp_path) not in (tmp_path / "best_fp16.operators.config").read_text()
 
 
 def test_without_boxes_agreement_is_measured(checkpoint: Path, data: Path, tmp_path: Path) -> None:
@@ -153,9 +160,47 @@ def test_without_boxes_agreement_is_measured(checkpoint: Path, data: Path, tmp_p
 def test_a_file_over_the_line_is_not_kept(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "to_fp16", lambda *_: (_ for _ in ()).throw(DistillError("precision=fp16: too far")))
-    assert "too far" in refusal(DistillError, checkpoint, data=data, precision="fp16", out=tmp_path)
+    def spoiled(file: Path, path: Path) -> None:
+        graph = onnx.load(str(file))
+        for one in graph.graph.initializer:
+            if len(one.dims) == 4 and one.dims[0] == 2:  # the class branches' last convolutions
+                one.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(one), one.name))
+        onnx.save(graph, str(path))
+
+    monkeypatch.setattr(lowering, "write_half", spoiled)
+    message = refusal(DistillError, checkpoint, precision="fp16", out=tmp_path)
+    assert "precision=fp16: beside fp32 " in message
+    assert "no file is kept" in message
     assert listing(tmp_path) == []
+
+
+def test_what_an_earlier_export_left_does_not_stay_beside_a_new_file(checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.onnx"
+    export(checkpoint, target="phone", precision="fp32", out=file)
+    assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
+    export(checkpoint, out=file)
+    assert listing(tmp_path) == ["a.json", "a.onnx"]
+
+
+def test_a_stranger_s_json_is_not_overwritten(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "app"}')
+    assert "would be overwritten by the proof" in refusal(RequestError, checkpoint, out=tmp_path / "package.onnx")
+    assert (tmp_path / "package.json").read_text() == '{"name": "app"}'
+
+
+def test_all_files_or_none_are_moved(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    for name in ("a", "b", "old"):
+        (tmp_path / name).write_text(f"{name} before")
+        (tmp_path / "work" / name).write_text(f"{name} after")
+    files = [(tmp_path / "work" / "a", tmp_path / "a"), (tmp_path / "work" / "missing", tmp_path / "b")]
+    with pytest.raises(FileNotFoundError):
+        put_in_place(files, tmp_path / "work", [tmp_path / "old"])
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "old")] == ["a before", "b before", "old before"]
+    files = [(tmp_path / "work" / "old", tmp_path / "a"), (tmp_path / "work" / "b", tmp_path / "new")]
+    put_in_place(files, tmp_path / "work", [tmp_path / "old"])
+    assert listing(tmp_path) == ["a", "b", "new", "work"]
+    assert (tmp_path / "a").read_text() == "old after"
 
 
 def test_a_phone_file_that_does_not_suit_is_not_kept(

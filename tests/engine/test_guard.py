@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,7 +11,7 @@ from live_detector import draw, live_detector, save
 from onnx import numpy_helper
 
 from yolo_distill.engine import guard as module
-from yolo_distill.engine.agreement import _partners, agreement
+from yolo_distill.engine.agreement import Agreement, _partners, agree, agreement
 from yolo_distill.engine.export import export
 from yolo_distill.engine.guard import Guard
 
@@ -38,8 +37,25 @@ def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:
     one = Found([(0, 0, 10, 10, 0.9, 0), (20, 20, 30, 30, 0.8, 1), (0, 0, 10, 9, 0.7, 0)])
     other = Found([(0, 0, 10, 10, 0.8, 0), (20, 20, 30, 30, 0.8, 0), (21, 21, 31, 31, 0.5, 1)])
     # IoU of the squares that are a pixel off: 81 / 119.
-    assert sorted(_partners(one, other)) == [(0, 0), (1, 2)]
-    assert _partners(one, Found([])) == []
+    assert sorted(_partners(one, other, 0.2)) == [(0, 0), (1, 2)]
+    assert sorted(_partners(one, other, 0.6)) == [(0, 0)]
+    assert _partners(one, Found([]), 0.2) == []
+
+
+def test_few_detections_are_looked_for_lower_down() -> None:
+    sure = Found([(at, 0, at + 10, 10, 0.5, 0) for at in range(0, 400, 20)])
+    unsure = Found([(at, 0, at + 10, 10, 0.1, 0) for at in range(0, 400, 20)])
+    assert agree([(sure, sure)]).conf == 0.25
+    found = agree([(unsure, unsure)])
+    assert (found.matched, found.detections) == (1, 20)
+    assert 0.09 < found.conf < 0.1
+    assert agree([(Found([]), unsure)]).matched == 0
+
+
+def test_finding_nothing_is_no_agreement() -> None:
+    nothing = agree([(Found([]), Found([]))])
+    assert not nothing.good_enough
+    assert "no detections to compare" in str(nothing)
 
 
 def test_a_file_agrees_with_itself_and_not_with_a_spoiled_one(file: Path, tmp_path: Path) -> None:
@@ -52,12 +68,12 @@ def test_a_file_agrees_with_itself_and_not_with_a_spoiled_one(file: Path, tmp_pa
         if len(one.dims) == 4 and one.dims[0] == 2:  # the class branches' last convolutions
             one.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(one), one.name))
     onnx.save(graph, str(tmp_path / "spoiled.onnx"))
-    assert agreement(tmp_path / "spoiled.onnx", file, pictures).matched < 0.9
+    assert not agreement(tmp_path / "spoiled.onnx", file, pictures).good_enough
 
 
 def test_map_decides_where_there_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"reference": {"map": 50.0, "map50": 80.0}}
-    monkeypatch.setattr(module, "measure", lambda file, data: figures[str(file)])
+    monkeypatch.setattr(module, "measure", lambda file, data, **_: figures[str(file)])
     guard = Guard(Path("reference"), [], data="data.yaml", max_drop=0.3)
     for name, points, ok in (
         ("near", 49.71, True),
@@ -72,12 +88,14 @@ def test_map_decides_where_there_are_boxes(monkeypatch: pytest.MonkeyPatch) -> N
     assert "at most 0.3 mAP50-95 below fp32 (50.0)" in guard.wanted()
 
 
-def test_agreement_decides_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    guard = Guard(Path("reference"), [], data=None, max_drop=0.3)
-    for matched, gap, ok in ((0.96, 0.01, True), (0.94, 0.01, False), (0.99, 0.04, False)):
-        monkeypatch.setattr(
-            module, "agreement", lambda *_, m=matched, g=gap: SimpleNamespace(matched=m, score_gap=g, detections=9)
-        )
+@pytest.mark.parametrize("data", [None, "data.yaml"])
+def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(
+    monkeypatch: pytest.MonkeyPatch, data: str | None
+) -> None:
+    monkeypatch.setattr(module, "measure", lambda file, data, **_: {"map": 0.0, "map50": 0.0})
+    guard = Guard(Path("reference"), [], data=data, max_drop=0.3)
+    for matched, gap, ok in ((0.96, 0.01, True), (0.94, 0.01, False), (0.99, 0.04, False), (np.nan, 0.0, False)):
+        monkeypatch.setattr(module, "agreement", lambda *_, m=matched, g=gap: Agreement(m, g, 9, 0.25))
         verdict = guard.judge(Path("file"))
         assert verdict.ok is ok
         assert f"{100 * matched:.1f} % of the detections" in str(verdict)

@@ -32,7 +32,7 @@ class Judge:
         self.seen.append(file.name)
         at = len(self.seen)
         loss = self._loss(at)
-        return Verdict(self._accepts(at), loss, {"map": 50 - loss, "map50": 80.0, "drop": loss})
+        return Verdict(self._accepts(at), loss, {"drop": loss}, f"{50 - loss:.1f} mAP50-95, {-loss:+.2f} to fp32")
 
     def wanted(self) -> str:
         return "at most 0.3"

@@ -33,7 +33,7 @@ SETTINGS = {
         choices=("floats", "pictures"),
     ),
     "max_drop": Setting(float, "points of mAP50-95 that fp16 or int8 may lose", 0.3, low=0, high=100),
-    "calibrate": Setting(int, "most pictures to calibrate int8 on", 256, low=1, high=100_000),
+    "calibrate": Setting(int, "most pictures to calibrate int8 on", 256, low=1, high=4096),
     "opset": Setting(int, "ONNX operator set; not set: the target's", low=13, high=23),
     "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
 }

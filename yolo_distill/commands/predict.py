@@ -57,9 +57,6 @@ def run(settings: dict[str, Any]) -> int:
         _check_folder(out, settings["out"])
     jsonl = Path(settings["jsonl"]).expanduser() if settings["jsonl"] else None
     if jsonl:
-        if jsonl.exists() and not jsonl.is_file() and not jsonl.is_dir():
-            # The finished file is moved into place: over /dev/stdout, that would be the end of it.
-            raise RequestError(f"jsonl={settings['jsonl']}: is a device or a pipe; give the name of a file")
         check_writable(jsonl, f"jsonl={settings['jsonl']}")
     detector = Detector(
         settings["model"],

@@ -36,10 +36,10 @@ from yolo_distill.engine.lowering import Calibration, Lowered, to_fp16, to_int8
 from yolo_distill.engine.onnx_file import annotate, sha256, trace
 from yolo_distill.engine.proof import BOX_TOLERANCE, SCORE_TOLERANCE, prove
 from yolo_distill.engine.targets import INPUTS, Target, load_target
-from yolo_distill.engine.workspace import destination, workspace
+from yolo_distill.engine.workspace import destination, earlier_extras, put_in_place, workspace
 from yolo_distill.errors import DistillError, RequestError, did_you_mean, missing_extra
 from yolo_distill.graphs.input_form import NOTES, take_pictures
-from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
+from yolo_distill.graphs.mobile import PROVIDERS, check_suitability, suit_delegates, write_ort
 
 
 def _silent(text: str) -> None:
@@ -88,7 +88,8 @@ def export(
         data: data set file. Up to 32 pictures of its `val` are what the file is proved on; with labels, mAP is measured
             on all of `val`; int8 is calibrated on its `train`. Without it the pictures in the host's package are used,
             or drawn ones where there are none.
-        out: the `.onnx` file, or a folder for it; by default beside the checkpoint and named like it.
+        out: the `.onnx` file, or a folder for it; by default beside the checkpoint and named like it, with the
+            precision behind the name unless it is fp32.
         nms: None exports the one-to-many branch, whose boxes the runtime filters with NMS; False the one-to-one
             branch of an end-to-end model (v10, 26).
         target: name of a file in `export/`.
@@ -113,16 +114,16 @@ def export(
     proving = read_data(data, plan.model, plan.size, plan.precision, calibrate)
     if proving.remark:
         say(proving.remark)
-    path = destination(out, Path(str(plan.model.pt_path)))
+    path = destination(out, Path(str(plan.model.pt_path)), plan.precision)
+    proof = path.with_suffix(".json")
+    obsolete = earlier_extras(proof)
     with workspace(path, out) as folder:
         try:
             report, files = _make(plan, proving, folder, path)
             report = dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2))
             note = folder / "proof.json"
             note.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-            # The file itself last: whoever sees it sees all that belongs to it.
-            for made, place in [(note, path.with_suffix(".json")), *files]:
-                made.replace(place)
+            put_in_place([(note, proof), *files], folder, obsolete)
         except OSError as error:
             raise DistillError(f"writing {path} failed ({error.strerror or one_line(error)})") from error
     return report
@@ -215,8 +216,9 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
         prove_same(draft, lowered.path, proving.pictures, rounded=plan.precision == "fp16")
     delegates = {}
     if plan.target.delegates:
-        delegates = {name: verdict._asdict() for name, verdict in check_suitability(draft).items()}
-        unfit = [name for name, verdict in delegates.items() if not verdict["suits"]]
+        found = check_suitability(draft)
+        delegates = {name: verdict._asdict() for name, verdict in found.items()}
+        unfit = [name for name in PROVIDERS if name not in found or not found[name].suits]
         if unfit and plan.precision != "int8":
             raise DistillError(
                 f"target={plan.target.name}: ONNX Runtime's usability check says that the file does not suit "
@@ -230,6 +232,7 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
         proof=str(path.with_suffix(".json")),
         source=plan.source,
         target=plan.target.name,
+        audience=plan.target.audience,
         precision=plan.precision,
         imgsz=plan.size,
         end2end=plan.nms is False,
@@ -290,10 +293,10 @@ def _lower(plan: _Plan, proving: ExportData, fp32: Path, path: Path) -> tuple[Lo
     if labelled is not None:
         plan.progress("measuring mAP on val")
         if plan.size[0] == plan.size[1]:  # the host's evaluator gives a checkpoint squares only
-            accuracy["torch"] = measure(plan.model, labelled, imgsz=plan.size[0], nms=plan.nms)
+            accuracy["torch"] = measure(plan.model, labelled, imgsz=plan.size[0], nms=plan.nms, device="cpu")
     if plan.precision == "fp32":
         if labelled is not None:
-            accuracy["fp32"] = measure(fp32, labelled)
+            accuracy["fp32"] = measure(fp32, labelled, device="cpu")
         # Never judged: it was proved beside torch.
         return Lowered(fp32, None), accuracy
     guard = Guard(fp32, proving.pictures, data=labelled, max_drop=plan.max_drop)

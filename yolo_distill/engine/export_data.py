@@ -59,12 +59,12 @@ def read_data(
         return ExportData(proof_pictures(None))
     pictures = proof_pictures(data)
     found = check_data(data, ["train", "val"] if precision == "int8" else "val", need_labels=False)
-    fits = _fits(model, found, data)
-    labelled = str(data) if fits and has_labels(pictures_of(found, "val")) else None
+    differ = _differ(model, found, data)
+    labelled = str(data) if not differ and has_labels(pictures_of(found, "val")) else None
     if precision != "int8":
-        return ExportData(pictures, labelled)
-    if not fits:
-        check_names(dict(model.names), found["names"], str(model.pt_path), data)
+        return ExportData(pictures, labelled, remark=f"no mAP is measured: {differ}" if differ else "")
+    if differ:
+        raise RequestError(differ)
     calibration = read_samples(found, size, calibrate)
     if not calibration:
         raise RequestError(f"data={data}: none of the pictures of train can be read; int8 is calibrated on them")
@@ -75,10 +75,10 @@ def read_data(
     return ExportData(pictures, labelled, calibration, remark)
 
 
-def _fits(model: DetectionModel, found: dict[str, Any], data: str | Path) -> bool:
-    """Return whether model and data have the same classes."""
+def _differ(model: DetectionModel, found: dict[str, Any], data: str | Path) -> str:
+    """Return in what the classes of model and data differ; empty where they do not."""
     try:
         check_names(dict(model.names), found["names"], str(model.pt_path), data)
-    except RequestError:
-        return False
-    return True
+    except RequestError as error:
+        return str(error)
+    return ""

@@ -18,6 +18,7 @@ class ExportReport:
         proof: the JSON file beside it.
         source: the checkpoint.
         target: name of the target.
+        audience: who the file is for, in the target's words.
         precision: `fp32`, `fp16` or `int8`.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
@@ -51,6 +52,7 @@ class ExportReport:
     proof: str
     source: str
     target: str
+    audience: str
     precision: str
     imgsz: tuple[int, int]
     end2end: bool
@@ -82,8 +84,8 @@ class ExportReport:
         branch = "one-to-one branch, no NMS needed" if self.end2end else "one-to-many branch, NMS in the runtime"
         lines = [
             f"{self.path}: {self.precision}, {self.file_bytes / 1e6:.1f} MB, {self.imgsz[0]}x{self.imgsz[1]} px, "
-            f"opset {self.opset}, for {self.target}",
-            branch,
+            f"opset {self.opset}",
+            f"for {self.audience}; {branch}",
             f"proved on {len(self.pictures)} pictures: boxes differ by at most {self.box_px:.2g} px "
             f"(allowed {BOX_TOLERANCE:g}), scores by {self.score:.2g} (allowed {SCORE_TOLERANCE:g})"
             + ("" if self.precision == "fp32" else ", in fp32"),
@@ -111,10 +113,8 @@ class ExportReport:
             lines.append(f"mAP50-95 on val: {', '.join(maps)}")
         agreed = self.accuracy.get(self.precision, {})
         if "matched" in agreed:
-            lines.append(
-                f"{self.precision} beside fp32: {100 * agreed['matched']:.1f} % of the detections the same, scores off "
-                f"by {agreed['score_gap']:.3f}"
-            )
+            same = f"{100 * agreed['matched']:.1f} % of the detections the same"
+            lines.append(f"{self.precision} beside fp32: {same}, scores off by {agreed['score_gap']:.3f}")
         if self.calibration:
             lines.append(
                 f"calibrated on {self.calibration['pictures']} pictures ({self.calibration['method']}); in fp32: "

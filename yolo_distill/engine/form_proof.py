@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.engine.agreement import agreement
-from yolo_distill.engine.guard import MAX_SCORE_GAP, MIN_MATCHED
 from yolo_distill.engine.proof import BOX_TOLERANCE, SCORE_TOLERANCE, raw_difference
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.detector import Detector
@@ -28,13 +27,10 @@ def prove_same(file: Path, reference: Path, pictures: Sequence[tuple[str, Any]],
     """
     if rounded:
         found = agreement(file, reference, pictures)
-        if found.matched < MIN_MATCHED or found.score_gap > MAX_SCORE_GAP:
-            raise DistillError(
-                f"{file.name} does not detect like {reference.name}: {100 * found.matched:.1f} % of the detections are "
-                f"the same, scores off by {found.score_gap:.3f}; no file is kept"
-            )
+        if not found.good_enough:
+            raise DistillError(f"{file.name} does not detect like {reference.name}: {found}; no file is kept")
         return
-    one, other = Detector(file), Detector(reference)
+    one, other = (Detector(each, providers="cpu") for each in (file, reference))
     for name, picture in pictures:
         answers = [detector.infer(detector.preprocess(picture)[0]) for detector in (one, other)]
         boxes, scores = raw_difference(*answers, end2end=one.end2end)

@@ -33,7 +33,7 @@ from yolo_distill.engine.host_report import HostReport
 from yolo_distill.engine.input_size import input_size
 from yolo_distill.engine.onnx_file import host_export, sha256
 from yolo_distill.engine.proof import MAX_DET
-from yolo_distill.engine.workspace import workspace
+from yolo_distill.engine.workspace import put_in_place, workspace
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 
 #: What everyone calls a format that the host calls otherwise.
@@ -131,6 +131,8 @@ def export_by_host(
     place = _destination(out, source, infix, row)
     settings, calibration = _settings(row, precision, size, nms, data)
     proving = read_data(data, model, size, "fp32", 0)  # the host reads by itself what it calibrates on
+    if proving.remark:
+        progress(proving.remark)
     notes = {
         "description": f"{source.name}, exported by yolo-distill",
         "author": "yolo-distill",
@@ -188,8 +190,7 @@ def export_by_host(
             )
             note = folder / "proof.json"
             note.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-            note.replace(report.note)
-            _replace(made, place, folder / "before")
+            put_in_place([(note, Path(report.note)), (made, place)], folder)
         except OSError as error:
             raise DistillError(f"writing {place} failed ({error.strerror or one_line(error)})") from error
     return report
@@ -336,19 +337,6 @@ def _noted(notes: dict[str, str], format: str, nms: bool | None) -> Iterator[dic
         yield said
     finally:
         hooks.remove(note)
-
-
-def _replace(made: Path, place: Path, before: Path) -> None:
-    """Move a file or folder into place; what was there is moved aside first where it cannot be replaced in one step."""
-    if not place.exists() or (place.is_file() and made.is_file()):
-        made.replace(place)
-        return
-    place.rename(before)
-    try:
-        made.rename(place)
-    except BaseException:
-        before.rename(place)
-        raise
 
 
 def _versions(format: str) -> dict[str, str]:

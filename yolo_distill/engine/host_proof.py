@@ -25,11 +25,11 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, MACOS
 from ultralytics.utils.nms import non_max_suppression
 
-from yolo_distill.engine.agreement import NEAR, Agreement, agree
+from yolo_distill.engine.agreement import LOW, MAX_SCORE_GAP, MIN_MATCHED, Agreement, agree
 from yolo_distill.engine.checkpoint import no_auto_install, one_line
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.export_data import ExportData
-from yolo_distill.engine.guard import MAX_SCORE_GAP, MIN_MATCHED, measure
+from yolo_distill.engine.guard import measure
 from yolo_distill.engine.latency import in_turns
 from yolo_distill.engine.proof import BOX_TOLERANCE, IOU, MAX_DET, SCORE_TOLERANCE, raw_difference
 from yolo_distill.errors import DistillError
@@ -270,7 +270,7 @@ def _tensors(proving: ExportData, size: tuple[int, int]) -> Iterator[tuple[str, 
 
 def _detections(answer: torch.Tensor, end2end: bool) -> _Rows:
     """Return what the host makes of a raw answer, boxes in pixels of the input."""
-    rows = non_max_suppression(answer.clone(), NEAR, IOU, max_det=MAX_DET, nc=0, end2end=end2end)[0].numpy()
+    rows = non_max_suppression(answer.clone(), LOW, IOU, max_det=MAX_DET, nc=0, end2end=end2end)[0].numpy()
     return _Rows(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
 
 
@@ -321,11 +321,10 @@ def _judge(found: Agreement, accuracy: Mapping[str, dict[str, float]], precision
                 f"{precision}: {figures['map']:.1f} mAP50-95 on val, {figures['drop']:.2f} points below torch, where "
                 f"max_drop={max_drop:g} are allowed; no file is kept: give another precision=, or a larger max_drop="
             )
-    elif not (found.matched >= MIN_MATCHED and found.score_gap <= MAX_SCORE_GAP):
+    elif not found.good_enough:
         raise DistillError(
-            f"{precision}: {100 * found.matched:.1f} % of the detections are torch's (at least {100 * MIN_MATCHED:g} % "
-            f"are asked for), scores are off by {found.score_gap:.3f} (at most {MAX_SCORE_GAP:g}); no file is kept: "
-            "give another precision=, or labelled data= and the max_drop= that you accept"
+            f"{precision}: beside torch {found} (at least {100 * MIN_MATCHED:g} % and at most {MAX_SCORE_GAP:g} are "
+            "asked for); no file is kept: give another precision=, or labelled data= and the max_drop= that you accept"
         )
 
 

@@ -72,8 +72,7 @@ class HostReport:
             )
         lines = [
             f"run beside torch on {len(proof.pictures)} pictures{raw}",
-            f"detections at conf 0.25: {100 * found.matched:.1f} % of {found.detections} are torch's, scores off by "
-            f"{found.score_gap:.3f}",
+            f"{found.detections} detections beside torch's: {found}",
         ]
         if proof.accuracy:
             maps = ", ".join(f"{name} {figures['map']:.1f}" for name, figures in proof.accuracy.items())
@@ -82,7 +81,7 @@ class HostReport:
         if proof.computes_in:
             lines.append(
                 f"{self.format} computes in {proof.computes_in} on this processor unless told otherwise, as for ms: "
-                f"then {100 * proof.as_run.matched:.1f} % are torch's, scores off by {proof.as_run.score_gap:.3f}"
+                f"then {proof.as_run}"
             )
         return lines
 

@@ -113,7 +113,7 @@ def prove(
     reference: Any = copy.deepcopy(model).cpu().float().eval()
     reference.end2end = nms is False
     try:
-        detector = Detector(file)
+        detector = Detector(file, providers="cpu")
     except DistillError as error:
         raise DistillError(f"the exported file cannot be run: {error}") from error
     _check_notes(detector, model, nms)

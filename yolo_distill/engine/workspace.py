@@ -1,31 +1,34 @@
-"""Where an export goes, and where it is made before."""
+"""Where an export goes, where it is made before, and how it gets from there to here."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
 
 
-def destination(out: str | Path | None, source: Path) -> Path:
+def destination(out: str | Path | None, source: Path, precision: str) -> Path:
     """Return the `.onnx` file to write.
 
     Args:
         out: what the user gave: a file, a folder that exists, or None for beside the checkpoint.
-        source: the checkpoint.
+        source: the checkpoint, which gives the name where the user did not.
+        precision: part of that name unless it is fp32, so that files of several precisions lie side by side.
 
     Raises:
         RequestError: it is neither.
     """
+    name = f"{source.stem}.onnx" if precision == "fp32" else f"{source.stem}_{precision}.onnx"
     if out is None:
-        return source.with_suffix(".onnx")
+        return source.with_name(name)
     path = Path(out).expanduser()
     if path.is_dir():
-        return path / f"{source.stem}.onnx"
+        return path / name
     if path.suffix.lower() != ".onnx":
         raise RequestError(f"out={out}: give the name of an .onnx file, or a folder that exists")
     return path
@@ -49,3 +52,63 @@ def workspace(path: Path, out: str | Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def earlier_extras(note: Path) -> list[Path]:
+    """Return the further files that an earlier export put beside its proof, and which a new one makes obsolete.
+
+    Args:
+        note: where the proof of the new one goes.
+
+    Raises:
+        RequestError: a file of that name is there and is no proof of ours.
+    """
+    if not note.exists():
+        return []
+    try:
+        earlier = json.loads(note.read_text(encoding="utf-8"))
+        if "source_sha256" not in earlier:
+            raise ValueError("no proof")
+        return [note.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise RequestError(f"{note}: would be overwritten by the proof, and is none; give another out=") from error
+
+
+def put_in_place(files: Sequence[tuple[Path, Path]], folder: Path, obsolete: Sequence[Path] = ()) -> None:
+    """Move all of several files and folders into place, or none of them.
+
+    Args:
+        files: each as it was made, and its place; the one that people look for last.
+        folder: for what was there before, on the same disk.
+        obsolete: what has to go.
+
+    Raises:
+        OSError: one could not be moved; what was there before is there again.
+    """
+    before: dict[Path, Path] = {}
+    new: list[Path] = []
+    try:
+        for number, place in enumerate([*obsolete, *(place for _, place in files)]):
+            aside = folder / f"before-{number}"
+            if place.is_dir():
+                place.rename(aside)
+            elif place.exists():
+                shutil.copy2(place, aside)
+            else:
+                continue
+            before[place] = aside
+        for made, place in files:
+            made.replace(place)
+            new.append(place)
+        for place in obsolete:
+            if place not in new:
+                place.unlink(missing_ok=True)
+    except BaseException:
+        for place in new:
+            if place.is_dir():
+                shutil.rmtree(place)
+            elif place not in before:
+                place.unlink()
+        for place, aside in before.items():
+            aside.replace(place)
+        raise

@@ -32,7 +32,7 @@ from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
 #: from network to network.
 METHODS: dict[str, float | None] = {"minmax": None, "percentile 99.999": 99.999, "percentile 99.99": 99.99}
 
-_AT_A_TIME = 8
+_AT_A_TIME = 8 * 192 * 192  # pixels
 
 Floats = npt.NDArray[np.float32]
 
@@ -67,9 +67,11 @@ class Quantiser:
                 extra_options={} if percent is None else {"percentile": percent},
             )
             # A few at a time: the histograms behind `percentile` keep every tensor of the pictures they are handed.
-            left, name = iter(pictures), self.model.graph.input[0].name
-            while some := list(itertools.islice(left, _AT_A_TIME)):
-                calibrator.collect_data(_Inputs(name, some))
+            left, given = iter(pictures), self.model.graph.input[0]
+            height, width = (side.dim_value for side in given.type.tensor_type.shape.dim[2:])
+            count = max(1, _AT_A_TIME // max(1, height * width))
+            while some := list(itertools.islice(left, count)):
+                calibrator.collect_data(_Inputs(given.name, some))
             self._ranges = calibrator.compute_data()
         # A picture may hold no white; its 256 levels still are 0 to 1, and a step of 1/255 loses nothing.
         self._ranges[self.model.graph.input[0].name] = TensorData(lowest=np.float32(0), highest=np.float32(1))
