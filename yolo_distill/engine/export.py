@@ -200,19 +200,17 @@ def _make(plan: _Plan, proving: ExportData, folder: Path, path: Path) -> tuple[E
     annotate(fp32, {**notes, "precision": "fp32"})
     box_px, score, detections = prove(fp32, plan.model, proving.pictures, nms=plan.nms)
     lowered, accuracy = _lower(plan, proving, fp32, folder / f"{path.stem}-{plan.precision}.onnx")
-    draft = folder / f"{path.stem}-draft.onnx"
-    shutil.copyfile(lowered.path, draft)
     notes["precision"] = plan.precision
     if lowered.kept:
         notes["kept_fp32"] = str(list(lowered.kept))
+    annotate(lowered.path, notes)
+    draft = folder / f"{path.stem}-draft.onnx"
+    shutil.copyfile(lowered.path, draft)
     if plan.input == "pictures":
         graph = onnx.load(str(draft))
         take_pictures(graph)
         onnx.save(graph, str(draft))
-        notes |= NOTES
-    annotate(draft, notes)
-    if plan.input == "pictures":
-        annotate(lowered.path, {**notes, **dict.fromkeys(NOTES, "")})
+        annotate(draft, NOTES)
         prove_same(draft, lowered.path, proving.pictures, rounded=plan.precision == "fp16")
     delegates = {}
     if plan.target.delegates:
