@@ -103,7 +103,7 @@ def table(results: Path) -> str:
     lines = list(read(results))
     whole = {(line["model"], line["imgsz"]): line for line in lines if line["precision"] == "fp32"}
     rows = [
-        "| model | px | precision | test (val) | to fp32 | faster, 1 and 2 threads | size | in fp32 besides the ends |",
+        "| model | px | precision | test (val) | to fp32 | faster, by threads | size | in fp32 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
@@ -112,7 +112,7 @@ def table(results: Path) -> str:
         drop = gain = ""
         if line is not base:
             drop = f"{points[shown] - base['map'][shown]:+.1f} ({points['val'] - base['map']['val']:+.1f})"
-            gain = ", ".join(f"{base['ms'][count] / ms:.2f}x" for count, ms in line["ms"].items())
+            gain = ", ".join(f"{count}: {base['ms'][count] / ms:.2f}x" for count, ms in line["ms"].items())
         cells = [
             line["model"],
             str(line["imgsz"]),

@@ -22,7 +22,7 @@ from ultralytics.utils import checks
 
 from yolo_distill import __version__
 from yolo_distill.engine import export as module
-from yolo_distill.engine import proof
+from yolo_distill.engine import onnx_file, proof
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.export import export
 from yolo_distill.engine.export_report import ExportReport
@@ -497,13 +497,13 @@ def test_the_host_never_installs_anything(
 ) -> None:
     seen = []
     monkeypatch.setattr(checks, "AUTOINSTALL", True)
-    trace = module.Exporter.__call__
+    trace = onnx_file.Exporter.__call__
 
     def watched(self: Any, model: Any) -> Any:
         seen.append(checks.AUTOINSTALL)
         return trace(self, model)
 
-    monkeypatch.setattr(module.Exporter, "__call__", watched)
+    monkeypatch.setattr(onnx_file.Exporter, "__call__", watched)
     monkeypatch.setattr(module, "prove", lambda *_, **__: (0.0, 0.0, ()))
     export(checkpoint, data=data, out=tmp_path)
     assert seen == [False]

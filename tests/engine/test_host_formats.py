@@ -13,7 +13,7 @@ import pytest
 import torch
 from live_detector import live_detector, save
 from ultralytics.engine import exporter
-from ultralytics.utils import callbacks, checks
+from ultralytics.utils import checks
 
 from yolo_distill.cli import main
 from yolo_distill.engine import host_formats as module
@@ -191,15 +191,15 @@ def test_a_wrong_file_is_refused_and_an_older_one_stays(
     ("accuracy", "matched", "says"),
     [
         ({"torch": {"map": 50.0}, "int8": {"map": 49.0}}, 1.0, "1.00 points below torch, where max_drop=0.3"),
-        ({}, 0.9, "90.0 % of the detections are torch's"),
+        ({}, 0.9, "90.0 % of the detections the same"),
         ({"int8": {"map": 49.0}}, 0.9, "90.0 % of the detections"),
         ({"torch": {"map": float("nan")}, "int8": {"map": 49.0}}, 1.0, "below torch"),
     ],
 )
 def test_lower_precision_that_costs_too_much(accuracy: dict[str, Any], matched: float, says: str) -> None:
     with pytest.raises(DistillError, match=says):
-        host_proof._judge(host_proof.Agreement(matched, 0.0, 10), accuracy, "int8", 0.3)
-    host_proof._judge(host_proof.Agreement(1.0, 0.0, 10), {}, "int8", 0.3)
+        host_proof._judge(host_proof.Agreement(matched, 0.0, 10, 0.25), accuracy, "int8", 0.3)
+    host_proof._judge(host_proof.Agreement(1.0, 0.0, 10, 0.25), {}, "int8", 0.3)
 
 
 def test_a_file_that_cannot_be_run(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,8 @@ def test_requests_that_cannot_be_met(checkpoint: Path, tmp_path: Path) -> None:
     assert "calibrated on" in refusal(RequestError, checkpoint, "openvino", precision="int8")
     assert "NMS is not put into the file" in refusal(RequestError, checkpoint, "torchscript", nms=True)
     assert "a name that ends in .torchscript" in refusal(RequestError, checkpoint, "torchscript", out=tmp_path / "a")
-    assert "only has the one-to-many branch" in refusal(RequestError, checkpoint, "ncnn", nms=False, out=tmp_path)
+    if importlib.util.find_spec("ncnn") and importlib.util.find_spec("pnnx"):
+        assert "only has the one-to-many branch" in refusal(RequestError, checkpoint, "ncnn", nms=False, out=tmp_path)
     if not torch.cuda.is_available():
         assert "NVIDIA GPU" in refusal(RequestError, checkpoint, "tensorrt")
         says = refusal(DistillError, checkpoint, "torchscript", precision="fp16", out=tmp_path)
@@ -289,7 +290,6 @@ def test_a_package_that_is_missing_is_named_and_never_installed(
     assert listing(tmp_path) == []
     held = [vars(one).get("check_requirements") for name, one in sys.modules.items() if name.startswith("ultralytics.")]
     assert {*held} == {None, usual}
-    assert len(callbacks.default_callbacks["on_export_start"]) == 1
 
 
 @pytest.mark.parametrize(

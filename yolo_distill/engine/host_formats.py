@@ -22,7 +22,7 @@ import torch
 from ultralytics import __version__ as host_version
 from ultralytics.engine import exporter
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import callbacks, checks
+from ultralytics.utils import checks
 
 from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import load_detector, one_line
@@ -149,8 +149,9 @@ def export_by_host(
             )
         try:
             progress(f"Ultralytics exports {row.format}")
-            with silence(), _told(row.format, precision), _noted(notes, row.format, nms) as said:
-                made = _made(model, folder, stem, settings, row.format)
+            said: dict[str, Any] = {}
+            with silence(), _told(row.format, precision):
+                made = _made(model, folder, stem, settings, row.format, _noted(notes, row.format, nms, said))
             if row.format == "ncnn":
                 (made / "model_ncnn.py").unlink(missing_ok=True)  # an example that only runs in the workspace
             lacks, proof = why_not(row.format), None
@@ -262,10 +263,17 @@ def _settings(
     return settings, {"split": "train", "pictures": taken}
 
 
-def _made(model: DetectionModel, folder: Path, stem: str, settings: dict[str, Any], format: str) -> Path:
+def _made(
+    model: DetectionModel,
+    folder: Path,
+    stem: str,
+    settings: dict[str, Any],
+    format: str,
+    on_start: Callable[[Any], None],
+) -> Path:
     """Let the host export, and say in one line what it failed at."""
     try:
-        return host_export(model, folder, stem, settings)
+        return host_export(model, folder, stem, settings, on_start)
     except (DistillError, OSError) as error:
         # An error of the disk has a number; what the host raises of that kind by itself does not.
         cause = error.__cause__ if isinstance(error, DistillError) else error
@@ -313,16 +321,15 @@ def _swap(old: Any, new: Any) -> None:
             module.check_requirements = new  # type: ignore[attr-defined]
 
 
-@contextlib.contextmanager
-def _noted(notes: dict[str, str], format: str, nms: bool | None) -> Iterator[dict[str, Any]]:
-    """Have the file say who made it from what, and not where the data set lies; give what it says of itself.
+def _noted(notes: dict[str, str], format: str, nms: bool | None, said: dict[str, Any]) -> Callable[[Any], None]:
+    """Return what has the file say who made it from what, and not where the data set lies.
 
-    Relies on: the host calls `on_export_start` after it has put the metadata together and before it converts.
-
-    Raises:
-        RequestError: the host gave up the branch that was asked for.
+    Args:
+        notes: what it is to say.
+        format: the host's word.
+        nms: the branch that was asked for; the call raises RequestError where the host gave it up.
+        said: filled with all that the file says of itself.
     """
-    said: dict[str, Any] = {}
 
     def note(host: Any) -> None:
         if nms is False and not host.metadata["end2end"]:
@@ -331,12 +338,7 @@ def _noted(notes: dict[str, str], format: str, nms: bool | None) -> Iterator[dic
         host.metadata["args"].pop("data", None)
         said.update(host.metadata)
 
-    hooks = callbacks.default_callbacks["on_export_start"]
-    hooks.append(note)
-    try:
-        yield said
-    finally:
-        hooks.remove(note)
+    return note
 
 
 def _versions(format: str) -> dict[str, str]:

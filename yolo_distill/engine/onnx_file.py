@@ -8,7 +8,7 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,21 @@ def trace(
     return host_export(model, folder, stem, settings)
 
 
-def host_export(model: DetectionModel, folder: Path, stem: str, settings: Mapping[str, Any]) -> Path:
+def host_export(
+    model: DetectionModel,
+    folder: Path,
+    stem: str,
+    settings: Mapping[str, Any],
+    on_start: Callable[[Any], None] | None = None,
+) -> Path:
     """Let the host export a copy of `model` into `folder`, and return the file or folder that it wrote.
+
+    Args:
+        model: the checkpoint; not changed.
+        folder: where to.
+        stem: the name, without a suffix.
+        settings: of the host's exporter.
+        on_start: called with the exporter when it has put the metadata together and has not converted yet.
 
     Raises:
         DistillError: it failed.
@@ -63,7 +76,10 @@ def host_export(model: DetectionModel, folder: Path, stem: str, settings: Mappin
     try:
         with no_auto_install(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            file = Path(Exporter(overrides=dict(settings))(model=traced))
+            exporter = Exporter(overrides=dict(settings))
+            if on_start is not None:
+                exporter.callbacks["on_export_start"].append(on_start)
+            file = Path(exporter(model=traced))
     except OSError:
         raise
     except Exception as error:
