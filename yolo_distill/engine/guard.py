@@ -25,7 +25,6 @@ class Verdict:
     ok: bool
     loss: float
     figures: dict[str, float]
-
     text: str
 
     def __str__(self) -> str:
