@@ -25,6 +25,7 @@ from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill import __version__
+from yolo_distill.engine.branches import require_branch
 from yolo_distill.engine.checkpoint import load_detector, one_line
 from yolo_distill.engine.export_data import ExportData, read_data
 from yolo_distill.engine.export_report import ExportReport
@@ -162,16 +163,12 @@ def _plan(
         raise RequestError(
             "nms=true: NMS is done by the runtime, not in the file; use nms=none, or nms=false (v10, 26)"
         )
-    head = model.model[-1]
-    if nms is False and getattr(head, "one2one_cv2", None) is None:
-        raise RequestError(f"nms=false: {model_path} has no one-to-one branch; leave nms= out")
+    require_branch(model, nms, model_path)
     if nms is False and made.delegates:
         raise RequestError(
             f"nms=false: the one-to-one branch picks its boxes inside the file (top-k), which the delegates of "
             f"target={target} do not run; leave nms= out, NMS is done by the runtime"
         )
-    if nms is None and getattr(head, "cv2", None) is None:
-        raise RequestError(f"nms=none: {model_path} was fused and has only its one-to-one branch left; use nms=false")
     size = input_size(imgsz, model)
     return _Plan(
         model, str(model_path), made, precision, taken, opset or made.opset, size, nms, max_drop, say, progress

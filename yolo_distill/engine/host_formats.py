@@ -25,6 +25,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import checks
 
 from yolo_distill import __version__
+from yolo_distill.engine.branches import require_branch
 from yolo_distill.engine.checkpoint import load_detector, one_line
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.export_data import read_data
@@ -124,7 +125,9 @@ def export_by_host(
     if row.device != "cpu" and not torch.cuda.is_available():
         raise RequestError(f"format={row.format}: is made on an NVIDIA GPU, and torch sees none here")
     model = load_detector(model_path, trust=trust)
-    _check_branch(model, nms, model_path)
+    if nms:
+        raise RequestError("nms=true: NMS is not put into the file; use nms=none, or nms=false (v10, 26)")
+    require_branch(model, nms, model_path)
     size = input_size(imgsz, model)
     source = Path(str(model.pt_path))
     infix = "" if precision == row.precisions()[0] else f"_{precision}"
@@ -211,16 +214,6 @@ def _precision(row: _Row, precision: str | None) -> str:
     if precision is not None and precision not in made:
         raise RequestError(f"precision={precision}: format={row.format} is made in {', '.join(made)}")
     return precision or made[0]
-
-
-def _check_branch(model: DetectionModel, nms: bool | None, model_path: str | Path) -> None:
-    head = model.model[-1]
-    if nms:
-        raise RequestError("nms=true: NMS is not put into the file; use nms=none, or nms=false (v10, 26)")
-    if nms is False and getattr(head, "one2one_cv2", None) is None:
-        raise RequestError(f"nms=false: {model_path} has no one-to-one branch; leave nms= out")
-    if nms is None and getattr(head, "cv2", None) is None:
-        raise RequestError(f"nms=none: {model_path} was fused and has only its one-to-one branch left; use nms=false")
 
 
 def _destination(out: str | Path | None, source: Path, infix: str, row: _Row) -> Path:

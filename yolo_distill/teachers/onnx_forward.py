@@ -6,18 +6,16 @@ third of an fp32 one. Building the file takes seconds, so it pays in runs of som
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.graphs.quantise import Quantiser
 
 OPSET = 17
 
@@ -48,7 +46,9 @@ class OnnxForward:
             pictures = torch.zeros(2, _channels(model), 64, 64) if calibration is None else calibration[:2]
             _export(model, pictures, file)
             if calibration is not None:
-                file = _quantise(file, calibration)
+                quantiser = Quantiser(file, (picture[None].numpy() for picture in calibration))
+                file = Path(folder) / "int8.onnx"
+                quantiser.write(file)
             self.session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
@@ -65,15 +65,6 @@ class _InOrder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.model(images).values())
-
-
-class _Pictures(CalibrationDataReader):
-    def __init__(self, pictures: Tensor) -> None:
-        self._rest: Iterator[Tensor] = iter(pictures)
-
-    def get_next(self) -> dict[str, object] | None:
-        picture = next(self._rest, None)
-        return None if picture is None else {"images": picture.unsqueeze(0).contiguous().numpy()}
 
 
 def _channels(model: DetectionModel) -> int:
@@ -99,27 +90,3 @@ def _export(model: DetectionModel, pictures: Tensor, file: Path) -> None:
             dynamic_axes=dynamic,
             dynamo=False,
         )
-
-
-def _quantise(file: Path, calibration: Tensor) -> Path:
-    """Quantise weights per channel and activations by their range, and return the new file."""
-    prepared, quantised = file.with_name("prepared.onnx"), file.with_name("int8.onnx")
-    quiet = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser logs to the root logger
-    try:
-        # Sizes are dynamic, which is more than the symbolic shape inference can follow.
-        quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(quantised),
-            _Pictures(calibration),
-            quant_format=QuantFormat.QDQ,
-            # Unsigned activations with signed weights are what the 8-bit dot product of x86 takes; with both signed the
-            # same file is four times slower there.
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
-    finally:
-        logging.getLogger().setLevel(quiet)
-    return quantised
