@@ -1,18 +1,20 @@
-"""What a dense teacher answers for a batch, and how the raw output of a YOLO head is read.
+"""What a teacher answers for a batch, densely or as a set, and how the raw output of a YOLO head is read.
 
 The same reading serves the student's own head, so both sides of every loss are the same kind of thing.
 
-Legend: B pictures, A anchors over all levels, nc classes, reg_max bins a side (1: the distance itself).
+Legend: B pictures, A anchors over all levels, M boxes of the picture that has most, nc classes, reg_max bins a side (1:
+the distance itself).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
 #: Indices into pictures and anchors: two index tensors of equal length N, or two full slices for every anchor of all.
@@ -115,3 +117,73 @@ def make_branch(scores: Tensor, boxes: Tensor | None, anchors: Tensor, strides: 
     """Return a branch from tensors in the head's order, scores (B, nc, A) and boxes (B, 4 * reg_max, A)."""
     sides = None if boxes is None else boxes.permute(0, 2, 1).reshape(len(boxes), -1, 4, reg_max)
     return DenseBranch(scores.permute(0, 2, 1), sides, anchors, strides)
+
+
+@dataclass(frozen=True)
+class SetAnswer:
+    """Boxes of a batch with a probability for each class, from a teacher that has no anchors in common with a student.
+
+    Attributes:
+        boxes: (B, M, 4), xyxy in pixels of the pictures that were asked about.
+        scores: class probabilities, independent of each other as a sigmoid's are, (B, M, nc). In a picture with fewer
+            than M boxes the rest are 0, and so are their boxes.
+        maps: feature maps that the teacher can show, each (B, C, H, W), by stride in pixels; empty where nobody needs
+            them.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    maps: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def present(self) -> Tensor:
+        """Which of the M boxes are there, bool, shape (B, M)."""
+        return (self.scores > 0).any(-1)
+
+
+def make_set(
+    boxes: Sequence[Tensor], scores: Sequence[Tensor], classes: int, maps: dict[int, Tensor] | None = None
+) -> SetAnswer:
+    """Return pictures' answers, each of its own length, as one.
+
+    Args:
+        boxes: of each picture, shape (N, 4).
+        scores: of each picture, shape (N, nc).
+        classes: nc, also where no picture has a box.
+        maps: see `SetAnswer`.
+    """
+    assert boxes, "a batch has pictures"
+    most = max(len(b) for b in boxes)
+    all_boxes = boxes[0].new_zeros(len(boxes), most, 4)
+    all_scores = boxes[0].new_zeros(len(boxes), most, classes)
+    for i, (own_boxes, own_scores) in enumerate(zip(boxes, scores, strict=True)):
+        all_boxes[i, : len(own_boxes)] = own_boxes
+        all_scores[i, : len(own_scores)] = own_scores
+    return SetAnswer(all_boxes, all_scores, maps or {})
+
+
+def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: int = 300) -> SetAnswer:
+    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other.
+
+    Args:
+        answer: with scores and boxes.
+        conf: best class score below which an anchor says nothing.
+        iou: overlap above which NMS takes two boxes of a class for one; the host's own default.
+        most: boxes a picture, the host's own default.
+    """
+    branch = answer.one2one or answer.one2many
+    assert branch is not None, "the teacher was not asked for scores"
+    count, _, classes = branch.logits.shape
+    scores = branch.logits.float().sigmoid()
+    best, label = scores.max(-1)
+    boxes, found = [], []
+    for picture in range(count):
+        index = (best[picture] > conf).nonzero().squeeze(-1)
+        index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * most]]
+        own = branch.at((torch.full_like(index, picture), index))[2]
+        if answer.one2one is None:
+            kept = batched_nms(own, best[picture, index], label[picture, index], iou)
+            index, own = index[kept], own[kept]
+        boxes.append(own[:most])
+        found.append(scores[picture, index[:most]])
+    return make_set(boxes, found, classes, dict(answer.maps))

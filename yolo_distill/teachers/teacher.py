@@ -1,0 +1,38 @@
+"""What every teacher is: something with class names that answers for a batch of pictures."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer
+from yolo_distill.teachers.head import Needs
+
+
+class Teacher(Protocol):
+    """Never learns, and is no part of the student.
+
+    Attributes:
+        names: class names by column of its scores.
+        strides: pixels per cell of its levels, finest first: of the anchors of a dense teacher, of the maps of one that
+            answers in sets. Empty for a teacher that has neither.
+        widths: channels of the map at each stride; empty for a teacher that shows no maps.
+        needs: what it is asked for.
+    """
+
+    names: dict[int, str]
+    strides: list[int]
+    widths: dict[int, int]
+    needs: Needs
+
+    def __call__(self, images: Tensor) -> DenseAnswer | SetAnswer:
+        """Answer for `images`, shape (B, 3, H, W), RGB in 0..1, on the teacher's device, in single precision.
+
+        Nothing in the answer has a graph, and none of it was made in inference mode.
+        """
+        ...
+
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
+        """Make the current stream wait for the answer; nothing to do on a CPU."""
+        ...
