@@ -32,6 +32,7 @@ _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(TERMS, 0.0),
     **{"init_channels": "even", "init_bn": False, "init_heal": 0, "balance": "fixed"},
     "schedule": dict.fromkeys(TERMS, "ramp"),
+    "unlabeled": None,
 }
 
 
@@ -39,7 +40,16 @@ class Recipe(BaseModel):
     """Settings of a distillation run that are not the host's own. `cfg/default.yaml` explains each.
 
     Attributes:
-        teacher: weights or architecture of the teacher.
+        teacher: weights or architecture of the teacher, `torchvision:` and a name, an ONNX file; several with commas.
+        teacher_weights: file of a torchvision teacher's weights; None: the library's own, or trained here.
+        teacher_names: class names of such a file that brings none: a YAML file with `names`, or the names with commas.
+        teacher_outputs: YAML file that says how an ONNX teacher's outputs are to be read.
+        teacher_imgsz: side of the pictures as the teacher sees them, in pixels; None: as the student does.
+        teacher_tta: ask about the mirrored picture as well.
+        class_map: YAML file that says which of the teacher's classes speak for which of the data's; None: by name.
+        unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
+        unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 3.
+        unlabeled_every: every so manieth frame of a video is taken.
         assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
@@ -73,6 +83,15 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: str = Field(min_length=1)
+    teacher_weights: str | None
+    teacher_names: str | None
+    teacher_outputs: str | None
+    teacher_imgsz: int | None = Field(ge=32)
+    teacher_tta: bool
+    class_map: str | None
+    unlabeled: str | None
+    unlabeled_ratio: float | None = Field(gt=0)
+    unlabeled_every: int = Field(ge=1)
     assistant: str | None
     init: Literal["auto", "teacher", "student"]
     init_channels: Literal["even", "norm", "importance"]
@@ -122,6 +141,8 @@ class Recipe(BaseModel):
             raise ValueError(f"teacher_folds={self.teacher_folds}: each teacher has its own maps; use {feature[0]}=0")
         if self.teacher_folds and self.views:
             raise ValueError(f"teacher_folds={self.teacher_folds}: not together with views={self.views}")
+        if self.unlabeled:
+            self._unlabelled_is_taught()
         if self.balance == "fixed":
             return self
         wanted = {name: self.share.get(name) for name in self.gains}
@@ -131,6 +152,14 @@ class Recipe(BaseModel):
             listed = ", ".join(f"share.{name}={share:g}" for name, share in wanted.items())
             raise ValueError(f"{listed}: sum to {total:g}, and would drown the task; keep the sum below 1")
         return self
+
+    def _unlabelled_is_taught(self) -> None:
+        said = f"unlabeled={self.unlabeled}"
+        if not self.gains:
+            raise ValueError(f"{said}: all gains are 0, so that nothing would teach these pictures")
+        if self.teacher_folds or self.views:
+            other = "teacher_folds" if self.teacher_folds else "views"
+            raise ValueError(f"{said}: not together with {other}={getattr(self, other)}")
 
 
 def recipe_keys() -> list[str]:

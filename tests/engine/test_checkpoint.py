@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_rtdetr import live_rtdetr, write_architecture
 from ultralytics import YOLO
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel, SegmentationModel
@@ -17,8 +18,11 @@ from ultralytics.utils import DEFAULT_CFG, checks
 from yolo_distill.engine import checkpoint as module
 from yolo_distill.engine.checkpoint import (
     is_architecture,
+    kind_of,
     load_architecture,
     load_detector,
+    load_rtdetr,
+    load_ultralytics,
     no_auto_install,
     trained_imgsz,
 )
@@ -225,12 +229,72 @@ def test_an_old_torch_is_refused_rather_than_trusted(plain: Path, monkeypatch: p
     [
         (ClassificationModel, "yolo26n-cls.yaml", "is a classify model, not a detector"),
         (SegmentationModel, "yolo26n-seg.yaml", "is a segment model, not a detector"),
-        (RTDETRDetectionModel, "rtdetr-l.yaml", "head RTDETRDecoder are not supported yet"),
+        (
+            RTDETRDetectionModel,
+            "rtdetr-l.yaml",
+            "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be",
+        ),
     ],
 )
 def test_models_that_are_no_detector(tmp_path: Path, kind: type, config: str, says: str) -> None:
     path = save(kind(config, verbose=False), tmp_path / "other.pt")
     assert says in refusal(path, role="teacher")
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An RT-DETR's checkpoint as the host saves one."""
+    path = tmp_path_factory.mktemp("transformers") / "best.pt"
+    model = live_rtdetr(["red", "white"])
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 64))  # it keeps anchors, as one that was validated does
+    args = {"imgsz": 96, "task": "detect"}
+    torch.save({"epoch": -1, "model": None, "ema": model.half(), "train_args": args}, path)
+    return path
+
+
+def test_an_rtdetr_is_opened_by_who_asks_for_one(transformer: Path, plain: Path) -> None:
+    model = load_rtdetr(transformer)
+    assert isinstance(model, RTDETRDetectionModel)
+    assert not model.training
+    assert model.names == {0: "red", 1: "white"}
+    assert trained_imgsz(model) == 96
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert isinstance(load_ultralytics(transformer), RTDETRDetectionModel)
+    assert type(load_ultralytics(plain)) is DetectionModel
+
+
+def test_one_kind_in_place_of_the_other(transformer: Path, plain: Path) -> None:
+    message = refusal(transformer, role="student")
+    assert message.endswith(
+        "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be taught, measured or exported here"
+    )
+    with pytest.raises(RequestError, match=r"teacher=.*: is a YOLO detector, not an RT-DETR$"):
+        load_rtdetr(plain)
+    with pytest.raises(RequestError, match=r"is a YOLO detector, not an RT-DETR$"):
+        load_architecture("yolo26n.yaml", kinds=("rtdetr",))
+
+
+def test_which_kind_a_file_is_of(transformer: Path, plain: Path, tmp_path: Path) -> None:
+    assert kind_of(transformer) == kind_of(load_rtdetr(transformer)) == "rtdetr"
+    assert kind_of(plain) == kind_of(load_detector(plain)) == "yolo"
+    assert kind_of("yolo26n.yaml") == "yolo"
+    assert kind_of("rtdetr-l.yaml") == kind_of(write_architecture(tmp_path / "tiny.yaml")) == "rtdetr"
+    with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model, not a detector"):
+        kind_of("yolo26n-seg.yaml")
+
+
+def test_an_architecture_is_told_by_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (DetectionModel, RTDETRDetectionModel):
+        monkeypatch.setattr(kind, "__init__", lambda *_, **__: pytest.fail("was built"))
+    assert kind_of(write_architecture(tmp_path / "tiny.yaml")) == "rtdetr"
+
+
+def test_an_rtdetr_from_its_architecture(tmp_path: Path) -> None:
+    model = load_architecture(write_architecture(tmp_path / "tiny.yaml"), nc=3, kinds=("yolo", "rtdetr"))
+    assert isinstance(model, RTDETRDetectionModel)
+    assert model.names == {0: "0", 1: "1", 2: "2"}
+    assert not model.training
 
 
 def test_a_bare_pickle_is_not_opened(tmp_path: Path) -> None:
@@ -264,7 +328,7 @@ def test_an_architecture_from_a_file_of_ones_own(tmp_path: Path) -> None:
         ("nowhere/yolo26n.yaml", "no such file"),
         ("yolo26n-seg.yaml", "is a segment model, not a detector"),
         ("yolo26n-cls.yaml", "is a classify model, not a detector"),
-        ("rtdetr-l.yaml", "head RTDETRDecoder are not supported yet"),
+        ("rtdetr-l.yaml", "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be taught"),
         ("yolov8s-world.yaml", "head WorldDetect are not supported yet"),
         ("yolo26n.pt", "an architecture is a .yaml file"),
     ],

@@ -1,8 +1,10 @@
 """Classes are matched by name, whatever their numbers are."""
 
+import re
+
 import pytest
 
-from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.engine.classes import match_classes, read_class_map, require_match
 from yolo_distill.errors import RequestError
 
 
@@ -48,3 +50,53 @@ def test_no_overlap_is_refused_unless_features_alone_are_taught():
 def test_long_lists_are_cut():
     match = match_classes({0: "a"}, {i: f"class{i}" for i in range(80)})
     assert "and 72 more" in str(match)
+
+
+def test_a_class_map_alone_says_what_matches():
+    teacher = {0: "car", 1: "Bus", 2: "person", 3: "cat"}
+    match = match_classes(
+        {0: "cat", 1: "vehicle", 2: "human"}, teacher, {"car": "vehicle", "bus": "Vehicle", "person": "human"}
+    )
+    assert match.student == [1, 2]
+    assert match.sources == [(0, 1), (2,)]
+    assert match.teacher == [0, 2]
+    assert (match.untaught, match.unused) == (["cat"], ["cat"])
+    assert match.table(teacher).splitlines() == [
+        "  vehicle  taught by  car or Bus", "  human    taught by  person", "  cat      taught by  nobody",
+    ]  # fmt: skip
+
+
+def test_no_table_where_the_names_are_the_same():
+    assert match_classes({0: "a", 1: "b"}, {0: "b", 1: "a"}).table({0: "b", 1: "a"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("class_map", "message"),
+    [
+        ({"lorry": "vehicle"}, "the teacher has no class 'lorry'"),
+        ({"cars": "vehicle"}, "the teacher has no class 'cars'; did you mean 'car'?"),
+        ({"car": "vehicles"}, "the data has no class 'vehicles'; did you mean 'vehicle'?"),
+    ],
+)
+def test_a_map_with_a_class_that_nobody_has(class_map, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        match_classes({0: "vehicle"}, {0: "car"}, class_map)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"), ("", "holds nothing"), ("- a\n- b\n", "holds a list"), ("a: [b, c]\n", "'a' goes to"),
+        ("a: b: c\n", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_class_map(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "map.yaml").write_text(text)
+    with pytest.raises(RequestError, match=message):
+        read_class_map(tmp_path / "map.yaml")
+
+
+def test_a_class_map_is_read_as_text(tmp_path):
+    (tmp_path / "map.yaml").write_text("0: 1\ncar: vehicle\n")
+    assert read_class_map(tmp_path / "map.yaml") == {"0": "1", "car": "vehicle"}

@@ -12,7 +12,11 @@ SUMMARY = "teach a small YOLO what a large one knows"
 
 # Without a default here: what is not given comes from the recipe, and only there do defaults stand.
 SETTINGS = {
-    "teacher": Setting(str, "weights (yolo26s.pt, your best.pt) or an architecture (yolo26s.yaml), then trained first"),
+    "teacher": Setting(
+        str,
+        "weights (yolo26s.pt, your best.pt), an architecture (yolo26s.yaml), then trained first, torchvision:NAME, an "
+        "ONNX file; several with commas",
+    ),
     "student": Setting(str, "weights or architecture of the student; yolo26n.pt when not given"),
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
     "init": Setting(str, "where the student starts", choices=("auto", "teacher", "student")),
@@ -38,6 +42,15 @@ SETTINGS = {
     "teacher_precision": Setting(
         str, "how the teacher is computed; auto takes the fastest", choices=("auto", "fp32", "bf16", "fp16", "int8")
     ),
+    "teacher_weights": Setting(str, "file of a torchvision teacher's weights"),
+    "teacher_names": Setting(str, "class names of such weights that bring none: a YAML file, or names with commas"),
+    "teacher_outputs": Setting(str, "YAML file that says how to read an ONNX teacher's outputs"),
+    "teacher_imgsz": Setting(int, "side of the pictures as the teacher sees them; a multiple of imgsz", low=32),
+    "teacher_tta": Setting(bool, "ask the teacher about the mirrored picture as well"),
+    "class_map": Setting(str, "YAML file, the teacher's class name: the data's class name"),
+    "unlabeled": Setting(str, "pictures without labels: folder, glob, video, what yolo-distill label wrote"),
+    "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", low=0),
+    "unlabeled_every": Setting(int, "every so manieth frame of a video is taken", low=1),
     "kd_every": Setting(int, "the teacher is asked for every so manieth batch", low=1),
     "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),
     "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),

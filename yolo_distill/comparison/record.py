@@ -21,7 +21,10 @@ from yolo_distill.comparison.job import EPOCHS, PACE, Job
 from yolo_distill.comparison.witness import read_lines
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.engine.teachers import is_one_yolo
+from yolo_distill.engine.teachers_of_run import measure_teachers
 from yolo_distill.errors import RequestError
+from yolo_distill.recipe import make_recipe
 
 FORMAT = 1
 
@@ -92,6 +95,8 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
 
     A teacher may know other classes than the data has, and can't be measured then; its students can.
     """
+    if job.kind == "teacher" and not is_one_yolo(str(best), job.trust):
+        return _measure_other(job, best)
     model = load_detector(best, trust=job.trust, role=job.kind)
     branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
     found: dict[str, Any] = {"one_to_one": None}
@@ -114,6 +119,19 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
         if job.kind != "teacher":
             raise
         found["not_measured"] = str(error).replace(str(best), best.name)
+    return found
+
+
+def _measure_other(job: Job, best: Path) -> dict[str, Any]:
+    """Return the figures of a teacher that is no YOLO, or of several, as they answer together."""
+    recipe = make_recipe({"teacher": str(best), "trust": job.trust})
+    found: dict[str, Any] = {"one_to_one": None}
+    try:
+        for split in job.splits:
+            values = measure_teachers(recipe, job.data, split=split, imgsz=job.imgsz, device=job.host.get("device"))
+            found[split] = {key: values[key] for key in _FIGURES}
+    except RequestError as error:
+        return {"one_to_one": None, "not_measured": str(error)}
     return found
 
 

@@ -19,6 +19,7 @@ from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
 from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgsz
 from yolo_distill.engine.evaluate import cost
+from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.files import write_bytes
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
@@ -67,7 +68,7 @@ class Report:
         known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         for run in runs:
             weights = weights_of(run, self._plan) if measure and run.arm.label not in known else None
-            if weights is None or not weights.is_file():
+            if weights is None or not weights.is_file() or not is_one_yolo(str(weights), self._trust):
                 continue
             model = load_detector(weights, trust=self._trust)
             known[run.arm.label] = cost(model, rounded_imgsz(model, self._plan.imgsz))

@@ -11,14 +11,15 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
-from yolo_distill.comparison.arms import DISTILLED, PLAIN, Arm, check_host_settings, read_arms, read_seeds
+from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
-from yolo_distill.comparison.source import source_of_data, source_of_model
+from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.run import check_pair
 from yolo_distill.engine.teacher_pace import require_cacheable
+from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import check_recipe, read_recipe_file
 from yolo_distill.teachers.precision import require_precision
@@ -118,11 +119,13 @@ def check(request: Request) -> Checked:
     for arm in arms.values():
         if arm.recipe is not None:
             _check_pair(arm, request, found)
+        elif arm.kind == HOST:
+            _check_host_pair(arm, request)
     imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
     if not isinstance(imgsz, int):
         raise RequestError(f"imgsz={imgsz}: a training takes one side, such as imgsz=640")
     plan = Plan(
-        teacher=source_of_model(request.teacher, "teacher", found["nc"], request.trust),
+        teacher=source_of_teacher(request.teacher, found["nc"], request.trust),
         teacher_epochs=_teacher_epochs(request),
         student=source_of_model(request.student, "student", found["nc"], request.trust),
         data=source_of_data(found, ["train", *splits]),
@@ -175,6 +178,15 @@ def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
         check_pair(request.student, recipe, data)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
+
+
+def _check_host_pair(arm: Arm, request: Request) -> None:
+    """Refuse a teacher that the host's own distillation does not know."""
+    if not is_one_yolo(request.teacher, request.trust):
+        raise RequestError(
+            f"arm {arm.label}: Ultralytics' own distillation takes one YOLO as its teacher, not {request.teacher}; "
+            "leave this arm out"
+        )
 
 
 def cores() -> int:

@@ -14,6 +14,8 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.teachers import digest_of_teachers, is_one_yolo, named, with_absolute_paths
+from yolo_distill.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,26 @@ def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
         return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
     file = Path(str(model.pt_path)).resolve()
     return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+
+
+def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
+    """Return a teacher of any kind, or several of them, as a source.
+
+    Raises:
+        RequestError: as `open_model`, or it is one that would have to be trained in a way of its own first.
+    """
+    if is_one_yolo(path, trust):
+        return source_of_model(path, "teacher", nc, trust)
+    members = named(path)
+    if len(members) == 1 and members[0].untrained:
+        return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
+    for one in members:
+        if one.untrained or one.file is None:
+            raise RequestError(
+                f"teacher={path}: {one.text} has no weights yet; train it once with yolo-distill train, and give its "
+                + (f"file as {one.text}:FILE" if one.torchvision else "file")
+            )
+    return Source(", ".join(map(str, members)), with_absolute_paths(path), digest_of_teachers(path)[:16])
 
 
 def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:

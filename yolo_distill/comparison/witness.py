@@ -31,6 +31,7 @@ from torch.utils.data import RandomSampler
 from ultralytics.utils.callbacks.base import default_callbacks
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.engine.mixed import MixedSampler
 from yolo_distill.files import write_bytes
 
 #: Batches of an epoch that are digested.
@@ -133,7 +134,7 @@ def seed_epoch(loader: Any, seed: int, epoch: int) -> None:
     number = seed * 1_000_003 + epoch
     random.seed(number)
     np.random.seed(number % 2**32)
-    if isinstance(loader.sampler, RandomSampler):
+    if isinstance(loader.sampler, (RandomSampler, MixedSampler)):
         # One of its own: the loader draws from its generator for other purposes as well, once a part of a run.
         loader.sampler.generator = torch.Generator().manual_seed(number)
 

@@ -16,6 +16,7 @@ from typing import Any
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.teacher_training import content_key, runs_folder
+from yolo_distill.engine.teachers import digest_of_teachers
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("chain: ")
@@ -69,7 +70,7 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
 def _key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return a short hash of all that decides what an assistant learns."""
     matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER}
-    teacher = hashlib.sha256(Path(recipe.teacher).read_bytes()).hexdigest()
+    teacher = digest_of_teachers(recipe.teacher)
     file = Path(name).expanduser()
     weights = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".pt" and file.is_file() else None
     own = [teacher, matters, weights]

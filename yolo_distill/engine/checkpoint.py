@@ -17,17 +17,12 @@ from typing import Any, cast
 import torch
 import yaml
 from torch import Tensor
-from ultralytics.nn import tasks
-from ultralytics.nn.modules import Detect, v10Detect
-from ultralytics.nn.tasks import DetectionModel, guess_model_task, torch_safe_load, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
+from yolo_distill.engine.kinds import KINDS, MODELS, Kind, require_detector, require_plan
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-
-# Heads that answer with the dense prediction dict the losses and the runtime read. Compared by exact class: segment,
-# pose and open-vocabulary heads inherit from Detect.
-HEADS = (Detect, v10Detect)
 
 _SCALES = "nsmlx"
 
@@ -37,7 +32,29 @@ def is_architecture(path: str | Path) -> bool:
     return Path(path).suffix.lower() in {".yaml", ".yml"}
 
 
-def load_detector(path: str | Path, *, trust: bool = False, role: str = "model") -> DetectionModel:
+def kind_of(model: str | Path | DetectionModel, *, trust: bool = False, role: str = "teacher") -> Kind:
+    """Return what kind of detector a model is.
+
+    Args:
+        model: one that is loaded already, or an architecture, whose plan says it. A checkpoint has to be loaded for
+            it: whoever needs the model as well loads it first and asks about that.
+        trust: load a checkpoint without the allow-list.
+        role: the setting that named the file, for the messages.
+
+    Raises:
+        RequestError: as the functions that load.
+    """
+    if isinstance(model, (str, Path)):
+        if is_architecture(model):
+            said = f"{role}={model}"
+            return require_plan(_read_plan(model, said), KINDS, said)
+        model = load_ultralytics(model, trust=trust, role=role)
+    return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
+
+
+def load_detector(
+    path: str | Path, *, trust: bool = False, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+) -> DetectionModel:
     """Open an Ultralytics checkpoint as a detector on the CPU.
 
     Args:
@@ -45,13 +62,14 @@ def load_detector(path: str | Path, *, trust: bool = False, role: str = "model")
             is downloaded by the host; a path with a folder in it never is.
         trust: load without the allow-list, which runs whatever code the file brings along.
         role: the setting that named the file, for the messages.
+        kinds: of detectors that are welcome.
 
     Returns:
         the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args` and `task`.
 
     Raises:
         RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
-            refuses, or the model in it is no detector that this package knows.
+            refuses, or the model in it is no detector of these kinds.
     """
     said = f"{role}={path}"
     file = _find_checkpoint(path, said)
@@ -63,7 +81,7 @@ def load_detector(path: str | Path, *, trust: bool = False, role: str = "model")
         raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")
     if checkpoint.get("modelopt"):
         raise RequestError(f"{said}: is a quantization-aware checkpoint, which is not supported; use the float one")
-    _check_detector(model, said)
+    require_detector(model, kinds, said)
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
     model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
@@ -73,32 +91,38 @@ def load_detector(path: str | Path, *, trust: bool = False, role: str = "model")
     return model
 
 
-def load_architecture(path: str | Path, nc: int | None = None, *, role: str = "model") -> DetectionModel:
+def load_rtdetr(path: str | Path, *, trust: bool = False, role: str = "teacher") -> RTDETRDetectionModel:
+    """Open an Ultralytics checkpoint of an RT-DETR; see `load_detector`."""
+    return cast("RTDETRDetectionModel", load_detector(path, trust=trust, role=role, kinds=("rtdetr",)))
+
+
+def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teacher") -> DetectionModel:
+    """Open an Ultralytics checkpoint of either kind, which `kind_of` then tells; see `load_detector`."""
+    return load_detector(path, trust=trust, role=role, kinds=KINDS)
+
+
+def load_architecture(
+    path: str | Path, nc: int | None = None, *, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+) -> DetectionModel:
     """Build a detector with random weights from an architecture file or the host's name for one.
 
     Args:
         path: a `.yaml` file, or a name such as `yolo26n.yaml` whose scale letter picks the width and depth.
         nc: number of classes; the file's own when not given.
         role: the setting that named the file, for the messages.
+        kinds: of detectors that are welcome.
 
     Returns:
         the model, float32, eval mode, on the CPU; names are the class numbers.
 
     Raises:
-        RequestError: there is no such architecture, the file describes none, or it is no detector.
+        RequestError: there is no such architecture, the file describes none, or it is no detector of these kinds.
     """
     said = f"{role}={path}"
-    name = Path(path)
-    if not is_architecture(name):
-        raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
-    _check_architecture_exists(name, said)
+    plan = _read_plan(path, said)
+    kind = require_plan(plan, kinds, said)
     try:
-        plan = yaml_model_load(name)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
-    _check_plan(plan, said)
-    try:
-        model = DetectionModel(plan, nc=nc, verbose=False)
+        model = MODELS[kind](plan, nc=nc, verbose=False)
     except Exception as error:
         raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
     model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
@@ -234,20 +258,6 @@ def _refused(causes: list[BaseException]) -> str:
     return ""
 
 
-def _check_detector(model: torch.nn.Module, said: str) -> None:
-    layers = getattr(model, "model", None)
-    head = layers[-1] if isinstance(layers, torch.nn.Sequential) and len(layers) else None
-    if isinstance(model, DetectionModel) and type(head) in HEADS:
-        return
-    raise _no_detector(said, guess_model_task(model), type(head).__name__)
-
-
-def _no_detector(said: str, task: str | None, head: str) -> RequestError:
-    if task and task != "detect":
-        return RequestError(f"{said}: is a {task} model, not a detector; give a model with task detect")
-    return RequestError(f"{said}: detectors with the head {head} are not supported yet (Detect and v10Detect are)")
-
-
 def _names(model: Any) -> dict[int, str]:
     names = getattr(model, "names", None)
     if not names:
@@ -281,20 +291,15 @@ def _architectures() -> list[str]:
     return names
 
 
-def _check_plan(plan: Any, said: str) -> None:
-    """Refuse a YAML file that describes no detector, before the host builds anything from it."""
-    if not isinstance(plan, dict) or not plan.get("backbone") or not plan.get("head"):
-        what = "a data set" if isinstance(plan, dict) and "train" in plan else "no model"
-        raise RequestError(f"{said}: describes {what} (a model has 'backbone' and 'head')")
+def _read_plan(path: str | Path, said: str) -> Any:
+    name = Path(path)
+    if not is_architecture(name):
+        raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
+    _check_architecture_exists(name, said)
     try:
-        head = str(plan["head"][-1][2])
-    except (IndexError, KeyError, TypeError) as error:
-        raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
-    if head not in {kind.__name__ for kind in HEADS}:
-        known = hasattr(tasks, head)
-        if not known:
-            raise RequestError(f"{said}: the host knows no layer {head!r}")
-        raise _no_detector(said, guess_model_task(plan) if head != "RTDETRDecoder" else None, head)
+        return yaml_model_load(name)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
 
 
 def one_line(error: BaseException | None) -> str:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from yolo_distill.errors import RequestError
+import yaml
+
+from yolo_distill.errors import RequestError, did_you_mean
+
+#: Rows of the table of classes that are shown.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -14,17 +20,22 @@ class ClassMatch:
 
     Attributes:
         student: student columns that have a teacher, ascending.
-        teacher: the teacher column for each of them.
+        sources: the teacher's columns for each of them, at least one; where there are several, the surest speaks.
         matched: the student's names of those columns.
         untaught: student classes that the teacher does not know.
         unused: teacher classes that the student does not have.
     """
 
     student: list[int]
-    teacher: list[int]
+    sources: list[tuple[int, ...]]
     matched: list[str]
     untaught: list[str]
     unused: list[str]
+
+    @property
+    def teacher(self) -> list[int]:
+        """One teacher column for each of `student`, where only one can be taken: the first."""
+        return [columns[0] for columns in self.sources]
 
     def __str__(self) -> str:
         text = f"{len(self.matched)} of {len(self.matched) + len(self.untaught)} classes taught ({_few(self.matched)})"
@@ -34,21 +45,101 @@ class ClassMatch:
             text += f"; known to the teacher only: {_few(self.unused)}"
         return text
 
+    def table(self, teacher: Mapping[int, str]) -> str:
+        """Return who teaches what, a line a class, where it is not simply the same names.
 
-def match_classes(student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMatch:
-    """Match class names: the same name first, then the same up to case, spaces, `_` and `-`."""
-    exact = {name: column for column, name in reversed(list(teacher.items()))}
-    loose = {_plain(name): column for column, name in reversed(list(teacher.items()))}
-    columns = {c: exact.get(name, loose.get(_plain(name))) for c, name in sorted(student.items())}
-    pairs = {s: t for s, t in columns.items() if t is not None}
-    used = set(pairs.values())
+        Args:
+            teacher: the teacher's class names.
+        """
+        taught = [
+            (name, " or ".join(teacher[column] for column in columns))
+            for name, columns in zip(self.matched, self.sources, strict=True)
+        ]
+        if not self.untaught and all(ours == theirs for ours, theirs in taught):
+            return ""
+        rows = [*taught, *((name, "nobody") for name in self.untaught)]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"  {name:<{width}}  taught by  {theirs}" for name, theirs in rows[:_SHOWN]]
+        return "\n".join([*lines, *([f"  and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else [])])
+
+
+def match_classes(
+    student: Mapping[int, str], teacher: Mapping[int, str], class_map: Mapping[str, str] | None = None
+) -> ClassMatch:
+    """Match class names.
+
+    Args:
+        student: names by column.
+        teacher: names by column.
+        class_map: a student's name for each of the teacher's names that teach, see `read_class_map`; nothing else is
+            matched then. Without it: the same name first, then the same up to case, spaces, `_` and `-`.
+
+    Raises:
+        RequestError: the map names a class that the teacher, or the student, does not have.
+    """
+    if class_map is not None:
+        pairs = _by_map(student, teacher, class_map)
+    else:
+        exact = {name: column for column, name in reversed(list(teacher.items()))}
+        loose = {plain(name): column for column, name in reversed(list(teacher.items()))}
+        found = {c: exact.get(name, loose.get(plain(name))) for c, name in sorted(student.items())}
+        pairs = {s: (t,) for s, t in found.items() if t is not None}
+    used = {column for columns in pairs.values() for column in columns}
     return ClassMatch(
         student=list(pairs),
-        teacher=list(pairs.values()),
+        sources=list(pairs.values()),
         matched=[student[c] for c in pairs],
-        untaught=[student[c] for c in columns if c not in pairs],
+        untaught=[name for c, name in sorted(student.items()) if c not in pairs],
         unused=[name for column, name in sorted(teacher.items()) if column not in used],
     )
+
+
+def _by_map(
+    student: Mapping[int, str], teacher: Mapping[int, str], class_map: Mapping[str, str]
+) -> dict[int, tuple[int, ...]]:
+    """Return the teacher's columns by student column, as the map has them."""
+    columns = {}
+    for who, named, names in (("teacher", list(class_map), teacher), ("data", list(class_map.values()), student)):
+        own = {plain(name): column for column, name in reversed(list(names.items()))}
+        columns[who] = own | {name: column for column, name in reversed(list(names.items()))}
+        for name in named:
+            if name not in columns[who] and plain(name) not in columns[who]:
+                known = list(names.values())
+                raise RequestError(
+                    f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {_few(known)})"
+                )
+    pairs: dict[int, list[int]] = {}
+    for theirs, ours in class_map.items():
+        source = columns["teacher"].get(theirs, columns["teacher"].get(plain(theirs)))
+        target = columns["data"].get(ours, columns["data"].get(plain(ours)))
+        assert source is not None
+        assert target is not None
+        pairs.setdefault(target, []).append(source)
+    return {target: tuple(sorted(sources)) for target, sources in sorted(pairs.items())}
+
+
+def read_class_map(path: str | Path) -> dict[str, str]:
+    """Read a YAML file of `teacher's name: student's name` lines.
+
+    Raises:
+        RequestError: there is no such file, or it is none of that kind.
+    """
+    file = Path(path).expanduser()
+    said = f"class_map={path}"
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        near = [found.name for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise RequestError(f"{said}: cannot be read ({error.strerror}){did_you_mean(file.name, near)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{said}: is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict) or not values:
+        what = "nothing" if not values else f"a {type(values).__name__}"
+        raise RequestError(f"{said}: holds {what}; give one line a class, the teacher's name: the student's name")
+    for theirs, ours in values.items():
+        if not isinstance(ours, (str, int, float)) or isinstance(ours, bool):
+            raise RequestError(f"{said}: {theirs!r} goes to {ours!r}; a class goes to the name of one class")
+    return {str(theirs): str(ours) for theirs, ours in values.items()}
 
 
 def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool) -> None:
@@ -60,17 +151,19 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
     if not match.matched and not (some and features_only_possible):
         raise RequestError(
             f"teacher and data have no class in common: the data has {_few(match.untaught)}, the teacher "
-            f"{_few(match.unused)}; use a teacher trained on these classes, rename them in data=, or teach features "
-            "alone with match=some pkd=1"
+            f"{_few(match.unused)}; use a teacher trained on these classes, say which means which with class_map=, or "
+            "teach features alone with match=some pkd=1"
         )
     if match.untaught and not some:
         raise RequestError(
             f"the teacher does not know {_few(match.untaught)} (it matches {_few(match.matched)}; it also knows "
-            f"{_few(match.unused)}); rename the classes in data=, or leave these without a teacher with match=some"
+            f"{_few(match.unused)}); say which means which with class_map=, or leave these without a teacher with "
+            "match=some"
         )
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return a name without what is spelled one way here and another there: case, spaces, `_` and `-`."""
     return "".join(ch for ch in name.casefold() if ch not in " _-")
 
 

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yolo_distill.engine.assignment import SetAssignment
 from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
+from yolo_distill.engine.mixed import labelled_part
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.losses.devices import average_over_devices
-from yolo_distill.teachers.answer import DenseAnswer, read_head
-from yolo_distill.teachers.cached import CachedTeacher
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.folded import FoldedTeacher
-from yolo_distill.teachers.yolo import YoloTeacher
+from yolo_distill.teachers.larger import AtLargerSize
+from yolo_distill.teachers.teacher import Teacher
 
 #: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
 #: progress bar's columns are 11 wide.
@@ -33,6 +35,8 @@ LOSS_NAMES = {
     "mgd": "mgd_loss",
     "mimic": "mimic_loss",
 }
+#: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
+LARGE = "img_for_teacher"
 
 
 class DistillationCriterion:
@@ -54,7 +58,7 @@ class DistillationCriterion:
     def __init__(
         self,
         host: Callable[..., tuple[Tensor, dict[str, Tensor]]],
-        teacher: YoloTeacher | CachedTeacher | FoldedTeacher,
+        teacher: Teacher,
         terms: Terms,
         strides: list[int],
         reg_max: int,
@@ -78,7 +82,7 @@ class DistillationCriterion:
         self.steps = self.measure_every = self._measure_at = self._first = 0
         self.until: int | None = None
         self.shares: dict[str, float] = {}
-        self._answer: DenseAnswer | None = None
+        self._answer: DenseAnswer | SetAnswer | None = None
 
     def start_at(self, steps: int, *, course: Course, until: int | None, measure_every: int) -> None:
         """Say where in the run it is, in batches; see the attributes."""
@@ -109,12 +113,20 @@ class DistillationCriterion:
         On a GPU the two then compute side by side; on a CPU what the teacher needs in between is free again before the
         student needs its own.
         """
-        if self.teaches:
-            teacher = self.teacher
-            self._answer = teacher.of_batch(batch) if isinstance(teacher, FoldedTeacher) else teacher(batch["img"])
+        if not self.teaches:
+            return
+        teacher = self.teacher
+        if isinstance(teacher, FoldedTeacher):
+            self._answer = teacher.of_batch(batch)
+        elif isinstance(teacher, AtLargerSize) and LARGE in batch:
+            self._answer = teacher.of_large(batch[LARGE])
+        else:
+            self._answer = teacher(batch["img"])
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.
+
+        The host's loss is that of the labelled pictures, the terms are of all.
 
         Args:
             preds: the student's raw head output in training.
@@ -124,8 +136,11 @@ class DistillationCriterion:
             loss vector, and all its parts by name, detached and not multiplied by the batch size. The terms of a batch
             without the teacher are 0.
         """
-        loss, items = self.host(preds, batch)
         batch_size = batch["img"].shape[0]
+        part = labelled_part(preds, batch)
+        loss, items = self.host(*(part or (preds, batch)))
+        if part is not None:  # in proportion to the terms as it is where all are labelled
+            loss = loss * (batch_size / len(part[1]["img"]))
         terms = self._terms(loss.sum() / batch_size, preds, batch) if self.teaches else self._no_terms(loss)
         self.steps += torch.is_grad_enabled()
         names = {LOSS_NAMES[name]: term.detach() for name, term in terms.items()}
@@ -143,6 +158,8 @@ class DistillationCriterion:
         gains = {name: gain * strengths[name] for name, gain in self.gains().items()}
         with torch.autocast(images.device.type, enabled=False):
             student = read_head(preds[1] if isinstance(preds, tuple) else preds, self.strides, self.reg_max)
+            if isinstance(answer, SetAnswer):
+                answer = SetAssignment(self.host, self.terms.classes, self.terms.recipe.box_floor)(student, answer)
             height, width = images.shape[-2:]
             terms = self.terms(student, answer, many, single, (height, width), gains=gains, step=self.steps)
         if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at and any(gains.values()):

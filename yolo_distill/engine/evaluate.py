@@ -116,7 +116,7 @@ def evaluate(
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(no_auto_install())
-        stack.enter_context(_warnings_only())
+        stack.enter_context(warnings_only())
         folder = Path(plots) if plots is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,9 @@ def evaluate(
             raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
         if isinstance(source, str):
             source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        validator = _run(source, settings, folder, data)
+        validator = run_validator(source, settings, folder, data)
     return {
-        **_figures(validator, names),
+        **read_figures(validator, names),
         "model": shown,
         "data": str(data),
         "split": split,
@@ -219,7 +219,7 @@ def _aligned(table: list[list[str]]) -> str:
 
 
 @contextlib.contextmanager
-def _warnings_only() -> Iterator[None]:
+def warnings_only() -> Iterator[None]:
     """Keep the host's tables and hints out of ours; its warnings, such as a damaged picture, still come through.
 
     Its progress bar goes with the level of its log, so on a terminal the records are dropped one by one instead.
@@ -323,8 +323,19 @@ def _some(words: Any, most: int = 4) -> str:
     return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
 
 
-def _run(source: str | DetectionModel, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
-    """Run the host's evaluator and return it."""
+def run_validator(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
+    """Run the host's evaluator and return it.
+
+    Args:
+        source: a file, a model of the host, or a module that answers as one.
+        settings: of the host.
+        folder: for whatever the host writes.
+        data: as the user named it, for errors.
+
+    Raises:
+        RequestError: about the settings or the data.
+        DistillError: the evaluator failed.
+    """
     try:
         validator = DetectionValidator(save_dir=folder, args=settings)
         validator(model=source)
@@ -343,8 +354,8 @@ def _run(source: str | DetectionModel, settings: dict[str, Any], folder: Path, d
     return validator
 
 
-def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return the numbers of a finished run as plain Python."""
+def read_figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return the numbers of a finished run as plain Python; see `evaluate`."""
     metrics = validator.metrics
     row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}
     classes = []

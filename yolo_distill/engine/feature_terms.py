@@ -82,4 +82,8 @@ def score_maps(teacher: DenseAnswer) -> dict[int, Tensor]:
     if single is not None:
         logits = (logits + single.logits.float()) / 2
     levels = torch.split(confidence(logits), list(teacher.cells.values()), 1)
-    return {s: level.reshape(-1, *teacher.maps[s].shape[-2:]) for s, level in zip(teacher.cells, levels, strict=True)}
+    return {
+        stride: level.reshape(-1, *teacher.maps[stride].shape[-2:])
+        for stride, level in zip(teacher.cells, levels, strict=True)
+        if stride in teacher.maps
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,12 @@ PICTURES = 128
 BY_HEART = 0.15
 
 
-def look_at_teacher(
-    teacher: Any, data: Mapping[str, Any], *, imgsz: int, device: Any, single_cls: bool = False, folds: int = 0
-) -> float | None:
+def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0) -> float | None:
     """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
 
     Args:
-        teacher: a loaded detector.
+        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
         data: the checked data set.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
-        single_cls: whether all classes are one.
         folds: teachers that each leave out a part; with them there is nothing to warn of.
 
     Returns:
@@ -47,10 +42,7 @@ def look_at_teacher(
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            train, val = (
-                float(evaluate(teacher, file, split=split, imgsz=imgsz, device=device, single_cls=single_cls)["map"])
-                for split in ("train", "val")
-            )
+            train, val = (measure(file, split) for split in ("train", "val"))
         except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
             LOGGER.info(f"{PREFIX}not measured before the run: {str(error).replace(str(file), 'the data')}")
             return None

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
+from yolo_distill.engine.assignment import SetAssignment
 from yolo_distill.engine.terms import Terms
-from yolo_distill.teachers.answer import read_head
-from yolo_distill.teachers.folded import FoldedTeacher
-from yolo_distill.teachers.yolo import YoloTeacher
+from yolo_distill.teachers.answer import SetAnswer, read_head
+from yolo_distill.teachers.teacher import Teacher
 
 
 class WithTeacher(nn.Module):
@@ -24,7 +24,7 @@ class WithTeacher(nn.Module):
     Relies on: the host asks the model for `yaml`, `stride` and `names` besides calling it.
     """
 
-    def __init__(self, student: DetectionModel, teacher: YoloTeacher | FoldedTeacher, terms: Terms) -> None:
+    def __init__(self, student: DetectionModel, teacher: Teacher, terms: Terms) -> None:
         super().__init__()
         self.student = student
         self.yaml, self.stride, self.names = student.yaml, student.stride, student.names
@@ -41,5 +41,8 @@ class WithTeacher(nn.Module):
         head = self.student.model[-1]
         with torch.autocast(images.device.type, enabled=False):
             student = read_head(raw, [int(s) for s in head.stride], int(head.reg_max))
+            if isinstance(answer, SetAnswer):
+                floor = self._terms.recipe.box_floor
+                answer = SetAssignment(self.student.init_criterion(), self._terms.classes, floor)(student, answer)
             height, width = images.shape[-2:]
             return raw, self._terms(student, answer, 1.0, 1.0, (height, width))

@@ -29,6 +29,14 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             f"balance=auto: the gradients of a compiled student can't be measured; leave compile={compiled} out, or "
             "give balance=fixed"
         )
+    given = {**DEFAULT_CFG_DICT, **settings}
+    if recipe.unlabeled and given["rect"]:
+        raise RequestError(f"unlabeled={recipe.unlabeled}: batches are mixed anew each time; leave rect=True out")
+    if (side := recipe.teacher_imgsz) and (given["multi_scale"] or side % given["imgsz"]):
+        raise RequestError(
+            f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0, as levels of "
+            "teacher and student are matched cell by cell"
+        )
     epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
     ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]
     if ending and not settings.get("time") and epochs <= closing:

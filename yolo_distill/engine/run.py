@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
-from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
 
 from yolo_distill import __version__
 from yolo_distill.engine.chain import assistants, distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
-from yolo_distill.engine.classes import match_classes, require_match
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import require_pictures, train_folds
@@ -29,14 +28,23 @@ from yolo_distill.engine.preconditions import require_classes, require_teachable
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
-from yolo_distill.engine.teacher_training import train_teacher
+from yolo_distill.engine.teacher_training import runs_folder
+from yolo_distill.engine.teachers import named, start_of
+from yolo_distill.engine.teachers_of_run import (
+    check_teachers,
+    has_to_be_trained,
+    measure_teachers,
+    require_teachers,
+    with_trained_teachers,
+)
 from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.files import replacing, write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
 from yolo_distill.teachers.precision import require_precision
-from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
+from yolo_distill.vocabulary import PER_TERM, TERMS
 
 DEFAULT_STUDENT = "yolo26n.pt"
 
@@ -84,12 +92,16 @@ def train(
     student = student or DEFAULT_STUDENT
     _check_precision(checked, settings)
     require_teachable(checked, settings)
+    members = named(checked.teacher, checked.teacher_weights)
     check_pair(student, checked, data)
     inside = checked.init == "teacher" or (checked.init == "auto" and is_architecture(student))
-    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=is_architecture(checked.teacher)):
+    trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
+    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(line)
+    if checked.unlabeled:
+        gather_unlabelled(checked, data, runs_folder(settings))
     architecture = checked.teacher
-    checked = _with_trained_teacher(checked, data, settings)
+    checked = with_trained_teachers(checked, data, settings)
     _look_at_teacher(student, checked, data, settings)
     if checked.teacher_folds:
         best = Path(checked.teacher)
@@ -114,7 +126,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
     if saved is None:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
     teacher = str(own.get("teacher") or saved["teacher"])
-    load_detector(teacher, trust=bool(own.get("trust") or saved["trust"]), role="teacher")
+    require_teachers(saved_recipe({**saved, "teacher": teacher, "trust": bool(own.get("trust") or saved["trust"])}))
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}))
@@ -180,17 +192,18 @@ def summarise(
         device: as the host has it.
         pace: of the run; see `DistillationTrainer.pace`.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    best = folder / "weights" / "best.pt"
-    for who, weights in (("teacher", Path(recipe.teacher)), ("student", best)):
-        model = load_detector(weights, trust=recipe.trust, role=who)
-        measured: dict[str, Any] = {}
-        try:
-            measured = evaluate(model, data, imgsz=imgsz, device=device)
-        except RequestError as error:
-            # The training is done; a teacher with other classes, say, is no reason to fail now.
-            LOGGER.warning(f"the {who} is not measured: {error}")
-        rows[who] = {"weights": str(weights), **measured, **cost(model, imgsz)}
+    student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
+    rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
+    try:
+        measured = measure_teachers(recipe, data, imgsz=imgsz, device=device)
+        rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
+    except RequestError as error:
+        # The training is done; a teacher with other classes, say, is no reason to fail now.
+        LOGGER.warning(f"the teacher is not measured: {error}")
+    if (model := start_of(recipe)) is not None and len(named(recipe.teacher)) == 1:
+        rows["teacher"] |= cost(model, imgsz)
+    measured = evaluate(student, data, imgsz=imgsz, device=device)
+    rows["student"] = {"weights": str(folder / "weights" / "best.pt"), **measured, **cost(student, imgsz)}
     summary = {
         "split": "val",
         "imgsz": imgsz,
@@ -200,6 +213,7 @@ def summarise(
     }
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
+    best = folder / "weights" / "best.pt"
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
 
 
@@ -248,49 +262,43 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
         )
     require_pictures(recipe.teacher_folds, pictures_of(dict(data), "train"))
     require_classes(recipe, len(data["names"]))
-    roles = [("teacher", recipe.teacher), *(("assistant", name) for name in assistants(recipe)), ("student", student)]
-    models = []
-    for who, path in roles:
+    members = named(recipe.teacher, recipe.teacher_weights)
+    models: list[DetectionModel] = []
+    if (first := check_teachers(recipe, data)) is not None:
+        models.append(first)
+    for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
         if is_architecture(path):
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
+    if recipe.init == "teacher" and len(models) == 1:
+        raise RequestError(f"init=teacher: teacher={recipe.teacher} is no YOLO that a student could start from")
     for larger, smaller in itertools.pairwise(models):
         if recipe.init == "teacher":
             require_correspondence(plan_start(smaller, larger)[1])
+        if larger is first and len(members) > 1:
+            continue  # several answer in sets, which have no levels
         levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
-        if recipe.gains and not levels.common:
+        if recipe.gains and not levels.common and not recipe.teacher_imgsz:
             raise RequestError(f"teacher and student have no level in common: {levels}")
 
 
 def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
-    teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
     where: dict[str, Any] = {
-        "imgsz": rounded_imgsz(teacher, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])),
+        "imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]),
         "device": settings.get("device"),
         "single_cls": bool(settings.get("single_cls")),
     }
-    found = look_at_teacher(teacher, data, folds=recipe.teacher_folds, **where)
+
+    def measure(file: Path, split: str) -> float:
+        return float(measure_teachers(recipe, file, split=split, **where)["map"])
+
+    found = look_at_teacher(measure, data, folds=recipe.teacher_folds)
     if found is not None and not is_architecture(student):
         own = load_detector(student, trust=recipe.trust, role="student")
+        where["imgsz"] = rounded_imgsz(own, where["imgsz"])
         require_better(found, own, data, force=recipe.force, **where)
-
-
-def _with_trained_teacher(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with its teacher's weights: those named, or those of a teacher that is trained now."""
-    if is_architecture(recipe.teacher):
-        best = train_teacher(recipe.teacher, data, settings, recipe.teacher_epochs)
-        return recipe.model_copy(update={"teacher": str(best)})
-    teacher = load_detector(recipe.teacher, trust=recipe.trust, role="teacher")
-    if recipe.gains:
-        classes = match_classes(data["names"], teacher.names)
-        require_classes(recipe, len(classes.matched))
-        require_match(
-            classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
-        )
-    # The host changes no folder, but a resumed run may be started from another one.
-    return recipe.model_copy(update={"teacher": str(Path(teacher.pt_path).resolve())})
 
 
 def _latest_run() -> Path:

@@ -91,7 +91,8 @@ def plan_start(
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.
     """
-    match = match_classes(*({int(k): str(v) for k, v in model.names.items()} for model in (student, teacher)))
+    ours, theirs = ({int(k): str(v) for k, v in model.names.items()} for model in (student, teacher))
+    match = match_classes(ours, theirs)
     own, other = student.state_dict(), teacher.state_dict()
     common = common_modules(student, teacher)
     choice = Choice(student, teacher, common, scores)

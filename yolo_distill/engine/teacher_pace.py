@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
-from yolo_distill.engine.folds import WithinFolds
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.price import TIMED, price_of_teaching
+from yolo_distill.engine.run_pictures import RunPictures
+from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
-from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.store import FileStore, MemoryStore
+from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.vocabulary import FEATURE_TERMS
 
@@ -39,7 +40,7 @@ DEAR = 2.0
 PREFIX = colorstr("distill: ")
 
 
-class TeacherPace(CpuPrecision):
+class TeacherPace(RunPictures, CpuPrecision):
     """Mixin for a host trainer that distils.
 
     Attributes:
@@ -51,8 +52,8 @@ class TeacherPace(CpuPrecision):
     criterion: DistillationCriterion | None
     pace: dict[str, Any] | None = None
     _cached: CachedTeacher | None = None
-    _teacher: YoloTeacher | FoldedTeacher
-    _fold_of: Mapping[str, int] | None = None
+    _teacher: Teacher
+    _yolos: list[YoloTeacher]
     _teacher_name: str
     _terms: Terms
     batch_size: int
@@ -79,43 +80,49 @@ class TeacherPace(CpuPrecision):
 
     def _set_pace(self) -> None:
         """Choose how the teacher computes, and whether it remembers."""
-        samples = self.samples(SAMPLES)
-        choice = self._choose_precision(samples)
-        self._teacher_name += f", {choice}"
+        samples = sample_pictures(self.data, self.recipe.teacher_imgsz or self.rounded_imgsz, SAMPLES)
+        choices = [str(choice) for choice in self._choose_precision(samples)]
+        self._teacher_name = ", ".join([self._teacher_name, *dict.fromkeys(choices)])
         if self.recipe.teacher_cache is None:
             return
         require_cacheable(self.recipe, self.device.type)
+        if not isinstance(self._teacher, YoloTeacher):
+            raise RequestError(
+                f"teacher_cache={self.recipe.teacher_cache}: for one YOLO that sees what the student sees; leave it out"
+            )
         store: Store = MemoryStore()
         if self.recipe.teacher_cache == "disk":
-            owner = owner_of(Path(self.recipe.teacher), self._teacher.needs, str(choice), samples)
+            owner = owner_of(Path(self.recipe.teacher), self._teacher.needs, choices[0], samples)
             store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
-        assert isinstance(self._teacher, YoloTeacher)
         self._cached = CachedTeacher(self._teacher, store)
 
-    def _choose_precision(self, samples: Tensor) -> Choice:
-        """Set up how the teacher computes; with several devices as the first of them does."""
+    def _choose_precision(self, samples: Tensor) -> list[Choice]:
+        """Set up how each YOLO among the teachers computes; with several devices as on the first of them."""
         recipe = self.recipe
-        wanted = recipe.teacher_precision
         looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
         answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
         batch = max(1, int(self.batch_size))
 
-        def choose(wanted: str) -> list[Choice]:
-            teachers = self._teacher.teachers if isinstance(self._teacher, FoldedTeacher) else [self._teacher]
-            plain = [teacher.forward for teacher in teachers]
-            chosen = [choose_forward(teacher, wanted, samples, answers, batch=batch) for teacher in teachers]
-            if len({choice.precision for choice in chosen}) > 1:  # teachers of folds answer alike, or all in fp32
-                for teacher, forward in zip(teachers, plain, strict=True):
+        def choose(wanted: Sequence[str]) -> list[Choice]:
+            plain = [teacher.forward for teacher in self._yolos]
+            chosen = [
+                choose_forward(teacher, one, samples, answers, batch=batch)
+                for teacher, one in zip(self._yolos, wanted, strict=True)
+            ]
+            # Teachers of folds answer alike, or all in fp32.
+            if self._fold_of is not None and len({choice.precision for choice in chosen}) > 1:
+                for teacher, forward in zip(self._yolos, plain, strict=True):
                     teacher.forward = forward
                 chosen = [Choice("fp32", "torch", None)]
             return chosen
 
+        wanted = [recipe.teacher_precision] * len(self._yolos)
         if self.world_size <= 1:
-            return choose(wanted)[0]
-        first = choose(wanted)[0] if RANK == 0 else None
-        box = [first.precision if first else None]
+            return choose(wanted)
+        first = choose(wanted) if RANK == 0 else None
+        box = [[choice.precision for choice in first] if first else None]
         distributed.broadcast_object_list(box, 0)
-        return first or choose(str(box[0]))[0]
+        return first or choose((box[0] or [])[:1] * len(wanted) if self._fold_of is not None else box[0] or [])
 
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
@@ -180,19 +187,10 @@ class TeacherPace(CpuPrecision):
 
         Relies on: the host calls this for every batch of training, and hands what it returns to model and loss.
         """
-        batch = super().preprocess_batch(batch)  # type: ignore[misc]
+        batch = super().preprocess_batch(batch)
         if self.criterion is not None:
             self.criterion.prepare(batch)
         return batch
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Build the host's data set; with `views`, one that shows that many views of a picture in turn."""
-        dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
-        if mode == "train" and self._fold_of is not None:
-            return WithinFolds.of(dataset, self._fold_of)
-        if mode == "train" and self.recipe.views:
-            return ViewsInTurn.of(dataset, self.recipe.views, int(self.args.seed))
-        return dataset
 
     def final_eval(self) -> None:
         """Say what the cache was good for, then finish as the host does."""

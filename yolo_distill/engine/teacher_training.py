@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.data import Dataset
+from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
-from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.engine.checkpoint import is_architecture, kind_of
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.kinds import Kind
 from yolo_distill.files import write_bytes
 
 PREFIX = colorstr("teacher: ")
@@ -32,18 +38,59 @@ class TeacherTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     """The host's detection trainer, fast on a CPU, with checkpoints that are whole at every moment."""
 
 
+class RtdetrTrainer(AtomicCheckpoints, RTDETRTrainer):
+    """The host's trainer of RT-DETRs, with checkpoints that are whole at every moment.
+
+    On a CPU it trains in channels-last order, which is a quarter faster, and in single precision whatever `amp` says:
+    the host warns that less can upset the matching of queries to objects.
+    """
+
+    args: Any
+    data: dict[str, Any]
+    device: torch.device
+    model: torch.nn.Module
+
+    def set_model_attributes(self) -> None:
+        """Choose order and precision, now that model and device are known."""
+        super().set_model_attributes()
+        if self.device.type == "cpu":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.args.amp = False  # the host stops at some of its other values
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Dataset[Any]:
+        """Build what the host builds for a YOLO, in squares.
+
+        For an RT-DETR it stretches every picture to a square. A student sees pictures in their proportions, and about
+        those its teacher will be asked.
+
+        Relies on: the host's validator for RT-DETRs takes boxes for shares of a square of `imgsz` pixels.
+        """
+        settings = copy(self.args)
+        settings.rect = False
+        dataset: Dataset[Any] = build_yolo_dataset(settings, img_path, batch, self.data, mode=mode)
+        return dataset
+
+
+#: Who trains an architecture.
+_TRAINERS: dict[Kind, type[TeacherTrainer] | type[RtdetrTrainer]] = {"yolo": TeacherTrainer, "rtdetr": RtdetrTrainer}
+
+
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
     """Train a teacher, go on with one that was interrupted, or find one that is finished.
 
     Args:
-        architecture: the host's name of a model file, e.g. `yolo26s.yaml`.
+        architecture: the host's name of a model file, e.g. `yolo26s.yaml` or `rtdetr-l.yaml`.
         data: the checked data set, as the host describes it.
         settings: the host's settings of the student's run; the teacher's run takes them over.
         epochs: the teacher's own number of epochs; the student's when None.
 
     Returns:
         the teacher's best weights.
+
+    Raises:
+        RequestError: the host can't train such an architecture.
     """
+    trainer = _TRAINERS[kind_of(architecture)]
     settings = {**settings, **({"epochs": epochs} if epochs else {})}
     folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
@@ -53,10 +100,10 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     if last.is_file() and _goes_on(last):
         LOGGER.info(f"{PREFIX}going on with {last}")
-        TeacherTrainer(overrides={"model": str(last), "resume": str(last)}).train()
+        trainer(overrides={"model": str(last), "resume": str(last)}).train()
     elif not (last.is_file() and best.is_file()):
         LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
-        TeacherTrainer(overrides={**settings, "model": architecture, **place}).train()
+        trainer(overrides={**settings, "model": architecture, **place}).train()
     write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
     return best
 

@@ -6,7 +6,7 @@ only. Dense one-to-many answers never reach the one-to-one branch: they would te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -88,15 +88,24 @@ class Terms:
         classes: which class columns correspond.
         levels: which levels correspond.
         projectors: see `yolo_distill.engine.projectors.make_projectors`; empty without a feature term.
+        maps: strides of the maps that the teacher shows; None where it shows those of all levels.
 
     Raises:
         RequestError: `hinton` has a gain, and fewer than two classes are matched.
     """
 
-    def __init__(self, recipe: Recipe, classes: ClassMatch, levels: Levels, projectors: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: ClassMatch,
+        levels: Levels,
+        projectors: nn.ModuleDict,
+        maps: Collection[int] | None = None,
+    ) -> None:
         require_classes(recipe, len(classes.matched))
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
-        self._features = FeatureTerms(recipe, levels.common, projectors)
+        shown = [stride for stride in levels.common if maps is None or stride in maps]
+        self._features = FeatureTerms(recipe, shown, projectors)
 
     def __call__(
         self,
@@ -129,7 +138,7 @@ class Terms:
         pairs: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = []
         taught = self.classes.matched and active & DENSE_TERMS
         if taught and many and teacher.one2many is not None:
-            pairs.append((many, student.one2many, teacher.one2many, None))
+            pairs.append((many, student.one2many, teacher.one2many, teacher.one2many.taught))
         source = teacher.one2one or teacher.one2many
         if taught and single and student.one2one is not None and source is not None:
             pairs.append((single, student.one2one, source, self._peaks(teacher)))
@@ -151,7 +160,7 @@ class Terms:
             peaks: the anchors that are taught, bool, shape (B, A); None where each term chooses its own.
             size: height and width of the pictures in pixels.
         """
-        ours, theirs = self._columns(student, self.classes.student), self._columns(teacher, self.classes.teacher)
+        ours, theirs = self._columns(student, self.classes.student), self._their_columns(teacher)
         score = confidence(theirs)
         terms = {}
         if "logit" in active:
@@ -174,6 +183,12 @@ class Terms:
             return branch.logits
         return branch.logits[..., columns]
 
+    def _their_columns(self, branch: DenseBranch) -> Tensor:
+        """Return the teacher's logits of the matched classes; of several that mean the same, the surest."""
+        if all(len(columns) == 1 for columns in self.classes.sources):
+            return self._columns(branch, self.classes.teacher)
+        return torch.stack([branch.logits[..., list(columns)].amax(-1) for columns in self.classes.sources], -1)
+
     @staticmethod
     def _boxes(
         student: DenseBranch, teacher: DenseBranch, where: Where, weight: Tensor, size: tuple[int, int]
@@ -192,13 +207,16 @@ class Terms:
     def _peaks(self, teacher: DenseAnswer) -> Tensor:
         """Return which anchors hold the teacher's one answer for an object, bool, shape (B, A).
 
-        A one-to-one branch answers once by its training. Of a dense branch it is what a fast NMS leaves (Bolya et al.,
-        "YOLACT", ICCV 2019, arXiv 1904.02689, section 3.3): an answer is a repetition if a stronger one of its class
-        overlaps it. All pictures at once, and of fixed size, so that a GPU need not be waited for.
+        A one-to-one branch answers once by its training, a set by what it is. Of a dense branch it is what a fast NMS
+        leaves (Bolya et al., "YOLACT", ICCV 2019, arXiv 1904.02689, section 3.3): an answer is a repetition if a
+        stronger one of its class overlaps it. All pictures at once, and of fixed size, so that a GPU need not be waited
+        for.
         """
         branch = teacher.one2one or teacher.one2many
         assert branch is not None
-        logits = self._columns(branch, self.classes.teacher)
+        if branch.taught is not None:
+            return branch.taught
+        logits = self._their_columns(branch)
         taught = confidence(logits) > self.recipe.box_floor
         if teacher.one2one is not None:
             return taught
@@ -229,18 +247,28 @@ def choose_anchors(taught: Tensor) -> tuple[Where, Tensor | None]:
     return (slice(None), slice(None)), taught.float()
 
 
-def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module) -> Needs:
-    """Return what the terms with a gain need of a teacher for this student."""
+def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | None) -> Needs:
+    """Return what the terms with a gain need of a teacher for this student.
+
+    Args:
+        recipe: which terms have a gain.
+        student_head: the host's.
+        teacher_head: of a teacher that is one YOLO; None for any other, whose boxes and scores belong together.
+    """
     gains = recipe.gains
     classes = "logit" in gains or "hinton" in gains
     dense = classes or "localization" in gains
     places = "mimic" in gains and recipe.mimic_weight == "score"
-    single, theirs = (getattr(head, "one2one_cv2", None) is not None for head in (student_head, teacher_head))
+    single = getattr(student_head, "one2one_cv2", None) is not None
+    theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
+    if teacher_head is not None and recipe.teacher_tta:
+        # A picture and its mirror image choose neighbouring anchors for an object: their mean is no answer of one each.
+        theirs = False
     return Needs(
         scores=dense or places,
         # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
-        boxes="localization" in gains or (classes and single and not theirs),
+        boxes="localization" in gains or (classes and single and not theirs) or (dense and teacher_head is None),
         # The places of a map are weighed by both branches, whatever the student has.
-        one2one=(dense and single) or (places and theirs),
+        one2one=((dense and single) or places) and theirs,
         maps=any(name in gains for name in FEATURE_TERMS),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,21 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.beginning import begin_inside
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
-from yolo_distill.engine.classes import match_classes, require_match
+from yolo_distill.engine.classes import match_classes, read_class_map, require_match
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.preconditions import require_teachable
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.shares import ShareReport
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
+from yolo_distill.engine.teachers import named, open_all, start_of, with_absolute_files
 from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, make_recipe, saved_recipe
+from yolo_distill.teachers.answer import DenseAnswer
 from yolo_distill.teachers.folded import FoldedTeacher
-from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.vocabulary import FEATURE_TERMS
 
@@ -88,9 +91,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
         if not self.resume:
             require_teachable(self.recipe, vars(self.args))
-        if (file := Path(self.recipe.teacher).expanduser()).is_file():
-            # A run may be resumed from another folder than it was started in.
-            self.recipe = self.recipe.model_copy(update={"teacher": str(file.resolve())})
+        self.recipe = with_absolute_files(self.recipe)  # a run may be resumed from another folder
         if RANK in {-1, 0}:
             text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
             write_bytes(self.save_dir / "recipe.yaml", text.encode())
@@ -125,10 +126,10 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             delattr(self.args, ARGS_KEY)
 
     @property
-    def teacher_model(self) -> DetectionModel:
-        """The teacher as its checkpoint holds it, loaded once."""
+    def teacher_model(self) -> DetectionModel | None:
+        """The teacher that a student can start from, as its checkpoint holds it, loaded once; None without one."""
         if self._teacher_model is None:
-            self._teacher_model = load_detector(self.recipe.teacher, trust=self.recipe.trust, role="teacher")
+            self._teacher_model = start_of(self.recipe)
         return self._teacher_model
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
@@ -139,6 +140,11 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         model = super().get_model(cfg, weights, verbose)
         init = self.recipe.init
         if self.resume or init == "student" or (init == "auto" and weights is not None):
+            return model
+        if self.teacher_model is None:
+            if init == "teacher":
+                raise RequestError(f"init=teacher: {self.recipe.teacher} is no YOLO that a student could start from")
+            LOGGER.info(f"{PREFIX}student starts from random weights: {self.recipe.teacher} is no YOLO")
             return model
         model.names = self.data["names"]
         report = begin_inside(
@@ -165,42 +171,75 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             LOGGER.info(f"{PREFIX}all gains are 0: training the student without its teacher")
             return
         model = unwrap_model(self.model)
-        channels = self.data.get("channels", 3)
-        teacher_channels = int(next(p for p in self.teacher_model.parameters() if p.ndim == 4).shape[1])
-        if channels != teacher_channels:
-            raise RequestError(
-                f"teacher={self.recipe.teacher}: takes pictures of {teacher_channels} channels, the data has {channels}"
-            )
         head = model.model[-1]
-        teacher = self._make_teacher(needs_of(self.recipe, head, self.teacher_model.model[-1]))
-        source = Path(self.teacher_model.yaml.get("yaml_file") or self.recipe.teacher).stem
-        self._teacher_model = None  # the checkpoint's copy is not needed any more
-        classes = match_classes(self.data["names"], teacher.names)
+        self._check_channels()
+        teacher = self._make_teacher(head)
+        self._teacher = teacher
+        self._check_size(max(teacher.strides, default=0))
+        self._set_pace()
+        dense = isinstance(teacher(self.samples(1).to(self.device)), DenseAnswer)
+        class_map = read_class_map(self.recipe.class_map) if self.recipe.class_map else None
+        classes = match_classes(self.data["names"], teacher.names, class_map)
         feature_terms = gains.keys() & set(FEATURE_TERMS)
-        require_match(classes, some=self.recipe.match == "some", features_only_possible=bool(feature_terms))
-        levels = Levels.match([int(s) for s in head.stride], teacher.strides)
+        require_match(classes, some=self.recipe.match == "some", features_only_possible=dense and bool(feature_terms))
+        strides = [int(s) for s in head.stride]
+        # A set is laid out over the student's own anchors.
+        levels = Levels.match(strides, teacher.strides if dense else strides)
         if not levels.common:
             raise RequestError(f"teacher and student have no level in common: {levels}")
-        self._check_size(max(teacher.strides))
         if feature_terms:
-            widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
-            projectors = make_projectors(
-                self.recipe, levels, widths, teacher.widths, seed=self.args.seed, chosen=self._chosen
-            )
-            self.projectors = projectors.to(self.device)
-        self._teacher = teacher
-        self._teacher_name = source
-        self._set_pace()
-        self._terms = Terms(self.recipe, classes, levels, self.projectors)
+            self.projectors = self._make_projectors(levels, teacher).to(self.device)
+        self._teacher_model = None  # the checkpoint's copy is not needed any more
+        self._terms = Terms(self.recipe, classes, levels, self.projectors, maps=teacher.widths)
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
+        if table := classes.table(teacher.names):
+            LOGGER.info(table)
 
-    def _make_teacher(self, needs: Needs) -> YoloTeacher | FoldedTeacher:
-        if not self.recipe.teacher_folds:
-            return YoloTeacher(self.teacher_model, self.device, needs)
-        files, self._fold_of = read_folds(Path(self.recipe.teacher), self.recipe.teacher_folds)
-        models = [load_detector(file, trust=self.recipe.trust, role="teacher") for file in files]
-        return FoldedTeacher([YoloTeacher(model, self.device, needs) for model in models], self._fold_of)
+    def _check_channels(self) -> None:
+        """Refuse pictures of other channels than the teacher takes."""
+        channels = self.data.get("channels", 3)
+        model = self.teacher_model
+        taken = 3 if model is None else int(next(p for p in model.parameters() if p.ndim == 4).shape[1])
+        if channels != taken:
+            raise RequestError(
+                f"teacher={self.recipe.teacher}: takes pictures of {taken} channels, the data has {channels}"
+            )
+
+    def _make_projectors(self, levels: Levels, teacher: Teacher) -> nn.ModuleDict:
+        """Return the projectors of the feature terms, for the levels of which the teacher shows a map."""
+        shown = [stride for stride in levels.common if stride in teacher.widths]
+        if not shown:
+            raise RequestError(
+                f"teacher={self.recipe.teacher}: shows no feature map of stride {', '.join(map(str, levels.common))}; "
+                f"use {', '.join(f'{name}=0' for name in self.recipe.gains if name in FEATURE_TERMS)}"
+            )
+        head = unwrap_model(self.model).model[-1]
+        widths = dict(zip(levels.student, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
+        return make_projectors(
+            self.recipe,
+            replace(levels, common=shown),
+            widths,
+            teacher.widths,
+            seed=self.args.seed,
+            chosen=self._chosen if isinstance(teacher, YoloTeacher) else None,
+        )
+
+    def _make_teacher(self, head: nn.Module) -> Teacher:
+        """Open the teacher, and keep the YOLOs in it, whose precision is to be chosen."""
+        recipe = self.recipe
+        only = self.teacher_model if len(named(recipe.teacher)) == 1 else None
+        needs = needs_of(recipe, head, only.model[-1] if only is not None else None)
+        if recipe.teacher_folds:
+            files, self._fold_of = read_folds(Path(recipe.teacher), recipe.teacher_folds)
+            models = [load_detector(file, trust=recipe.trust, role="teacher") for file in files]
+            self._yolos = [YoloTeacher(model, self.device, needs) for model in models]
+            self._teacher_name = self._yolos[0].architecture or Path(recipe.teacher).stem
+            return FoldedTeacher(self._yolos, self._fold_of)
+        opened = open_all(recipe, needs, self.device, self.rounded_imgsz)
+        self._yolos = opened.yolos
+        self._teacher_name = opened.name
+        return opened.teacher
 
     def _check_size(self, stride: int) -> None:
         """Refuse pictures that a teacher with a coarser level than the student's does not take."""
@@ -324,7 +363,7 @@ def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
     movable = {
         key: value
         for key, value in given.items()
-        if key in {"teacher", "teacher_precision", "trust"} and value is not None
+        if key in {"teacher", "teacher_precision", "trust", "unlabeled"} and value is not None
     }
     ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
     if ignored:

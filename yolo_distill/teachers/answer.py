@@ -31,12 +31,14 @@ class DenseBranch:
             nobody needs them.
         anchors: anchor points in grid units, shape (A, 2).
         strides: pixels per grid unit at each anchor, shape (A, 1).
+        taught: which anchors it speaks about, bool, shape (B, A); None for all of them.
     """
 
     logits: Tensor
     sides: Tensor | None
     anchors: Tensor
     strides: Tensor
+    taught: Tensor | None = None
 
     @property
     def reg_max(self) -> int:
@@ -67,8 +69,8 @@ class DenseBranch:
 
     def take(self, anchors: Tensor) -> DenseBranch:
         """Return this branch with only the anchors of the given indices, in that order."""
-        sides = None if self.sides is None else self.sides[:, anchors]
-        return DenseBranch(self.logits[:, anchors], sides, self.anchors[anchors], self.strides[anchors])
+        sides, taught = (None if t is None else t[:, anchors] for t in (self.sides, self.taught))
+        return DenseBranch(self.logits[:, anchors], sides, self.anchors[anchors], self.strides[anchors], taught)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.losses.logit import NOTHING, confidence
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Of the bytes; counts up when they change.
@@ -44,6 +44,7 @@ class CachedTeacher:
 
     def __init__(self, teacher: YoloTeacher, store: Store) -> None:
         self._teacher, self._store = teacher, store
+        self.names, self.strides, self.widths, self.needs = teacher.names, teacher.strides, teacher.widths, teacher.needs
         self.asked = self.found = 0
 
     def __call__(self, images: Tensor) -> DenseAnswer:
@@ -60,7 +61,7 @@ class CachedTeacher:
             kept |= new
         return self._unpack([kept[key] for key in keys], images)
 
-    def wait(self, answer: DenseAnswer) -> None:
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
         """Do nothing: a CPU is done when it returns."""
 
     def _unpack(self, packed: list[bytes], images: Tensor) -> DenseAnswer:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -54,7 +54,7 @@ class FoldedTeacher:
                 order += own
         return joined(parts, torch.tensor(order, device=batch["img"].device).argsort())
 
-    def wait(self, answer: DenseAnswer) -> None:
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
         """Wait for the first teacher, which is the only one that is not waited for when it is asked."""
         self.teachers[0].wait(answer)
 

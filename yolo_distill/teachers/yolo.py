@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import make_anchors
 
-from yolo_distill.teachers.answer import DenseAnswer, make_branch
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_branch
 from yolo_distill.teachers.head import NeededHead, Needs
 
 #: Gives the outputs of a `NeededHead`, by name, for pictures (B, 3, H, W); in whatever precision it computes.
@@ -21,6 +22,7 @@ class YoloTeacher:
     """Answers densely for a batch of pictures; never learns and is no part of the student.
 
     Attributes:
+        architecture: the host's name of the file that it was built from, without its ending; empty if unknown.
         names: class names by column of the logits.
         strides: pixels per cell of each level, finest first as the head has them.
         widths: channels of the neck map at each stride.
@@ -34,6 +36,7 @@ class YoloTeacher:
         """Copy `model`, fold its batch norms, freeze it on `device` and leave out what nobody needs."""
         model = fold(deepcopy(model)).to(device)
         head = model.model[-1]
+        self.architecture = Path(model.yaml.get("yaml_file") or "").stem
         self.names: dict[int, str] = {int(k): str(v) for k, v in model.names.items()}
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
@@ -61,10 +64,11 @@ class YoloTeacher:
         with torch.cuda.stream(self._stream):
             return self._answer(images)
 
-    def wait(self, answer: DenseAnswer) -> None:
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
         """Make the current stream wait for the teacher's; the host does not wait."""
         if self._stream is None:
             return
+        assert isinstance(answer, DenseAnswer)
         current = torch.cuda.current_stream()
         current.wait_stream(self._stream)
         branches = [branch for branch in (answer.one2many, answer.one2one) if branch is not None]

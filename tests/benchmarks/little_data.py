@@ -1,0 +1,152 @@
+"""Little data: a quarter of the training pictures is labelled, the rest is not; what does each use of the rest give?
+
+    python tests/benchmarks/little_data.py data=path/to/bccd/data.yaml imgsz=192 epochs=60 seeds=0,1,2 \
+        out=runs/little results=runs/little.jsonl
+
+The labelled quarter is drawn so that its share of each class is that of the whole, always the same pictures (kept in
+`tests/benchmarks/lists/`). The teacher sees only them. Every arm takes as many steps as `epochs` over all pictures are:
+
+- `plain, quarter`: the student on the labelled quarter;
+- `plain, hard labels`: on the quarter and the rest as `yolo-distill label` labels it, thresholds chosen on val;
+- `distilled, quarter`: the default recipe on the quarter;
+- `distilled, unlabelled`: the same with `unlabeled=` the rest;
+- `plain, all`: the student on all pictures with their real labels, the ceiling.
+
+Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from evidence import keep, read, table
+from ultralytics.data.utils import img2label_paths
+
+from yolo_distill.engine.data import check_data, pictures_of
+
+#: Of the training pictures.
+SHARE = 4
+STEPS = ("quarter", "hard", "unlabelled", "all")
+
+
+def stratified(pictures: list[str], classes: int, count: int, seed: int = 0) -> list[str]:
+    """Return `count` pictures whose boxes are spread over the classes as those of all pictures are.
+
+    Greedy: of the pictures that are left, in an order drawn once, the one that brings the counts closest.
+    """
+    boxes = np.zeros((len(pictures), classes))
+    for row, label in enumerate(img2label_paths(pictures)):
+        lines = Path(label).read_text().splitlines() if Path(label).is_file() else []
+        for line in filter(None, map(str.split, lines)):
+            boxes[row, int(line[0])] += 1
+    wanted = boxes.sum(0) * count / len(pictures)
+    left = np.random.default_rng(seed).permutation(len(pictures)).tolist()
+    chosen, have = [], np.zeros(classes)
+    for number in range(1, count + 1):
+        aim = wanted * number / count
+        best = min(left, key=lambda row: float((((have + boxes[row] - aim) / (wanted + 1)) ** 2).sum()))
+        left.remove(best)
+        chosen.append(best)
+        have += boxes[best]
+    return [pictures[row] for row in sorted(chosen)]
+
+
+def prepare(data: str, out: Path) -> tuple[Path, int, int]:
+    """Write the labelled quarter and the unlabelled rest; return the data file and how many pictures each has."""
+    found = check_data(data, ("train", "val", "test"))
+    pictures = pictures_of(found, "train")
+    count = len(pictures) // SHARE
+    file = Path(__file__).parent / "lists" / f"{Path(data).resolve().parent.name}.txt"
+    if file.is_file():
+        names = set(file.read_text().split())
+        quarter = [picture for picture in pictures if Path(picture).name in names]
+        assert len(quarter) == len(names), f"{file} names pictures that {data} has not"
+    else:
+        quarter = stratified(pictures, found["nc"], count)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(f"{Path(picture).name}\n" for picture in quarter))
+    rest = sorted(set(pictures) - set(quarter))
+    shutil.rmtree(out / "rest", ignore_errors=True)
+    (out / "rest").mkdir(parents=True)
+    for picture in rest:
+        (out / "rest" / Path(picture).name).symlink_to(picture)
+    (out / "quarter.txt").write_text("".join(f"{picture}\n" for picture in quarter))
+    splits = {name: str(found[name]) for name in ("val", "test")}
+    plan = {"path": str(out), "train": "quarter.txt", **splits, "names": dict(found["names"])}
+    (out / "quarter.yaml").write_text(yaml.safe_dump(plan))
+    (out / "hard.yaml").write_text(
+        yaml.safe_dump({**plan, "train": [str(out / "quarter.txt"), str(out / "hard" / "images" / "train")]})
+    )
+    (out / "with-rest.yaml").write_text(yaml.safe_dump({"unlabeled": str(out / "rest")}))  # a recipe
+    return out / "quarter.yaml", len(quarter), len(rest)
+
+
+def run(*words: str) -> None:
+    """Run a command of yolo-distill."""
+    print("yolo-distill", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "yolo_distill.cli", *words], check=True)
+
+
+def collect(folder: Path, results: Path, names: dict[str, str]) -> None:
+    """Keep the runs of a comparison under other names; arms without one are left out."""
+    staged = results.with_suffix(".part")
+    staged.unlink(missing_ok=True)
+    keep(folder, staged)
+    known = {(one["arm"], one["seed"]) for one in read(results)}
+    with results.open("a") as stream:
+        for one in read(staged):
+            one["arm"] = names.get(one["arm"], "")
+            if one["arm"] and (one["arm"], one["seed"]) not in known:
+                stream.write(json.dumps(one) + "\n")
+    staged.unlink()
+
+
+def main(words: list[str]) -> None:
+    options = dict(word.split("=", 1) for word in words)
+    data, out, results = options.pop("data"), Path(options.pop("out")).resolve(), Path(options.pop("results"))
+    epochs, seeds, batch = int(options.pop("epochs")), options.pop("seeds"), int(options.setdefault("batch", "16"))
+    only = options.pop("only", ",".join(STEPS)).split(",")
+    teacher_epochs = int(options.pop("teacher_epochs", epochs))
+    quarter, labelled, unlabelled = prepare(data, out)
+
+    def steps(pictures: int) -> int:
+        return -(-pictures // batch)
+
+    longer = steps(labelled + unlabelled) / steps(labelled)
+    common = [*(f"{key}={value}" for key, value in options.items()), f"seeds={seeds}", "student=yolo26n.yaml"]
+
+    def compare(folder: str, teacher: str, train_on: str | Path, arms: str, *more: str) -> None:
+        run("compare", f"teacher={teacher}", f"data={train_on}", f"arms={arms}", f"out={out / folder}", *more, *common)
+
+    short, long = f"epochs={epochs}", f"epochs={round(epochs * longer)}"
+    if "quarter" in only:
+        theirs = f"teacher_epochs={round(teacher_epochs * longer)}"
+        compare("quarter", "yolo26s.yaml", quarter, "plain,distilled", long, theirs)
+    teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
+    if "hard" in only:
+        place = (f"source={out / 'rest'}", f"data={quarter}", f"out={out / 'hard'}")
+        run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
+        compare("plain-hard", teacher, out / "hard.yaml", "plain", short)
+    if "unlabelled" in only:
+        # Of a batch of 16, four are labelled: an epoch over the quarter takes as many steps as one over all.
+        compare("unlabelled", teacher, quarter, f"plain,{out / 'with-rest.yaml'}", short)
+    if "all" in only:
+        compare("all", teacher, data, "plain", short)
+    collect(
+        out / "quarter", results, {"teacher": "teacher", "plain": "plain, quarter", "distilled": "distilled, quarter"}
+    )
+    collect(out / "plain-hard", results, {"plain": "plain, hard labels"})
+    collect(out / "unlabelled", results, {"with-rest": "distilled, unlabelled"})
+    collect(out / "all", results, {"plain": "plain, all"})
+    for base in ("plain, quarter", "plain, hard labels"):
+        print(f"\n{table(read(results), base)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,180 @@
+"""Short real runs with teachers of every kind: they teach, the run ends with its table, and goes on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from live_detector import live_detector
+from ultralytics import YOLO
+
+from yolo_distill.engine.run import train
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers.torchvision_detector import make_detector, save_detector
+
+NAMES = {0: "disc", 1: "square"}
+TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"
+
+
+@pytest.fixture
+def host(settings):
+    return {**settings, "epochs": 2, "plots": False}
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="session")
+def two_stages(tmp_path_factory) -> Path:
+    """Return an untrained two-stage detector that is sure of something everywhere."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("torchvision") / "fasterrcnn.pth"
+    model = make_detector(TWO_STAGES, 2, 64)
+    torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias, 0.0)
+    save_detector(file, model, TWO_STAGES, NAMES, 64)
+    return file
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory) -> Path:
+    """Return an export of the host's: what it writes for anybody."""
+    folder = tmp_path_factory.mktemp("onnx")
+    torch.save({"model": live_detector("yolov8n.yaml", NAMES.values()).half(), "train_args": {}}, folder / "n.pt")
+    return Path(YOLO(folder / "n.pt").export(format="onnx", imgsz=64, dynamic=True, verbose=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["two stages", "onnx", "several", "mirrored", "larger"])
+def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, onnx_file):
+    yolo = make_teacher("yolo26s.yaml", NAMES)
+    own = {
+        "two stages": {"teacher": f"torchvision:{TWO_STAGES}:{two_stages}", "pkd": 1.0},
+        "onnx": {"teacher": str(onnx_file)},
+        "several": {"teacher": f"{yolo},{onnx_file}"},
+        "mirrored": {"teacher": str(yolo), "teacher_tta": True},
+        "larger": {"teacher": str(yolo), "teacher_imgsz": 128, "cwd": 1.0},
+    }[kind]
+    if kind == "several":
+        pytest.importorskip("ensemble_boxes")
+    student = "yolov8n.yaml" if kind == "larger" else "yolo26n.yaml"
+    folder = train({**own, "ramp_epochs": 0.0}, {**host, "epochs": 1, "name": "run"}, student=student)
+    last = rows_of(folder)[-1]
+    for term in ("logit_loss", "local_loss", *(["pkd_loss"] if "pkd" in own else [])):
+        assert float(last[f"train/{term}"]) > 0, term
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["student"]["map"] is not None
+    assert "map" in summary["teacher"]
+
+
+@pytest.mark.slow
+def test_a_set_teacher_survives_a_kill(host, two_stages, monkeypatch):
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    class Killed(BaseException):
+        pass
+
+    teacher = f"torchvision:{TWO_STAGES}:{two_stages}"
+    with monkeypatch.context() as patch:
+        saved = DistillationTrainer.save_model
+
+        def save_and_die(self):
+            saved(self)
+            raise Killed
+
+        patch.setattr(DistillationTrainer, "save_model", save_and_die)
+        with pytest.raises(Killed):
+            train({"teacher": teacher}, {**host, "name": "run"}, student="yolo26n.yaml")
+    last = Path(host["project"]) / "run" / "weights" / "last.pt"
+    folder = train({}, {"resume": str(last)})
+    assert [row["epoch"] for row in rows_of(folder)] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_unlabelled_pictures_are_taught_and_survive_a_resume(host, make_teacher, tmp_path, monkeypatch):
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    (tmp_path / "raw").mkdir()
+    for number in range(6):
+        noise = np.random.default_rng(number).integers(0, 255, (80, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "raw" / f"{number}.jpg"), noise)
+    seen: list[tuple[bool, ...]] = []
+    prepare = DistillationTrainer.preprocess_batch
+
+    def look(self, batch):
+        seen.append(batch["labelled"])
+        return prepare(self, batch)
+
+    monkeypatch.setattr(DistillationTrainer, "preprocess_batch", look)
+
+    class Killed(BaseException):
+        pass
+
+    own = {"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw", "unlabeled_ratio": 1.0}
+    saved = DistillationTrainer.save_model
+    with monkeypatch.context() as patch:
+
+        def save_and_die(self):
+            saved(self)
+            raise Killed
+
+        patch.setattr(DistillationTrainer, "save_model", save_and_die)
+        with pytest.raises(Killed):
+            train(own, {**host, "name": "run"}, student="yolo26n.yaml")
+    folder = train({}, {"resume": str(Path(host["project"]) / "run" / "weights" / "last.pt")})
+    assert len(rows_of(folder)) == 2
+    assert set(seen) == {(True, True, False, False)}
+    assert len(seen) == 2 * 4  # an epoch is all eight labelled pictures, two a batch
+    assert len(list(Path(host["project"]).glob("unlabeled-*"))) == 1
+
+
+@pytest.mark.slow
+def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp_path, caplog):
+    teacher = make_teacher("yolo26s.yaml", {0: "Sq-Uare", 1: "ball"})
+    (tmp_path / "map.yaml").write_text("ball: disc\n")
+    folder = train(
+        {"teacher": str(teacher), "class_map": "map.yaml", "match": "some", "ramp_epochs": 0.0},
+        {**host, "epochs": 1, "name": "run"},
+        student="yolo26n.yaml",
+    )
+    assert float(rows_of(folder)[-1]["train/logit_loss"]) > 0
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["class_map"] == str(tmp_path / "map.yaml")
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"teacher": "torchvision:fasterrcnn_resnet50_fpn_v3"}, "did you mean 'fasterrcnn_resnet50_fpn_v2'"),
+        ({"teacher": "torchvision:ssd300_vgg16:nowhere.pth"}, "no such file"),
+        ({"teacher": "a.pt,,b.pt"}, "nothing between two commas"),
+        ({"teacher": "a.pt", "teacher_weights": "b.pth"}, "belongs to one torchvision teacher"),
+        ({"teacher": "nowhere.onnx"}, "no such file"),
+        ({"unlabeled": "nowhere"}, "unlabeled"),
+        ({"unlabeled": "raw", "logit": 0, "localization": 0}, "all gains are 0"),
+        ({"unlabeled": "raw", "views": 3}, "not together with views"),
+        ({"teacher_imgsz": 96}, "has to be a multiple of imgsz=64"),
+        ({"class_map": "nowhere.yaml"}, "class_map=nowhere.yaml: cannot be read"),
+    ],
+    ids=str,
+)
+def test_bad_requests_are_one_line_and_leave_nothing(own, message, host, make_teacher, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RequestError, match=message) as caught:
+        train({"teacher": str(make_teacher("yolo26s.yaml", NAMES)), **own}, host, student="yolo26n.yaml")
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_leakage_is_refused_before_anything_is_trained(host, make_teacher, tiny_data, tmp_path):
+    (tmp_path / "raw").mkdir()
+    shutil.copy(tiny_data.parent / "images" / "test" / "0.png", tmp_path / "raw" / "mine.png")
+    with pytest.raises(RequestError, match=r"mine\.png is .*on which the student is measured"):
+        train({"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw"}, host, student="yolo26n.yaml")

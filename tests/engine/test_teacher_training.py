@@ -1,0 +1,90 @@
+"""A teacher given as an architecture is trained first, whichever kind it is, and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+from live_detector import draw
+from tiny_rtdetr import write_architecture
+from ultralytics.nn.tasks import torch_safe_load
+
+from yolo_distill.engine.checkpoint import load_rtdetr
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers.rtdetr import RtdetrTeacher
+
+
+@pytest.fixture
+def architecture(tmp_path: Path) -> str:
+    return str(write_architecture(tmp_path / "tiny-rtdetr.yaml"))
+
+
+@pytest.fixture
+def data(tiny_data: Path) -> dict[str, Any]:
+    return check_data(tiny_data, ("train", "val"))
+
+
+@pytest.mark.slow
+def test_an_rtdetr_is_trained_resumed_and_found_again(
+    architecture: str, data: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a CPU the host refuses bf16, which a student can be trained in here.
+    settings = {**settings, "amp": "bf16"}
+    whole = RtdetrTrainer.save_model
+
+    def once(self: RtdetrTrainer) -> bool:
+        whole(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RtdetrTrainer, "save_model", once)
+        with pytest.raises(KeyboardInterrupt):
+            train_teacher(architecture, data, settings, 2)
+    last = next(Path(settings["project"]).rglob("last.pt"))
+    assert torch_safe_load(last, safe_only=True)[0]["epoch"] == 0
+    best = train_teacher(architecture, data, settings, 2)
+    assert best == last.with_name("best.pt")
+    results = (best.parent.parent / "results.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in results] == ["epoch", "1", "2"]
+    assert "giou_loss" in results[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(RtdetrTrainer, "train", lambda _: pytest.fail("was trained once more"))
+        assert train_teacher(architecture, data, settings, 2) == best
+    model = load_rtdetr(best)
+    assert model.names == data["names"]
+    assert model.args["amp"] is False
+    assert RtdetrTeacher(model)(torch.rand(2, 3, 64, 64)).scores.shape[-1] == 2
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
+def test_pictures_keep_their_proportions(
+    mode: str, architecture: str, data: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "wide.png"), draw(1, 48, 96)[0])
+    (tmp_path / "labels" / "wide.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    trainer = RtdetrTrainer(
+        overrides={
+            **settings,
+            "model": architecture,
+            "rect": True,
+            **dict.fromkeys(("mosaic", "scale", "translate"), 0),
+        }
+    )
+    trainer.data = data
+    dataset = trainer.build_dataset(str(tmp_path / "images"), mode=mode, batch=1)
+    item = dataset[0]
+    # A square, whatever rect= says: the host's validator takes the boxes for shares of one.
+    assert item["img"].shape == (3, 64, 64)
+    assert item["bboxes"][0, 2:].tolist() == pytest.approx([0.25, 0.25], abs=1e-3)
+
+
+def test_no_detector_is_not_trained(data: dict[str, Any], settings: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model"):
+        train_teacher("yolo26n-seg.yaml", data, settings, 1)

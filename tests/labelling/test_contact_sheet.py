@@ -1,0 +1,129 @@
+"""The sheet that a person looks at: the doubtful first, everything inside, and a browser shows it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_labelling import MadeTeacher, opener, request, write_pictures
+
+from yolo_distill.labelling import finishing
+from yolo_distill.labelling.asking import Found
+from yolo_distill.labelling.bars import bars
+from yolo_distill.labelling.run import label
+from yolo_distill.labelling.soft import KEPT, Row
+from yolo_distill.labelling.tally import BINS, Tally
+
+HTML = Path("out/contact-sheet.html")
+
+
+def make(**changes) -> str:
+    write_pictures(Path("in"), 12)
+    Path("in/broken.jpg").write_bytes(b"<script>")
+    label(request("in", Path("out"), **changes), opener=opener, say=lambda line: None)
+    return HTML.read_text(encoding="utf-8")
+
+
+def row(number: int, *scores: float) -> Row:
+    """Return a picture with boxes of the first of two classes."""
+    boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (len(scores), 1))
+    both = np.array([[score, 0.01] for score in scores], np.float32).reshape(-1, 2)
+    return Row(number, f"{number}.jpg", KEPT, Found(boxes, both), file=f"{number}.jpg", width=10, height=10)
+
+
+def test_the_least_sure_come_first_and_the_surest_are_left_out():
+    counted = Tally(np.array([0.5, 0.5], np.float32), most=4)
+    for one in (row(0, 0.9), row(1, 0.52), row(2), row(3, 0.48, 0.53, 0.9), row(4, 0.9), row(5, 0.9, 0.4)):
+        counted.add(one)
+    assert [doubt.row.number for doubt in counted.doubts] == [3, 1, 5, 0]
+    assert [doubt.near for doubt in counted.doubts] == [2, 1, 1, 0]
+    assert (counted.boxes.tolist(), counted.pictures.tolist(), counted.empty) == ([6, 0], [5, 0], 1)
+    assert counted.histogram[0].sum() == 8
+    assert counted.histogram[0, int(0.9 * BINS)] == 4
+
+
+def test_everything_is_inside():
+    text = make()
+    assert len(re.findall("data:image/jpeg;base64,", text)) == 12
+    assert not re.findall(r'(?:src|href)="(?!data:|images/train/)', text)
+    assert "http" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert "<h1>18 boxes in 12 pictures, by made</h1>" in text
+    assert f"{Path('in/broken.jpg').absolute()}: cannot be decoded as a picture" in text
+    places = [text.index(name) for name in ("00000000-0000.jpg", "00000002-0002.jpg")]
+    assert places == sorted(places)  # a picture with a box near its threshold stands before an empty one
+    HTMLParser().feed(text)
+
+
+def test_names_are_no_markup():
+    names = {0: "<b>&\"'", 1: "square"}
+    write_pictures(Path("in"), 1)
+    label(request("in", Path("out")), opener=lambda asked: (MadeTeacher(names), 64), say=lambda line: None)
+    text = HTML.read_text(encoding="utf-8")
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;" in text
+
+
+def test_boxes_are_drawn():
+    """The disc at 0.67 misses its threshold by little, the square at 0.33 by far; with a lower one both are labels."""
+
+    def left_sides() -> list[float]:
+        data = re.search(r'alt="00000003-0003.jpg" src="data:image/jpeg;base64,([^"]+)"', HTML.read_text("utf-8"))
+        assert data
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data[1]), np.uint8), cv2.IMREAD_COLOR).astype(int)
+        assert picture.shape == (360, 480, 3)
+        seen = np.abs(picture - picture[5, 5]).sum(2) > 60
+        return [float(seen[120:260, x - 2 : x + 3].any(1).mean()) for x in (120, 264)]
+
+    make(conf=0.7)
+    disc, square = left_sides()
+    assert 0.3 < disc < 0.8
+    assert square == 0
+    shutil.rmtree("out")
+    make(conf=0.3)
+    assert left_sides() == [1, 1]
+
+
+def test_a_sheet_has_an_end(monkeypatch):
+    monkeypatch.setattr(finishing, "SHOWN", 5)
+    text = make()
+    assert len(re.findall("data:image/jpeg;base64,", text)) == 5
+    assert "The 5 pictures with most boxes near a threshold first" in text
+
+
+def test_a_histogram():
+    text = bars([0, 10, 0, 1], 0.5, "scores")
+    assert text.count("<rect") == 2
+    assert 'class="out" x="38.0"' in text
+    assert 'class="in" x="113.0"' in text
+    assert 'x1="75.0"' in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it(tmp_path, scheme):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no Chromium here")
+    make()
+    picture = tmp_path / "sheet.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", f"--user-data-dir={tmp_path}/b"]
+    flags += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    subprocess.run(
+        [browser, *flags, f"--screenshot={picture}", HTML.absolute().as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    shown = cv2.imread(str(picture))
+    assert shown.shape[:2] == (900, 1000)
+    ground = shown[5, 5]
+    assert ground.mean() > 200 if scheme == "light" else ground.mean() < 60
+    rows = (np.abs(shown.astype(int) - ground).sum(2) > 60).any(1)
+    assert rows[700:].any()  # pictures reach below the table

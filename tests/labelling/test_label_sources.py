@@ -1,0 +1,98 @@
+"""What `label source=` stands for: every file once, in one order, on every machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_labelling import write_film, write_pictures
+
+from yolo_distill.errors import RequestError
+from yolo_distill.labelling.request import Shard, read_shard
+from yolo_distill.labelling.shards import CHUNK, units
+from yolo_distill.labelling.sources import Sources, find_sources
+
+
+def names(paths):
+    return [Path(path).name for path in paths]
+
+
+def test_pictures_first_then_videos_each_once(tmp_path):
+    write_pictures(tmp_path / "a", 3)
+    write_film(tmp_path / "a" / "0001.avi", 2)
+    write_pictures(tmp_path / "b" / "deep", 2)
+    found = find_sources(
+        f"{tmp_path}/a, {tmp_path}/b/**/*,{tmp_path}/a/0001.jpg,{tmp_path}/b/../a/0002.jpg", Path("out")
+    )
+    assert names(found.pictures) == ["0000.jpg", "0001.jpg", "0002.jpg", "0000.jpg", "0001.jpg"]
+    assert names(found.videos) == ["0001.avi"]
+    assert len(found) == 6
+    assert all(Path(path).is_absolute() for path in found.pictures + found.given)
+
+
+def test_a_folder_that_was_moved_is_the_same_and_one_that_changed_is_not(tmp_path):
+    write_pictures(tmp_path / "a", 3)
+    first = find_sources(str(tmp_path / "a"), Path("out"))
+    (tmp_path / "a").rename(tmp_path / "moved")
+    moved = find_sources(str(tmp_path / "moved"), Path("out"))
+    assert moved.digest == first.digest
+    (tmp_path / "moved" / "0001.jpg").write_bytes(b"another")
+    assert find_sources(str(tmp_path / "moved"), Path("out")).digest != first.digest
+
+
+def test_results_inside_a_source_are_not_taken_for_pictures(tmp_path):
+    write_pictures(tmp_path, 2)
+    write_pictures(tmp_path / "out" / "images" / "train", 2, first=5)
+    assert names(find_sources(f"{tmp_path}/**/*", tmp_path / "out").pictures) == ["0000.jpg", "0001.jpg"]
+
+
+def test_a_comma_in_a_name_parts_nothing(tmp_path):
+    write_pictures(tmp_path / "one, two", 1)
+    assert names(find_sources(str(tmp_path / "one, two"), Path("out")).pictures) == ["0000.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere", "source=nowhere: no such file or folder"),
+        ("empty", r"source=empty: the folder holds no pictures or videos \(for folders below: empty/\*\*/\*\)"),
+        ("empty/*.jpg", r"source=empty/\*.jpg: no picture or video matches"),
+        ("0", "source=0: a camera or stream has no end"),
+        ("rtsp://a/b", "a camera or stream has no end"),
+        (" , ", "names nothing"),
+        ("a/0000.jpg,nowhere", "source=nowhere: no such file"),
+    ],
+)
+def test_what_is_refused(tmp_path, source, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    write_pictures(tmp_path / "a", 1)
+    with pytest.raises(RequestError, match=said):
+        find_sources(source, Path("out"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_shards_share_the_work(count):
+    sources = Sources([], [f"{n}.jpg" for n in range(5 * CHUNK + 3)], ["a.avi", "b.avi"], "")
+    parts = [list(units(sources, Shard(index, count))) for index in range(1, count + 1)]
+    every = sorted((unit for part in parts for unit in part), key=lambda unit: unit.first)
+    assert [file for unit in every for file in unit.files] == sources.pictures + sources.videos
+    assert [unit.first for unit in every if unit.video] == [5 * CHUNK + 3, 5 * CHUNK + 4]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3", "such as 3/16"),
+        ("a/b", "such as 3/16"),
+        ("0/4", "out of range"),
+        ("5/4", "out of range; of 4 shards"),
+        ("1/0", "out of range"),
+    ],
+)
+def test_shards_that_there_are_not(text, said):
+    with pytest.raises(RequestError, match=said):
+        read_shard(text)
+    assert str(read_shard("3/16")) == "3/16"
+    assert read_shard(None) == Shard(1, 1)

@@ -1,0 +1,419 @@
+"""From pictures and videos to a data set, with a teacher that answers at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from made_labelling import IMGSZ, MadeTeacher, content, opener, request, write_film, write_pictures
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.labelling.finishing import merge
+from yolo_distill.labelling.lock import Lock
+from yolo_distill.labelling.request import Shard
+from yolo_distill.labelling.run import label
+from yolo_distill.labelling.soft import SoftAnswers
+
+
+def run(source, out="out", *, opened=opener, **changes):
+    """Label and return what was said."""
+    said: list[str] = []
+    label(request(source, Path(out), **changes), opener=opened, say=said.append)
+    return "\n".join(said)
+
+
+def rows(out="out"):
+    return pl.read_parquet(f"{out}/soft/*.parquet").sort("number", "frame")
+
+
+def files(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Return a folder of 150 pictures, of which one is damaged, and two videos, of which one is none."""
+    folder = tmp_path_factory.mktemp("mixed")
+    write_pictures(folder, 150)
+    (folder / "0077.jpg").write_bytes((folder / "0077.jpg").read_bytes()[:300])
+    write_film(folder / "film.avi", 300, change=2)
+    (folder / "broken.mp4").write_bytes(b"no video" * 100)
+    return folder
+
+
+def test_a_data_set():
+    write_pictures(Path("in"), 9)
+    said = run("in")
+    assert "warning: without data= there are no true labels" in said
+    assert "thresholds: disc 0.25 (conf=), square 0.25 (conf=)" in said
+    assert "9 pictures, 1 without a box; boxes: 7 disc, 7 square" in said
+    plan = yaml.safe_load(Path("out/data.yaml").read_text())
+    assert plan == {"train": "images/train", "val": "images/train", "names": {0: "disc", 1: "square"}}
+    assert files("out/images/train") == [f"{n:08d}-{n:04d}.jpg" for n in range(9)]
+    assert files("out/labels/train") == [f"{n:08d}-{n:04d}.txt" for n in range(9)]
+    link = Path("out/images/train/00000003-0003.jpg")
+    assert link.readlink() == Path("in/0003.jpg").absolute()
+    assert Path("out/labels/train/00000002-0002.txt").read_text() == ""
+    # The square of 64 shows the picture of 64 x 48 from row 8 on; the disc is at 16 to 32, 19.2 to 44.8 in it.
+    first = Path("out/labels/train/00000000-0000.txt").read_text().splitlines()[0].split()
+    height, top = (44.8 - 19.2) / 48, (19.2 - 8) / 48
+    assert [float(number) for number in first] == pytest.approx([1, 0.65, top + height / 2, 0.2, height], abs=1e-3)
+
+
+def test_soft_answers_hold_what_labels_leave_out():
+    write_pictures(Path("in"), 3)
+    run("in", conf=0.99)
+    assert Path("out/labels/train/00000000-0000.txt").read_text() == ""
+    found = SoftAnswers(Path("out"))["00000000-0000.jpg"]
+    assert found.boxes.shape == (2, 4)
+    brightness = 60 / 255
+    assert found.scores[0].tolist() == pytest.approx([0.01, 1 - brightness], abs=0.01)
+    assert found.scores[1].tolist() == pytest.approx([brightness, 0.01], abs=0.01)
+    assert rows()["width"].to_list() == [64] * 3
+
+
+def test_pictures_of_one_name():
+    write_pictures(Path("a"), 2)
+    write_pictures(Path("b"), 2, first=1)
+    cv2.imwrite("b/0001.png", cv2.imread("b/0001.jpg"))
+    run("a,b")
+    assert files("out/labels/train") == [
+        f"{n:08d}-{name}.txt" for n, name in enumerate(["0000", "0001", "0001", "0001", "0002"])
+    ]
+
+
+def test_copies_and_what_the_host_cannot_read():
+    write_pictures(Path("in"), 2)
+    cv2.imwrite("in/0001.ppm", cv2.imread("in/0001.jpg"))
+    run("in", copy=True)
+    assert not any(path.is_symlink() for path in Path("out/images/train").iterdir())
+    assert Path("out/images/train/00000000-0000.jpg").read_bytes() == Path("in/0000.jpg").read_bytes()
+    np.testing.assert_array_equal(cv2.imread("out/images/train/00000002-0001.png"), cv2.imread("in/0001.ppm"))
+
+
+def test_empty_pictures_can_be_left_out():
+    write_pictures(Path("in"), 9)
+    assert "8 pictures, 1 left out because nothing was found" in run("in", keep_empty=False)
+    assert "00000002-0002.jpg" not in files("out/images/train")
+    assert rows()["state"].to_list() == ["kept", "kept", "empty", *["kept"] * 6]
+
+
+def test_everything_that_was_looked_at_has_one_row(mixed, capsys):
+    teacher = MadeTeacher()
+    label(request(mixed, Path("out"), every=3), opener=lambda asked: (teacher, IMGSZ))
+    found = rows()
+    assert found.filter(pl.col("frame").is_null())["number"].to_list() == list(range(151))  # broken.mp4 is the last
+    assert found.filter(pl.col("frame").is_not_null())["frame"].to_list() == list(range(1, 300, 3))
+    assert found.filter(pl.col("state") == "unread")["source"].to_list() == [
+        str(mixed / "0077.jpg"),
+        str(mixed / "broken.mp4"),
+    ]
+    assert found["state"].to_list().count("similar") == 0
+    assert sorted(found["file"].drop_nulls()) == files("out/images/train")
+    assert "00000151_0000004-film.jpg" in files("out/images/train")
+    assert max(teacher.sizes) == 16
+    told = capsys.readouterr().err
+    assert f"{mixed / '0077.jpg'}: cannot be decoded as a picture; skipped" in told
+    assert "broken.mp4: cannot be opened as a video; is it one, and is it whole?; skipped" in told
+
+
+def test_frames_that_look_alike():
+    write_film(Path("film.avi"), 60, change=6)
+    assert "10 pictures (10 of them frames of videos), 20 frames left out that look like earlier ones" in run(
+        "film.avi", every=2
+    )
+    frame = cv2.imread("out/images/train/00000000_0000007-film.jpg")
+    assert frame.shape == (48, 64, 3)
+
+
+def test_more_kept_frames_than_a_chunk(mixed):
+    run(mixed / "film.avi", every=2)
+    run(mixed / "film.avi", "off", every=2, similar=0)
+    assert files("out/soft") == [
+        f"part-00000000_{first:07d}{end}.parquet" for first, end in ((1, ""), (129, ""), (257, "-end"))
+    ]
+    assert content(Path("out")) == content(Path("off"))  # every second frame is new anyway
+
+
+@pytest.mark.parametrize("lost", ["00000000_0000129", "00000000_0000257-end"])
+def test_a_video_goes_on_from_its_middle(mixed, lost):
+    run(mixed / "film.avi", every=2)
+    before, whole = content(Path("out")), rows()
+    Path(f"out/soft/part-{lost}.parquet").unlink()
+    Path("out/data.yaml").unlink()
+    teacher = MadeTeacher()
+    run(mixed / "film.avi", every=2, opened=lambda asked: (teacher, IMGSZ))
+    assert sum(teacher.sizes) == (64 if "end" not in lost else 22)
+    assert content(Path("out")) == before
+    assert rows().equals(whole)
+
+
+def test_shards_and_merge_are_the_whole(mixed):
+    run(mixed, "whole", every=3)
+    order = [2, 3, 1]
+    for index in order:
+        assert f"shard {index}/3 is done" in run(mixed, every=3, shard=Shard(index, 3))
+        assert not Path("out/data.yaml").exists()
+        if index != order[-1]:
+            left = ", ".join(f"{n}/3" for n in (1, 3) if n not in order[: order.index(index) + 1])
+            with pytest.raises(DistillError, match=f"not done yet: shard {left}; label them, then merge again"):
+                merge(Path("out"))
+    assert merge(Path("out")) == 2
+    assert content(Path("out")) == content(Path("whole"))
+    assert rows().equals(rows("whole"))
+    assert Path("out/data.yaml").read_text() == Path("whole/data.yaml").read_text()
+    assert Path("out/contact-sheet.html").read_text() == Path("whole/contact-sheet.html").read_text()
+
+
+def test_shards_of_different_requests_are_not_merged():
+    write_pictures(Path("in"), 70)
+    run("in", shard=Shard(1, 2))
+    run("in", "other", shard=Shard(2, 2), conf=0.4)
+    Path("other/shards/2-of-2.json").rename("out/shards/2-of-2.json")
+    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(conf: 0.25, now 0.4"):
+        merge(Path("out"))
+
+
+def test_more_shards_than_work():
+    write_pictures(Path("in"), 3)
+    for index in (1, 4):
+        run("in", shard=Shard(index, 4))
+    assert merge(Path("out")) == 0
+
+
+def test_nothing_to_merge(tmp_path):
+    with pytest.raises(RequestError, match="holds no shards to merge"):
+        merge(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_data_set_stays_as_a_person_left_it():
+    write_pictures(Path("in"), 3)
+    run("in")
+    mine = Path("out/labels/train/00000000-0000.txt")
+    mine.write_text("0 0.5 0.5 0.9 0.9\n")
+    assert "is finished already" in run("in")
+    assert mine.read_text() == "0 0.5 0.5 0.9 0.9\n"
+
+
+def test_what_a_power_cut_emptied_is_done_again():
+    write_pictures(Path("in"), 130)
+    run("in")
+    before = content(Path("out"))
+    Path("out/data.yaml").unlink()
+    Path("out/labels/train/00000070-0070.txt").write_bytes(b"")
+    Path("out/soft/part-00000128.parquet").write_bytes(b"")
+    teacher = MadeTeacher()
+    run("in", opened=lambda asked: (teacher, IMGSZ))
+    assert sum(teacher.sizes) == 64 + 2
+    assert content(Path("out")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"conf": 0.5}, "conf: 0.25, now 0.5"),
+        ({"similar": 0, "copy": True}, "copy: false, now true; similar: 4, now 0"),
+        ({"imgsz": 96}, "imgsz: 64, now 96"),
+        ({"teacher": "other"}, "teacher: made, now other"),
+        ({"shard": Shard(1, 2)}, "shards: 1, now 2"),
+    ],
+)
+def test_another_request_is_refused(change, said):
+    write_pictures(Path("in"), 2)
+    run("in")
+    before = content(Path("out"))
+    with pytest.raises(
+        RequestError, match=f"out=out: was made with another request .{said}.; give the same one, or another out="
+    ):
+        run("in", **change)
+    assert content(Path("out")) == before
+
+
+def test_other_files_are_refused():
+    write_pictures(Path("in"), 2)
+    run("in")
+    write_pictures(Path("in"), 1, first=5)
+    with pytest.raises(RequestError, match=r"the files of source= are not the same; pictures: 2, now 3"):
+        run("in")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda out: out.write_text("x"), "out is a file; give the name of a folder"),
+        (
+            lambda out: (out / "photos").mkdir(parents=True),
+            r"holds something else \(photos\); give a new or empty folder",
+        ),
+    ],
+)
+def test_an_out_that_holds_something_else(make, said):
+    write_pictures(Path("in"), 1)
+    make(Path("out"))
+    with pytest.raises(RequestError, match=said):
+        run("in")
+    assert files(".") == ["in", "out"]
+
+
+def test_a_plan_that_cannot_be_read():
+    write_pictures(Path("in"), 1)
+    run("in")
+    Path("out/label.json").write_text("{")
+    with pytest.raises(RequestError, match=r"label.json: is not the plan of a data set"):
+        run("in")
+
+
+def test_two_processes_on_one_shard():
+    write_pictures(Path("in"), 1)
+    Path("out/shards").mkdir(parents=True)
+    with Lock(Path("out/shards/1-of-1.lock"), "taken"), pytest.raises(RequestError, match="something else"):
+        run("in")
+    Path("out/shards/1-of-1.lock").unlink()
+    Path("out/shards").rmdir()
+    run("in")
+    Path("out/data.yaml").unlink()
+    with (
+        Lock(Path("out/shards/1-of-1.lock"), "taken"),
+        pytest.raises(RequestError, match="another process is at work on shard 1/1"),
+    ):
+        run("in")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Return a function that lets so many files be written and then no more; None: as many as you like."""
+    left: list[int | None] = [None]
+    written = {name: getattr(Path, name) for name in ("write_text", "write_bytes")}
+
+    def limited(name):
+        def write(path, *content, **settings):
+            if left[0] is not None:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            return written[name](path, *content, **settings)
+
+        return write
+
+    for name in written:
+        monkeypatch.setattr(Path, name, limited(name))
+    return lambda count: left.__setitem__(0, count)
+
+
+def test_a_disk_that_is_full(disk):
+    write_pictures(Path("in"), 200)
+    run("in", "whole")
+    # The first label, one among others, the Parquet file of the first chunk, the first label behind it.
+    for files_left, stopped_at in ((0, "0000.jpg"), (10, "0010.jpg"), (64, "part-00000000.parquet"), (65, "0064.jpg")):
+        disk(files_left)
+        with pytest.raises(
+            DistillError, match=rf"{stopped_at}: cannot be written \(No space left on device\)"
+        ) as found:
+            run("in")
+        assert str(found.value).endswith("; what is done is kept, and the same command goes on")
+        assert found.value.exit_code == 1
+        assert not Path("out/data.yaml").exists()
+        assert not list(Path("out/soft").glob(".*"))
+    assert files("out/soft") == ["part-00000000.parquet"]
+    disk(None)
+    run("in")
+    assert content(Path("out")) == content(Path("whole"))
+    assert rows().equals(rows("whole"))
+
+
+def test_nothing_that_can_be_read():
+    Path("in").mkdir()
+    Path("in/a.jpg").write_bytes(b"")
+    Path("in/b.jpg").symlink_to("nowhere")
+    with pytest.raises(DistillError, match=r"out=out: no picture to train on \(0 pictures, 2 unread\)"):
+        run("in")
+    assert not Path("out/data.yaml").exists()
+
+
+def test_a_bad_request_leaves_nothing(tiny_data):
+    write_pictures(Path("in"), 1)
+    Path("map.yaml").write_text("bus: vehicle\n")
+    for change in ({"class_map": "map.yaml"}, {"class_map": "none.yaml"}, {"data": "none.yaml"}):
+        with pytest.raises(RequestError):
+            run("in", **change)
+        assert files(".") == ["in", "map.yaml"]
+
+
+def test_thresholds_and_classes_of_labelled_data(tiny_data):
+    write_pictures(Path("in"), 2)
+    names = yaml.safe_load(tiny_data.read_text())["names"]
+    said = run("in", data=str(tiny_data))
+    # Four pictures of val hold fewer boxes of each class than a choice needs.
+    assert "thresholds: disc 0.25 (conf=), square 0.25 (conf=)" in said
+    assert "warning" not in said
+    plan = yaml.safe_load(Path("out/data.yaml").read_text())
+    assert (plan["names"], plan["val"]) == (names, str(tiny_data.parent / "images" / "val"))
+    kept = json.loads(Path("out/label.json").read_text())["thresholds"]
+    assert [one["boxes"] for one in kept] == [5, 6] or all(0 < one["boxes"] < 10 for one in kept)
+
+
+def test_thresholds_are_where_the_teacher_begins_to_be_right():
+    """There is a disc where a picture is brighter than 150; squares are too few to choose by."""
+    for folder in ("data/images/val", "data/images/train", "data/labels/val"):
+        Path(folder).mkdir(parents=True)
+    for number, level in enumerate(range(60, 240, 6)):
+        cv2.imwrite(f"data/images/val/{number:02d}.png", np.full((64, 64, 3), level, np.uint8))
+        lines = ["0 0.375 0.5 0.25 0.4"] * (level > 150) + ["1 0.65 0.5 0.2 0.4"] * (number < 9)
+        Path(f"data/labels/val/{number:02d}.txt").write_text("\n".join(lines))
+    Path("data/images/val/broken.png").write_bytes(b"")
+    Path("data/data.yaml").write_text("train: images/val\nval: images/val\nnames: [disc, square]\n")
+    write_pictures(Path("in"), 2)
+    said = run("in", data="data/data.yaml")
+    assert "thresholds: disc 0.6 (F1 1.00 on val), square 0.25 (conf=)" in said
+    disc, square = json.loads(Path("out/label.json").read_text())["thresholds"]
+    assert 150 / 255 < disc["at"] < 156 / 255
+    assert (disc["boxes"], square["boxes"], square["f1"]) == (14, 9, None)
+    assert "best F1 on val, 1.00 over 14 boxes" in Path("out/contact-sheet.html").read_text()
+
+
+def test_labels_that_are_none():
+    Path("data/images").mkdir(parents=True)
+    Path("data/labels").mkdir()
+    write_pictures(Path("data/images"), 1)
+    Path("data/labels/0000.txt").write_text("one two three four five\n")
+    Path("data/data.yaml").write_text("train: images\nval: images\nnames: [disc, square]\n")
+    with pytest.raises(RequestError, match=r"0000.txt: is no label file"):
+        run("data/images", data="data/data.yaml")
+    assert not Path("out").exists()
+
+
+def test_thresholds_are_chosen_once(tiny_data):
+    """A second shard, or a run that goes on, takes those that are written down."""
+    write_pictures(Path("in"), 2)
+    run("in", data=str(tiny_data), shard=Shard(1, 2))
+    plan = json.loads(Path("out/label.json").read_text())
+    plan["thresholds"][0] = {"at": 0.5, "boxes": 20, "f1": 0.75}
+    Path("out/label.json").write_text(json.dumps(plan))
+    teacher = MadeTeacher()
+    said = run("in", data=str(tiny_data), shard=Shard(2, 2), opened=lambda asked: (teacher, IMGSZ))
+    assert "disc 0.5 (F1 0.75 on val)" in said
+    assert teacher.sizes == []
+
+
+def test_a_class_that_the_teacher_does_not_know(tiny_data):
+    write_pictures(Path("in"), 2)
+    teacher = MadeTeacher({0: "disc", 1: "triangle"})
+    said = run("in", data=str(tiny_data), opened=lambda asked: (teacher, IMGSZ))
+    assert "warning: the teacher does not know square: no box gets these classes" in said
+
+
+def test_names_that_are_odd():
+    Path("in").mkdir()
+    picture = write_pictures(Path("one"), 1)[0].read_bytes()
+    for name in ("a b.jpg", "größe-日本-🐟.jpg", "100%.jpg", "a\\b:c.jpg", "x" * 240 + ".jpg", "é" * 120 + ".JPG"):
+        Path("in", name).write_bytes(picture)
+    assert "6 pictures" in run("in")
+    assert len(files("out/labels/train")) == 6
+    assert all(Path("out/images/train", name).exists() for name in files("out/images/train"))

@@ -1,0 +1,475 @@
+"""ONNX files as teachers: ours and the host's say what they are, those of others are described."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from live_detector import draw, live_detector, save
+from made_detector import dense, rows, write_detector
+from made_onnx import write_constants, write_means
+from tiny_rtdetr import live_rtdetr
+
+from yolo_distill.engine.checkpoint import load_detector, load_rtdetr
+from yolo_distill.engine.onnx_file import annotate, trace
+from yolo_distill.errors import RequestError
+from yolo_distill.graphs.input_form import NOTES, take_pictures
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.rtdetr import RtdetrTeacher
+from yolo_distill.teachers.yolo import YoloTeacher
+
+SIDE = 64
+ANCHORS = 64 + 16 + 4
+NAMES = {0: "disc", 1: "square", 2: "Dreieck grün"}
+
+
+def pictures(count: int = 3, height: int = SIDE, width: int = SIDE) -> torch.Tensor:
+    return torch.from_numpy(np.stack(draw(count, height, width))[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
+
+
+def describe(folder: Path, **keys: Any) -> Path:
+    file = folder / "outputs.yaml"
+    file.write_text(yaml.safe_dump(keys))
+    return file
+
+
+def refusal(*args: Any, **options: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        OnnxTeacher(*args, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- files that say what they are ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    return live_detector("yolo26n.yaml", NAMES.values())
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> dict[str, Path]:
+    """The detector as the host traces it, dense and end to end, and the first as a file of ours that takes pictures."""
+    folder = tmp_path_factory.mktemp("exported")
+    save(model, folder / "best.pt", SIDE)
+    loaded = load_detector(folder / "best.pt")
+    found = {
+        name: trace(loaded, folder, name, (SIDE, SIDE), nms, 17, True)
+        for name, nms in (("dense", None), ("final", False))
+    }
+    graph = onnx.load(str(found["dense"]))
+    take_pictures(graph)
+    onnx.save(graph, str(folder / "pictures.onnx"))
+    annotate(folder / "pictures.onnx", NOTES)
+    return {**found, "pictures": folder / "pictures.onnx"}
+
+
+@pytest.mark.parametrize("name", ["dense", "pictures"])
+def test_a_file_of_ours_says_what_its_checkpoint_says(name, model, exported):
+    teacher, images = OnnxTeacher(exported[name]), pictures()
+    expected, answer = YoloTeacher(model)(images), teacher(images)
+    assert (teacher.names, teacher.strides, teacher.widths) == (NAMES, [8, 16, 32], {})
+    assert isinstance(answer, DenseAnswer)
+    assert answer.one2one is None
+    assert answer.maps == {}
+    assert answer.cells == expected.cells
+    assert torch.equal(answer.one2many.anchors, expected.one2many.anchors)
+    assert torch.equal(answer.one2many.strides, expected.one2many.strides)
+    torch.testing.assert_close(
+        answer.one2many.logits.sigmoid(), expected.one2many.logits.sigmoid(), rtol=1e-3, atol=1e-4
+    )
+    everywhere = (slice(None), slice(None))
+    torch.testing.assert_close(
+        answer.one2many.at(everywhere)[2], expected.one2many.at(everywhere)[2], rtol=0, atol=0.02
+    )
+    torch.testing.assert_close(answer.one2many.sides, expected.one2many.sides, rtol=0, atol=0.01)
+
+
+def test_an_end_to_end_file_of_ours_gives_each_box_one_class(model, exported):
+    teacher, images = OnnxTeacher(exported["final"]), pictures()
+    answer, expected = teacher(images), as_set(YoloTeacher(model)(images))
+    assert isinstance(answer, SetAnswer)
+    assert teacher.strides == []
+    assert ((answer.scores > 0).sum(-1) <= 1).all()
+    for i in range(len(images)):
+        # The host's head names an anchor once for each of its classes among the best.
+        found = answer.present[i]
+        first = answer.scores[i, found].amax(-1).argmax()
+        torch.testing.assert_close(answer.scores[i, first].amax(), expected.scores[i].amax(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(answer.boxes[i, first], expected.boxes[i, 0], rtol=0, atol=0.05)
+
+
+def test_an_rtdetr_of_the_hosts(tmp_path):
+    rtdetr = load_rtdetr(save(live_rtdetr(NAMES.values()), tmp_path / "best.pt", SIDE))
+    file = trace(rtdetr, tmp_path, "best", (SIDE, SIDE), None, 17, False)
+    images = pictures()
+    answer, expected = OnnxTeacher(file)(images), RtdetrTeacher(rtdetr)(images)
+    for i in range(len(images)):
+        torch.testing.assert_close(answer.scores[i, 0].amax(), expected.scores[i, 0].amax(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(answer.boxes[i, 0], expected.boxes[i, 0], rtol=0, atol=0.05)
+
+
+def test_boxes_come_back_from_distances_and_scores_from_logits(tmp_path):
+    raw = dense((20, 30, 16, 24, 0.9, 0.2, 0.0), (40, 10, 8, 4, 0.0, 1.0, 0.3), anchors=ANCHORS)
+    answer = OnnxTeacher(write_detector(tmp_path / "made.onnx", raw))(pictures(2))
+    assert isinstance(answer, DenseAnswer)
+    branch = answer.one2many
+    assert branch.sides.shape == (2, ANCHORS, 4, 1)
+    boxes = branch.at((slice(None), slice(None)))[2]
+    torch.testing.assert_close(boxes[1, [0, 3]], torch.tensor([[12.0, 18, 28, 42], [36.0, 8, 44, 12]]))
+    torch.testing.assert_close(branch.logits[0].sigmoid(), torch.from_numpy(raw[4:].T), rtol=0, atol=2e-6)
+    assert branch.logits.isfinite().all()
+    assert branch.logits.dtype == boxes.dtype == torch.float32
+    assert answer.cells == {8: 64, 16: 16, 32: 4}
+
+
+@pytest.mark.parametrize(
+    ("strides", "size"),
+    [([8, 16, 32], (64, 96)), ([4, 8, 16, 32], (64, 64)), ([8, 16, 32, 64], (128, 64)), ([16, 32], (64, 64))],
+)
+def test_the_grid_is_found_by_its_number_of_anchors(tmp_path, strides, size):
+    anchors = sum((size[0] // s) * (size[1] // s) for s in strides)
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", dense(anchors=anchors), imgsz=size))
+    assert teacher.strides == strides
+    answer = teacher(pictures(1, *size))
+    assert list(answer.cells) == strides
+    assert answer.one2many.logits.shape == (1, anchors, 3)
+
+
+def test_an_unknown_grid_becomes_a_set(tmp_path):
+    raw = dense((20, 30, 16, 24, 0.9, 0.2, 0.0), (21, 30, 16, 24, 0.8, 0.2, 0.0), anchors=33)
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", raw))
+    answer = teacher(pictures(2))
+    assert teacher.strides == []
+    assert answer.present.sum(-1).tolist() == [1, 1]  # NMS has taken the two for one
+    torch.testing.assert_close(answer.boxes[0, 0], torch.tensor([12.0, 18, 28, 42]))
+    torch.testing.assert_close(answer.scores[0, 0], torch.tensor([0.9, 0.2, 0.0]), rtol=0, atol=1e-5)
+
+
+def test_pictures_of_another_size_become_a_set_with_boxes_scaled_back(tmp_path):
+    raw = dense((20, 30, 16, 24, 0.9, 0.2, 0.0), anchors=ANCHORS)
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", raw))
+    assert teacher.size == (SIDE, SIDE)
+    answer = teacher(pictures(2, 2 * SIDE, 4 * SIDE))
+    assert isinstance(answer, SetAnswer)
+    torch.testing.assert_close(answer.boxes[:, 0], torch.tensor([[48.0, 36, 112, 84]] * 2))
+    assert OnnxTeacher(write_detector(tmp_path / "end.onnx", rows((4, 8, 12, 16, 0.7, 2))))(
+        pictures(1, SIDE // 2, SIDE)
+    ).boxes[0].tolist() == [[4.0, 4.0, 12.0, 8.0]]
+
+
+def test_a_file_of_any_size_answers_densely_for_each(tmp_path):
+    raw = dense(anchors=ANCHORS)
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", raw, dynamic=True, batch=None))
+    assert teacher.size is None
+    assert isinstance(teacher(pictures(2)), DenseAnswer)
+    # This one gives as many anchors whatever it is fed, which are those of no grid then.
+    assert isinstance(teacher(pictures(2, SIDE, 2 * SIDE)), SetAnswer)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, None])
+def test_as_many_pictures_at_a_time_as_the_file_takes(tmp_path, batch):
+    gain = np.zeros((7, ANCHORS), np.float32)
+    gain[4] = 0.5  # scores follow the brightness
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", dense(anchors=ANCHORS), gain=gain, batch=batch))
+    levels = torch.tensor([0.1, 0.9, 0.4, 0.2, 0.6])
+    answer = teacher(levels.view(-1, 1, 1, 1).expand(5, 3, SIDE, SIDE))
+    assert answer.one2many.logits.shape[0] == 5
+    torch.testing.assert_close(answer.one2many.logits[:, 7, 0].sigmoid(), levels / 2, rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_which_one_picture_is_empty(tmp_path):
+    gain = np.zeros((20, 6), np.float32)
+    gain[0, 4] = 0.5
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", rows((4, 8, 12, 16, 0.0, 2)), gain=gain))
+    answer = teacher(torch.stack([torch.zeros(3, SIDE, SIDE), torch.ones(3, SIDE, SIDE)]))
+    assert answer.present.tolist() == [[False], [True]]
+    assert answer.scores[1].tolist() == [[0.0, 0.0, 0.5]]
+    assert teacher(torch.zeros(2, 3, SIDE, SIDE)).boxes.shape == (2, 0, 4)
+
+
+def test_a_file_in_half_precision(tmp_path):
+    raw = dense((20, 30, 16, 24, 0.9, 0.2, 0.0), anchors=ANCHORS)
+    answer = OnnxTeacher(write_detector(tmp_path / "made.onnx", raw, half=True))(pictures(1))
+    assert answer.one2many.logits.dtype == torch.float32
+    torch.testing.assert_close(answer.one2many.logits[0, 0].sigmoid(), torch.tensor([0.9, 0.2, 0.0]), rtol=0, atol=1e-3)
+
+
+def test_a_loss_can_use_the_answer(tmp_path):
+    teacher = OnnxTeacher(write_detector(tmp_path / "made.onnx", dense(anchors=ANCHORS)), needs=Needs(boxes=False))
+    with torch.inference_mode():
+        images = pictures(1)
+    answer = teacher(images)
+    teacher.wait(answer)
+    assert answer.one2many.sides is None
+    weight = torch.ones(1, requires_grad=True)
+    (answer.one2many.logits * weight).sum().backward()
+    assert answer.one2many.logits.grad_fn is None
+
+
+def test_names_of_ones_own(tmp_path):
+    file = write_detector(tmp_path / "made.onnx", dense(anchors=ANCHORS), names=None)
+    assert OnnxTeacher(file, names={0: "a", 1: "b", 2: "c"}).names[1] == "b"
+    assert "names no classes; give teacher_names=" in refusal(file)
+    assert "scores 3 classes, and 2 have names" in refusal(file, names={0: "a", 1: "b"})
+
+
+# --- files that are described ----------------------------------------------------------------------------------------
+
+BOXES = np.array([[4, 8, 12, 16], [30, 20, 50, 60], [31, 20, 50, 60]], np.float32)
+LOGITS = np.array([[2, -1, 0], [-9, -9, 3], [-9, -9, 2.5]], np.float32)
+
+
+def answer_of(file: Path, folder: Path, images: torch.Tensor | None = None, **keys: Any) -> SetAnswer:
+    answer = OnnxTeacher(file, outputs=describe(folder, **keys))(pictures(2) if images is None else images)
+    assert isinstance(answer, SetAnswer)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("form", "box"),
+    [("xyxy", [4, 8, 12, 16]), ("xywh", [4, 8, 16, 24]), ("cxcywh", [-2, 0, 10, 16])],
+)
+@pytest.mark.parametrize("scale", ["pixels", "normalised"])
+def test_boxes_in_all_forms(tmp_path, form, box, scale):
+    given = BOXES / ([96, 64, 96, 64] if scale == "normalised" else 1)
+    shape = ("batch", 3, 64, 96)
+    file = write_constants(tmp_path / "made.onnx", {"where": given, "what": LOGITS}, shape=shape)
+    answer = answer_of(
+        file,
+        tmp_path,
+        pictures(2, 64, 96),
+        names=list(NAMES.values()),
+        boxes={"output": "where", "form": form, "scale": scale},
+        scores={"output": "what", "activation": "sigmoid"},
+    )
+    order = [1, 2, 0]  # the surest first
+    torch.testing.assert_close(answer.boxes[1, 2], torch.tensor(box, dtype=torch.float32), rtol=0, atol=1e-4)
+    torch.testing.assert_close(answer.scores[0], torch.from_numpy(LOGITS).sigmoid()[order])
+
+
+@pytest.mark.parametrize("background", ["first", "last", "none"])
+def test_a_column_of_nothing_is_left_out(tmp_path, background):
+    names = {0: "a", 1: "b", 2: "c"} if background == "none" else {0: "a", 1: "b"}
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    answer = answer_of(
+        file,
+        tmp_path,
+        names=names,
+        boxes={"output": "boxes"},
+        scores={"output": "scores", "activation": "softmax", "background": background},
+    )
+    kept = {"first": slice(1, None), "last": slice(2), "none": slice(None)}[background]
+    expected = torch.from_numpy(LOGITS).softmax(-1)[:, kept]
+    expected = expected[expected.amax(-1).argsort(descending=True)]
+    expected = expected[expected.amax(-1) > 0.01]
+    torch.testing.assert_close(answer.scores[0], expected)
+
+
+@pytest.mark.parametrize("one_based", [False, True])
+def test_one_class_a_box(tmp_path, one_based):
+    outputs = {"boxes": BOXES, "s": np.array([0.5, 0.9, 0.4], np.float32), "l": np.array([0, 2, 9], np.int64)}
+    file = write_constants(tmp_path / "made.onnx", outputs)
+    answer = answer_of(
+        file,
+        tmp_path,
+        names=list(NAMES.values()),
+        boxes={"output": "boxes"},
+        score={"output": "s"},
+        labels={"output": "l", "one_based": one_based},
+    )
+    # Class 9 has no name, nor has class 0 where the first is number 1.
+    expected = [[0, 0.9, 0]] if one_based else [[0, 0, 0.9], [0.5, 0, 0]]
+    torch.testing.assert_close(answer.scores[1], torch.tensor(expected))
+
+
+def test_nms_takes_repetitions_away_where_it_is_asked_for(tmp_path):
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    keys = {
+        "names": list(NAMES.values()),
+        "boxes": {"output": "boxes"},
+        "scores": {"output": "scores", "activation": "sigmoid"},
+    }
+    assert answer_of(file, tmp_path, **keys).present.sum(-1).tolist() == [3, 3]
+    answer = answer_of(file, tmp_path, **keys, nms=True)
+    assert answer.present.sum(-1).tolist() == [2, 2]
+    torch.testing.assert_close(answer.boxes[0, 0], torch.from_numpy(BOXES[1]))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 64, 64), ("batch", 3, 64, 64), (3, 64, 64), (3, "height", "width")])
+def test_outputs_without_the_dimension_of_the_batch(tmp_path, shape):
+    outputs = {"boxes": BOXES, "scores": np.array([0.5, 0.9, 0.4], np.float32), "labels": np.array([0, 2, 1])}
+    keys = {
+        "names": list(NAMES.values()),
+        "boxes": {"output": "boxes"},
+        "score": {"output": "scores"},
+        "labels": {"output": "labels"},
+    }
+    file = write_constants(tmp_path / "made.onnx", outputs, shape=shape, batched=False)
+    assert answer_of(file, tmp_path, **keys).scores.shape == (2, 3, 3)
+
+
+def test_names_from_a_file_beside_it(tmp_path):
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    (tmp_path / "data.yaml").write_text("train: a\nnames:\n  0: x\n  1: y\n  2: z\n")
+    described = describe(
+        tmp_path,
+        names="data.yaml",
+        boxes={"output": "boxes"},
+        scores={"output": "scores", "activation": "sigmoid"},
+    )
+    assert OnnxTeacher(file, outputs=described).names == {0: "x", 1: "y", 2: "z"}
+    assert OnnxTeacher(file, outputs=described, names=NAMES).names == NAMES
+
+
+PART = {
+    "names": ["thing"],
+    "boxes": {"output": "boxes"},
+    "score": {"output": "score"},
+    "labels": {"output": "labels"},
+}
+COLOURS = torch.tensor([0.2, 0.4, 0.8])  # red, green, blue
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "kind", "means"),
+    [
+        ({}, (1, 3, 32, 32), "FLOAT", [0.2, 0.4, 0.8]),
+        ({"order": "bgr"}, (1, 3, 32, 32), "FLOAT", [0.8, 0.4, 0.2]),
+        ({"scale": 255}, (1, 3, 32, 32), "FLOAT", [51, 102, 204]),
+        ({"mean": [0.1, 0.2, 0.3], "std": [0.5, 1, 2]}, (1, 3, 32, 32), "FLOAT", [0.2, 0.2, 0.25]),
+        ({"order": "bgr", "scale": 255, "mean": [4, 2, 1]}, (1, 3, 32, 32), "FLOAT", [200, 100, 50]),
+        ({"layout": "nhwc"}, (1, 32, 32, 3), "FLOAT", [0.2, 0.4, 0.8]),
+        ({"layout": "nhwc", "order": "bgr", "dtype": "uint8"}, (1, 32, 32, 3), "UINT8", [204, 102, 51]),
+        ({"dtype": "float16"}, (1, 3, 32, 32), "FLOAT16", [0.2, 0.4, 0.8]),
+    ],
+)
+def test_pictures_go_in_as_they_are_taken(tmp_path, form, shape, kind, means):
+    file = write_means(tmp_path / "made.onnx", shape, kind)
+    images = COLOURS.view(1, 3, 1, 1).expand(2, 3, 32, 32)
+    answer = answer_of(file, tmp_path, images, **PART, input=form)
+    torch.testing.assert_close(answer.boxes[1, 0, :3], torch.tensor(means, dtype=torch.float32), rtol=1e-3, atol=1e-3)
+
+
+def test_a_second_input_for_the_sizes(tmp_path):
+    file = write_means(tmp_path / "made.onnx", ("batch", 3, 32, 48), sizes="orig_target_sizes")
+    images = torch.zeros(2, 3, 32, 48)
+    answer = answer_of(file, tmp_path, images, **PART, input={"sizes": "orig_target_sizes"})
+    assert answer.boxes[1, 0].tolist() == [0, 0, 0, 48]
+    assert "takes images" in refusal(file, outputs=describe(tmp_path, **PART))
+    assert "has no input 'sizes'" in refusal(file, outputs=describe(tmp_path, **PART, input={"sizes": "sizes"}))
+
+
+# --- what can't be used ----------------------------------------------------------------------------------------------
+
+
+def test_files_that_can_not_be_opened(tmp_path):
+    (tmp_path / "best.onnx").write_bytes(b"nothing of the kind")
+    assert "is not an ONNX file, or is cut off" in refusal(tmp_path / "best.onnx")
+    assert "no such file; did you mean 'best.onnx'?" in refusal(tmp_path / "bets.onnx")
+
+
+def test_a_file_that_says_nothing_lists_its_outputs(tmp_path):
+    file = write_constants(tmp_path / "made.onnx", {"dets": np.zeros((9, 5)), "labels": np.zeros(9, np.int64)})
+    message = refusal(file, names=NAMES)
+    assert message.startswith(f"teacher={file}: does not say what its outputs mean: dets (1, 9, 5), labels (1, 9); ")
+    assert "teacher_outputs=" in message
+
+
+def test_other_models_of_the_hosts(tmp_path):
+    file = write_detector(tmp_path / "made.onnx", dense(anchors=ANCHORS), task="segment")
+    assert "is a segment model, not a detector" in refusal(file)
+    file = write_detector(tmp_path / "grey.onnx", dense(anchors=ANCHORS), channels=1)
+    assert "expected pictures in colour, NCHW" in refusal(file)
+
+
+def test_scores_that_are_no_probabilities(tmp_path):
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    described = describe(tmp_path, names=[*NAMES.values()], boxes={"output": "boxes"}, scores={"output": "scores"})
+    assert "its scores go from -9.00 to 3.00, which are no probabilities" in refusal(file, outputs=described)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"boxs": {}}, "unknown key 'boxs'; did you mean 'boxes'?"),
+        ({"boxes": None}, "boxes=None: input should be"),
+        ({"boxes": {"form": "xyxy"}}, "boxes.output: is missing"),
+        ({"boxes": {"output": "boxes", "fromat": "xyxy"}}, "unknown key 'boxes.fromat'; did you mean 'form"),
+        ({"boxes": {"output": "boxes", "form": "yxyx"}}, "boxes.form=yxyx: input should be 'xyxy'"),
+        (
+            {"boxes": {"output": "box"}},
+            "has no output 'box', which teacher_outputs= has for boxes; did you mean 'boxes'?",
+        ),
+        ({"boxes": {"output": "scores"}}, "'scores', which teacher_outputs= has for boxes, is not (B, N, 4)"),
+        (
+            {"scores": {"output": "scores", "background": "last"}},
+            "'scores', which teacher_outputs= has for scores, is not",
+        ),
+        ({"scores": None}, "give scores: for scores of all classes, or score: and labels:"),
+        ({"score": {"output": "scores"}}, "give scores: for scores of all classes, or score: and labels:"),
+        ({"labels": {"output": "scores"}}, "give scores: for scores of all classes, or score: and labels:"),
+        ({"input": {"scale": 128}}, "input.scale=128: input should be 1 or 255"),
+        ({"input": {"std": [1, 1, 0]}}, "input.std.2=0: input should be greater than 0"),
+        ({"input": {"dtype": "uint8"}}, "takes float32, where teacher_outputs= has input.dtype uint8"),
+        ({"input": {"layout": "nhwc"}}, "expected pictures in colour, NHWC"),
+        ({"names": "data.yaml"}, "names=data.yaml: cannot be read"),
+        ({"names": None}, "names no classes"),
+        ({"nms": "perhaps"}, "nms=perhaps: input should be a valid boolean"),
+    ],
+)
+def test_descriptions_that_are_wrong(tmp_path, keys, says):
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    usual = {
+        "names": list(NAMES.values()),
+        "boxes": {"output": "boxes"},
+        "scores": {"output": "scores", "activation": "sigmoid"},
+    }
+    assert says in refusal(file, outputs=describe(tmp_path, **{**usual, **keys}))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("[1", "is not YAML"), ("- 1", "it holds a list"), ("1: 2", "its keys are 1")]
+)
+def test_descriptions_that_are_none(tmp_path, text, says):
+    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+    (tmp_path / "outputs.yaml").write_text(text)
+    message = refusal(file, outputs=tmp_path / "outputs.yaml")
+    assert message.startswith(f"teacher_outputs={tmp_path / 'outputs.yaml'}: ")
+    assert says in message
+    assert "did you mean 'outputs.yaml'?" in refusal(file, outputs=tmp_path / "output.yaml")
+
+
+def test_the_example_of_the_format_is_one(tmp_path):
+    """The example at the top of the module is read as it stands, each of the two ways to name a class."""
+    from yolo_distill.teachers import onnx_description
+
+    text = onnx_description.__doc__ or ""
+    blocks = [part for part in text.split("\n\n") if part.startswith("    ")]
+    whole = yaml.safe_load(blocks[0])
+    hard = {**whole, **yaml.safe_load(blocks[1])}
+    del hard["scores"]
+    for number, values in enumerate((whole, hard)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(values))
+        description = onnx_description.read_description(file)
+        assert description.names == {0: "disc", 1: "square"}
+        # All that the example says, but for the input and the outputs, is what is meant without it.
+        assert description.input.model_copy(update={"sizes": None, "dtype": None}) == onnx_description.InputForm()
+
+
+def test_a_file_that_does_not_run_on_the_pictures(tmp_path, exported):
+    shutil.copy(exported["dense"], tmp_path / "static.onnx")
+    teacher = OnnxTeacher(tmp_path / "static.onnx")
+    teacher.size = None
+    with pytest.raises(RequestError, match="does not run on 1 pictures of 96x96"):
+        teacher(pictures(1, 96, 96))

@@ -1,0 +1,382 @@
+"""torchvision's detectors as teachers: what they say is what torchvision says, about every class and not only the best.
+
+The first two tests are the contract with torchvision's inside: an upgrade that changes it breaks here first.
+"""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import pytest
+import torch
+from torch import nn
+from torchvision.models import MobileNet_V3_Large_Weights, get_model_weights, mobilenet_v3_large
+from torchvision.models.detection import (
+    fasterrcnn_mobilenet_v3_large_fpn,
+    retinanet_resnet50_fpn,
+    ssdlite320_mobilenet_v3_large,
+)
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FrozenBatchNorm2d
+from ultralytics.data.augment import LetterBox
+
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers import torchvision_detector
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.torchvision_detector import (
+    ARCHITECTURES,
+    TorchvisionTeacher,
+    load_detector_file,
+    make_detector,
+    pretrained,
+    save_detector,
+)
+
+SIDE = 96
+NAMES = {0: "RBC", 1: "WBC", 2: "Platelets"}
+SMALL = "ssdlite320_mobilenet_v3_large"
+TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"
+
+
+@pytest.fixture(scope="module")
+def pictures(shared_data):
+    """Return two real pictures, letterboxed, shape (2, 3, SIDE, SIDE), RGB in 0..1."""
+    files = sorted((shared_data / "bccd" / "images" / "test").glob("*.jpg"))[:2]
+    squares = [LetterBox((SIDE, SIDE))(image=cv2.imread(str(file)))[..., ::-1].copy() for file in files]
+    return torch.stack([torch.from_numpy(square).permute(2, 0, 1) for square in squares]).float() / 255
+
+
+def liven(model, images):
+    """Make an untrained detector as sure of some places as a trained one, and its boxes others than its anchors."""
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([1])}] * len(images)
+    last = [
+        (path, layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear))
+        and re.search(r"cls_score|bbox_pred|cls_logits|bbox_reg$|_head\.module_list\.\d+(\.1)?$", path)
+    ]
+    spreads: dict[nn.Module, float] = {}
+
+    def note(layer, _, output):
+        spreads[layer] = max(float(output.std()), spreads.get(layer, 0.0))  # a head may be asked about every level
+
+    hooks = [layer.register_forward_hook(note) for _, layer in last]
+    with torch.no_grad():
+        model.train()(list(images), targets)
+        for path, layer in last:
+            is_class = "cls" in path or "classification" in path
+            layer.weight *= (2.0 if is_class else 0.3) / spreads[layer]
+            layer.bias[:] = 0.0 if is_class or "bbox_reg" not in path else 0.5
+            if path.startswith("head") and path.endswith(
+                "cls_logits"
+            ):  # a sigmoid that is never taught anything says no, as in trained weights
+                for tensor, nothing in ((layer.weight, 0.0), (layer.bias, -20.0)):
+                    tensor.view(-1, model.head.classification_head.num_classes, *tensor.shape[1:])[:, 0] = nothing
+    for hook in hooks:
+        hook.remove()
+    return model.eval()
+
+
+def answers(name, classes, images, monkeypatch):
+    """Return what the teacher says, and what its own model says by torchvision's `forward`."""
+    monkeypatch.setattr(torchvision_detector, "MOST", 80)
+    torch.manual_seed(0)
+    model = liven(make_detector(name, classes, SIDE), images)
+    teacher = TorchvisionTeacher(model, dict(enumerate("abc"[:classes])))
+    with torch.inference_mode():
+        return teacher(images), teacher.model(list(images))
+
+
+def found_in(boxes, scores, labels, theirs):
+    """Return for each of our boxes whether torchvision has one with the same place, label and score."""
+    apart = (boxes[:, None] / SIDE - theirs["boxes"][None] / SIDE).abs().amax(-1)
+    same = (apart < 1e-4) & (labels[:, None] == theirs["labels"][None] - 1)
+    return (same & ((scores[:, None] - theirs["scores"][None]).abs() < 1e-4)).any(1)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_with_one_class_the_answer_is_torchvisions(name, pictures, monkeypatch):
+    ours, theirs = answers(name, 1, pictures, monkeypatch)
+    for own, scores, present, their in zip(ours.boxes, ours.scores[..., 0], ours.present, theirs, strict=True):
+        # Boxes without area teach nothing and are left out here; Faster R-CNN leaves them out itself.
+        some = (their["boxes"][:, 2:] - their["boxes"][:, :2] > 1e-2).all(1)
+        count = min(int(present.sum()), int(some.sum()))
+        assert count >= 5
+        torch.testing.assert_close(own[:count] / SIDE, their["boxes"][some][:count] / SIDE, rtol=0, atol=1e-4)
+        torch.testing.assert_close(scores[:count], their["scores"][some][:count], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn", TWO_STAGES, SMALL])
+def test_with_several_classes_each_box_has_torchvisions_score_of_its_best_one(name, pictures, monkeypatch):
+    """torchvision lists a box once a class, and lets each of these hide other boxes; a box is one thing here.
+
+    So boxes that are not their own likeliest class are only in its list, and some that such a one hides there are only
+    in ours. All others are the same in both.
+    """
+    ours, theirs = answers(name, 3, pictures, monkeypatch)
+    kept = []
+    for boxes, scores, present, their in zip(ours.boxes, ours.scores, ours.present, theirs, strict=True):
+        best, label = scores[present].max(-1)
+        # Its list is cut at as many boxes as ours, of which more than one may be the same.
+        sure = best >= their["scores"].min()
+        kept.append(found_in(boxes[present][sure], best[sure], label[sure], their))
+    assert torch.cat(kept).float().mean() > 0.8
+    assert len(torch.cat(kept)) >= 10
+    if name.startswith(("fasterrcnn", "ssd")):
+        assert (ours.scores.sum(-1) < 1 + 1e-5).all()
+    assert (ours.scores[ours.present].max(-1).values > torchvision_detector.SURE).all()
+    assert (ours.scores[ours.present] > 1e-3).sum() > ours.present.sum()  # more than a label
+
+
+def test_pictures_are_answered_alike_together_and_alone(pictures):
+    model = liven(make_detector(TWO_STAGES, 3, SIDE), pictures)
+    teacher = TorchvisionTeacher(model, NAMES)
+    together = teacher(pictures)
+    for picture in range(2):
+        alone = teacher(pictures[picture : picture + 1])
+        count = int(alone.present.sum())
+        assert int(together.present[picture].sum()) == count
+        torch.testing.assert_close(alone.boxes[0], together.boxes[picture, :count], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("fasterrcnn_resnet50_fpn", {8: 256, 16: 256, 32: 256}),
+        ("fcos_resnet50_fpn", {8: 256, 16: 256, 32: 256}),
+        (TWO_STAGES, {32: 256}),
+        (SMALL, {}),
+    ],
+)
+def test_the_maps_are_those_of_the_students_strides_on_the_students_grid(name, widths):
+    teacher = TorchvisionTeacher(make_detector(name, 3, SIDE), NAMES)
+    assert teacher.widths == widths
+    assert teacher.strides == list(widths)
+    answer = teacher(torch.rand(1, 3, 100, 72))
+    grids = {8: (13, 9), 16: (7, 5), 32: (4, 3)}
+    assert {s: tuple(m.shape[1:]) for s, m in answer.maps.items()} == {s: (w, *grids[s]) for s, w in widths.items()}
+    silent = TorchvisionTeacher(teacher.model, NAMES, needs=Needs(maps=False))
+    assert (silent.strides, silent.widths, silent(torch.rand(1, 3, 64, 64)).maps) == ([], {}, {})
+
+
+def test_what_is_not_needed_is_not_computed():
+    teacher = TorchvisionTeacher(make_detector(TWO_STAGES, 3, SIDE), NAMES, needs=Needs(scores=False, boxes=False))
+    teacher.model.rpn = teacher.model.roi_heads = None
+    answer = teacher(torch.rand(2, 3, 64, 64))
+    assert answer.boxes.shape == (2, 0, 4)
+    assert answer.scores.shape == (2, 0, 3)
+    assert list(answer.maps) == [32]
+
+
+def test_the_answer_can_be_learned_from_and_autocast_does_not_reach_it():
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 64, 64)
+    teacher = TorchvisionTeacher(liven(make_detector(TWO_STAGES, 3, 64), images), NAMES)
+    answer = teacher(images)
+    student = torch.ones(1, requires_grad=True)
+    for tensor in (answer.boxes, answer.scores, *answer.maps.values()):
+        assert not tensor.is_inference()
+        assert tensor.dtype == torch.float32
+        (tensor * student).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(teacher(images).boxes, answer.boxes)
+
+
+def test_a_picture_with_nothing_in_it():
+    teacher = TorchvisionTeacher(make_detector(SMALL, 3, 64), NAMES)
+    teacher.model.score_thresh = 1.0
+    answer = teacher(torch.rand(2, 3, 64, 64))
+    assert answer.boxes.shape == (2, 0, 4)
+    assert not answer.present.any()
+
+
+def test_model_and_random_state_stay_as_they_are():
+    model = make_detector(SMALL, 3, 64).train()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    TorchvisionTeacher(model, NAMES)(torch.zeros(1, 3, 64, 64))
+    assert torch.equal(torch.rand(3), expected)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_models_and_names_that_do_not_fit():
+    with pytest.raises(RequestError, match="a Linear is no detector"):
+        TorchvisionTeacher(nn.Linear(1, 1), NAMES)
+    with pytest.raises(RequestError, match="the SSD has 2 classes besides the background, and 3 are named"):
+        TorchvisionTeacher(make_detector(SMALL, 2, 64), NAMES)
+    with pytest.raises(RequestError, match=r"did you mean 'ssd300_vgg16'\? \(there are"):
+        make_detector("ssd300_vgg", 2, 64)
+
+
+def test_its_anchors_grow_with_the_pictures():
+    def smallest(**how):
+        return make_detector(TWO_STAGES, 2, **how).rpn.anchor_generator.sizes[0][0]
+
+    assert smallest(imgsz=200) == 8
+    assert smallest(imgsz=400) == 16
+    assert smallest(imgsz=1600) == 32
+    assert smallest(imgsz=200, anchors_for=torchvision_detector.USUAL_SIDE) == 32
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a file of ours."""
+    torch.manual_seed(0)
+    save_detector(tmp_path / "own.pth", make_detector(TWO_STAGES, 3, 64), TWO_STAGES, NAMES, 64)
+    return tmp_path / "own.pth"
+
+
+def test_a_file_of_ours_says_all_that_is_needed(saved):
+    model, name, names = load_detector_file(saved, None, None, 256)
+    assert (name, names) == (TWO_STAGES, NAMES)
+    assert model.transform.max_size == 256
+    # Its anchors are those that it was trained with, not those of the size that it is asked about.
+    assert model.rpn.anchor_generator.sizes[0][0] == pytest.approx(32 * 64 / 800)
+    original = torch.load(saved, weights_only=True)["state"]
+    assert all(torch.equal(value, original[key]) for key, value in model.state_dict().items())
+    assert [file.name for file in saved.parent.iterdir()] == ["own.pth"]
+
+
+def test_bare_weights_are_taken_with_names_and_torchvisions_own_anchors(tmp_path):
+    theirs = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None, num_classes=4)
+    torch.save(theirs.state_dict(), tmp_path / "bare.pth")
+    model, name, names = load_detector_file(tmp_path / "bare.pth", TWO_STAGES, NAMES, 64)
+    assert (name, names) == (TWO_STAGES, NAMES)
+    assert model.rpn.anchor_generator.sizes == theirs.rpn.anchor_generator.sizes
+    with pytest.raises(RequestError, match="does not say which detector"):
+        load_detector_file(tmp_path / "bare.pth", None, NAMES, 64)
+    with pytest.raises(RequestError, match="does not say what its classes are called"):
+        load_detector_file(tmp_path / "bare.pth", TWO_STAGES, None, 64)
+
+
+def test_an_ssdlite_whose_backbone_began_with_imagenet_is_taken(tmp_path, monkeypatch):
+    """torchvision builds it wider than one from scratch."""
+    weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1
+    fill_hub(monkeypatch, tmp_path, weights, mobilenet_v3_large(weights=None).state_dict())
+    theirs = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=weights, num_classes=4).eval()
+    torch.save(theirs.state_dict(), tmp_path / "bare.pth")
+    ours = load_detector_file(tmp_path / "bare.pth", SMALL, NAMES, 64)[0]
+    features = theirs.backbone(images := torch.rand(1, 3, 320, 320))
+    for own, other in zip(ours.backbone(images).values(), features.values(), strict=True):
+        torch.testing.assert_close(own, other)
+    raw = [model.head(list(features.values())) for model in (ours, theirs)]
+    torch.testing.assert_close(*raw)
+    both = [m.anchor_generator(ImageList(images, [(320, 320)]), list(features.values())) for m in (ours, theirs)]
+    torch.testing.assert_close(*both)
+
+
+def test_weights_with_frozen_batch_norms_are_taken(tmp_path):
+    """As fine-tuning torchvision's pretrained models leaves them."""
+    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
+    state = {key: value for key, value in theirs.state_dict().items() if "num_batches" not in key}
+    assert len(state) < len(theirs.state_dict())
+    assert "num_batches_tracked" not in FrozenBatchNorm2d(2).state_dict()
+    torch.save(state, tmp_path / "bare.pth")
+    assert load_detector_file(tmp_path / "bare.pth", "retinanet_resnet50_fpn", NAMES, 64)[2] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "names", "error"),
+    [
+        ("own", SMALL, None, f"holds a {TWO_STAGES}, not a {SMALL}; name what it holds, teacher="),
+        ("missing", None, None, "no such file; did you mean 'own.pth'?"),
+        ("text", None, None, "is no file of torch's, or is cut off or damaged"),
+        ("cut", None, None, "is no file of torch's, or is cut off or damaged"),
+        ("pickle", None, None, "holds more than weights, which could run code"),
+        ("keys", None, None, "holds no weights by name (its keys: epoch)"),
+        ("list", None, None, "holds no weights by name (its keys: none)"),
+        ("bare", TWO_STAGES, {0: "a"}, f"is a {TWO_STAGES} for 3 classes besides the background, and 1 are named (a)"),
+        ("bare", SMALL, NAMES, f"holds the weights of a {TWO_STAGES}, not of a {SMALL}"),
+        ("strange", SMALL, NAMES, f"holds no weights of a {SMALL} (its keys: fc.weight, fc.bias, ...)"),
+        ("wide", SMALL, NAMES, "with layers of other sizes than torchvision's"),
+    ],
+)
+def test_files_that_can_not_be_used(make, name, names, error, saved):
+    file = saved.with_name({"own": "own.pth", "missing": "owm.pth"}.get(make, "file.pth"))
+    state = torch.load(saved, weights_only=True)["state"]
+    if make == "text":
+        file.write_text("not a checkpoint")
+    elif make == "cut":
+        file.write_bytes(saved.read_bytes()[:100_000])
+    elif make == "wide":
+        state = make_detector(SMALL, 3, 64).state_dict()
+        torch.save({key: value.flatten().repeat(2) if value.ndim else value for key, value in state.items()}, file)
+    elif make not in ("own", "missing"):
+        content = {
+            "pickle": {"model": nn.Linear(1, 1)},
+            "keys": {"epoch": 3},
+            "list": [1, 2],
+            "bare": state,
+            "strange": {"fc.weight": torch.zeros(2, 2), "fc.bias": torch.zeros(2)},
+        }
+        torch.save(content[make], file)
+    with pytest.raises(RequestError, match=re.escape(error)) as caught:
+        load_detector_file(file, name, names, 64)
+    assert str(caught.value).startswith(f"teacher_weights={file}: ")
+    assert "\n" not in str(caught.value)
+
+
+def fill_hub(monkeypatch, folder, weights, state):
+    """Put weights where torch hub would have downloaded them to."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    file = folder / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, file)
+
+
+@pytest.mark.parametrize("name", [SMALL, "fasterrcnn_mobilenet_v3_large_320_fpn"])
+def test_columns_of_the_pretrained_detector_are_those_of_its_names(name, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    theirs = make_detector(name, 90, 64)
+    weights = get_model_weights(name).DEFAULT
+    fill_hub(monkeypatch, tmp_path, weights, theirs.state_dict())
+    ours, names = pretrained(name, 64)
+    words = weights.meta["categories"]
+    assert (len(names), names[0], names[11], names[79]) == (80, "person", "stop sign", "toothbrush")
+    rows = [0, *(words.index(word) for word in names.values())]
+    assert rows[12] == 13  # column 12 is "N/A"
+    images = ImageList(torch.rand(1, 3, 64, 64), [(64, 64)])
+    with torch.no_grad():
+        raw = []
+        for model in (theirs, ours):
+            features = model.backbone(images.tensors)
+            if name == SMALL:
+                raw.append([model.head(list(features.values()))["cls_logits"]])
+                continue
+            pooled = model.roi_heads.box_roi_pool(
+                features, [torch.tensor([[0.0, 0.0, 40.0, 40.0]])], images.image_sizes
+            )
+            logits, places = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))
+            raw.append([logits, places.view(1, -1, 4).transpose(1, 2)])
+    for full, own in zip(*raw, strict=True):
+        torch.testing.assert_close(own, full[..., rows])
+    assert TorchvisionTeacher(ours, names).names == names
+
+
+def test_old_weights_are_read_as_they_were_trained(tmp_path, monkeypatch):
+    name = "retinanet_resnet50_fpn"
+    state = make_detector(name, 90, 64).state_dict()
+    frozen = {key: value for key, value in state.items() if "num_batches" not in key}
+    fill_hub(monkeypatch, tmp_path, get_model_weights(name).DEFAULT, frozen)
+    model, _ = pretrained(name, 64)
+    assert {norm.eps for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)} == {0.0}
+    assert model.anchor_generator.sizes[0][0] == 32
+
+
+def test_pretrained_weights_that_can_not_be_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(RequestError, match="cannot be had") as caught:
+        pretrained(SMALL)
+    assert "teacher_weights=file.pth" in str(caught.value)
+    weights = get_model_weights(SMALL).DEFAULT
+    fill_hub(monkeypatch, tmp_path, weights, {})
+    file = next((tmp_path / "hub" / "checkpoints").iterdir())
+    file.write_bytes(b"half of it")
+    with pytest.raises(RequestError, match="cannot be had"):
+        pretrained(SMALL)

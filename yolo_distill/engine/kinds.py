@@ -1,0 +1,82 @@
+"""Kinds of Ultralytics detectors that are told apart: YOLO, which can be taught, and RT-DETR, which only teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import Detect, RTDETRDecoder, v10Detect
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, guess_model_task
+
+from yolo_distill.errors import RequestError
+
+Kind = Literal["yolo", "rtdetr"]
+KINDS: tuple[Kind, ...] = ("yolo", "rtdetr")
+#: What the host builds for each.
+MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RTDETRDetectionModel}
+
+# Compared by exact class: segment, pose and open-vocabulary heads inherit from Detect. Those of a YOLO answer with the
+# dense prediction dict that the losses and the runtime read.
+_HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
+_CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
+
+
+def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
+    """Refuse a loaded model that is no detector of the kinds that are welcome.
+
+    Args:
+        model: what a checkpoint held.
+        kinds: that are welcome.
+        said: the setting that named the file, for the error.
+
+    Raises:
+        RequestError: saying what it is.
+    """
+    layers = getattr(model, "model", None)
+    head = type(layers[-1]) if isinstance(layers, torch.nn.Sequential) and len(layers) else type(None)
+    if not any(isinstance(model, MODELS[kind]) and head in _HEADS[kind] for kind in kinds):
+        raise _refused(said, head.__name__, guess_model_task(model), kinds)
+
+
+def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
+    """Return what an architecture describes, before the host builds anything from it.
+
+    Args:
+        plan: the content of a YAML file.
+        kinds: that are welcome.
+        said: the setting that named the file, for the error.
+
+    Raises:
+        RequestError: it describes no detector of these kinds, or no model.
+    """
+    if not isinstance(plan, dict) or not plan.get("backbone") or not plan.get("head"):
+        what = "a data set" if isinstance(plan, dict) and "train" in plan else "no model"
+        raise RequestError(f"{said}: describes {what} (a model has 'backbone' and 'head')")
+    try:
+        head = str(plan["head"][-1][2])
+    except (IndexError, KeyError, TypeError) as error:
+        raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
+    kind = _kind_of(head)
+    if kind is not None and kind in kinds:
+        return kind
+    if not hasattr(tasks, head):
+        raise RequestError(f"{said}: the host knows no layer {head!r}")
+    raise _refused(said, head, guess_model_task(plan), kinds)
+
+
+def _kind_of(head: str) -> Kind | None:
+    return next((kind for kind in KINDS if head in {one.__name__ for one in _HEADS[kind]}), None)
+
+
+def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind]) -> RequestError:
+    kind = _kind_of(head)
+    if kind is not None and kind not in kinds:
+        wanted = " or ".join(_CALLED[one] for one in kinds)
+        only = "; an RT-DETR can teach, but can't be taught, measured or exported here" if kind == "rtdetr" else ""
+        return RequestError(f"{said}: is {_CALLED[kind]}, not {wanted}{only}")
+    if task and task != "detect":
+        return RequestError(f"{said}: is a {task} model, not a detector; give a model with task detect")
+    known = " and ".join(one.__name__ for welcome in kinds for one in _HEADS[welcome])
+    return RequestError(f"{said}: detectors with the head {head} are not supported yet ({known} are)")

@@ -1,0 +1,166 @@
+"""Labelled and unlabelled pictures in one batch.
+
+An unlabelled picture is not background: nobody has said what is in it. It is taught by the teacher alone, and the
+task's own loss never sees it (`labelled_part`). The two kinds are two data sets of the host, so none of its mosaics,
+mixups or other mixtures puts the two together.
+
+Relies on: the host's batch sampler takes its indices from the `sampler` in its loader, which asks for them anew in each
+epoch; the host's `collate_fn` leaves keys that it does not know as tuples; an epoch's loader is reset by `reset()`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from ultralytics.data import YOLODataset
+
+#: Of a batch: whether each picture is labelled, a tuple of bools.
+LABELLED = "labelled"
+#: Unlabelled pictures for each labelled one, at most, where the user has not said how many.
+MOST = 3.0
+
+
+class MixedPictures(Dataset[dict[str, Any]]):
+    """The host's data set of labelled pictures, and behind it one of unlabelled ones.
+
+    What the host asks a data set about (labels to plot and to weigh classes by, transforms) is answered by the labelled
+    one.
+
+    Attributes:
+        labelled: as the host makes it for training.
+        unlabelled: likewise, of pictures without labels.
+    """
+
+    collate_fn = staticmethod(YOLODataset.collate_fn)
+
+    def __init__(self, labelled: YOLODataset, unlabelled: YOLODataset) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.unlabelled)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        behind = index - len(self.labelled)
+        sample = self.labelled[index] if behind < 0 else self.unlabelled[behind]
+        return {**sample, LABELLED: behind < 0}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"labelled", "unlabelled"}:  # a copy that is being made has none yet
+            raise AttributeError(name)
+        return getattr(self.labelled, name)
+
+    def close_mosaic(self, hyp: Any) -> None:
+        """Close mosaic in both."""
+        for dataset in (self.labelled, self.unlabelled):
+            dataset.close_mosaic(hyp)
+
+
+class MixedSampler(Sampler[int]):
+    """Yields the pictures of an epoch so that every batch holds both kinds, labelled ones first.
+
+    An epoch shows every labelled picture once; of the unlabelled ones as many as the batches hold, drawn anew.
+
+    Attributes:
+        share: labelled pictures of a full batch.
+        generator: draws the order.
+    """
+
+    def __init__(
+        self, dataset: MixedPictures, batch: int, ratio: float, *, rank: int = 0, world: int = 1, seed: int = 0
+    ) -> None:
+        """Make a sampler.
+
+        Args:
+            dataset: what is sampled.
+            batch: pictures a batch.
+            ratio: unlabelled pictures for each labelled one.
+            rank: of this process.
+            world: processes that share the labelled pictures.
+            seed: of the order; the same in all processes.
+        """
+        self._counts = len(dataset.labelled), len(dataset.unlabelled)
+        self.share = max(1, min(batch - 1, round(batch / (1 + ratio))))
+        self._rest = max(1, batch - self.share)
+        self._rank, self._world = rank, world
+        self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def _own(self) -> int:
+        """Labelled pictures of this process, the same number in each."""
+        return -(-self._counts[0] // self._world)
+
+    def __len__(self) -> int:
+        return self._own + self._rest * -(-self._own // self.share)
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self._counts[0], generator=self.generator).tolist()
+        order = list(itertools.islice(itertools.cycle(order), self._own * self._world))[self._rank :: self._world]
+        others = itertools.islice(self._unlabelled(), self._rank, None, self._world)
+        for start in range(0, len(order), self.share):
+            yield from order[start : start + self.share]
+            yield from itertools.islice(others, self._rest)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: every epoch is drawn from where the last one stopped, alike in all processes."""
+
+    def _unlabelled(self) -> Iterator[int]:
+        first, count = self._counts
+        while True:
+            yield from (torch.randperm(count, generator=self.generator) + first).tolist()
+
+
+def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -> MixedSampler:
+    """Let a loader of the host over `MixedPictures` mix its batches.
+
+    Args:
+        loader: as the host made it.
+        ratio: unlabelled pictures for each labelled one; None for as many as there are, up to `MOST`.
+        rank: of this process, -1 or 0 for the only one.
+        world: processes.
+        seed: of the order.
+    """
+    dataset: MixedPictures = loader.dataset
+    if ratio is None:
+        ratio = min(MOST, len(dataset.unlabelled) / len(dataset.labelled))
+    sampler = MixedSampler(dataset, loader.batch_size, ratio, rank=max(rank, 0), world=max(world, 1), seed=seed)
+    loader.batch_sampler.sampler.sampler = sampler
+    object.__setattr__(loader, "sampler", sampler)  # the loader refuses a new one, as its iterator has the old one
+    loader.reset()
+    return sampler
+
+
+def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    """Return what the task's loss may see of a batch; None where that is all of it.
+
+    Args:
+        preds: the student's raw head output: tensors with one row a picture, in dicts, lists and tuples.
+        batch: the host's, with the boxes of its labelled pictures only.
+
+    Returns:
+        the same of the labelled pictures alone.
+    """
+    labelled = batch.get(LABELLED)
+    if labelled is None or all(labelled):
+        return None
+    rows = torch.tensor([i for i, own in enumerate(labelled) if own], device=batch["img"].device)
+    number = (torch.tensor(labelled, device=rows.device).cumsum(0) - 1).to(batch["batch_idx"].dtype)
+    part = {
+        **batch,
+        "img": batch["img"][rows],
+        "batch_idx": number[batch["batch_idx"].long()],
+        "im_file": [file for file, own in zip(batch["im_file"], labelled, strict=True) if own],
+    }
+    return _rows(preds, rows), part
+
+
+def _rows(preds: Any, rows: Tensor) -> Any:
+    if isinstance(preds, Tensor):
+        return preds[rows]
+    if isinstance(preds, dict):
+        return {key: _rows(value, rows) for key, value in preds.items()}
+    return type(preds)(_rows(value, rows) for value in preds)

@@ -1,0 +1,87 @@
+"""Which pictures a distillation run sees, and how large teacher and student see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.nn.functional import interpolate
+from ultralytics.utils import LOGGER, colorstr
+
+from yolo_distill.engine.criterion import LARGE
+from yolo_distill.engine.folds import WithinFolds
+from yolo_distill.engine.mixed import MixedPictures, mix
+from yolo_distill.engine.unlabelled import gather_unlabelled
+from yolo_distill.engine.views import ViewsInTurn
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("distill: ")
+
+
+class RunPictures:
+    """Mixin for a host trainer that distils."""
+
+    args: Any
+    data: dict[str, Any]
+    recipe: Recipe
+    rounded_imgsz: int
+    save_dir: Path
+    world_size: int
+    _fold_of: Mapping[str, int] | None = None
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Build the host's data set, as the recipe wants it.
+
+        Of larger pictures (`teacher_imgsz`), within folds, of views in turn, or with unlabelled pictures behind it.
+
+        Relies on: the host's data set takes size and share of its pictures from `args`, once.
+        """
+        if mode != "train":
+            return super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        recipe = self.recipe
+        with _set(self.args, imgsz=recipe.teacher_imgsz or self.args.imgsz):
+            dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+            if recipe.unlabeled:
+                folder = gather_unlabelled(recipe, self.data, Path(self.save_dir).parent)
+                with _set(self.args, fraction=1.0):
+                    others = super().build_dataset(str(folder), mode, batch)  # type: ignore[misc]
+                return MixedPictures(dataset, others)
+        if self._fold_of is not None:
+            return WithinFolds.of(dataset, self._fold_of)
+        if recipe.views:
+            return ViewsInTurn.of(dataset, recipe.views, int(self.args.seed))
+        return dataset
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Build the host's loader; one of labelled and unlabelled pictures mixes both in every batch."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)  # type: ignore[misc]
+        if isinstance(loader.dataset, MixedPictures):
+            ratio, seed = self.recipe.unlabeled_ratio, int(self.args.seed)
+            sampler = mix(loader, ratio, rank=rank, world=self.world_size, seed=seed)
+            LOGGER.info(
+                f"{PREFIX}{len(loader.dataset.unlabelled)} unlabelled pictures, taught by the teacher alone; "
+                f"{sampler.share} of a batch of {loader.batch_size} are labelled"
+            )
+        return loader
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Reduce pictures that the teacher sees larger, and keep them as they were for it."""
+        batch = super().preprocess_batch(batch)  # type: ignore[misc]
+        if side := self.recipe.teacher_imgsz:
+            batch[LARGE] = batch["img"]
+            size = [round(length * self.rounded_imgsz / side) for length in batch["img"].shape[-2:]]
+            batch["img"] = interpolate(batch["img"], size, mode="bilinear", antialias=True)
+        return batch
+
+
+@contextmanager
+def _set(args: Any, **values: Any) -> Iterator[None]:
+    """Set some of the host's arguments for a while."""
+    before = {key: getattr(args, key) for key in values}
+    vars(args).update(values)
+    try:
+        yield
+    finally:
+        vars(args).update(before)

@@ -1,0 +1,301 @@
+"""What `teacher=` names, opened: any kind of `yolo_distill.teachers`, or several of them as one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
+from ultralytics.utils.torch_utils import parse_device, select_device
+
+from yolo_distill.engine.checkpoint import is_architecture, kind_of, load_ultralytics
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.flipped import FlippedToo
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.larger import AtLargerSize
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.rtdetr import RtdetrTeacher
+from yolo_distill.teachers.several import SeveralTeachers
+from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name, load_detector_file, pretrained
+from yolo_distill.teachers.yolo import YoloTeacher
+
+TORCHVISION = "torchvision:"
+
+
+@dataclass(frozen=True)
+class Named:
+    """One teacher, as it was named.
+
+    Attributes:
+        text: `best.pt`, `yolo26s.yaml`, `torchvision:ssd300_vgg16`, `torchvision:ssd300_vgg16:best.pth`, `best.onnx`.
+        torchvision: the library's name of the architecture; None for other kinds.
+        file: weights, an architecture or an ONNX file; None for a torchvision teacher whose weights are not given.
+    """
+
+    text: str
+    torchvision: str | None
+    file: str | None
+
+    @property
+    def onnx(self) -> bool:
+        return self.file is not None and Path(self.file).suffix.lower() == ".onnx"
+
+    @property
+    def ultralytics(self) -> bool:
+        return self.torchvision is None and not self.onnx
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it is an architecture of Ultralytics, which has to be trained before it can teach."""
+        return self.ultralytics and is_architecture(str(self.file))
+
+    @property
+    def stem(self) -> str:
+        return self.torchvision or Path(str(self.file)).stem
+
+    def __str__(self) -> str:
+        """The teacher without where it lies."""
+        return self.torchvision or Path(str(self.file)).name
+
+
+def named(teacher: str, weights: str | None = None) -> list[Named]:
+    """Read what `teacher=` says.
+
+    Args:
+        teacher: one or several, with commas.
+        weights: file for the torchvision teacher among them.
+
+    Raises:
+        RequestError: an unknown torchvision name, or weights that belong to nobody, or to more than one.
+    """
+    found = []
+    for part in map(str.strip, teacher.split(",")):
+        if not part:
+            raise RequestError(f"teacher={teacher}: names nothing between two commas")
+        if part.startswith(TORCHVISION):
+            name, _, file = part.removeprefix(TORCHVISION).partition(":")
+            found.append(Named(part, known_name(name), file or None))
+        else:
+            found.append(Named(part, None, part))
+    if weights is None:
+        return found
+    takers = [one for one in found if one.torchvision and one.file is None]
+    if len(takers) != 1:
+        raise RequestError(
+            f"teacher_weights={weights}: belongs to one torchvision teacher without weights of its own, "
+            f"teacher={teacher} names {len(takers)}; give teacher=torchvision:NAME, or torchvision:NAME:FILE for each "
+            "of several"
+        )
+    return [
+        Named(f"{TORCHVISION}{one.torchvision}:{weights}", one.torchvision, weights) if one in takers else one
+        for one in found
+    ]
+
+
+@dataclass
+class Opened:
+    """A teacher, ready to be asked.
+
+    Attributes:
+        teacher: answers for a batch.
+        yolos: the YOLOs inside it, whose precision can be chosen.
+        name: of what it is made, for people.
+    """
+
+    teacher: Teacher
+    yolos: list[YoloTeacher]
+    name: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How teachers' files are read.
+
+    Attributes:
+        trust: load checkpoints without the restricted loader.
+        names: class names of torchvision weights that bring none; see the recipe.
+        outputs: description of an ONNX file's outputs; see the recipe.
+    """
+
+    trust: bool = False
+    names: str | None = None
+    outputs: str | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Reading:
+        return cls(recipe.trust, recipe.teacher_names, recipe.teacher_outputs)
+
+
+def open_member(one: Named, reading: Reading, needs: Needs, device: torch.device | str, imgsz: int) -> Teacher:
+    """Open one teacher that has weights.
+
+    Raises:
+        RequestError: saying what about it has to change.
+    """
+    if one.torchvision:
+        if one.file is None:
+            model, names = pretrained(one.torchvision, imgsz)
+        else:
+            model, _, names = load_detector_file(Path(one.file), one.torchvision, read_names(reading.names), imgsz)
+        return TorchvisionTeacher(model, names, device, needs)
+    if one.onnx:
+        assert one.file is not None
+        return OnnxTeacher(Path(one.file), names=read_names(reading.names), outputs=reading.outputs, needs=needs)
+    loaded = load_ultralytics(str(one.file), trust=reading.trust, role="teacher")
+    if isinstance(loaded, RTDETRDetectionModel):
+        return RtdetrTeacher(loaded, device, needs)
+    return YoloTeacher(loaded, device, needs)
+
+
+def open_teacher(
+    teacher: str,
+    *,
+    needs: Needs,
+    device: Any = None,
+    imgsz: int,
+    trust: bool = False,
+    names: str | None = None,
+    weights: str | None = None,
+    outputs: str | None = None,
+) -> Teacher:
+    """Open what `teacher=` names, to be asked about pictures of one size.
+
+    Args:
+        teacher: one or several, with commas.
+        needs: what it will be asked for.
+        device: as the host has it.
+        imgsz: side of the pictures in pixels.
+        trust: load checkpoints without the restricted loader.
+        names: class names of torchvision weights that bring none.
+        weights: of a torchvision teacher.
+        outputs: description of an ONNX file's outputs.
+
+    Raises:
+        RequestError: saying what about it has to change.
+    """
+    chosen = select_device(parse_device(device), verbose=False)
+    members = named(teacher, weights)
+    reading = Reading(trust, names, outputs)
+    opened = [open_member(one, reading, needs_of_member(members, needs), chosen, imgsz) for one in members]
+    return opened[0] if len(opened) == 1 else SeveralTeachers(opened, needs)
+
+
+def needs_of_member(members: Sequence[Named], needs: Needs) -> Needs:
+    """Return what each of several teachers is asked for: boxes and scores, which are joined, belong together."""
+    if len(members) == 1:
+        return needs
+    sets = needs.scores or needs.boxes
+    return Needs(scores=sets, boxes=sets, one2one=sets, maps=needs.maps)
+
+
+def open_all(recipe: Recipe, needs: Needs, device: torch.device, imgsz: int) -> Opened:
+    """Open a recipe's teachers as the student's run asks them.
+
+    Args:
+        recipe: with teachers that have weights.
+        needs: what the terms need of one that answers densely.
+        device: of the run.
+        imgsz: side of the student's pictures in pixels.
+
+    Raises:
+        RequestError: saying what about them has to change.
+    """
+    members = named(recipe.teacher, recipe.teacher_weights)
+    side = recipe.teacher_imgsz or imgsz
+    wanted = needs_of_member(members, needs)
+    found = [open_member(one, Reading.of(recipe), wanted, device, side) for one in members]
+    teacher = found[0] if len(found) == 1 else SeveralTeachers(found, needs)
+    if recipe.teacher_tta:
+        teacher = FlippedToo(teacher)
+    if side != imgsz:
+        teacher = AtLargerSize(teacher, side, imgsz)
+    yolos = [one for one in found if isinstance(one, YoloTeacher)]
+    return Opened(teacher, yolos, " and ".join(_called(*pair) for pair in zip(members, found, strict=True)))
+
+
+def _called(one: Named, teacher: Teacher) -> str:
+    """Return a teacher's name for people: of a checkpoint, which is always called best.pt, that of its architecture."""
+    return getattr(teacher, "architecture", "") or one.stem
+
+
+def is_one_yolo(teacher: str, trust: bool = False) -> bool:
+    """Return whether `teacher=` names one YOLO of Ultralytics and nothing else; its checkpoint is opened for it.
+
+    Raises:
+        RequestError: it can't be opened.
+    """
+    members = named(teacher)
+    return len(members) == 1 and members[0].ultralytics and kind_of(teacher, trust=trust) == "yolo"
+
+
+def start_of(recipe: Recipe) -> DetectionModel | None:
+    """Return the first Ultralytics detector among a recipe's teachers, which a student can start from."""
+    for one in named(recipe.teacher, recipe.teacher_weights):
+        if one.ultralytics:
+            model = load_ultralytics(str(one.file), trust=recipe.trust, role="teacher")
+            if not isinstance(model, RTDETRDetectionModel):
+                return model
+    return None
+
+
+def with_absolute_files(recipe: Recipe) -> Recipe:
+    """Return the recipe with the files that it names by their full paths."""
+    update: dict[str, Any] = {"teacher": with_absolute_paths(recipe.teacher)}
+    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map", "unlabeled"):
+        if value := getattr(recipe, key):
+            update[key] = ",".join(map(_absolute, value.split(",")))
+    return recipe.model_copy(update=update)
+
+
+def with_absolute_paths(teacher: str) -> str:
+    """Return what `teacher=` names with the full paths of files that are there."""
+    parts = []
+    for one in named(teacher):
+        file = _absolute(one.file) if one.file else None
+        parts.append(f"{TORCHVISION}{one.torchvision}:{file}" if one.torchvision and file else file or one.text)
+    return ",".join(parts)
+
+
+def digest_of_teachers(teacher: str) -> str:
+    """Return a hash of what `teacher=` names: of the files' contents, and of names where there is no file yet."""
+    digest = hashlib.sha256()
+    for one in named(teacher):
+        file = Path(one.file).expanduser() if one.file else None
+        digest.update((one.torchvision or "").encode())
+        digest.update(file.read_bytes() if file is not None and file.is_file() else one.text.encode())
+    return digest.hexdigest()
+
+
+def _absolute(text: str) -> str:
+    file = Path(text.strip()).expanduser()
+    return str(file.resolve()) if file.exists() else text.strip()
+
+
+def read_names(text: str | None) -> dict[int, str] | None:
+    """Return class names by number from a YAML file that has them, or from the names themselves, with commas.
+
+    Raises:
+        RequestError: the file can't be read, or names nothing.
+    """
+    if text is None:
+        return None
+    file = Path(text).expanduser()
+    if file.suffix.lower() not in {".yaml", ".yml"}:
+        return dict(enumerate(name.strip() for name in text.split(",")))
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"teacher_names={text}: cannot be read ({' '.join(str(error).split())})") from None
+    names = values.get("names", values) if isinstance(values, dict) else values
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or not all(str(number).isdigit() for number in names):
+        raise RequestError(f"teacher_names={text}: holds no class names; it needs names: with one line a class")
+    return {int(number): str(name) for number, name in names.items()}

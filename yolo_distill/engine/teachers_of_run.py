@@ -1,0 +1,154 @@
+"""The teachers of a run before it starts: checked, trained where they have to be, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.torch_utils import parse_device, select_device
+
+from yolo_distill.engine.checkpoint import kind_of, load_architecture, load_ultralytics, rounded_imgsz
+from yolo_distill.engine.classes import ClassMatch, match_classes, read_class_map, require_match
+from yolo_distill.engine.data import check_data
+from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.engine.kinds import KINDS
+from yolo_distill.engine.preconditions import require_classes
+from yolo_distill.engine.set_evaluation import evaluate_teacher
+from yolo_distill.engine.teacher_training import train_teacher
+from yolo_distill.engine.teachers import TORCHVISION, Named, named, open_all, read_names, with_absolute_files
+from yolo_distill.engine.torchvision_training import train_torchvision
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.torchvision_detector import load_detector_file
+from yolo_distill.vocabulary import FEATURE_TERMS
+
+#: What a teacher is asked for when it is measured: its boxes and scores.
+ANSWERS = Needs(scores=True, boxes=True, one2one=True, maps=False)
+
+
+def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
+    """Return whether a teacher has no weights yet: an architecture, or a torchvision one that is given epochs."""
+    return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
+
+
+def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | None:
+    """Refuse teachers that can't be opened, before anything is trained.
+
+    Returns:
+        the first YOLO among them, which a student can start from; with random weights where it is an architecture.
+
+    Raises:
+        RequestError: saying what about which has to change.
+    """
+    first: DetectionModel | None = None
+    names = read_names(recipe.teacher_names)
+    if recipe.class_map:
+        read_class_map(recipe.class_map)
+    for one in named(recipe.teacher, recipe.teacher_weights):
+        if one.torchvision:
+            if one.file is not None:
+                load_detector_file(Path(one.file), one.torchvision, names, 64)
+        elif one.onnx:
+            OnnxTeacher(Path(str(one.file)), names=names, outputs=recipe.teacher_outputs)
+        else:
+            file = str(one.file)
+            if one.untrained:
+                model = load_architecture(file, data["nc"], role="teacher", kinds=KINDS)
+            else:
+                model = load_ultralytics(file, trust=recipe.trust, role="teacher")
+            if first is None and kind_of(model) == "yolo":
+                first = model
+    return first
+
+
+def require_teachers(recipe: Recipe) -> None:
+    """Refuse to go on with a run whose teachers are not there any more, or can't be opened.
+
+    Raises:
+        RequestError: saying which, and why.
+    """
+    check_teachers(recipe, {"nc": 1})
+
+
+def with_trained_teachers(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with weights for all of its teachers: those named, and those that are trained now.
+
+    Raises:
+        RequestError: the teachers' classes are not those of the data.
+    """
+    parts = []
+    for one in named(recipe.teacher, recipe.teacher_weights):
+        if one.untrained:
+            parts.append(str(train_teacher(str(one.file), data, settings, recipe.teacher_epochs)))
+        elif one.torchvision and has_to_be_trained(one, recipe.teacher_epochs):
+            best = train_torchvision(one.torchvision, data, settings, recipe.teacher_epochs)
+            parts.append(f"{TORCHVISION}{one.torchvision}:{best}")
+        else:
+            parts.append(one.text)
+    recipe = with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
+    if recipe.gains:
+        teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
+        classes = classes_of(recipe, data["names"], teacher)
+        require_classes(recipe, len(classes.matched))
+        require_match(
+            classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
+        )
+    return recipe
+
+
+def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> ClassMatch:
+    """Return which of a teacher's classes speak for which of the data's, as the recipe has it.
+
+    Raises:
+        RequestError: as `read_class_map` and `match_classes`.
+    """
+    return match_classes(names, teacher.names, read_class_map(recipe.class_map) if recipe.class_map else None)
+
+
+def measure_teachers(
+    recipe: Recipe, data: str | Path, *, split: str = "val", imgsz: Any, device: Any = None, single_cls: bool = False
+) -> dict[str, Any]:
+    """Measure a recipe's teachers on one split, as they answer together.
+
+    Args:
+        recipe: with teachers that have weights.
+        data: data set file.
+        split: of it.
+        imgsz: of the student's run.
+        device: as the host has it.
+        single_cls: whether all classes are one.
+
+    Returns:
+        as `evaluate`.
+
+    Raises:
+        RequestError: they do not know the data's classes.
+    """
+    members = named(recipe.teacher)
+    if len(members) == 1 and members[0].ultralytics and not recipe.teacher_tta and not recipe.class_map:
+        model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
+        if kind_of(model) == "yolo":
+            side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
+            return evaluate(model, data, split=split, imgsz=side, device=device, single_cls=single_cls)
+    side = _side(recipe, imgsz)
+    chosen = select_device(parse_device(device), verbose=False)
+    # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
+    teacher = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side).teacher
+    names = check_data(data, split)["names"]
+    classes = classes_of(recipe, names, teacher)
+    columns = dict(zip(classes.student, classes.sources, strict=True))
+    return evaluate_teacher(
+        teacher, data, split=split, imgsz=side, device=device, single_cls=single_cls, columns=columns
+    )
+
+
+def _side(recipe: Recipe, imgsz: Any) -> int:
+    """Return the side of the pictures as the teacher sees them, a multiple of 32 pixels."""
+    side = recipe.teacher_imgsz or imgsz or DEFAULT_CFG_DICT["imgsz"]
+    return -(-int(side if isinstance(side, int) else max(side)) // 32) * 32

@@ -1,0 +1,139 @@
+"""Gathers pictures that nobody labelled into one folder of links, where the host finds no labels for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
+
+from yolo_distill.engine.data import pictures_of
+from yolo_distill.errors import RequestError
+from yolo_distill.files import write_bytes
+from yolo_distill.labelling.sources import find_sources, split
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("unlabeled: ")
+_DONE = "unlabeled.json"
+
+
+def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Path:
+    """Return a folder with all of a recipe's unlabelled pictures, made now or found again.
+
+    Links, so that labels beside the pictures are not found, and nothing is written beside them; frames of videos are
+    written there. Pictures of `train` among them are left out: these are labelled.
+
+    Args:
+        recipe: names them.
+        data: the checked data set.
+        runs: the folder of runs, into which the folder goes.
+
+    Raises:
+        RequestError: there are none, or some are pictures of val or test.
+    """
+    said = f"unlabeled={recipe.unlabeled}"
+    try:
+        sources = find_sources(",".join(_pictures_of_label(part) for part in split(str(recipe.unlabeled))), runs / _DONE)
+    except RequestError as error:
+        raise RequestError(f"unlabeled: {error}") from None
+    held_out = [file for name in ("val", "test") if data.get(name) for file in pictures_of(dict(data), name)]
+    train = pictures_of(dict(data), "train")
+    key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
+    folder = runs / f"unlabeled-{key}"
+    with torch_distributed_zero_first(LOCAL_RANK):
+        if (folder / _DONE).is_file():
+            LOGGER.info(f"{PREFIX}found gathered: {folder}")
+            return folder / "images"
+        kept = _without_known(sources.pictures, held_out, train, said)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unlabeled-") as staged:
+            images = Path(staged) / "images"
+            images.mkdir()
+            for number, file in enumerate(map(Path, kept)):
+                _link(file, images / f"{number:06d}_{file.name}")
+            frames = sum(_write_frames(Path(video), images, recipe.unlabeled_every) for video in sources.videos)
+            if not kept and not frames:
+                raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
+            # The host does not train on a folder without any label file: one that says nothing about its picture.
+            label = Path(img2label_paths([str(next(images.iterdir()))])[0])
+            label.parent.mkdir(exist_ok=True)
+            label.touch()
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for made in (label.parent, images):
+                shutil.move(made, folder / made.name)
+        write_bytes(folder / _DONE, json.dumps({"pictures": len(kept), "frames": frames}).encode())
+    LOGGER.info(f"{PREFIX}{len(kept)} pictures and {frames} frames of {len(sources.videos)} videos, in {folder}")
+    return folder / "images"
+
+
+def _pictures_of_label(part: str) -> str:
+    """Return where the pictures are of a folder that `yolo-distill label` wrote; anything else as it is."""
+    inside = Path(part) / "images" / "train"
+    return str(inside) if (Path(part) / "label.json").is_file() and inside.is_dir() else part
+
+
+def _without_known(pictures: Sequence[str], held_out: Sequence[str], train: Sequence[str], said: str) -> list[str]:
+    """Return the pictures that are not in train; refuse those that are in val or test, by their content."""
+    secret = dict(_contents(held_out))
+    labelled = {content for content, _ in _contents(train)}
+    kept = []
+    for content, file in _contents(pictures):
+        if content in secret:
+            raise RequestError(
+                f"{said}: {file} is {secret[content]}, on which the student is measured; take the pictures of val and "
+                "test out"
+            )
+        if content not in labelled:
+            kept.append(file)
+    return kept
+
+
+def _contents(files: Sequence[str]) -> Iterator[tuple[bytes, str]]:
+    for file in files:
+        try:
+            yield hashlib.sha1(Path(file).read_bytes(), usedforsecurity=False).digest(), file
+        except OSError as error:
+            LOGGER.warning(f"{PREFIX}{file} left out: {error.strerror}")
+
+
+def _write_frames(video: Path, folder: Path, every: int) -> int:
+    """Write every so manieth frame of a video, and return how many that were."""
+    stream = cv2.VideoCapture(str(video))
+    count = number = 0
+    while stream.grab():
+        if number % every == 0:
+            read, frame = stream.retrieve()
+            if read:
+                written, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                assert written
+                (folder / f"{video.stem}_{number:06d}.jpg").write_bytes(coded.tobytes())
+                count += 1
+        number += 1
+    stream.release()
+    if not count:
+        LOGGER.warning(f"{PREFIX}{video} left out: no frame of it can be read")
+    return count
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # Windows lets only some users make links
+        shutil.copyfile(source, target)
+
+
+def _names(files: Sequence[str]) -> list[list[Any]]:
+    return [[Path(file).name, Path(file).stat().st_size] for file in files]
+
+
+def _key(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

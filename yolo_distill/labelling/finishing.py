@@ -1,0 +1,69 @@
+"""The end of the work: what is there is counted, drawn, and declared a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.labelling.contact_sheet import FILE as SHEET
+from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_contact_sheet
+from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
+from yolo_distill.labelling.journal import Journal
+from yolo_distill.labelling.plan import FILE, Plan, read_plan, require_one, shard_file
+from yolo_distill.labelling.shards import starts
+from yolo_distill.labelling.soft import FOLDER, KEPT, UNREAD
+from yolo_distill.labelling.tally import tally
+from yolo_distill.labelling.thresholds import at
+
+
+def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
+    """Make the data set of shards that are all done.
+
+    Args:
+        out: the folder that they were written to, or in which they were put together.
+        say: takes lines about what was made.
+
+    Returns:
+        how many files could not be read.
+
+    Raises:
+        RequestError: there are no shards in it.
+        DistillError: some are not done, or not of one request; says which.
+    """
+    plan = read_plan(out / FILE)
+    if plan is None:
+        raise RequestError(f"out={out}: holds no shards to merge; give the out= that they were labelled with")
+    if (out / DATA).exists():
+        say(f"{out / DATA}: is finished already")
+        return finish(out, plan, say)
+    shards = {index: read_plan(shard_file(out, index, plan.shards)) for index in range(1, plan.shards + 1)}
+    require_one(out, plan, {f"{index}/{plan.shards}": one for index, one in shards.items() if one is not None})
+    busy = range(1, min(plan.shards, sum(1 for _ in starts(plan.pictures, plan.videos))) + 1)
+    journal = Journal(out, DataSet(out, copy=False), plan.settings["every"])
+    undone = {place % plan.shards + 1 for place in journal.missing(plan)}
+    missing = [f"{index}/{plan.shards}" for index in busy if index in undone or shards[index] is None]
+    if missing:
+        raise DistillError(f"out={out}: not done yet: shard {', '.join(missing)}; label them, then merge again")
+    return finish(out, plan, say)
+
+
+def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
+    """Count what is there, draw the contact sheet and, last, write `data.yaml`; return the number of unread files.
+
+    A data set that is finished stays as it is: a person may have put labels right.
+
+    Raises:
+        DistillError: there is no picture in the data set, or the disk cannot be written.
+    """
+    counted = tally(sorted((out / FOLDER).glob("part-*.parquet")), at(plan.thresholds), SHOWN)
+    if not counted.states[KEPT]:
+        raise DistillError(f"out={out}: no picture to train on ({what_became(counted)})")
+    boxes = ", ".join(f"{number:,} {name}" for name, number in zip(plan.names, counted.boxes.tolist(), strict=True))
+    say(f"{what_became(counted)}; boxes: {boxes}")
+    if not (out / DATA).exists():
+        write_contact_sheet(out / SHEET, plan, counted, DataSet(out, copy=False).images)
+        notes = {"Labelled by": plan.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
+        write_data_yaml(out, plan.names, plan.val, notes)
+    say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
+    return counted.states[UNREAD]

@@ -1,0 +1,71 @@
+"""Opens the teacher of a request and tells what it is, so that two requests can be told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.engine.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
+from yolo_distill.engine.teachers import named
+from yolo_distill.engine.teachers import open_teacher as open_named
+from yolo_distill.labelling.request import Request
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.teacher import Teacher
+
+#: Gives the teacher of a request, and the side in pixels of the squares that it was opened for.
+Opener = Callable[[Request], tuple[Teacher, int]]
+
+_USUAL_SIZE = 640
+
+
+def open_teacher(request: Request) -> tuple[Teacher, int]:
+    """Open what `teacher=` names, at the size that was asked for or else at that of its own training.
+
+    Raises:
+        RequestError: saying what about it has to change.
+    """
+    imgsz = request.imgsz or _own_size(request)
+    teacher = open_named(
+        request.teacher,
+        # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
+        needs=Needs(one2one=False, maps=False),
+        device=request.device,
+        imgsz=imgsz,
+        trust=request.trust,
+        names=request.teacher_names,
+        weights=request.teacher_weights,
+        outputs=request.teacher_outputs,
+    )
+    if request.imgsz is None and isinstance(teacher, OnnxTeacher) and teacher.size is not None:
+        imgsz = max(teacher.size)  # it would resize others
+    return teacher, imgsz
+
+
+def _own_size(request: Request) -> int:
+    """Return the largest side that an Ultralytics teacher was trained at, in pixels."""
+    sizes = []
+    for one in named(request.teacher, request.teacher_weights):
+        if one.ultralytics:
+            model = load_ultralytics(str(one.file), trust=request.trust, role="teacher")
+            if size := trained_imgsz(model):
+                sizes.append(rounded_imgsz(model, size))
+    return max(sizes, default=_USUAL_SIZE)
+
+
+def identity(request: Request) -> dict[str, Any]:
+    """Return what the teacher of a request is called, and a digest of all files that make it."""
+    pieces = [*request.teacher.split(","), request.teacher_weights, request.teacher_names, request.teacher_outputs]
+    digest = hashlib.sha256()
+    names = []
+    for place, piece in enumerate(pieces):
+        text = (piece or "").strip()
+        file = Path(text.rpartition(":")[2]).expanduser()
+        if file.is_file():
+            digest.update(file.read_bytes())
+            text = text.removesuffix(text.rpartition(":")[2]) + file.name
+        digest.update(f"\0{place} {text}\0".encode())
+        names += [text] if text else []
+    return {"name": ",".join(names), "digest": digest.hexdigest()[:16]}

@@ -1,0 +1,197 @@
+"""What everything in a folder was made with, written down in it, so that no two parts can differ by accident."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import cannot_write, partial_name
+from yolo_distill.labelling.thresholds import Threshold
+
+FILE = "label.json"
+FORMAT = 1
+#: Where things lie, and what follows from the rest.
+_PLACES, _FOUND = {"source", "val"}, {"thresholds", "val"}
+_MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that has to be the same for every part of a data set, and what follows from it.
+
+    Attributes:
+        teacher: name and digest.
+        source: absolute paths that were given.
+        pictures: among them.
+        videos: among them.
+        files: digest of their names and sizes.
+        settings: imgsz, conf, every, similar, keep_empty, copy.
+        class_map: of the teacher's names; None: by name.
+        data: name and digest of the labelled data set; None without one.
+        names: of the classes.
+        shards: into how many the work is cut.
+        thresholds: by class name.
+        val: absolute path, or paths, of labelled pictures; None without any.
+    """
+
+    teacher: dict[str, Any]
+    source: list[str]
+    pictures: int
+    videos: int
+    files: str
+    settings: dict[str, Any]
+    class_map: dict[str, str] | None
+    data: dict[str, Any] | None
+    names: list[str]
+    shards: int
+    thresholds: list[Threshold]
+    val: Any
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Plan:
+        """Return the plan that `as_dict` made these values of."""
+        plain = {key: values[key] for key in cls.__dataclass_fields__}
+        return cls(**{**plain, "thresholds": [Threshold(**one) for one in values["thresholds"]]})
+
+
+def check_out(out: Path) -> None:
+    """Check, before the work, that a data set can be made in a folder or go on there.
+
+    Raises:
+        RequestError: it is a file, holds something else, or cannot be written.
+    """
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise RequestError(f"out={out}: {there} is a file; give the name of a folder")
+    if not os.access(there, os.W_OK):
+        raise RequestError(f"out={out}: cannot write into {there}; give another folder")
+    if there == out and not (out / FILE).exists():
+        inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+        if inside:
+            raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
+
+
+def shard_file(out: Path, index: int, count: int) -> Path:
+    """Return where a shard puts the plan that it was made with: shards may come from different machines."""
+    return out / "shards" / f"{index}-of-{count}.json"
+
+
+def read_plan(file: Path) -> Plan | None:
+    """Return the plan in a file, or None where there is none.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    try:
+        return Plan.of(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{file}: is not the plan of a data set ({type(error).__name__}); give another out="
+        ) from None
+
+
+def claim(out: Path, plan: Plan) -> Plan:
+    """Write a plan into a folder that has none, and return the one that it has then.
+
+    Of several processes that begin there at the same time, one is the first, and the others go by its thresholds.
+
+    Raises:
+        RequestError: the folder belongs to another plan; says what differs.
+        DistillError: the disk cannot be written.
+    """
+    there = read_plan(out / FILE)
+    if there is None:
+        write_once(out / FILE, plan)
+        there = read_plan(out / FILE) or plan
+    require_same(out, there, plan)
+    return there
+
+
+def write_once(file: Path, plan: Plan) -> None:
+    """Write a plan, whole or not at all, unless there is one under this name.
+
+    Raises:
+        DistillError: the disk cannot be written.
+    """
+    partial = partial_name(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps(plan.as_dict(), indent=2) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            file.hardlink_to(partial)  # unlike a rename, it does not go over what another process has just written
+        except FileExistsError:
+            return
+        except OSError:  # a disk without such links
+            partial.replace(file)
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_same(out: Path, there: Plan, here: Plan) -> None:
+    """Refuse to go on in a folder with another plan.
+
+    Raises:
+        RequestError: saying what differs.
+    """
+    if found := differences(there.as_dict(), here.as_dict(), _FOUND):
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        raise RequestError(
+            f"out={out}: was made with another request ({'; '.join(found[:_MOST_NAMED])}{more}); give the same one, or "
+            "another out="
+        )
+
+
+def require_one(out: Path, plan: Plan, shards: Mapping[str, Plan]) -> None:
+    """Refuse to merge shards of different plans; where their pictures lay does not matter.
+
+    Raises:
+        DistillError: saying which shard differs, and in what.
+    """
+    for name, shard in shards.items():
+        if found := differences(plan.as_dict(), shard.as_dict(), _PLACES):
+            raise DistillError(
+                f"out={out}: shard {name} was made with another request ({'; '.join(found[:_MOST_NAMED])}); "
+                "label it again like the others"
+            )
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
+    """Return in words what of two plans is not the same."""
+    found = []
+    for key in sorted({*there, *here} - ignored):
+        before, now = there.get(key), here.get(key)
+        if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):
+            continue
+        if key == "settings" and isinstance(before, dict) and isinstance(now, dict):
+            found += differences(before, now, set())
+        elif key in {"teacher", "data"} and isinstance(before, dict) and isinstance(now, dict):
+            alike = before["name"] == now["name"]
+            found.append(
+                f"{key}: {now['name']} was changed" if alike else f"{key}: {before['name']}, now {now['name']}"
+            )
+        elif key == "files":
+            found.append("the files of source= are not the same")
+        else:
+            found.append(f"{key}: {_said(before)}, now {_said(now)}")
+    return found
+
+
+def _said(value: Any) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False).replace('"', "")
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,120 @@
+"""What is to be labelled: pictures and videos by path, always in the same order, and nothing else is kept of them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo_distill.errors import RequestError
+from yolo_distill.runtime.sources import PICTURES, VIDEOS
+
+# `rtsp://...`, as `Path` writes it; C:/ is none.
+_ADDRESS = re.compile(r"\w{2,}:/")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything there is to look at. An item's number is its place: pictures come first, then videos.
+
+    Paths are text: there may be a million of them, and a `Path` takes several times the memory.
+
+    Attributes:
+        given: what `source=` named, as absolute paths.
+        pictures: absolute paths.
+        videos: absolute paths.
+        digest: of names and sizes of all files in this order: the same on machines that have them in other folders.
+    """
+
+    given: list[str]
+    pictures: list[str]
+    videos: list[str]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.pictures) + len(self.videos)
+
+
+def find_sources(source: str, out: Path) -> Sources:
+    """Return what `source=` stands for; nothing is opened yet.
+
+    Args:
+        source: pictures, folders, patterns with * ? or [...] (** for folders below) and videos, with commas.
+        out: the folder of results, of which nothing is taken, though it may lie in a source.
+
+    Raises:
+        RequestError: a source is not there, or holds nothing to look at.
+    """
+    given = split(source)
+    inside = _absolute(str(out)) + os.sep
+    files = [path for one in given for path in _files(one) if not path.startswith(inside)]
+    if not files:
+        raise RequestError(f"source={source}: holds nothing but what is in out={out}")
+    files = list(dict.fromkeys(files)) if len(given) > 1 else files
+    videos = [path for path in files if _suffix(path) in VIDEOS]
+    pictures = [path for path in files if _suffix(path) not in VIDEOS] if videos else files
+    return Sources([_absolute(one) for one in given], pictures, videos, _digest([*pictures, *videos]))
+
+
+def split(source: str) -> list[str]:
+    """Return the parts of `source=`; one file with a comma in its name is one part.
+
+    Raises:
+        RequestError: there is none.
+    """
+    parts = [source] if Path(source).expanduser().exists() else source.split(",")
+    parts = [str(Path(part.strip()).expanduser()) for part in parts if part.strip()]
+    if not parts:
+        raise RequestError(f"source={source}: names nothing; give pictures, folders, patterns or videos")
+    return parts
+
+
+def _files(source: str) -> list[str]:
+    """Return the files that one part of `source=` stands for, sorted."""
+    path = Path(source)
+    if source.isdecimal() or _ADDRESS.match(source) or path.is_char_device():
+        raise RequestError(f"source={source}: a camera or stream has no end; record a video, and give that")
+    if path.is_file():
+        return [_absolute(source)]
+    if path.is_dir():
+        folder = _absolute(source).rstrip(os.sep)
+        found = sorted(one.name for one in path.iterdir() if _suffix(one.name) in PICTURES | VIDEOS)
+        if not found:
+            raise RequestError(
+                f"source={source}: the folder holds no pictures or videos (for folders below: {source}/**/*)"
+            )
+        return [f"{folder}{os.sep}{name}" for name in found]
+    if glob.has_magic(source):
+        # Path.glob takes no absolute pattern.
+        every = glob.iglob(_absolute(source), recursive=True)  # noqa: PTH207
+        found = sorted(one for one in every if _suffix(one) in PICTURES | VIDEOS)
+        if not found:
+            raise RequestError(f"source={source}: no picture or video matches")
+        return found
+    raise RequestError(
+        f"source={source}: no such file or folder; give pictures, folders, patterns or videos, with commas between"
+    )
+
+
+def _digest(paths: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            size = Path(path).stat().st_size
+        except OSError:
+            size = -1  # a link to nothing; it will be named when its turn comes
+        digest.update(os.fsencode(f"{path.rpartition(os.sep)[2]}\0{size}\0"))
+    return digest.hexdigest()[:16]
+
+
+def _absolute(path: str) -> str:
+    # Path.absolute leaves `..` as it is, and then one file has two names.
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _suffix(path: str) -> str:
+    return Path(path).suffix.lower()

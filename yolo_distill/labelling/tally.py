@@ -1,0 +1,125 @@
+"""What is in a data set, counted in one pass over its Parquet files: nothing grows with the number of pictures."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_distill.labelling.asking import Floats
+from yolo_distill.labelling.soft import KEPT, UNREAD, Row, read_part, rows_of
+from yolo_distill.labelling.thresholds import hard_labels
+
+#: Bars of a histogram of scores from 0 to 1.
+BINS = 25
+#: A score is near its threshold within this distance.
+NEAR = 0.15
+
+_NAMED = 50  # files that could not be read
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """A picture that a person should look at.
+
+    Attributes:
+        row: the picture.
+        sum: of its boxes, each by how near its score is to the threshold: 1 at it, 0 from `NEAR` on.
+        near: boxes within that distance.
+    """
+
+    row: Row
+    sum: float
+    near: int
+
+
+class Tally:
+    """Counts, and keeps the pictures about which the teacher is least sure.
+
+    Attributes:
+        states: pictures and frames by what became of them.
+        frames: of videos among those that are kept.
+        boxes: labels of each class, (targets,).
+        pictures: pictures with such a label, (targets,).
+        histogram: boxes by class and by their best score, labels or not, (targets, BINS).
+        unread: path and reason of the first files that could not be read.
+        empty: pictures that are kept without a label.
+    """
+
+    def __init__(self, thresholds: Floats, most: int) -> None:
+        """Begin.
+
+        Args:
+            thresholds: score from which on a box of a class is a label, (targets,).
+            most: pictures that are kept.
+        """
+        self._thresholds, self._most = thresholds, most
+        self.states: Counter[str] = Counter()
+        self.frames = self.empty = 0
+        self.boxes: npt.NDArray[np.int64] = np.zeros(len(thresholds), np.int64)
+        self.pictures: npt.NDArray[np.int64] = np.zeros(len(thresholds), np.int64)
+        self.histogram: npt.NDArray[np.int64] = np.zeros((len(thresholds), BINS), np.int64)
+        self.unread: list[tuple[str, str]] = []
+        # By doubt, then the earlier picture first; no two pictures have one place.
+        self._doubts: list[tuple[float, int, int, Doubt]] = []
+
+    @property
+    def doubts(self) -> list[Doubt]:
+        """The pictures to look at, the least sure first."""
+        return [doubt for *_, doubt in sorted(self._doubts, key=lambda one: one[:3], reverse=True)]
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.states[row.state] += 1
+        if row.state == UNREAD and len(self.unread) < _NAMED:
+            self.unread.append((row.source, row.note or ""))
+        if row.width is None:
+            return
+        classes, margins = hard_labels(row.found.scores, self._thresholds)
+        bins = (row.found.scores.max(1, initial=0) * BINS).astype(np.int64).clip(max=BINS - 1)
+        np.add.at(self.histogram, (classes, bins), 1)
+        if row.state == KEPT:
+            kept = classes[margins >= 0]
+            self.frames += row.frame is not None
+            self.empty += not len(kept)
+            self.boxes += np.bincount(kept, minlength=len(self.boxes))
+            self.pictures[np.unique(kept)] += 1
+        nearness = (1 - np.abs(margins) / NEAR).clip(min=0)
+        doubt = Doubt(row, float(nearness.sum()), int((nearness > 0).sum()))
+        entry = (doubt.sum, -row.number, -(row.frame or 0), doubt)
+        if len(self._doubts) < self._most:
+            heapq.heappush(self._doubts, entry)
+        else:
+            heapq.heappushpop(self._doubts, entry)
+
+
+def tally(parts: Iterable[Path], thresholds: Floats, most: int) -> Tally:
+    """Count what is in Parquet files.
+
+    Args:
+        parts: the files, in order.
+        thresholds: score from which on a box of a class is a label, (targets,).
+        most: pictures that are kept to be looked at.
+
+    Raises:
+        DistillError: one cannot be read.
+    """
+    counted = Tally(thresholds, most)
+    for part in parts:
+        for row in rows_of(read_part(part)):
+            counted.add(row)
+    return counted
+
+
+def summary(counted: Tally, names: Iterable[str]) -> dict[str, Any]:
+    """Return the counts as plain values, by class name."""
+    return {
+        name: {"boxes": boxes, "pictures": pictures}
+        for name, boxes, pictures in zip(names, counted.boxes.tolist(), counted.pictures.tolist(), strict=True)
+    }

@@ -1,0 +1,74 @@
+"""A small picture with its boxes: labels in full lines, boxes that just missed their threshold in broken ones."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolo_distill.labelling.asking import Floats
+from yolo_distill.labelling.soft import Row
+from yolo_distill.labelling.tally import NEAR
+from yolo_distill.labelling.thresholds import hard_labels
+from yolo_distill.runtime.drawing import Colour, colour_of
+from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.sources import read_picture
+
+_SIDE, _QUALITY = 480, 78
+_DASH = 6  # pixels
+_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
+
+
+def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) -> str | None:
+    """Return a JPEG file in base64, or None where the picture is not there any more.
+
+    Args:
+        row: what is drawn.
+        images: folder of the data set's pictures.
+        names: of the classes.
+        thresholds: score from which on a box of a class is a label, (targets,).
+    """
+    picture = read_picture(str(images / row.file) if row.file else row.source)
+    if picture is None:
+        return None
+    scale = _SIDE / max(picture.shape[:2])
+    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
+    canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    classes, margins = hard_labels(row.found.scores, thresholds)
+    boxes = np.rint(row.found.boxes * scale).astype(int)
+    # Labels are drawn last, and of them the surest.
+    for place in np.argsort(margins, kind="stable").tolist():
+        if margins[place] < -NEAR:
+            continue
+        column = int(classes[place])
+        colour = colour_of(column)
+        first, second = (int(boxes[place][0]), int(boxes[place][1])), (int(boxes[place][2]), int(boxes[place][3]))
+        if margins[place] >= 0:
+            cv2.rectangle(canvas, first, second, colour, 2)
+        else:
+            _broken(canvas, first, second, colour)
+        _write(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour)
+    done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return base64.b64encode(data.tobytes()).decode() if done else None
+
+
+def _broken(canvas: Picture, first: tuple[int, int], second: tuple[int, int], colour: Colour) -> None:
+    """Draw a rectangle of dashes."""
+    (left, top), (right, bottom) = first, second
+    for x in range(left, right, 2 * _DASH):
+        for y in (top, bottom):
+            cv2.line(canvas, (x, y), (min(x + _DASH, right), y), colour, 1)
+    for y in range(top, bottom, 2 * _DASH):
+        for x in (left, right):
+            cv2.line(canvas, (x, y), (x, min(y + _DASH, bottom)), colour, 1)
+
+
+def _write(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour) -> None:
+    (wide, tall), _ = cv2.getTextSize(text, _FONT, _SCALE, 1)
+    x = max(min(corner[0] + 3, canvas.shape[1] - wide), 0)
+    y = min(max(corner[1], 0) + tall + 4, canvas.shape[0] - 2)
+    cv2.putText(canvas, text, (x, y), _FONT, _SCALE, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), _FONT, _SCALE, colour, 1, cv2.LINE_AA)

@@ -1,0 +1,109 @@
+"""A teacher that sees the pictures larger than the student does, and says what it saw in the student's pixels.
+
+With r = teacher_imgsz / imgsz, a level of stride s on the teacher's pictures is one of stride s / r on the student's:
+the same grid of cells over the same picture. Nothing is resampled. Anchors, side outputs and maps are in units of cells
+and stay as they are; only what is counted in pixels is divided by r.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
+from yolo_distill.teachers.teacher import Teacher
+
+
+class AtLargerSize:
+    """Asks a teacher about pictures of another size, and answers for those of the student.
+
+    Levels whose stride is no whole number of the student's pixels are left out. On a GPU the teacher is waited for as
+    it is asked. Goes around other wrappers, not into them: only this one is asked about large pictures.
+
+    Attributes:
+        teacher: whom it asks.
+        names: see `yolo_distill.teachers.teacher`.
+        strides: of the levels that are left, in the student's pixels.
+        widths: likewise by stride in the student's pixels.
+        needs: what the teacher is asked for.
+        teacher_imgsz: side of the teacher's pictures in pixels.
+        imgsz: side of the student's.
+    """
+
+    def __init__(self, teacher: Teacher, teacher_imgsz: int, imgsz: int) -> None:
+        """Put the two sizes between the teacher and the student.
+
+        Raises:
+            RequestError: the teacher's size is the smaller one, or leaves no level whose stride is a whole number.
+        """
+        if teacher_imgsz < imgsz:
+            raise RequestError(
+                f"teacher_imgsz={teacher_imgsz} is smaller than imgsz={imgsz}; leave it out for the same size, or use "
+                f"twice or four times imgsz, such as {2 * imgsz}"
+            )
+        self.teacher, self.teacher_imgsz, self.imgsz = teacher, teacher_imgsz, imgsz
+        self.names, self.needs = teacher.names, teacher.needs
+        self._levels = {s: s * imgsz // teacher_imgsz for s in teacher.strides if s * imgsz % teacher_imgsz == 0}
+        self.strides = list(self._levels.values())
+        self.widths = {self._levels[s]: width for s, width in teacher.widths.items() if s in self._levels}
+        # Of a teacher that answers in sets the boxes are left, whatever the size.
+        if teacher.strides and (teacher.needs.maps or hasattr(teacher, "has_one2one")):
+            self._require_levels()
+
+    def __call__(self, images: Tensor) -> DenseAnswer | SetAnswer:
+        """Answer for `images` of the student's size, shape (B, 3, H, W), RGB in 0..1, by enlarging them.
+
+        That is what an answer costs, not what it is worth: the teacher sees no more than the student. `of_large` has
+        more to look at.
+        """
+        if self.teacher_imgsz == self.imgsz:
+            return self.of_large(images)
+        size = [round(side * self.teacher_imgsz / self.imgsz) for side in images.shape[-2:]]
+        return self.of_large(F.interpolate(images, size, mode="bilinear", align_corners=False))
+
+    def of_large(self, images: Tensor) -> DenseAnswer | SetAnswer:
+        """Answer for `images` of the teacher's size, shape (B, 3, r H, r W), in the pixels of the student's."""
+        answer = self.teacher(images)
+        self.teacher.wait(answer)
+        if isinstance(answer, DenseAnswer):
+            return self._dense(answer)
+        maps = {self._levels[s]: m for s, m in answer.maps.items() if s in self._levels}
+        return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps)
+
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
+        """Do nothing: the teacher was waited for before its answer was relabelled."""
+
+    def _dense(self, answer: DenseAnswer) -> DenseAnswer:
+        self._require_levels()
+        device = next((b.logits.device for b in (answer.one2many, answer.one2one) if b is not None), None)
+        levels = torch.split(torch.arange(sum(answer.cells.values()), device=device), list(answer.cells.values()))
+        index = torch.cat([own for s, own in zip(answer.cells, levels, strict=True) if s in self._levels])
+
+        def branch(own: DenseBranch | None) -> DenseBranch | None:
+            if own is None:
+                return None
+            left = own if len(index) == len(own.anchors) else own.take(index)
+            return replace(left, strides=self._shrunk(left.strides))
+
+        return DenseAnswer(
+            branch(answer.one2many),
+            branch(answer.one2one),
+            {self._levels[s]: m for s, m in answer.maps.items() if s in self._levels},
+            {self._levels[s]: count for s, count in answer.cells.items() if s in self._levels},
+        )
+
+    def _shrunk(self, pixels: Tensor) -> Tensor:
+        return pixels * (self.imgsz / self.teacher_imgsz)
+
+    def _require_levels(self) -> None:
+        if not self._levels:
+            levels = ", ".join(map(str, self.teacher.strides))
+            raise RequestError(
+                f"teacher_imgsz={self.teacher_imgsz} is {self.teacher_imgsz / self.imgsz:.4g} times "
+                f"imgsz={self.imgsz}: no level of the teacher (stride {levels}) has a stride of whole pixels at the "
+                f"student's size; use twice or four times imgsz, such as {2 * self.imgsz}"
+            )

@@ -1,0 +1,149 @@
+"""Any ONNX detector as a teacher, by ONNX Runtime on a CPU.
+
+Files of ours and of Ultralytics say what they are. One that ends in a YOLO's raw head, (B, 4 + nc, A), answers densely:
+a probability for each class at each anchor. One that ends in detections, (B, N, 6), answers in sets, with the score of
+each box at its one class and 0 for all others, which is all that it says. Files of others answer in sets as well, once
+their outputs are described; see `onnx_description.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer, as_set, make_set
+from yolo_distill.teachers.grids import Size, cells, points, strides_of
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_description import read_description
+from yolo_distill.teachers.onnx_reading import described_reading, noted_reading
+from yolo_distill.teachers.onnx_session import OnnxSession
+
+#: Best class score from which on a box counts, and boxes a picture: those of `as_set`.
+CONF, MOST = 0.01, 300
+#: Probabilities nearer to 0 or 1 than this are cut off when they are turned back into logits.
+_SURE = 1e-6
+
+
+class OnnxTeacher:
+    """Answers for a batch of pictures; never learns and is no part of the student.
+
+    It shows no maps. Pictures of another size than a file takes are resized to it, and its boxes back: such an answer
+    is a set also where the file's own is dense, since the anchors are not the student's.
+
+    Attributes:
+        names: class names by column of the scores.
+        strides: of the grid of a file that answers densely; empty for all others.
+        widths: empty.
+        classes: columns of the scores.
+        needs: what it is asked for.
+        size: height and width of the pictures that the file takes; None for any.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        *,
+        names: Mapping[int, str] | None = None,
+        outputs: str | Path | None = None,
+        needs: Needs | None = None,
+    ) -> None:
+        """Open a file, ask it once, and find out what it answers.
+
+        Args:
+            file: a `.onnx` file.
+            names: class names by number; those of the description or the file when not given.
+            outputs: a description, for a file that does not say what its outputs mean.
+            needs: what it will be asked for.
+
+        Raises:
+            RequestError: it can't be run or read, or its classes have no names.
+        """
+        said = f"teacher={file}"
+        self.needs, self.widths = needs or Needs(), dict[int, int]()
+        description = None if outputs is None else read_description(outputs)
+        self._session = OnnxSession(Path(file).expanduser(), said, None if description is None else description.input)
+        self.size = self._session.size
+        noted = _noted_names(self._session.notes)
+        self.names: dict[int, str] = dict(names or (description and description.names) or noted)
+        if not self.names:
+            raise RequestError(f"{said}: names no classes; give teacher_names=, a data.yaml or the names with commas")
+        self.classes = max(self.names) + 1
+        size = self._session.usual
+        _, raw = next(self._session.run(torch.full((1, 3, *size), 0.5)))
+        if description is None:
+            self._reading = noted_reading(self._session.notes, raw, size, self.classes, said)
+        else:
+            self._reading = described_reading(description, raw, self.classes, said)
+        if self._reading.alone:
+            self._session.most = 1
+        boxes, scores = self._reading.read(raw, size)
+        if scores.numel() and (scores.min() < 0 or scores.max() > 1 + _SURE):
+            raise RequestError(
+                f"{said}: its scores go from {scores.min():.2f} to {scores.max():.2f}, which are no probabilities; say "
+                "what makes some of them in teacher_outputs=, scores: {activation: sigmoid} or softmax"
+            )
+        self.strides = strides_of(size, boxes.shape[1]) if self._reading.anchored else []
+
+    def __call__(self, images: Tensor) -> DenseAnswer | SetAnswer:
+        """Answer for `images`, shape (B, 3, H, W), RGB in 0..1, on any device; in single precision, on that device."""
+        size = (images.shape[-2], images.shape[-1])
+        taken = images.detach().float().cpu()
+        if self.size not in {None, size}:
+            taken = interpolate(taken, self.size, mode="bilinear", align_corners=False, antialias=True)
+        height, width = taken.shape[-2:]
+        parts = []
+        for count, raw in self._session.run(taken):
+            boxes, scores = self._reading.read(raw, (height, width))
+            parts.append((boxes[:count].to(images.device), scores[:count].to(images.device)))
+        anchors = parts[0][0].shape[1]
+        if self.strides and (height, width) == size and sum(cells(size, self.strides).values()) == anchors:
+            boxes, scores = (torch.cat(values) for values in zip(*parts, strict=True))
+            return self._dense(boxes, scores, size)
+        sides = torch.tensor([size[1] / width, size[0] / height] * 2, device=images.device)
+        found = [one for boxes, scores in parts for one in self._found(boxes * sides, scores)]
+        return make_set([boxes for boxes, _ in found], [scores for _, scores in found], self.classes)
+
+    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
+        """Do nothing: the answer is there when it is given."""
+
+    def _dense(self, boxes: Tensor, scores: Tensor, size: Size) -> DenseAnswer:
+        """Return boxes (B, A, 4) and probabilities (B, A, nc) as a head with distances to the sides would give them."""
+        many = _branch(boxes, scores, *points(size, self.strides, boxes.device))
+        many = many if self.needs.boxes else replace(many, sides=None)
+        return DenseAnswer(many, None, {}, cells(size, self.strides))
+
+    def _found(self, boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return what there is in each picture, surest first, of boxes (B, N, 4) and probabilities (B, N, nc)."""
+        if self._reading.repeats:
+            # Seen from the corner of the picture, any boxes are what a head would say of that one point.
+            corner, pixel = boxes.new_zeros(boxes.shape[1], 2), boxes.new_ones(boxes.shape[1], 1)
+            answer = as_set(DenseAnswer(_branch(boxes, scores, corner, pixel), None, {}, {}), conf=CONF, most=MOST)
+            boxes, scores = answer.boxes, answer.scores
+        found = []
+        for where, what in zip(boxes, scores, strict=True):
+            best = what.amax(-1)
+            index = best.argsort(descending=True, stable=True)[: min(int((best > CONF).sum()), MOST)]
+            found.append((where[index], what[index]))
+        return found
+
+
+def _branch(boxes: Tensor, scores: Tensor, anchors: Tensor, strides: Tensor) -> DenseBranch:
+    """Return boxes (B, A, 4), xyxy in pixels, and probabilities (B, A, nc) as logits and distances in grid units."""
+    at = anchors * strides
+    sides = torch.cat([at - boxes[..., :2], boxes[..., 2:] - at], -1) / strides
+    return DenseBranch(scores.logit(_SURE), sides[..., None], anchors, strides)
+
+
+def _noted_names(notes: Mapping[str, Any]) -> dict[int, str]:
+    names = notes.get("names")
+    pairs = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names
+    if not isinstance(pairs, dict) or not all(str(number).isdigit() for number in pairs):
+        return {}
+    return {int(number): str(name) for number, name in pairs.items()}
