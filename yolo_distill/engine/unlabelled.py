@@ -18,8 +18,8 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.labelling.sources import find_sources, split
 from yolo_distill.recipe import Recipe
+from yolo_distill.sources import find_sources, split
 
 PREFIX = colorstr("unlabeled: ")
 _DONE = "unlabeled.json"
@@ -41,7 +41,8 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
     """
     said = f"unlabeled={recipe.unlabeled}"
     try:
-        sources = find_sources(",".join(_pictures_of_label(part) for part in split(str(recipe.unlabeled))), runs / _DONE)
+        parts = [_pictures_of_label(part) for part in split(str(recipe.unlabeled))]
+        sources = find_sources(",".join(parts), runs / _DONE)
     except RequestError as error:
         raise RequestError(f"unlabeled: {error}") from None
     held_out = [file for name in ("val", "test") if data.get(name) for file in pictures_of(dict(data), name)]

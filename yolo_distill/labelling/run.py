@@ -26,11 +26,11 @@ from yolo_distill.labelling.pace import Pace
 from yolo_distill.labelling.plan import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
 from yolo_distill.labelling.request import Request
 from yolo_distill.labelling.shards import units
-from yolo_distill.labelling.sources import Sources, find_sources
 from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.quiet import quiet
+from yolo_distill.sources import Sources, find_sources
 
 #: Best class score below which a box is not even a soft answer.
 FLOOR = 0.05

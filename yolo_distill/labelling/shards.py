@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolo_distill.labelling.request import Shard
-from yolo_distill.labelling.sources import Sources
+from yolo_distill.sources import Sources
 
 #: Pictures of a chunk, and frames of a video's: what a kill can cost.
 CHUNK = 64

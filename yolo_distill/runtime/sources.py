@@ -15,9 +15,8 @@ import numpy.typing as npt
 from yolo_distill.errors import RequestError
 from yolo_distill.runtime.capture import Capture, open_camera, open_stream, open_video
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.sources import PICTURES, VIDEOS
 
-PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://", "rtp://")
 
 # What follows 0xFF in a JPEG's data is 0 or one of the marks D0 to D7.

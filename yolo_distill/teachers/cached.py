@@ -44,7 +44,8 @@ class CachedTeacher:
 
     def __init__(self, teacher: YoloTeacher, store: Store) -> None:
         self._teacher, self._store = teacher, store
-        self.names, self.strides, self.widths, self.needs = teacher.names, teacher.strides, teacher.widths, teacher.needs
+        self.names, self.needs = teacher.names, teacher.needs
+        self.strides, self.widths = teacher.strides, teacher.widths
         self.asked = self.found = 0
 
     def __call__(self, images: Tensor) -> DenseAnswer:

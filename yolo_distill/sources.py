@@ -1,4 +1,4 @@
-"""What is to be labelled: pictures and videos by path, always in the same order, and nothing else is kept of them."""
+"""Pictures and videos by path, always in the same order, and nothing else is kept of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
-from yolo_distill.runtime.sources import PICTURES, VIDEOS
+
+PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
 
 # `rtsp://...`, as `Path` writes it; C:/ is none.
 _ADDRESS = re.compile(r"\w{2,}:/")
