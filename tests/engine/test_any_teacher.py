@@ -17,7 +17,8 @@ from ultralytics import YOLO
 
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.torchvision_detector import make_detector, save_detector
+from yolo_distill.teachers.torchvision_detector import make_detector
+from yolo_distill.teachers.torchvision_weights import save_detector
 
 NAMES = {0: "disc", 1: "square"}
 TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"

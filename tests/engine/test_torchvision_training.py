@@ -25,7 +25,8 @@ from yolo_distill.engine.torchvision_training import (
     train_torchvision,
 )
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.teachers.torchvision_detector import load_detector_file, make_detector
+from yolo_distill.teachers.torchvision_detector import make_detector
+from yolo_distill.teachers.torchvision_weights import load_detector_file
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"

@@ -23,7 +23,8 @@ from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
 from yolo_distill.teachers.several import SeveralTeachers
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name, load_detector_file, pretrained
+from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name
+from yolo_distill.teachers.torchvision_weights import load_detector_file, pretrained
 from yolo_distill.teachers.yolo import YoloTeacher
 
 TORCHVISION = "torchvision:"

@@ -25,7 +25,7 @@ from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.teachers.torchvision_detector import load_detector_file
+from yolo_distill.teachers.torchvision_weights import load_detector_file
 from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: What a teacher is asked for when it is measured: its boxes and scores.

@@ -33,14 +33,8 @@ from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.torchvision_detector import (
-    TorchvisionTeacher,
-    fetch_weights,
-    known_name,
-    make_detector,
-    read_weights,
-    save_detector,
-)
+from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name, make_detector
+from yolo_distill.teachers.torchvision_weights import fetch_weights, read_weights, save_detector
 
 PREFIX = colorstr("teacher: ")
 

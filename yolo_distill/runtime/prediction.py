@@ -21,8 +21,9 @@ from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.quiet import quiet
 from yolo_distill.runtime.screen import Screen
-from yolo_distill.runtime.sources import PICTURES, Item, read_picture, why_unread
+from yolo_distill.runtime.sources import Item, read_picture, why_unread
 from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
+from yolo_distill.sources import PICTURES
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 
