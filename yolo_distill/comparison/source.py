@@ -73,6 +73,10 @@ def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
     if len(members) == 1 and members[0].untrained:
         return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
     for one in members:
+        if one.stored:
+            raise RequestError(
+                f"teacher={path}: holds answers and can't be measured beside the students; give the teacher itself"
+            )
         if one.untrained or one.file is None:
             raise RequestError(
                 f"teacher={path}: {one.text} has no weights yet; train it once with yolo-distill train, and give its "

@@ -22,6 +22,7 @@ from yolo_distill.losses.devices import average_over_devices
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.larger import AtLargerSize
+from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 
 #: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
@@ -116,7 +117,7 @@ class DistillationCriterion:
         if not self.teaches:
             return
         teacher = self.teacher
-        if isinstance(teacher, FoldedTeacher):
+        if isinstance(teacher, (FoldedTeacher, StoredTeacher)):
             self._answer = teacher.of_batch(batch)
         elif isinstance(teacher, AtLargerSize) and LARGE in batch:
             self._answer = teacher.of_large(batch[LARGE])

@@ -13,9 +13,11 @@ from ultralytics.utils import LOGGER, colorstr
 from yolo_distill.engine.criterion import LARGE
 from yolo_distill.engine.folds import WithinFolds
 from yolo_distill.engine.mixed import MixedPictures, mix
+from yolo_distill.engine.told import take_told, told_pictures
 from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.stored import StoredAnswers
 
 PREFIX = colorstr("distill: ")
 
@@ -30,11 +32,13 @@ class RunPictures:
     save_dir: Path
     world_size: int
     _fold_of: Mapping[str, int] | None = None
+    _stored: StoredAnswers | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the host's data set, as the recipe wants it.
 
-        Of larger pictures (`teacher_imgsz`), within folds, of views in turn, or with unlabelled pictures behind it.
+        Of larger pictures (`teacher_imgsz`), within folds, of views in turn, with stored answers among its labels, or
+        with unlabelled pictures behind it.
 
         Relies on: the host's data set takes size and share of its pictures from `args`, once.
         """
@@ -42,12 +46,16 @@ class RunPictures:
             return super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
         recipe = self.recipe
         with _set(self.args, imgsz=recipe.teacher_imgsz or self.args.imgsz):
-            dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+            parts = [super().build_dataset(img_path, mode, batch)]  # type: ignore[misc]
             if recipe.unlabeled:
                 folder = gather_unlabelled(recipe, self.data, Path(self.save_dir).parent)
                 with _set(self.args, fraction=1.0):
-                    others = super().build_dataset(str(folder), mode, batch)  # type: ignore[misc]
-                return MixedPictures(dataset, others)
+                    parts.append(super().build_dataset(str(folder), mode, batch))  # type: ignore[misc]
+        if self._stored is not None:
+            parts = told_pictures(parts, self._stored, self.data["nc"])
+        if len(parts) > 1:
+            return MixedPictures(*parts)
+        dataset = parts[0]
         if self._fold_of is not None:
             return WithinFolds.of(dataset, self._fold_of)
         if recipe.views:
@@ -67,8 +75,10 @@ class RunPictures:
         return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Reduce pictures that the teacher sees larger, and keep them as they were for it."""
+        """Take stored answers out of the labels; reduce pictures for the student that the teacher sees larger."""
         batch = super().preprocess_batch(batch)  # type: ignore[misc]
+        if self._stored is not None:
+            take_told(batch, self.data["nc"])
         if side := self.recipe.teacher_imgsz:
             batch[LARGE] = batch["img"]
             size = [round(length * self.rounded_imgsz / side) for length in batch["img"].shape[-2:]]

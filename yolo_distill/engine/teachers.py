@@ -22,6 +22,7 @@ from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
 from yolo_distill.teachers.several import SeveralTeachers
+from yolo_distill.teachers.stored import StoredTeacher, answering_classes, holds_answers
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name
 from yolo_distill.teachers.torchvision_weights import load_detector_file, pretrained
@@ -35,9 +36,11 @@ class Named:
     """One teacher, as it was named.
 
     Attributes:
-        text: `best.pt`, `yolo26s.yaml`, `torchvision:ssd300_vgg16`, `torchvision:ssd300_vgg16:best.pth`, `best.onnx`.
+        text: `best.pt`, `yolo26s.yaml`, `torchvision:ssd300_vgg16`, `torchvision:ssd300_vgg16:best.pth`, `best.onnx`,
+            or a folder that `yolo-distill label` wrote.
         torchvision: the library's name of the architecture; None for other kinds.
-        file: weights, an architecture or an ONNX file; None for a torchvision teacher whose weights are not given.
+        file: weights, an architecture, an ONNX file or a folder; None for a torchvision teacher whose weights are not
+            given.
     """
 
     text: str
@@ -49,8 +52,13 @@ class Named:
         return self.file is not None and Path(self.file).suffix.lower() == ".onnx"
 
     @property
+    def stored(self) -> bool:
+        """Whether it is not the teacher itself, but what it said once."""
+        return self.file is not None and holds_answers(self.file)
+
+    @property
     def ultralytics(self) -> bool:
-        return self.torchvision is None and not self.onnx
+        return self.torchvision is None and not self.onnx and not self.stored
 
     @property
     def untrained(self) -> bool:
@@ -85,6 +93,8 @@ def named(teacher: str, weights: str | None = None) -> list[Named]:
             found.append(Named(part, known_name(name), file or None))
         else:
             found.append(Named(part, None, part))
+    if len(found) > 1 and (stored := [one for one in found if one.stored]):
+        raise RequestError(f"teacher={teacher}: {stored[0].file} holds answers, which can only teach alone")
     if weights is None:
         return found
     takers = [one for one in found if one.torchvision and one.file is None]
@@ -146,6 +156,8 @@ def open_member(one: Named, reading: Reading, needs: Needs, device: torch.device
         else:
             model, _, names = load_detector_file(Path(one.file), one.torchvision, read_names(reading.names), imgsz)
         return TorchvisionTeacher(model, names, device, needs)
+    if one.stored:
+        return StoredTeacher(answering_classes(Path(str(one.file)).expanduser()))
     if one.onnx:
         assert one.file is not None
         return OnnxTeacher(Path(one.file), names=read_names(reading.names), outputs=reading.outputs, needs=needs)
@@ -183,6 +195,10 @@ def open_teacher(
     """
     chosen = select_device(parse_device(device), verbose=False)
     members = named(teacher, weights)
+    if stored := [one for one in members if one.stored]:
+        raise RequestError(
+            f"teacher={teacher}: {stored[0].file} holds answers and can't be asked; give the teacher itself"
+        )
     reading = Reading(trust, names, outputs)
     opened = [open_member(one, reading, needs_of_member(members, needs), chosen, imgsz) for one in members]
     return opened[0] if len(opened) == 1 else SeveralTeachers(opened, needs)

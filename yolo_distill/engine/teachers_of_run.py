@@ -21,9 +21,11 @@ from yolo_distill.engine.set_evaluation import evaluate_teacher
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.teachers import TORCHVISION, Named, named, open_all, read_names, with_absolute_files
 from yolo_distill.engine.torchvision_training import train_torchvision
+from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.stored import answering_classes
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.torchvision_weights import load_detector_file
 from yolo_distill.vocabulary import FEATURE_TERMS
@@ -51,7 +53,9 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
     if recipe.class_map:
         read_class_map(recipe.class_map)
     for one in named(recipe.teacher, recipe.teacher_weights):
-        if one.torchvision:
+        if one.stored:
+            require_stored(recipe)
+        elif one.torchvision:
             if one.file is not None:
                 load_detector_file(Path(one.file), one.torchvision, names, 64)
         elif one.onnx:
@@ -65,6 +69,21 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
             if first is None and kind_of(model) == "yolo":
                 first = model
     return first
+
+
+def require_stored(recipe: Recipe) -> None:
+    """Refuse what stored answers can't do: they were given once, about whole pictures.
+
+    Raises:
+        RequestError: saying what has to change.
+    """
+    answering_classes(Path(recipe.teacher))
+    said = f"teacher={recipe.teacher}: holds answers"
+    for key in ("teacher_imgsz", "teacher_tta", "views"):
+        if value := getattr(recipe, key):
+            raise RequestError(f"{said}, to which {key}={value} means nothing; leave it out")
+    if feature := [name for name in FEATURE_TERMS if name in recipe.gains]:
+        raise RequestError(f"{said}, but no feature maps; use {feature[0]}=0, or give the teacher itself")
 
 
 def require_teachers(recipe: Recipe) -> None:
@@ -131,6 +150,8 @@ def measure_teachers(
         RequestError: they do not know the data's classes.
     """
     members = named(recipe.teacher)
+    if members[0].stored:
+        raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
     if len(members) == 1 and members[0].ultralytics and not recipe.teacher_tta and not recipe.class_map:
         model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
         if kind_of(model) == "yolo":

@@ -31,11 +31,13 @@ from yolo_distill.engine.shares import ShareReport
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.teachers import named, open_all, start_of, with_absolute_files
 from yolo_distill.engine.terms import Levels, Terms, needs_of
+from yolo_distill.engine.told import stored_answers
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, make_recipe, saved_recipe
 from yolo_distill.teachers.answer import DenseAnswer
 from yolo_distill.teachers.folded import FoldedTeacher
+from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.vocabulary import FEATURE_TERMS
@@ -237,6 +239,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             self._teacher_name = self._yolos[0].architecture or Path(recipe.teacher).stem
             return FoldedTeacher(self._yolos, self._fold_of)
         opened = open_all(recipe, needs, self.device, self.rounded_imgsz)
+        if isinstance(opened.teacher, StoredTeacher):
+            self._stored = opened.teacher.answers = stored_answers(Path(recipe.teacher), Path(self.save_dir).parent)
         self._yolos = opened.yolos
         self._teacher_name = opened.name
         return opened.teacher

@@ -46,7 +46,7 @@ def _page(plan: Plan, counted: Tally, images: Path) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(plan.teacher['name'])}: yolo-distill label</title>"
     yield f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style></head>\n<body>"
-    yield f"<h1>{boxes:,} boxes in {kept:,} pictures, by {escape(plan.teacher['name'])}</h1>"
+    yield f"<h1>{boxes:,} boxes by {escape(plan.teacher['name'])}</h1>"
     yield f'<p class="what">{escape(what_became(counted))}</p>'
     yield "<h2>Classes</h2>"
     yield from _classes(plan, counted)

@@ -18,7 +18,7 @@ from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 
 _SIDE, _QUALITY = 480, 78
-_DASH = 6  # pixels
+_LINE, _DASH = 2, 6  # pixels
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
 
 
@@ -47,7 +47,7 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
         colour = colour_of(column)
         first, second = (int(boxes[place][0]), int(boxes[place][1])), (int(boxes[place][2]), int(boxes[place][3]))
         if margins[place] >= 0:
-            cv2.rectangle(canvas, first, second, colour, 2)
+            cv2.rectangle(canvas, first, second, colour, _LINE)
         else:
             _broken(canvas, first, second, colour)
         _write(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour)
@@ -60,15 +60,19 @@ def _broken(canvas: Picture, first: tuple[int, int], second: tuple[int, int], co
     (left, top), (right, bottom) = first, second
     for x in range(left, right, 2 * _DASH):
         for y in (top, bottom):
-            cv2.line(canvas, (x, y), (min(x + _DASH, right), y), colour, 1)
+            cv2.line(canvas, (x, y), (min(x + _DASH, right), y), colour, _LINE)
     for y in range(top, bottom, 2 * _DASH):
         for x in (left, right):
-            cv2.line(canvas, (x, y), (x, min(y + _DASH, bottom)), colour, 1)
+            cv2.line(canvas, (x, y), (x, min(y + _DASH, bottom)), colour, _LINE)
 
 
 def _write(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour) -> None:
-    (wide, tall), _ = cv2.getTextSize(text, _FONT, _SCALE, 1)
-    x = max(min(corner[0] + 3, canvas.shape[1] - wide), 0)
-    y = min(max(corner[1], 0) + tall + 4, canvas.shape[0] - 2)
-    cv2.putText(canvas, text, (x, y), _FONT, _SCALE, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x, y), _FONT, _SCALE, colour, 1, cv2.LINE_AA)
+    """Write `text` on a ground of its own, above a corner, or where there is room."""
+    (wide, tall), base = cv2.getTextSize(text, _FONT, _SCALE, 1)
+    wide, tall = wide + 4, tall + base
+    x = max(min(corner[0] - 1, canvas.shape[1] - wide), 0)
+    y = max(min(corner[1] - tall, canvas.shape[0] - tall), 0)
+    cv2.rectangle(canvas, (x, y), (x + wide, y + tall), colour, -1)
+    blue, green, red = colour
+    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else (255, 255, 255)
+    cv2.putText(canvas, text, (x + 2, y + tall - base + 1), _FONT, _SCALE, ink, 1, cv2.LINE_AA)
