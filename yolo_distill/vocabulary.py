@@ -1,4 +1,4 @@
-"""The words that recipes and command lines share, free of heavy imports: names of terms, schedules, channel choices."""
+"""The words that recipes and command lines share, and how they are compared, free of heavy imports."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ SCHEDULES = ("ramp", "constant", "cosine", "mosaic")
 CHANNEL_CHOICES = ("even", "norm", "importance")
 #: Settings that hold one value a term, given as `share.logit=0.2`.
 PER_TERM = ("share", "schedule")
+
+
+def spelled(name: str) -> str:
+    """Return a class name as it is compared: without case, spaces, `_` and `-`."""
+    return "".join(ch for ch in name.casefold() if ch not in " _-")

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.vocabulary import spelled
 
 #: Rows of the table of classes that are shown.
 _SHOWN = 20
@@ -81,8 +82,8 @@ def match_classes(
         pairs = _by_map(student, teacher, class_map)
     else:
         exact = {name: column for column, name in reversed(list(teacher.items()))}
-        loose = {plain(name): column for column, name in reversed(list(teacher.items()))}
-        found = {c: exact.get(name, loose.get(plain(name))) for c, name in sorted(student.items())}
+        loose = {spelled(name): column for column, name in reversed(list(teacher.items()))}
+        found = {c: exact.get(name, loose.get(spelled(name))) for c, name in sorted(student.items())}
         pairs = {s: (t,) for s, t in found.items() if t is not None}
     used = {column for columns in pairs.values() for column in columns}
     return ClassMatch(
@@ -100,18 +101,18 @@ def _by_map(
     """Return the teacher's columns by student column, as the map has them."""
     columns = {}
     for who, named, names in (("teacher", list(class_map), teacher), ("data", list(class_map.values()), student)):
-        own = {plain(name): column for column, name in reversed(list(names.items()))}
+        own = {spelled(name): column for column, name in reversed(list(names.items()))}
         columns[who] = own | {name: column for column, name in reversed(list(names.items()))}
         for name in named:
-            if name not in columns[who] and plain(name) not in columns[who]:
+            if name not in columns[who] and spelled(name) not in columns[who]:
                 known = list(names.values())
                 raise RequestError(
                     f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {_few(known)})"
                 )
     pairs: dict[int, list[int]] = {}
     for theirs, ours in class_map.items():
-        source = columns["teacher"].get(theirs, columns["teacher"].get(plain(theirs)))
-        target = columns["data"].get(ours, columns["data"].get(plain(ours)))
+        source = columns["teacher"].get(theirs, columns["teacher"].get(spelled(theirs)))
+        target = columns["data"].get(ours, columns["data"].get(spelled(ours)))
         assert source is not None
         assert target is not None
         pairs.setdefault(target, []).append(source)
@@ -160,11 +161,6 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
             f"{_few(match.unused)}); say which means which with class_map=, or leave these without a teacher with "
             "match=some"
         )
-
-
-def plain(name: str) -> str:
-    """Return a name without what is spelled one way here and another there: case, spaces, `_` and `-`."""
-    return "".join(ch for ch in name.casefold() if ch not in " _-")
 
 
 def _few(names: list[str], most: int = 8) -> str:

@@ -28,6 +28,7 @@ from ultralytics.utils import LOGGER, TQDM, colorstr
 from ultralytics.utils.torch_utils import init_seeds, parse_device, select_device
 
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.set_evaluation import evaluate_teacher
 from yolo_distill.engine.teacher_training import content_key, runs_folder
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import DistillError, RequestError
@@ -190,8 +191,6 @@ class TorchvisionTraining:
 
     def _measure(self) -> float:
         """Return the mAP50-95 on the validation split, 0..1."""
-        from yolo_distill.engine.set_evaluation import evaluate_teacher
-
         answers = Needs(scores=True, boxes=True, one2one=False, maps=False)
         teacher = TorchvisionTeacher(self.model, self.names, self.device, answers)
         where = {"imgsz": self.args.imgsz, "batch": self.args.batch, "device": self.args.device}

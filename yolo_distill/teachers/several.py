@@ -39,6 +39,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.vocabulary import spelled
 
 #: Overlap above which boxes of a class are one object; what the paper found best.
 SAME_OBJECT = 0.55
@@ -135,7 +136,7 @@ def unite(names: Sequence[Mapping[int, str]]) -> tuple[list[str], list[list[int]
     for by_column in names:
         own = [name for _, name in sorted(by_column.items())]
         places: dict[int, int] = {}
-        for spelling in (str, _plain):
+        for spelling in (str, spelled):
             free = defaultdict(list)
             for place, name in enumerate(union):
                 if place not in places.values():
@@ -233,7 +234,3 @@ def _fuse_picture(parts: Sequence[tuple[Tensor, Tensor]], known: Tensor, iou: fl
 def _edges(size: tuple[int, int]) -> Tensor:
     height, width = size
     return torch.tensor([width, height, width, height], dtype=torch.float32)
-
-
-def _plain(name: str) -> str:
-    return "".join(ch for ch in name.casefold() if ch not in " _-")
