@@ -245,3 +245,40 @@ def test_labelled_pictures_come_without_a_trainer(tiny_data):
     probe.args = get_cfg()
     loss, _ = probe.loss({**batch, "img": batch["img"].float() / 255})
     loss.sum().backward()  # also in eval mode
+
+
+def test_the_losses_ask_an_assigner_as_a_set_of_boxes_does(model):
+    """In this order: scores, boxes and points in pixels; classes, boxes, and which of them are there."""
+    from ultralytics.utils.tal import TaskAlignedAssigner
+
+    model.args = get_cfg(overrides={"epochs": 10})
+    criterion = model.init_criterion()
+    owners = [criterion.one2many, criterion.one2one] if hasattr(criterion, "one2many") else [criterion]
+    assert all(isinstance(owner.assigner, TaskAlignedAssigner) for owner in owners)
+    asked = list(inspect.signature(TaskAlignedAssigner.forward).parameters)
+    assert asked[:7] == ["self", "pd_scores", "pd_bboxes", "anc_points", "gt_labels", "gt_bboxes", "mask_gt"]
+
+
+def test_a_loader_asks_the_sampler_in_its_batch_sampler_anew_in_each_epoch(tiny_data):
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.build import build_dataloader
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(tiny_data))
+    dataset = YOLODataset(data["train"], data=data, imgsz=64, augment=False, hyp=get_cfg(), task="detect")
+    loader = build_dataloader(dataset, batch=2, workers=0, shuffle=False, rank=-1)
+    loader.batch_sampler.sampler.sampler = [5, 5]
+    loader.reset()
+    for _ in range(2):
+        assert [file for batch in loader for file in batch["im_file"]] == [dataset.im_files[5]] * 2
+    for name in ("get_dataloader", "build_dataset"):
+        assert f"self.{name}(" in inspect.getsource(DetectionTrainer) + inspect.getsource(BaseTrainer)
+
+
+def test_a_picture_is_made_with_its_labels_in_one_place():
+    """Where stored answers join them: every transform that mixes pictures asks there as well."""
+    from ultralytics.data.augment import BaseMixTransform
+    from ultralytics.data.base import BaseDataset
+
+    assert "self.get_image_and_label(" in inspect.getsource(BaseDataset.__getitem__)
+    assert "dataset.get_image_and_label(" in inspect.getsource(BaseMixTransform)
