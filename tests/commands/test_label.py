@@ -95,7 +95,11 @@ def test_what_cannot_be_read_is_named(weights, capsys):
         ([], "source= is missing: pictures, folders"),
         (["source=in", "teacher="], "teacher= is missing: "),
         (["source=nowhere"], "source=nowhere: no such file or folder"),
-        (["source=in", "shard=3/2"], "shard=3/2: out of range"),
+        (["source=in", "shard=3/2"], "shard=3/2: out of range; give one of 1/2 to 2/2"),
+        (["source=in", "shard=1/0"], "shard=1/0: out of range; there can be 1 to 10,000 shards"),
+        (["source=in", "shard=1/99999999999"], "shard=1/99999999999: out of range; there can be 1 to 10,000"),
+        (["source=in", "imgsz=33"], "imgsz=33: does not fit the strides of the teacher; give 64"),
+        (["source=in", "device=77"], "device=77: is not on this machine"),
         (["source=in", "shard=third"], "shard=third: expected which of how many"),
         (["source=in", "empty=maybe"], "empty=maybe: not one of keep, drop"),
         (["source=in", "conf=0"], "conf=0: must be between 0.01 and 1"),
@@ -110,7 +114,8 @@ def test_what_cannot_be_read_is_named(weights, capsys):
 def test_one_line_and_nothing_written(weights, capsys, words, said):
     Path("map.yaml").write_text("cat: animal\n")
     assert label(weights, *words) == 2
-    told = capsys.readouterr().err
+    out, told = capsys.readouterr()
+    assert out == ""
     assert told.startswith("yolo-distill: ")
     assert said in told
     assert told.count("\n") == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_labelling import MadeTeacher, opener, request, write_pictures
+from made_labelling import MadeTeacher, opener, request, write_film, write_pictures
 
 from yolo_distill.labelling import finishing
 from yolo_distill.labelling.asking import Found
@@ -96,6 +96,17 @@ def test_a_sheet_has_an_end(monkeypatch):
     text = make()
     assert len(re.findall("data:image/jpeg;base64,", text)) == 5
     assert "The 5 pictures with most boxes near a threshold first" in text
+
+
+def test_frames_that_were_left_out_are_not_on_it():
+    """They are nowhere to be seen: their film is not read again."""
+    write_pictures(Path("in"), 3)
+    write_film(Path("in/film.avi"), 10)
+    label(request("in", Path("out"), every=5, conf=0.7, keep_empty=False), opener=opener, say=lambda line: None)
+    text = HTML.read_text(encoding="utf-8")
+    assert ", 3 left out because nothing was found" in text
+    assert text.count("<figure>") == text.count("<img") == 3
+    assert "left out</figcaption>" in text  # a picture that was left out is
 
 
 def test_a_histogram():

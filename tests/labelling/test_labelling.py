@@ -66,6 +66,14 @@ def test_a_data_set():
     assert [float(number) for number in first] == pytest.approx([1, 0.65, top + height / 2, 0.2, height], abs=1e-3)
 
 
+def test_of_many_classes_those_with_most_boxes_are_told():
+    write_pictures(Path("in"), 2)
+    teacher = MadeTeacher({column: f"class{column}" for column in range(80)} | {1: "square"})
+    said = run("in", opened=lambda asked: (teacher, IMGSZ))
+    assert "; boxes: 2 class0, 2 square, 0 class2, " in said
+    assert "0 class11 and 68 more classes\n" in said
+
+
 def test_soft_answers_hold_what_labels_leave_out():
     write_pictures(Path("in"), 3)
     run("in", conf=0.99)

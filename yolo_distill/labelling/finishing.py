@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from yolo_distill.errors import DistillError, RequestError
@@ -59,11 +59,19 @@ def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
     counted = tally(sorted((out / FOLDER).glob("part-*.parquet")), at(plan.thresholds), SHOWN)
     if not counted.states[KEPT]:
         raise DistillError(f"out={out}: no picture to train on ({what_became(counted)})")
-    boxes = ", ".join(f"{number:,} {name}" for name, number in zip(plan.names, counted.boxes.tolist(), strict=True))
-    say(f"{what_became(counted)}; boxes: {boxes}")
+    say(f"{what_became(counted)}; boxes: {_by_class(plan.names, counted.boxes.tolist())}")
     if not (out / DATA).exists():
         write_contact_sheet(out / SHEET, plan, counted, DataSet(out, copy=False).images)
         notes = {"Labelled by": plan.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
         write_data_yaml(out, plan.names, plan.val, notes)
     say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
     return counted.states[UNREAD]
+
+
+def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:
+    """Return the boxes of each class in one line; of many classes, those with most."""
+    counts = list(zip(names, boxes, strict=True))
+    left = len(counts) - most
+    if left > 0:
+        counts = sorted(counts, key=lambda one: -one[1])[:most]
+    return ", ".join(f"{number:,} {name}" for name, number in counts) + (f" and {left} more classes" if left > 0 else "")

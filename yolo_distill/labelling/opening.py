@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import parse_device, select_device
+
 from yolo_distill.engine.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
 from yolo_distill.engine.teachers import named
 from yolo_distill.engine.teachers import open_teacher as open_named
+from yolo_distill.errors import RequestError
 from yolo_distill.labelling.request import Request
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
@@ -27,7 +33,8 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     Raises:
         RequestError: saying what about it has to change.
     """
-    imgsz = request.imgsz or _own_size(request)
+    _check_device(request.device)
+    imgsz = _size(request)
     teacher = open_named(
         request.teacher,
         # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
@@ -44,15 +51,31 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     return teacher, imgsz
 
 
-def _own_size(request: Request) -> int:
-    """Return the largest side that an Ultralytics teacher was trained at, in pixels."""
+def _check_device(device: str | None) -> None:
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)  # the host prints a banner before it refuses
+    try:
+        select_device(parse_device(device), verbose=False)
+    except ValueError:
+        raise RequestError(
+            f"device={device}: is not on this machine ({torch.cuda.device_count()} GPUs are); give cpu, or leave it out"
+        ) from None
+    finally:
+        LOGGER.setLevel(before)
+
+
+def _size(request: Request) -> int:
+    """Return the side in pixels that was asked for, or the largest one that an Ultralytics teacher was trained at."""
     sizes = []
     for one in named(request.teacher, request.teacher_weights):
         if one.ultralytics:
             model = load_ultralytics(str(one.file), trust=request.trust, role="teacher")
-            if size := trained_imgsz(model):
+            if size := request.imgsz or trained_imgsz(model):
                 sizes.append(rounded_imgsz(model, size))
-    return max(sizes, default=_USUAL_SIZE)
+    fitting = max(sizes, default=request.imgsz or _USUAL_SIZE)
+    if request.imgsz not in {None, fitting}:
+        raise RequestError(f"imgsz={request.imgsz}: does not fit the strides of the teacher; give {fitting}")
+    return fitting
 
 
 def identity(request: Request) -> dict[str, Any]:

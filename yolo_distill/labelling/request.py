@@ -7,6 +7,8 @@ from pathlib import Path
 
 from yolo_distill.errors import RequestError
 
+_MOST_SHARDS = 10_000
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -40,8 +42,10 @@ def read_shard(text: str | None) -> Shard:
     if not slash or not index.strip().isdecimal() or not count.strip().isdecimal():
         raise RequestError(f"shard={text}: expected which of how many, such as 3/16")
     shard = Shard(int(index), int(count))
+    if not 1 <= shard.count <= _MOST_SHARDS:
+        raise RequestError(f"shard={text}: out of range; there can be 1 to {_MOST_SHARDS:,} shards")
     if not 1 <= shard.index <= shard.count:
-        raise RequestError(f"shard={text}: out of range; of {shard.count} shards, the first is 1/{shard.count}")
+        raise RequestError(f"shard={text}: out of range; give one of 1/{shard.count} to {shard.count}/{shard.count}")
     return shard
 
 

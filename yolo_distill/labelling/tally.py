@@ -40,7 +40,7 @@ class Doubt:
 
 
 class Tally:
-    """Counts, and keeps the pictures about which the teacher is least sure.
+    """Counts, and keeps the pictures that can be shown about which the teacher is least sure.
 
     Attributes:
         states: pictures and frames by what became of them.
@@ -91,6 +91,8 @@ class Tally:
             self.boxes += np.bincount(kept, minlength=len(self.boxes))
             self.pictures[np.unique(kept)] += 1
         nearness = (1 - np.abs(margins) / NEAR).clip(min=0)
+        if row.frame is not None and row.file is None:
+            return  # a frame that was left out is nowhere to be seen
         doubt = Doubt(row, float(nearness.sum()), int((nearness > 0).sum()))
         entry = (doubt.sum, -row.number, -(row.frame or 0), doubt)
         if len(self._doubts) < self._most:
