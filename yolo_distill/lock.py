@@ -1,4 +1,4 @@
-"""One comparison at a time in a folder."""
+"""One process at a time for what two would spoil."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from types import TracebackType
 from typing import IO
 
 from yolo_distill.errors import RequestError
+from yolo_distill.files import cannot_write
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-_FILE = ".lock"
-
 
 class Lock:
-    """Holds a folder while this process works in it; the system lets it go when the process ends, however it ends."""
+    """Holds a file while this process works; the system lets it go when the process ends, however it ends."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, file: Path, taken: str) -> None:
+        """Prepare to hold `file`; `taken` is what is said where another process does."""
+        self._file, self._taken = file, taken
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> Lock:
-        """Take the folder.
+        """Take the file.
 
         Raises:
-            RequestError: another process works in it, or it cannot be written.
+            RequestError: another process holds it.
+            DistillError: the disk cannot be written.
         """
         try:
-            stream = (self._folder / _FILE).open("ab")
+            stream = self._file.open("ab")
         except OSError as error:
-            raise RequestError(f"out={self._folder}: cannot be written ({error.strerror}); give another one") from None
+            raise cannot_write(self._file, error) from error
         try:
             if sys.platform == "win32":
                 msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
@@ -41,9 +42,7 @@ class Lock:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             stream.close()
-            raise RequestError(
-                f"out={self._folder}: another yolo-distill compare is at work there; wait for it, or give another out="
-            ) from None
+            raise RequestError(self._taken) from None
         self._stream = stream
         return self
 

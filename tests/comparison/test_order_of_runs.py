@@ -18,10 +18,10 @@ import pytest
 from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
-from yolo_distill.comparison.lock import Lock
 from yolo_distill.comparison.request import Request, cores
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.lock import Lock
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 ORDER = ["teacher", "plain-s0", "host-s0", "distilled-s0", "plain-s1", "host-s1", "distilled-s1"]
@@ -236,7 +236,8 @@ def test_bad_requests_write_nothing(
 
 def test_a_folder_is_for_one_at_a_time(request_of: Callable[..., Request], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with Lock(tmp_path / "out"), pytest.raises(RequestError, match="another yolo-distill compare is at work there"):
+    busy = pytest.raises(RequestError, match="another yolo-distill compare is at work there")
+    with Lock(tmp_path / "out" / ".lock", "taken"), busy:
         compare(request_of(), WORKER)
     assert not (tmp_path / "out" / "plan.json").exists()
 

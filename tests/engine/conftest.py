@@ -29,6 +29,32 @@ def make_teacher(tmp_path_factory) -> Callable[..., Path]:
     return make
 
 
+class Killed(BaseException):
+    """What a run ends with that was killed behind its first checkpoint."""
+
+
+@pytest.fixture
+def killed_and_resumed(monkeypatch) -> Callable[..., Path]:
+    """Return a function that starts a run by the command's way, kills it behind its first epoch and goes on."""
+
+    def run(own: dict[str, Any], host: dict[str, Any]) -> Path:
+        from yolo_distill.engine.run import train as start
+
+        saved = DistillationTrainer.save_model
+        with monkeypatch.context() as patch:
+
+            def save_and_die(self) -> bool:
+                saved(self)
+                raise Killed
+
+            patch.setattr(DistillationTrainer, "save_model", save_and_die)
+            with pytest.raises(Killed):
+                start(own, host, student="yolo26n.yaml")
+        return start({}, {"resume": str(Path(host["project"]) / host["name"] / "weights" / "last.pt")})
+
+    return run
+
+
 @pytest.fixture
 def settings(tiny_data, tmp_path) -> dict[str, Any]:
     """Host settings of a run of a few steps."""

@@ -77,30 +77,15 @@ def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, 
 
 
 @pytest.mark.slow
-def test_a_set_teacher_survives_a_kill(host, two_stages, monkeypatch):
-    from yolo_distill.engine.trainer import DistillationTrainer
-
-    class Killed(BaseException):
-        pass
-
-    teacher = f"torchvision:{TWO_STAGES}:{two_stages}"
-    with monkeypatch.context() as patch:
-        saved = DistillationTrainer.save_model
-
-        def save_and_die(self):
-            saved(self)
-            raise Killed
-
-        patch.setattr(DistillationTrainer, "save_model", save_and_die)
-        with pytest.raises(Killed):
-            train({"teacher": teacher}, {**host, "name": "run"}, student="yolo26n.yaml")
-    last = Path(host["project"]) / "run" / "weights" / "last.pt"
-    folder = train({}, {"resume": str(last)})
+def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
+    folder = killed_and_resumed({"teacher": f"torchvision:{TWO_STAGES}:{two_stages}"}, {**host, "name": "run"})
     assert [row["epoch"] for row in rows_of(folder)] == ["1", "2"]
 
 
 @pytest.mark.slow
-def test_unlabelled_pictures_are_taught_and_survive_a_resume(host, make_teacher, tmp_path, monkeypatch):
+def test_unlabelled_pictures_are_taught_and_survive_a_resume(
+    host, make_teacher, tmp_path, monkeypatch, killed_and_resumed
+):
     from yolo_distill.engine.trainer import DistillationTrainer
 
     (tmp_path / "raw").mkdir()
@@ -116,21 +101,8 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(host, make_teacher,
 
     monkeypatch.setattr(DistillationTrainer, "preprocess_batch", look)
 
-    class Killed(BaseException):
-        pass
-
     own = {"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw", "unlabeled_ratio": 1.0}
-    saved = DistillationTrainer.save_model
-    with monkeypatch.context() as patch:
-
-        def save_and_die(self):
-            saved(self)
-            raise Killed
-
-        patch.setattr(DistillationTrainer, "save_model", save_and_die)
-        with pytest.raises(Killed):
-            train(own, {**host, "name": "run"}, student="yolo26n.yaml")
-    folder = train({}, {"resume": str(Path(host["project"]) / "run" / "weights" / "last.pt")})
+    folder = killed_and_resumed(own, {**host, "name": "run"})
     assert len(rows_of(folder)) == 2
     assert set(seen) == {(True, True, False, False)}
     assert len(seen) == 2 * 4  # an epoch is all eight labelled pictures, two a batch

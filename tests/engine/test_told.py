@@ -137,29 +137,14 @@ def test_an_answer_without_a_box_is_none(tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_learns_from_them_and_goes_on_after_a_kill(settings, labelled, monkeypatch):
-    from yolo_distill.engine.trainer import DistillationTrainer
-
-    class Killed(BaseException):
-        pass
-
+def test_a_run_learns_from_them_and_goes_on_after_a_kill(settings, labelled, killed_and_resumed):
     host = {**settings, "epochs": 2, "plots": True, "name": "run"}
     own = {"teacher": str(labelled), "unlabeled": str(labelled / ".." / "more"), "ramp_epochs": 0.0}
     (labelled.parent / "more").mkdir()
     for number in range(4):
         noise = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
         cv2.imwrite(str(labelled.parent / "more" / f"{number}.png"), noise)
-    saved = DistillationTrainer.save_model
-    with monkeypatch.context() as patch:
-
-        def save_and_die(self):
-            saved(self)
-            raise Killed
-
-        patch.setattr(DistillationTrainer, "save_model", save_and_die)
-        with pytest.raises(Killed):
-            train(own, host, student="yolo26n.yaml")
-    folder = train({}, {"resume": str(Path(host["project"]) / "run" / "weights" / "last.pt")})
+    folder = killed_and_resumed(own, host)
     with (folder / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2

@@ -12,7 +12,6 @@ from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, TEACHER
 from yolo_distill.comparison.budget import decide, decided, equal_time_arm
 from yolo_distill.comparison.job import Job
-from yolo_distill.comparison.lock import Lock
 from yolo_distill.comparison.plan import Plan, make_folder, write_plan
 from yolo_distill.comparison.processes import WORKER, Processes
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, markdown
@@ -21,6 +20,7 @@ from yolo_distill.comparison.results import figure_of, headline_arm
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.errors import DistillError
+from yolo_distill.lock import Lock
 from yolo_distill.runtime.progress import Progress
 
 _LOOK_SECONDS = 0.1
@@ -46,7 +46,8 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
     request = replace(request, out=request.out.expanduser())
     checked = check(request)
     make_folder(request.out)
-    with Lock(request.out):
+    busy = f"out={request.out}: another yolo-distill compare is at work there; wait for it, or give another out="
+    with Lock(request.out / ".lock", busy):
         write_plan(request.out, checked.plan)
         return _Comparison(request, checked).carry_out(worker)
 

@@ -74,4 +74,6 @@ def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str
     left = len(counts) - most
     if left > 0:
         counts = sorted(counts, key=lambda one: -one[1])[:most]
-    return ", ".join(f"{number:,} {name}" for name, number in counts) + (f" and {left} more classes" if left > 0 else "")
+    return ", ".join(f"{number:,} {name}" for name, number in counts) + (
+        f" and {left} more classes" if left > 0 else ""
+    )

@@ -20,7 +20,6 @@ from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
 from yolo_distill.labelling.finishing import finish
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.labeller import Labeller
-from yolo_distill.labelling.lock import Lock
 from yolo_distill.labelling.opening import Opener, identity, open_teacher
 from yolo_distill.labelling.pace import Pace
 from yolo_distill.labelling.plan import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
@@ -28,6 +27,7 @@ from yolo_distill.labelling.request import Request
 from yolo_distill.labelling.shards import units
 from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at
+from yolo_distill.lock import Lock
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.quiet import quiet
 from yolo_distill.sources import Sources, find_sources

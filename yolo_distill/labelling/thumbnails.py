@@ -18,7 +18,7 @@ from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 
 _SIDE, _QUALITY = 480, 78
-_LINE, _DASH = 2, 6  # pixels
+_LINE, _DASH, _STEP = 2, 6, 14  # pixels; a dash begins every so many
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
 
 
@@ -58,10 +58,10 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
 def _broken(canvas: Picture, first: tuple[int, int], second: tuple[int, int], colour: Colour) -> None:
     """Draw a rectangle of dashes."""
     (left, top), (right, bottom) = first, second
-    for x in range(left, right, 2 * _DASH):
+    for x in range(left, right, _STEP):
         for y in (top, bottom):
             cv2.line(canvas, (x, y), (min(x + _DASH, right), y), colour, _LINE)
-    for y in range(top, bottom, 2 * _DASH):
+    for y in range(top, bottom, _STEP):
         for x in (left, right):
             cv2.line(canvas, (x, y), (x, min(y + _DASH, bottom)), colour, _LINE)
 
