@@ -16,6 +16,8 @@ PACKAGE = Path(yolo_distill.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic"}
+#: What only https and the QR code need.
+EXTRA_OF_SERVE = {"cryptography", "segno"}
 #: What may run the runtime beside torch, to prove that both say the same.
 PROOFS = {"engine/proof.py", "engine/agreement.py", "engine/form_proof.py"}
 TRAINING = {"yolo_distill.losses", "yolo_distill.teachers", "yolo_distill.engine"}
@@ -47,17 +49,20 @@ def breaches(source: str, file: str) -> list[str]:
     at_import: set[str] = set()
     if room == "runtime":
         everywhere = HEAVY | TRAINING
+    elif room == "serve":
+        everywhere = HEAVY | TRAINING
+        at_import = EXTRA_OF_SERVE
     elif room in {"losses", "teachers"}:
         everywhere = {"yolo_distill.engine"}
     elif room == "graphs":
         everywhere = TRAINING | {"torch", "torchvision", "ultralytics"}
-    above = {"commands", "demo", "comparison", "labelling", "benchmark", "__init__.py"}
+    above = {"commands", "demo", "comparison", "labelling", "benchmark", "serve", "__init__.py"}
     if room == "engine":
         everywhere = {"yolo_distill.labelling", "yolo_distill.comparison", "yolo_distill.demo", "yolo_distill.commands"}
     if room != "runtime" and room not in above and file not in PROOFS:
         everywhere = everywhere | {"yolo_distill.runtime"}
     if room not in {"losses", "teachers", "engine", "graphs", "demo", "comparison", "labelling", "recipe.py"}:
-        at_import = HEAVY | TRAINING
+        at_import = at_import | HEAVY | TRAINING
     if room in {"commands", "cli.py", "__init__.py", "settings.py", "errors.py", "paths.py"}:
         at_import = at_import | {"onnxruntime", "cv2", "yolo_distill.runtime", "yolo_distill.recipe"}
 
@@ -83,6 +88,8 @@ def test_imports_go_one_way(file):
         ("runtime/a.py", "def f():\n    import torch.nn"),
         ("runtime/a.py", "def f():\n    from importlib import import_module\n    import_module('ultralytics')"),
         ("runtime/a.py", "from ..engine import trainer"),
+        ("serve/a.py", "def f():\n    import torch"),
+        ("serve/a.py", "from cryptography import x509"),
         ("runtime/a.py", "from yolo_distill import losses"),
         ("losses/a.py", "def f():\n    from yolo_distill.engine.terms import x"),
         ("teachers/a.py", "from yolo_distill.engine import classes"),
@@ -110,6 +117,7 @@ def test_a_breach_is_seen(file, source):
         ("engine/proof.py", "from yolo_distill.runtime.detector import Detector"),
         ("engine/a.py", "import torch\nfrom yolo_distill.losses import logit"),
         ("commands/a.py", "def run(settings):\n    from yolo_distill.engine.run import train\n    import torch"),
+        ("serve/a.py", "from yolo_distill.runtime.detector import Detector\ndef f():\n    import segno"),
         ("runtime/a.py", "import cv2\nimport onnxruntime\nfrom .nms import nms"),
         ("benchmark/a.py", "from yolo_distill.runtime.detector import Detector\ndef f():\n    import torch"),
         ("__init__.py", "if TYPE_CHECKING:\n    from yolo_distill.engine.trainer import DistillationTrainer"),
@@ -135,11 +143,12 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_detector_needs_only_the_base_install():
     run(
-        f"import sys\nfor name in {sorted(HEAVY)}:\n    sys.modules[name] = None\n"
+        f"import sys\nfor name in {sorted(HEAVY | EXTRA_OF_SERVE)}:\n    sys.modules[name] = None\n"
         "import yolo_distill\n"
         "from yolo_distill import Detections, Detector, DistillError\n"
-        "import pkgutil, importlib, yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.commands\n"
-        "for room in (yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.commands):\n"
+        "import pkgutil, importlib, yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.serve\n"
+        "import yolo_distill.commands\n"
+        "for room in (yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.serve, yolo_distill.commands):\n"
         "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
         "try:\n    yolo_distill.DistillationTrainer\n"

@@ -48,6 +48,8 @@ def test_the_wheel_holds_code_recipes_and_targets(wheel):
         expected |= {f"yolo_distill/_data/{folder}/{path.name}" for path in (ROOT / folder).glob("*.yaml")}
     assert expected <= names
     assert {"yolo_distill/py.typed", "yolo_distill/_data/cfg/default.yaml"} <= names
+    assert "yolo_distill/_data/export/web/index.html" in names
+    assert not [name for name in names if "node_modules" in name]
     assert not [name for name in names if name.startswith(("tests/", "weights/"))]
     assert not [name for name in names if name.endswith((".pt", ".onnx", ".pyc"))]
 

@@ -15,7 +15,7 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain, resolve, split_pairs
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS and run(settings, extra).
-COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label")
+COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "serve")
 
 HELP = {"help", "-h", "--help"}
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C

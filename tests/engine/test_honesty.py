@@ -8,6 +8,7 @@ from live_detector import live_detector
 
 from yolo_distill.engine import honesty
 from yolo_distill.engine.data import check_data
+from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.errors import RequestError
 
 
@@ -24,44 +25,52 @@ def logged(monkeypatch):
     return said
 
 
-def measured(monkeypatch, **maps):
-    """Let the evaluator find these mAPs, by split, or by model and split."""
+def measuring(model):
+    """Return what measures a real detector on a split of a data set file."""
 
-    def evaluate(model, file, *, split, **settings):
-        return {"map": maps.get(f"{model}_{split}", maps.get(split))}
+    def measure(file, split):
+        return evaluate(model, file, split=split, imgsz=64, device="cpu")["map"]
 
-    monkeypatch.setattr(honesty, "evaluate", evaluate)
+    return measure
+
+
+def found(**maps):
+    """Return what finds these mAPs, by split."""
+    return lambda file, split: maps[split]
 
 
 def test_a_real_teacher_is_measured_and_the_data_set_stays_as_it_is(data, tiny_data, names):
     before = {p: p.stat().st_mtime_ns for p in tiny_data.parent.rglob("*") if p.is_file()}
-    found = honesty.look_at_teacher(live_detector("yolo26n.yaml", names.values()), data, imgsz=64, device="cpu")
-    assert 0 <= found <= 1
+    value = honesty.look_at_teacher(measuring(live_detector("yolo26n.yaml", names.values())), data)
+    assert 0 <= value <= 1
     assert {p: p.stat().st_mtime_ns for p in tiny_data.parent.rglob("*") if p.is_file()} == before
 
 
-def test_a_teacher_that_knows_its_pictures_by_heart_is_warned_of(data, monkeypatch, logged):
-    measured(monkeypatch, train=0.9, val=0.5)
-    assert honesty.look_at_teacher("t", data, imgsz=64, device="cpu") == 0.5
+def test_a_teacher_that_knows_its_pictures_by_heart_is_warned_of(data, logged):
+    assert honesty.look_at_teacher(found(train=0.9, val=0.5), data) == 0.5
     assert "teacher_folds=3" in logged["warning"][0]
     assert "90.0 on train, 50.0 on val" in logged["info"][0]
 
 
+def test_a_teacher_that_finds_nothing_is_warned_of(data, logged):
+    assert honesty.look_at_teacher(found(train=0.005, val=0.004), data) == 0.004
+    assert "finds next to nothing on val" in logged["warning"][0]
+
+
 @pytest.mark.parametrize("case", [{"train": 0.6, "val": 0.5}, {"train": 0.9, "val": 0.5, "folds": 2}])
-def test_no_warning_without_cause(data, monkeypatch, logged, case):
+def test_no_warning_without_cause(data, logged, case):
     folds = case.pop("folds", 0)
-    measured(monkeypatch, **case)
-    honesty.look_at_teacher("t", data, imgsz=64, device="cpu", folds=folds)
+    honesty.look_at_teacher(found(**case), data, folds=folds)
     assert not logged["warning"]
 
 
 def test_a_teacher_of_other_classes_is_not_measured(data, logged):
-    assert honesty.look_at_teacher(live_detector("yolo26n.yaml", ["cat"]), data, imgsz=64, device="cpu") is None
+    assert honesty.look_at_teacher(measuring(live_detector("yolo26n.yaml", ["cat"])), data) is None
     assert "not measured" in logged["info"][-1]
 
 
 def test_a_teacher_worse_than_the_student_is_refused_unless_forced(data, monkeypatch, logged):
-    measured(monkeypatch, val=0.4)
+    monkeypatch.setattr(honesty, "evaluate", lambda model, file, **settings: {"map": 0.4})
     with pytest.raises(RequestError, match=r"30\.0 and 40\.0 on val; .*force=true"):
         honesty.require_better(0.3, "s", data, imgsz=64, device="cpu", force=False)
     honesty.require_better(0.3, "s", data, imgsz=64, device="cpu", force=True)

@@ -285,9 +285,9 @@ class _Branches(torch.nn.Module):
     [
         ({"logit": 1}, False, True, "scores"),
         ({"logit": 1}, True, True, "scores one2one"),
-        ({"logit": 1}, True, False, "scores boxes one2one"),
+        ({"logit": 1}, True, False, "scores boxes"),
         ({"hinton": 1}, False, True, "scores"),
-        ({"hinton": 1}, True, False, "scores boxes one2one"),
+        ({"hinton": 1}, True, False, "scores boxes"),
         ({"localization": 1}, False, False, "scores boxes"),
         ({"cwd": 1}, True, True, "maps"),
         ({"pkd": 1}, True, True, "maps"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from yolo_distill.engine.data import check_data
+from yolo_distill.engine import unlabelled
+from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
@@ -39,7 +40,7 @@ def test_labels_beside_the_pictures_are_not_taken_along(data, tmp_path):
         label.write_text("0 0.5 0.5 0.2 0.2\n")
     folder = gather(data, tmp_path / "images" / "raw")
     assert sorted(file.name for file in folder.iterdir()) == ["000000_0.jpg", "000001_1.jpg", "000002_2.jpg"]
-    assert [label.read_text() for label in folder.parent.rglob("*.txt")] == [""]
+    assert [label.read_text() for label in folder.parent.rglob("*.txt")] == [""] * 3
 
 
 def test_folders_with_the_same_names_patterns_and_videos(data, tmp_path):
@@ -99,3 +100,20 @@ def test_a_broken_video_is_named(data, tmp_path, caplog):
     picture(tmp_path / "raw" / "0.jpg", 0)
     (tmp_path / "raw" / "broken.mp4").write_bytes(b"no video")
     assert len(list(gather(data, tmp_path / "raw").iterdir())) == 1
+
+
+def test_broken_pictures_and_those_of_train_are_left_out_and_said(data, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(unlabelled.LOGGER, "warning", said.append)
+    monkeypatch.setattr(unlabelled.LOGGER, "info", said.append)
+    for number in range(2):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        (tmp_path / "raw" / f"broken{number}.jpg").write_bytes(b"no picture")
+    with pytest.raises(RequestError, match="none of its 2 pictures can be read"):
+        gather(data, tmp_path / "raw")
+    picture(tmp_path / "raw" / "whole.jpg", 5)
+    shutil.copy(pictures_of(data, "train")[0], tmp_path / "raw" / "known.png")
+    folder = gather(data, tmp_path / "raw")
+    assert [file.name for file in folder.iterdir()] == ["000000_whole.jpg"]
+    assert any("1 pictures left out that are in train" in line for line in said)
+    assert any("2 pictures left out that can't be read" in line and "broken1.jpg" in line for line in said)

@@ -87,7 +87,7 @@ def test_shards_share_the_work(count):
         ("3", "such as 3/16"),
         ("a/b", "such as 3/16"),
         ("0/4", "out of range"),
-        ("5/4", "out of range; of 4 shards"),
+        ("5/4", "out of range; give one of 1/4 to 4/4"),
         ("1/0", "out of range"),
     ],
 )

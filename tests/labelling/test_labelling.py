@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import yaml
 from made_labelling import IMGSZ, MadeTeacher, content, opener, request, write_film, write_pictures
 
@@ -19,6 +20,7 @@ from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
 from yolo_distill.labelling.soft import SoftAnswers
 from yolo_distill.lock import Lock
+from yolo_distill.teachers.answer import make_set
 
 
 def run(source, out="out", *, opened=opener, **changes):
@@ -84,6 +86,22 @@ def test_soft_answers_hold_what_labels_leave_out():
     assert found.scores[0].tolist() == pytest.approx([0.01, 1 - brightness], abs=0.01)
     assert found.scores[1].tolist() == pytest.approx([brightness, 0.01], abs=0.01)
     assert rows()["width"].to_list() == [64] * 3
+
+
+def test_boxes_that_are_one_once_they_are_cut_off():
+    """Two that reach beyond the picture by different lengths, and another class's box at the same place."""
+
+    class Close(MadeTeacher):
+        def __call__(self, images):
+            boxes = torch.tensor([[-60.0, -60, 70, 70], [-5, -5, 200, 200], [-9, -9, 80, 80], [8, 16, 24, 32]])
+            scores = torch.tensor([[0.6, 0.1], [0.8, 0.1], [0.1, 0.7], [0.5, 0.1]])
+            return make_set([boxes] * len(images), [scores] * len(images), 2)
+
+    write_pictures(Path("in"), 1)
+    run("in", opened=lambda asked: (Close(), IMGSZ))
+    lines = Path("out/labels/train/00000000-0000.txt").read_text().splitlines()
+    assert [line[:13] for line in lines] == ["0 0.5 0.5 1 1", "1 0.5 0.5 1 1", "0 0.25 0.3333"]
+    assert SoftAnswers(Path("out"))["00000000-0000.jpg"].scores.max(1).tolist() == pytest.approx([0.8, 0.7, 0.5])
 
 
 def test_pictures_of_one_name():
@@ -221,6 +239,18 @@ def test_what_a_power_cut_emptied_is_done_again():
     run("in", opened=lambda asked: (teacher, IMGSZ))
     assert sum(teacher.sizes) == 64 + 2
     assert content(Path("out")) == before
+
+
+def test_what_a_kill_left_of_a_file_is_gone():
+    """Readers of soft/*.parquet would count its pictures twice."""
+    write_pictures(Path("in"), 3)
+    run("in")
+    Path("out/data.yaml").unlink()
+    Path("out/soft/.part-00000000.99.part.parquet").write_bytes(Path("out/soft/part-00000000.parquet").read_bytes())
+    Path("out/.contact-sheet.99.part.html").touch()
+    run("in")
+    assert rows()["number"].to_list() == [0, 1, 2]
+    assert not list(Path("out").rglob(".*.part.*"))
 
 
 @pytest.mark.parametrize(

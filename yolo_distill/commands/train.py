@@ -49,7 +49,7 @@ SETTINGS = {
     "teacher_tta": Setting(bool, "ask the teacher about the mirrored picture as well"),
     "class_map": Setting(str, "YAML file, the teacher's class name: the data's class name"),
     "unlabeled": Setting(str, "pictures without labels: folder, glob, video, what yolo-distill label wrote"),
-    "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", low=0),
+    "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", low=0.01),
     "unlabeled_every": Setting(int, "every so manieth frame of a video is taken", low=1),
     "kd_every": Setting(int, "the teacher is asked for every so manieth batch", low=1),
     "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),

@@ -60,7 +60,9 @@ class SetAssignment:
             return _lay_out(branch, assigner, boxes, probabilities, label, present)
 
         single = lay_out(student.one2one, self._single) if student.one2one is not None and self._single else None
-        return DenseAnswer(lay_out(student.one2many, self._many), single, answer.maps, student.cells)
+        many = lay_out(student.one2many, self._many)
+        presence = _presence(many, answer) if answer.maps else None
+        return DenseAnswer(many, single, answer.maps, student.cells, presence)
 
     def _worth_teaching(self, answer: SetAnswer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return boxes (B, M, 4), class vectors (B, M, nc), the student's column for each (B, M) and which count."""
@@ -68,6 +70,17 @@ class SetAssignment:
         best, index = matched.max(-1)
         label = torch.tensor(self._classes.student, device=index.device)[index]
         return answer.boxes, answer.scores, label, best > self._floor
+
+
+def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:
+    """Return the best score of the boxes that each anchor lies in, shape (B, A), of whatever class."""
+    points = branch.anchors.float() * branch.strides
+    score = answer.scores.amax(-1)
+    presence = score.new_zeros(len(score), len(points))
+    for box, own in zip(answer.boxes.unbind(1), score.unbind(1), strict=True):  # all at once would be large
+        inside = ((points >= box[:, None, :2]) & (points < box[:, None, 2:])).all(-1)
+        presence = torch.maximum(presence, inside * own[:, None])
+    return presence
 
 
 @torch.no_grad()

@@ -168,7 +168,8 @@ def _find_checkpoint(path: str | Path, said: str) -> Path:
         raise RequestError(f"{said}: did you mean '{text}.pt'?")
     if file.suffix.lower() != ".pt":
         what = "exported, and no longer trainable" if file.suffix.lower() == ".onnx" else "not a checkpoint"
-        raise RequestError(f"{said}: is {what}; an Ultralytics checkpoint ends in .pt")
+        other = ", torchvision's weights are given as torchvision:NAME:FILE" if file.suffix.lower() == ".pth" else ""
+        raise RequestError(f"{said}: is {what}; an Ultralytics checkpoint ends in .pt{other}")
     if file.is_file():
         return file.absolute()
     if file.name != text:

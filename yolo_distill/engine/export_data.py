@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.data import check_data, has_labels, pictures_of
-from yolo_distill.engine.evaluate import check_names
+from yolo_distill.engine.host_evaluation import check_names
 from yolo_distill.engine.proof import proof_pictures
 from yolo_distill.engine.samples import read_samples
 from yolo_distill.errors import RequestError

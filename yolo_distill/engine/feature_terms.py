@@ -74,14 +74,18 @@ def score_maps(teacher: DenseAnswer) -> dict[int, Tensor]:
     """Return the teacher's best class score at each place, shape (B, H, W), by stride.
 
     As Ultralytics has it: of all the teacher's classes, matched or not, and from the mean of the logits of both
-    branches where its head has two. A place counts because something is there, whatever it is called.
+    branches where its head has two. A place counts because something is there, whatever it is called. Where a set says
+    it, that is inside of its boxes.
     """
     many, single = teacher.one2many, teacher.one2one
     assert many is not None, "the teacher was not asked for scores"
-    logits = many.logits.float()
-    if single is not None:
-        logits = (logits + single.logits.float()) / 2
-    levels = torch.split(confidence(logits), list(teacher.cells.values()), 1)
+    presence = teacher.presence
+    if presence is None:
+        logits = many.logits.float()
+        if single is not None:
+            logits = (logits + single.logits.float()) / 2
+        presence = confidence(logits)
+    levels = torch.split(presence, list(teacher.cells.values()), 1)
     return {
         stride: level.reshape(-1, *teacher.maps[stride].shape[-2:])
         for stride, level in zip(teacher.cells, levels, strict=True)

@@ -27,6 +27,8 @@ PREFIX = colorstr("teacher: ")
 PICTURES = 128
 #: mAP50-95 on train above that on val, from where on a teacher is said to know its pictures by heart.
 BY_HEART = 0.15
+#: mAP50-95 on val below which a teacher has nothing to teach.
+NOTHING = 0.01
 
 
 def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0) -> float | None:
@@ -47,6 +49,11 @@ def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, An
             LOGGER.info(f"{PREFIX}not measured before the run: {str(error).replace(str(file), 'the data')}")
             return None
     LOGGER.info(f"{PREFIX}mAP50-95 {100 * train:.1f} on train, {100 * val:.1f} on val (up to {PICTURES} pictures each)")
+    if val < NOTHING:
+        LOGGER.warning(
+            f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "
+            "(teacher_epochs=), or look at imgsz= and at the classes' names"
+        )
     if train - val > BY_HEART and not folds:
         LOGGER.warning(
             f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from ultralytics.data import YOLODataset
 
+from yolo_distill.errors import RequestError
+
 #: Of a batch: whether each picture is labelled, a tuple of bools.
 LABELLED = "labelled"
 #: Unlabelled pictures for each labelled one, at most, where the user has not said how many.
@@ -123,8 +125,13 @@ def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -
         rank: of this process, -1 or 0 for the only one.
         world: processes.
         seed: of the order.
+
+    Raises:
+        RequestError: its batches are of one picture.
     """
     dataset: MixedPictures = loader.dataset
+    if loader.batch_size < 2:
+        raise RequestError("unlabeled=: a batch of one picture can't hold both kinds; give batch=2 or more")
     if ratio is None:
         ratio = min(MOST, len(dataset.unlabelled) / len(dataset.labelled))
     sampler = MixedSampler(dataset, loader.batch_size, ratio, rank=max(rank, 0), world=max(world, 1), seed=seed)

@@ -30,6 +30,8 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             "give balance=fixed"
         )
     given = {**DEFAULT_CFG_DICT, **settings}
+    if recipe.unlabeled and given["batch"] == 1:
+        raise RequestError(f"unlabeled={recipe.unlabeled}: batch=1 can't hold both kinds; give batch=2 or more")
     if recipe.unlabeled and given["rect"]:
         raise RequestError(f"unlabeled={recipe.unlabeled}: batches are mixed anew each time; leave rect=True out")
     if (side := recipe.teacher_imgsz) and (given["multi_scale"] or side % given["imgsz"]):

@@ -89,6 +89,7 @@ def train(
     data = check_data(settings["data"], ("train", "val"))
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
+    settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
     student = student or DEFAULT_STUDENT
     _check_precision(checked, settings)
     require_teachable(checked, settings)
@@ -101,7 +102,11 @@ def train(
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
     architecture = checked.teacher
-    checked = with_trained_teachers(checked, data, settings)
+    try:
+        checked = with_trained_teachers(checked, data, settings)
+    except KeyboardInterrupt:
+        LOGGER.warning("interrupted; the same command goes on where the teacher is")
+        raise
     _look_at_teacher(student, checked, data, settings)
     if checked.teacher_folds:
         best = Path(checked.teacher)

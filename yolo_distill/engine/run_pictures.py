@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ class RunPictures:
             parts = [super().build_dataset(img_path, mode, batch)]  # type: ignore[misc]
             if recipe.unlabeled:
                 folder = gather_unlabelled(recipe, self.data, Path(self.save_dir).parent)
-                with _set(self.args, fraction=1.0):
+                with _set(self.args, fraction=1.0), _without_warnings():
                     parts.append(super().build_dataset(str(folder), mode, batch))  # type: ignore[misc]
         if self._stored is not None:
             parts = told_pictures(parts, self._stored, self.data["nc"])
@@ -84,6 +85,17 @@ class RunPictures:
             size = [round(length * self.rounded_imgsz / side) for length in batch["img"].shape[-2:]]
             batch["img"] = interpolate(batch["img"], size, mode="bilinear", antialias=True)
         return batch
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep the host from warning that there are no labels, where there are meant to be none."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ultralytics import __version__ as host_version
 from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import no_auto_install
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.evaluate import check_names, read_figures, run_validator, warnings_only
+from yolo_distill.engine.host_evaluation import check_names, read_figures, run_validator, warnings_only
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import DenseAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher

@@ -144,5 +144,7 @@ def _named(columns: Mapping[str, Sequence[float]], prefix: str) -> dict[str, Seq
 
 def _listed(shares: Mapping[str, float], gains: Mapping[str, float], *, moved: bool) -> str:
     return ", ".join(
-        f"{name} {share:.3f}" + (f" (gain {gains[name]:.3g})" if moved else "") for name, share in shares.items()
+        (f"{name} not measured" if math.isnan(share) else f"{name} {share:.3f}")
+        + (f" (gain {gains[name]:.3g})" if moved else "")
+        for name, share in shares.items()
     )

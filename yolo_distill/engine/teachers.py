@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 from yolo_distill.engine.checkpoint import is_architecture, kind_of, load_ultralytics
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
+from yolo_distill.sources import split
 from yolo_distill.teachers.flipped import FlippedToo
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
@@ -116,13 +118,17 @@ class Opened:
 
     Attributes:
         teacher: answers for a batch.
-        yolos: the YOLOs inside it, whose precision can be chosen.
+        members: the teachers that it is made of.
         name: of what it is made, for people.
     """
 
     teacher: Teacher
-    yolos: list[YoloTeacher]
+    members: list[Teacher]
     name: str
+
+    @property
+    def yolos(self) -> list[YoloTeacher]:
+        return [one for one in self.members if isinstance(one, YoloTeacher)]
 
 
 @dataclass(frozen=True)
@@ -233,8 +239,7 @@ def open_all(recipe: Recipe, needs: Needs, device: torch.device, imgsz: int) -> 
         teacher = FlippedToo(teacher)
     if side != imgsz:
         teacher = AtLargerSize(teacher, side, imgsz)
-    yolos = [one for one in found if isinstance(one, YoloTeacher)]
-    return Opened(teacher, yolos, " and ".join(_called(*pair) for pair in zip(members, found, strict=True)))
+    return Opened(teacher, found, " and ".join(_called(*pair) for pair in zip(members, found, strict=True)))
 
 
 def _called(one: Named, teacher: Teacher) -> str:
@@ -265,9 +270,11 @@ def start_of(recipe: Recipe) -> DetectionModel | None:
 def with_absolute_files(recipe: Recipe) -> Recipe:
     """Return the recipe with the files that it names by their full paths."""
     update: dict[str, Any] = {"teacher": with_absolute_paths(recipe.teacher)}
-    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map", "unlabeled"):
-        if value := getattr(recipe, key):
-            update[key] = ",".join(map(_absolute, value.split(",")))
+    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
+        if (value := getattr(recipe, key)) and (key != "teacher_names" or _names_file(value)):
+            update[key] = _absolute(value)
+    if recipe.unlabeled:  # patterns as well
+        update["unlabeled"] = ",".join(os.path.abspath(part) for part in split(recipe.unlabeled))  # noqa: PTH100
     return recipe.model_copy(update=update)
 
 
@@ -295,6 +302,11 @@ def _absolute(text: str) -> str:
     return str(file.resolve()) if file.exists() else text.strip()
 
 
+def _names_file(text: str) -> bool:
+    """Return whether `teacher_names=` is a file, and not the names themselves."""
+    return Path(text).suffix.lower() in {".yaml", ".yml"}
+
+
 def read_names(text: str | None) -> dict[int, str] | None:
     """Return class names by number from a YAML file that has them, or from the names themselves, with commas.
 
@@ -304,7 +316,7 @@ def read_names(text: str | None) -> dict[int, str] | None:
     if text is None:
         return None
     file = Path(text).expanduser()
-    if file.suffix.lower() not in {".yaml", ".yml"}:
+    if not _names_file(text):
         return dict(enumerate(name.strip() for name in text.split(",")))
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))

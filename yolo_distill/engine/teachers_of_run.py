@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.several import load_fusion
 from yolo_distill.teachers.stored import answering_classes
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.torchvision_weights import load_detector_file
@@ -52,7 +53,12 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
     names = read_names(recipe.teacher_names)
     if recipe.class_map:
         read_class_map(recipe.class_map)
-    for one in named(recipe.teacher, recipe.teacher_weights):
+    members = named(recipe.teacher, recipe.teacher_weights)
+    if recipe.gains and (len(members) > 1 or (recipe.teacher_tta and not members[0].ultralytics)):
+        load_fusion()
+    if (feature := [name for name in FEATURE_TERMS if name in recipe.gains]) and not any(map(_shows_maps, members)):
+        raise RequestError(f"teacher={recipe.teacher}: shows no feature maps; use {feature[0]}=0")
+    for one in members:
         if one.stored:
             require_stored(recipe)
         elif one.torchvision:
@@ -82,8 +88,11 @@ def require_stored(recipe: Recipe) -> None:
     for key in ("teacher_imgsz", "teacher_tta", "views"):
         if value := getattr(recipe, key):
             raise RequestError(f"{said}, to which {key}={value} means nothing; leave it out")
-    if feature := [name for name in FEATURE_TERMS if name in recipe.gains]:
-        raise RequestError(f"{said}, but no feature maps; use {feature[0]}=0, or give the teacher itself")
+
+
+def _shows_maps(one: Named) -> bool:
+    """Return whether a teacher may have maps of a student's strides: ONNX files and stored answers hold none."""
+    return one.ultralytics or (one.torchvision is not None and not one.torchvision.startswith("ssd"))
 
 
 def require_teachers(recipe: Recipe) -> None:
@@ -144,7 +153,7 @@ def measure_teachers(
         single_cls: whether all classes are one.
 
     Returns:
-        as `evaluate`.
+        as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
 
     Raises:
         RequestError: they do not know the data's classes.
@@ -154,19 +163,33 @@ def measure_teachers(
         raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
     if len(members) == 1 and members[0].ultralytics and not recipe.teacher_tta and not recipe.class_map:
         model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
-        if kind_of(model) == "yolo":
+        same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
+        if kind_of(model) == "yolo" and (same or single_cls):
             side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
             return evaluate(model, data, split=split, imgsz=side, device=device, single_cls=single_cls)
     side = _side(recipe, imgsz)
     chosen = select_device(parse_device(device), verbose=False)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
-    teacher = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side).teacher
+    opened = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side)
+    teacher = opened.teacher
     names = check_data(data, split)["names"]
     classes = classes_of(recipe, names, teacher)
     columns = dict(zip(classes.student, classes.sources, strict=True))
-    return evaluate_teacher(
+    figures = evaluate_teacher(
         teacher, data, split=split, imgsz=side, device=device, single_cls=single_cls, columns=columns
     )
+    return {**figures, **_size(members, opened.members)}
+
+
+def _size(members: Sequence[Named], opened: Sequence[Teacher]) -> dict[str, int | None]:
+    """Return how large teachers are together: `parameters`, None where a file does not tell, and `file_bytes`."""
+    models = [getattr(one, "model", None) for one in opened]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models if model is not None]
+    files = [Path(str(one.file)).expanduser() for one in members]
+    return {
+        "parameters": sum(counts) if len(counts) == len(models) else None,
+        "file_bytes": sum(file.stat().st_size for file in files) if all(map(Path.is_file, files)) else None,
+    }
 
 
 def _side(recipe: Recipe, imgsz: Any) -> int:

@@ -77,7 +77,8 @@ class Levels:
         if index is not None:
             branches = [None if branch is None else branch.take(index) for branch in branches]
         maps = {s: answer.maps[s] for s in self.common if s in answer.maps}
-        return DenseAnswer(branches[0], branches[1], maps, {s: answer.cells[s] for s in self.common})
+        presence = answer.presence if index is None or answer.presence is None else answer.presence[:, index]
+        return DenseAnswer(branches[0], branches[1], maps, {s: answer.cells[s] for s in self.common}, presence)
 
 
 class Terms:

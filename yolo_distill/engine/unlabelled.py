@@ -6,13 +6,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 from ultralytics.data.utils import img2label_paths
-from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils import LOCAL_RANK, LOGGER, TQDM, colorstr
+from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.engine.data import pictures_of
@@ -23,6 +25,8 @@ from yolo_distill.sources import find_sources, split
 
 PREFIX = colorstr("unlabeled: ")
 _DONE = "unlabeled.json"
+#: Threads that read pictures; how many files they are given at a time; how many that can't be read are named.
+READERS, MANY, MOST_NAMED = 4, 512, 5
 
 
 def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Path:
@@ -44,14 +48,13 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
         parts = [_pictures_of_label(part) for part in split(str(recipe.unlabeled))]
         sources = find_sources(",".join(parts), runs / _DONE)
     except RequestError as error:
-        raise RequestError(f"unlabeled: {error}") from None
+        raise RequestError(str(error).replace("source=", "unlabeled=")) from None
     held_out = [file for name in ("val", "test") if data.get(name) for file in pictures_of(dict(data), name)]
     train = pictures_of(dict(data), "train")
     key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
     folder = runs / f"unlabeled-{key}"
     with torch_distributed_zero_first(LOCAL_RANK):
         if (folder / _DONE).is_file():
-            LOGGER.info(f"{PREFIX}found gathered: {folder}")
             return folder / "images"
         kept = _without_known(sources.pictures, held_out, train, said)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,13 +66,14 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
             frames = sum(_write_frames(Path(video), images, recipe.unlabeled_every) for video in sources.videos)
             if not kept and not frames:
                 raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
-            # The host does not train on a folder without any label file: one that says nothing about its picture.
-            label = Path(img2label_paths([str(next(images.iterdir()))])[0])
-            label.parent.mkdir(exist_ok=True)
-            label.touch()
+            # The host does not train on a folder without any label file; these say nothing about their pictures.
+            labels = Path(staged) / "labels"
+            labels.mkdir()
+            for label in img2label_paths([str(file) for file in images.iterdir()]):
+                Path(label).touch()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            for made in (label.parent, images):
+            for made in (labels, images):
                 shutil.move(made, folder / made.name)
         write_bytes(folder / _DONE, json.dumps({"pictures": len(kept), "frames": frames}).encode())
     LOGGER.info(f"{PREFIX}{len(kept)} pictures and {frames} frames of {len(sources.videos)} videos, in {folder}")
@@ -83,27 +87,61 @@ def _pictures_of_label(part: str) -> str:
 
 
 def _without_known(pictures: Sequence[str], held_out: Sequence[str], train: Sequence[str], said: str) -> list[str]:
-    """Return the pictures that are not in train; refuse those that are in val or test, by their content."""
-    secret = dict(_contents(held_out))
-    labelled = {content for content, _ in _contents(train)}
-    kept = []
-    for content, file in _contents(pictures):
-        if content in secret:
+    """Return the pictures that can be read and are not in train; refuse those that are in val or test, by content."""
+    secret = {content: file for file, content in _looked_at(held_out, _content)}
+    labelled = {content for _, content in _looked_at(train, _content)}
+    kept, known, unread = [], 0, []
+    for file, content in _looked_at(pictures, _content_of_picture, "looking at unlabelled pictures"):
+        if content is None:
+            unread.append(file)
+        elif content in secret:
             raise RequestError(
                 f"{said}: {file} is {secret[content]}, on which the student is measured; take the pictures of val and "
                 "test out"
             )
-        if content not in labelled:
+        elif content in labelled:
+            known += 1
+        else:
             kept.append(file)
+    if known:
+        LOGGER.info(f"{PREFIX}{known} pictures left out that are in train, with labels")
+    if unread:
+        named = ", ".join(unread[:MOST_NAMED])
+        more = f", and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+        LOGGER.warning(f"{PREFIX}{len(unread)} pictures left out that can't be read: {named}{more}")
+    if pictures and len(unread) == len(pictures):
+        raise RequestError(f"{said}: none of its {len(pictures)} pictures can be read; give others")
     return kept
 
 
-def _contents(files: Sequence[str]) -> Iterator[tuple[bytes, str]]:
-    for file in files:
-        try:
-            yield hashlib.sha1(Path(file).read_bytes(), usedforsecurity=False).digest(), file
-        except OSError as error:
-            LOGGER.warning(f"{PREFIX}{file} left out: {error.strerror}")
+def _looked_at(
+    files: Sequence[str], look: Callable[[str], bytes | None], doing: str | None = None
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each file with what there is to know of it, read ahead by some threads."""
+    with ThreadPoolExecutor(READERS) as pool:
+        shown = TQDM(total=len(files), desc=doing) if doing and len(files) > MANY else None
+        for start in range(0, len(files), MANY):  # not all at once, or the threads run far ahead
+            part = files[start : start + MANY]
+            yield from zip(part, pool.map(look, part), strict=True)
+            if shown is not None:
+                shown.update(len(part))
+        if shown is not None:
+            shown.close()
+
+
+def _content(file: str) -> bytes | None:
+    try:
+        return hashlib.sha1(Path(file).read_bytes(), usedforsecurity=False).digest()
+    except OSError:  # the host says so itself
+        return None
+
+
+def _content_of_picture(file: str) -> bytes | None:
+    """Return a digest of a picture's file, None if it is no picture: what can't be decoded is not left to the host."""
+    try:
+        return None if imread(file) is None else _content(file)
+    except (OSError, cv2.error):
+        return None
 
 
 def _write_frames(video: Path, folder: Path, every: int) -> int:

@@ -105,4 +105,8 @@ class Asker:
 def _inside(boxes: Floats, scores: Floats, transform: Transform) -> Found:
     boxes = transform.to_picture(boxes)
     thick = ((boxes[:, 2:] - boxes[:, :2]) >= _THIN).all(1)
-    return Found(boxes[thick], scores[thick])
+    boxes, scores = boxes[thick], scores[thick]
+    # Boxes that reached beyond the picture by different lengths may be the same now; of a class the surest stays.
+    _, first = np.unique(np.column_stack([boxes.round(1), scores.argmax(1)]), axis=0, return_index=True)
+    first.sort()
+    return Found(boxes[first], scores[first])

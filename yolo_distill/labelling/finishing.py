@@ -56,6 +56,9 @@ def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
     Raises:
         DistillError: there is no picture in the data set, or the disk cannot be written.
     """
+    # What a kill left has the number of a process that is gone in its name, and soft/*.parquet may match it.
+    for left in [*out.glob(".*.part.*"), *(out / FOLDER).glob(".*.part.*")]:
+        left.unlink(missing_ok=True)
     counted = tally(sorted((out / FOLDER).glob("part-*.parquet")), at(plan.thresholds), SHOWN)
     if not counted.states[KEPT]:
         raise DistillError(f"out={out}: no picture to train on ({what_became(counted)})")

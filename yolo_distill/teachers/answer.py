@@ -83,12 +83,15 @@ class DenseAnswer:
         maps: the neck's feature maps that feed the head, each (B, C, H, W), by stride in pixels; empty where nobody
             needs them.
         cells: anchors of each level, by stride in pixels, in the order of A.
+        presence: how sure the teacher is that something is at each anchor, 0..1, shape (B, A); None where its branches
+            say it. Those that a set was laid out over speak about a few anchors only.
     """
 
     one2many: DenseBranch | None
     one2one: DenseBranch | None
     maps: dict[int, Tensor]
     cells: dict[int, int]
+    presence: Tensor | None = None
 
 
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:

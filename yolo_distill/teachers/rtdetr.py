@@ -7,6 +7,7 @@ decoder says where an object is and, by a sigmoid a class, what it is; there are
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class RtdetrTeacher:
         strides: pixels per cell of the maps that feed the decoder, finest first.
         widths: channels of the map at each stride.
         classes: columns of the scores.
+        architecture: the host's name of the file that it was built from, without its ending; empty if unknown.
         needs: what it is asked for. Scores and boxes come together; without both the decoder is not run.
         model: the frozen copy, whose head also hands on the maps.
     """
@@ -44,6 +46,7 @@ class RtdetrTeacher:
         Relies on: the host's `fuse()` drops nothing from an RT-DETR, which has one branch only.
         """
         self.needs = needs or Needs()
+        self.architecture = Path(model.yaml.get("yaml_file") or "").stem
         self.names: dict[int, str] = {int(k): str(v) for k, v in model.names.items()}
         channels = int(model.yaml.get("channels", 3))
         # A RepConv that is folded becomes a new layer, whose weights are random at first.

@@ -224,7 +224,7 @@ def known_name(name: str) -> str:
     """
     if name not in ARCHITECTURES:
         raise RequestError(
-            f"teacher=torchvision:{name}: no such detector{did_you_mean(name, ARCHITECTURES)} (there are "
+            f"teacher=torchvision:{name}: no such detector{did_you_mean(name.lower(), ARCHITECTURES)} (there are "
             f"{', '.join(ARCHITECTURES)})"
         )
     return name

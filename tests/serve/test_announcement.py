@@ -1,0 +1,131 @@
+"""What the terminal says, and where the machine's own things are kept."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolo_distill.errors import DistillError
+from yolo_distill.serve import addresses, folders
+from yolo_distill.serve.announcement import announcement, qr_code
+
+PAGE = "https://192.168.1.7:8000/"
+
+
+class Terminal(io.TextIOWrapper):
+    def __init__(self, encoding: str = "utf-8", terminal: bool = True) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding)
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def test_the_code_says_the_address(monkeypatch):
+    segno = pytest.importorskip("segno")
+    monkeypatch.setenv("COLUMNS", "80")
+    code = qr_code(PAGE, Terminal())
+    rows = [list(row) for row in segno.make(PAGE, error="l", micro=False).matrix_iter(border=2)]
+    # Half blocks: two rows of the code a line; light is drawn.
+    drawn = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}
+    lines = [line for line in code.replace("\x1b[7m", "").replace("\x1b[0m", "").split("\n") if line]
+    assert len(lines) == (len(rows) + 1) // 2
+    dark = {(0, 0): 0, (1, 1): 1}
+    read = [[drawn.get(char, dark.get(char)) for char in line] for line in lines]
+    plain = [[cell[half] for cell in line] for line in read for half in (0, 1)][: len(rows)]
+    expected = [[int(bool(cell)) for cell in row] for row in rows]
+    inverted = [[1 - cell for cell in row] for row in expected]
+    assert [row[: len(rows[0])] for row in plain] in (expected, inverted)
+
+
+def test_no_code_where_it_cannot_be_shown(monkeypatch):
+    pytest.importorskip("segno")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert qr_code(PAGE, Terminal(terminal=False)) is None
+    assert qr_code(PAGE, Terminal("ascii")) is None
+    assert qr_code(PAGE, Terminal("latin-1")) is None
+    assert qr_code(PAGE, Terminal()) is not None
+    monkeypatch.setenv("COLUMNS", "20")
+    assert qr_code(PAGE, Terminal()) is None
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setitem(sys.modules, "segno", None)
+    assert qr_code(PAGE, Terminal()) is None
+
+
+def test_on_this_machine():
+    lines = announcement("best.onnx (5.2 MB)", ["http://127.0.0.1:8000/"], [], None, False)
+    assert lines[:2] == ["best.onnx (5.2 MB) is at:", "  http://127.0.0.1:8000/"]
+    assert lines[2:] == ["only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true"]
+
+
+def test_in_the_network_without_https():
+    lines = announcement("best.onnx", ["http://localhost:8000/"], ["http://192.168.1.7:8000/"], None, False)
+    assert "  http://192.168.1.7:8000/" in lines
+    assert "everyone in these networks can open it and take the model along" in lines[3]
+    assert lines[4].startswith("without https=true browsers give a page its camera on this machine only")
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_in_the_network_with_https(again):
+    lines = announcement("best.onnx", [], [PAGE], "AB:CD", again)
+    assert lines[-1].endswith("compare its SHA-256 fingerprint: AB:CD")
+    assert "asks once" in lines[-1]
+    assert ("unless it knows it already" in lines[-1]) is again
+    assert not any("without https" in line for line in lines)
+
+
+def test_addresses():
+    for address in addresses.own_addresses(v6=True):
+        assert not ipaddress.ip_address(address).is_loopback
+        assert not addresses.is_any(address)
+    assert addresses.is_any("0.0.0.0")
+    assert addresses.is_any("::")
+    assert addresses.is_loopback("127.0.0.1")
+    assert addresses.is_loopback("::1")
+    assert addresses.link("::1", 8000, "http") == "http://[::1]:8000/"
+    assert addresses.link("10.0.0.1", 80, "https") == "https://10.0.0.1:80/"
+
+
+def test_no_network(monkeypatch):
+    def refused(*_):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.socket.connect", refused)
+    assert addresses.own_addresses(v6=True) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "cache", "private"),
+    [
+        ("linux", {}, "h/.cache/yolo-distill", "h/.config/yolo-distill"),
+        ("linux", {"XDG_CACHE_HOME": "rel", "XDG_CONFIG_HOME": ""}, "h/.cache/yolo-distill", "h/.config/yolo-distill"),
+        ("linux", {"XDG_CACHE_HOME": "/c", "XDG_CONFIG_HOME": "/k"}, "/c/yolo-distill", "/k/yolo-distill"),
+        ("darwin", {}, "h/Library/Caches/yolo-distill", "h/Library/Application Support/yolo-distill"),
+        ("win32", {"LOCALAPPDATA": "/l"}, "/l/yolo-distill/Cache", "/l/yolo-distill"),
+        ("win32", {}, "h/AppData/Local/yolo-distill/Cache", "h/AppData/Local/yolo-distill"),
+    ],
+)
+def test_folders(monkeypatch, platform, variables, cache, private):
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(folders.sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: Path("h"))
+    assert folders.cache_folder().as_posix() == cache
+    assert folders.private_folder().as_posix() == private
+
+
+def test_a_user_without_a_home(monkeypatch):
+    def none():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(folders.sys, "platform", "linux")
+    with pytest.raises(DistillError, match="no home folder; set HOME"):
+        folders.cache_folder()

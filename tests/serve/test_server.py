@@ -1,0 +1,369 @@
+"""The server as a browser, and as somebody else, meets it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from made_detector import dense, write_detector
+from made_site import APP, ORT, get, made_model, made_site, running, send
+
+from yolo_distill.errors import RequestError
+from yolo_distill.serve.connection import Connection
+from yolo_distill.serve.places import Places
+from yolo_distill.serve.security import SECURITY_HEADERS, Names
+from yolo_distill.serve.server import Server
+
+
+@pytest.fixture
+def site(tmp_path):
+    return made_site(tmp_path)
+
+
+@pytest.fixture
+def server(site):
+    with running(site) as server:
+        yield server
+
+
+def secured(headers) -> bool:
+    return all(headers[name] == value for name, value in SECURITY_HEADERS)
+
+
+def test_everything_in_the_table_is_served_as_it_is(server, site):
+    for address, entry in site.table().entries.items():
+        response, body = get(server, f"/{address}")
+        assert (response.status, body, response.headers["Content-Type"]) == (200, entry.body, entry.kind)
+        assert response.headers["ETag"] == entry.etag
+        assert secured(response.headers)
+        response, body = get(server, f"/{address}", "HEAD")
+        assert (response.status, body, response.headers["Content-Length"]) == (200, b"", str(len(entry.body)))
+        assert get(server, f"/{address}", If_None_Match=entry.etag)[0].status == 304
+    assert get(server, "/")[1] == get(server, "/?shared")[1] == APP["index.html"]
+
+
+def test_the_security_headers(server):
+    headers = get(server, "/")[0].headers
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "camera=(self)" in headers["Permissions-Policy"]
+    policy = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "worker-src 'self' blob:"} <= set(policy)
+    assert "unsafe-inline" not in headers["Content-Security-Policy"]
+    assert not any("*" in part or "http" in part for part in policy)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n", 413),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nRange: bytes=99999-\r\n\r\n", 416),
+        (b"GET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n", 421),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"a" * 40000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+def test_a_refusal_is_an_answer_like_any_other(server, raw, status):
+    head, _, body = send(server, raw).partition(b"\r\n\r\n")
+    line, *lines = head.decode().split("\r\n")
+    headers = dict(one.split(": ", 1) for one in lines)
+    assert line.startswith(f"HTTP/1.1 {status} ")
+    assert secured(headers)
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Content-Length"] == str(len(body))
+    assert body.count(b"\n") == 1
+    assert "<" not in body.decode()
+    if status == 405:
+        assert headers["Allow"] == "GET, HEAD"
+
+
+def test_a_head_that_finds_nothing_has_no_body(server):
+    answered = send(server, b"HEAD /none HTTP/1.1\r\nHost: x.localhost\r\n\r\n")
+    assert answered.startswith(b"HTTP/1.1 404 ")
+    assert answered.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../../../etc/passwd", "/..", "/../web/package.json", "/js/../package.json", "/%2e%2e/package.json",
+        "/%2e%2e%2fpackage.json", "/%252e%252e%252fpackage.json", "/..%5cpackage.json", "/..\\package.json",
+        "/js\\main.js", "//etc/passwd", "///etc/passwd", "/etc/passwd", "/C:/Windows/win.ini", "/c:\\windows\\win.ini",
+        "/\\\\server\\share", "/file:///etc/passwd", "/index.html%00", "/%00", "/index.html%00.js", "/package.json",
+        "/package-lock.json", "/ort.json", "/.gitignore", "/node_modules/other/index.js", "/js/.hidden.js", "/js/",
+        "/js", "/ort/", "/model/", "/model/best.onnx", "/best.onnx", "/~root", "/proc/self/environ", "/..;/",
+        "/%c0%ae%c0%ae/",        "/.%00./", "/%5c..%5c..%5c", "/js/main.js/.", "/js//main.js", "/js/%6dain.js",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_there(server, path):
+    answered = send(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert answered.startswith(b"HTTP/1.1 404 ")
+    assert answered.endswith(b"there is nothing at this address\n") or b"another one took its place" in answered
+
+
+@pytest.mark.parametrize("target", ["/\x00", "/a\x00b", "../x", "http://localhost/", "localhost:80", "*", "/ä", "/a b"])
+def test_targets_that_are_none(server, target):
+    assert send(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "192.168.1.7", "made-machine",
+        "made-machine.local:80", "made-machine.fritz.box", "app.localhost", "demo.example.org", "Demo.Example.Org.:443",
+    ],
+)  # fmt: skip
+def test_names_that_are_its_own(server, host):
+    assert get(server, "/", Host=host)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example.com",
+        "made-machine.evil.com",
+        "localhost.evil.com",
+        "127.0.0.1.nip.io",
+        "a b",
+        "[::1",
+        "x:y",
+        "@",
+        ":",
+    ],
+)
+def test_a_stranger_whose_name_points_here_gets_nothing(server, host):
+    response, body = get(server, "/files.json", Host=host)
+    assert (response.status, b"names=" in body) == (421, True)
+
+
+def test_parts_of_large_files(server):
+    response, body = get(server, "/ort/ort-made.wasm", Range="bytes=1000-1999")
+    assert (response.status, body) == (206, ORT["ort-made.wasm"][1000:2000])
+    response, body = get(server, f"/{made_model().address}", Range="bytes=-7")
+    assert (response.status, body) == (206, made_model().data[-7:])
+
+
+def test_one_connection_serves_many_requests(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.connect()
+    first = connection.sock
+    for path, status in [("/", 200), ("/none", 404), ("/app.css", 200), ("/js/main.js", 200)] * 5:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+    assert connection.sock is first
+    connection.close()
+
+
+def test_requests_that_come_at_once_are_answered_in_turn(server):
+    one = b"GET /app.css HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n"
+    answered = send(server, one * 3 + one.replace(b"Host", b"Connection: close\r\nHost") + one)
+    assert answered.count(b"HTTP/1.1 200 OK") == answered.count(APP["app.css"]) == 4
+
+
+def test_a_request_in_pieces(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        for piece in (b"GE", b"T /app.css HTT", b"P/1.1\r\nHost: localhost\r", b"\n\r", b"\n"):
+            client.sendall(piece)
+            time.sleep(0.02)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_an_error_arrives_though_the_client_still_sends(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600000\r\n\r\n")
+        client.sendall(b"x" * 600_000)
+        received = b""
+        while more := client.recv(65536):
+            received += more
+    assert received.startswith(b"HTTP/1.1 405 ")
+
+
+def test_slow_clients_keep_nobody_waiting(server):
+    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+    for client in slow[::2]:
+        client.sendall(b"GET / HT")
+    for _ in range(10):
+        started = time.monotonic()
+        assert get(server, "/")[0].status == 200
+        assert time.monotonic() - started < 5
+    for client in slow:
+        client.close()
+
+
+def test_who_says_nothing_makes_room(server):
+    crowd = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(300)]
+    assert get(server, "/")[0].status == 200
+    assert len(server.places) <= 64
+    crowd[0].settimeout(10)
+    assert crowd[0].recv(1) == b""  # who waited longest has gone
+    for client in crowd:
+        client.close()
+
+
+def test_many_at_once(server):
+    wrong: list[object] = []
+
+    def visit() -> None:
+        try:
+            for _ in range(5):
+                response, body = get(server, "/ort/ort-made.wasm")
+                if (response.status, body) != (200, ORT["ort-made.wasm"]):
+                    wrong.append(response.status)
+        except OSError as error:
+            wrong.append(error)
+
+    visitors = [threading.Thread(target=visit) for _ in range(30)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join(60)
+    assert wrong == []
+
+
+def test_a_head_that_never_ends_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(Connection, "head_seconds", 0.4)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        for byte in b"GET / HTTP/1.1\r\nA: bbbbbbbbbbbbbbbbbbbbbbbb":
+            try:
+                client.sendall(bytes([byte]))
+            except OSError:
+                break
+            time.sleep(0.03)
+        assert client.recv(65536).startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        assert client.recv(1) == b""  # said nothing at all: nothing is said to it
+
+
+def test_who_takes_nothing_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(Connection, "send_seconds", 0.3)
+    model = made_model(b"x" * 30_000_000)
+    site.replace(model)
+    with running(site) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(f"GET /{model.address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        while not len(server.places) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while len(server.places) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(server.places) == 0
+
+
+def test_a_page_that_is_open_keeps_its_model(site, server):
+    old, new, newest = made_model(), made_model(b"new"), made_model(b"newest")
+    tag = get(server, "/files.json")[0].headers["ETag"]
+    assert site.replace(new)
+    assert not site.replace(new)
+    response, body = get(server, "/files.json", If_None_Match=tag)
+    assert (response.status, new.sha256.encode() in body) == (200, True)
+    assert site.table().version.encode() in get(server, "/sw.js")[1]
+    assert get(server, f"/{old.address}")[1] == old.data
+    assert get(server, f"/{new.address}")[1] == new.data
+    assert site.replace(newest)
+    response, body = get(server, f"/{old.address}")
+    assert (response.status, body.decode()) == (
+        404, "this model is not here any more: another one took its place; load the page again\n",
+    )  # fmt: skip
+
+
+class _Guest:
+    def __init__(self, peer: str, waiting_since: float | None) -> None:
+        self.peer, self.waiting_since, self.dropped = peer, waiting_since, False
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
+def test_places():
+    places = Places(most=4, most_of_one=2)
+    busy, idle = _Guest("a", None), _Guest("a", 5.0)
+    assert places.enter(busy)
+    assert places.enter(idle)
+    third = _Guest("a", 6.0)
+    assert places.enter(third)  # in place of the one of the same address that waits
+    assert (idle.dropped, busy.dropped) == (True, False)
+    third.waiting_since = None
+    assert not places.enter(_Guest("a", 7.0))  # all of this address are being answered
+    others = [_Guest("b", 3.0), _Guest("c", 2.0)]
+    assert all(map(places.enter, others))
+    assert places.enter(_Guest("d", 9.0))
+    assert [one.dropped for one in others] == [False, True]
+    assert len(places) == 4
+    places.leave(others[0])
+    places.leave(others[0])
+    assert len(places) == 3
+
+
+def test_no_place_at_all_is_said(server):
+    server.places = Places(most=0)
+    response, body = get(server, "/")
+    assert (response.status, body) == (503, b"too many are connected; try again in a moment\n")
+    assert secured(response.headers)
+
+
+def test_a_failure_of_ours_ends_one_connection_in_one_line(site, capfd):
+    def broken():
+        raise ValueError("odd\nthing")
+
+    with running(site) as server:
+        server._table = broken
+        assert send(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
+        server._table = site.table
+        assert get(server, "/")[0].status == 200
+    assert capfd.readouterr().err == "yolo-distill: a request failed: ValueError: odd thing\n"
+
+
+def test_a_port_that_is_taken(server, site):
+    with pytest.raises(RequestError, match=f"port={server.port}: another program has it; give another one, or port=0"):
+        Server("127.0.0.1", server.port, site.table, names=Names("x"))
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("192.0.2.77", "is no address of this machine"),
+        ("no.such.invalid", "is no address"),
+        ("a" * 70, "is no address"),
+    ],
+)
+def test_hosts_that_are_none(site, host, message):
+    with pytest.raises(RequestError, match=message):
+        Server(host, 0, site.table, names=Names("x"))
+
+
+def test_both_kinds_of_addresses(site):
+    try:
+        server = Server("::", 0, site.table, names=Names("x"))
+    except RequestError:
+        pytest.skip("no IPv6 here")
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        for address in ("127.0.0.1", "::1"):
+            connection = http.client.HTTPConnection(address, server.port, timeout=10)
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 200
+            connection.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_detector_of_the_tests_is_one():
+    from yolo_distill.serve.model import read_model
+
+    model = read_model(write_detector(Path("best.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0))))
+    assert (model.name, model.data) == ("best.onnx", Path("best.onnx").read_bytes())

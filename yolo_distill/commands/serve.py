@@ -1,0 +1,71 @@
+"""`yolo-distill serve`: an exported file in the browser, on this machine or on a phone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from yolo_distill.errors import RequestError
+from yolo_distill.settings import Setting
+
+SUMMARY = "run an .onnx file in the browser, here or on a phone: the page, its address, and a QR code"
+
+SETTINGS = {
+    "model": Setting(str, "exported file (.onnx), as export target=browser makes it", required=True),
+    "port": Setting(int, "port of the page; 0: any that is free; not set: 8000", low=0, high=65535),
+    "host": Setting(str, "address to listen at; 0.0.0.0: all that this machine has, for everyone near", "127.0.0.1"),
+    "https": Setting(bool, "encrypt, with a certificate that this machine makes for itself; phones want it", False),
+    "names": Setting(str, "further names that the page is reached by, with commas: demo.example.org"),
+    "ort": Setting(str, "folder of onnxruntime-web (its dist); not set: found, or fetched once by npm"),
+    "build": Setting(str, "write the page, with the model, to this folder instead, for any web server"),
+}
+
+NOTES = """\
+Pictures stay on the device: the page finds objects by itself, and nothing is sent back. On this machine:
+
+  yolo-distill serve model=best.onnx
+
+On a phone in the same network; the browser asks once about the certificate, and the terminal says what to compare:
+
+  yolo-distill serve model=best.onnx host=0.0.0.0 https=true
+
+On an Android phone at a cable, without https: adb reverse tcp:8000 tcp:8000, then http://localhost:8000 on the phone.
+A model that is replaced meanwhile is served to whoever comes next. Browsers keep the page for use without a network
+only where they trust the certificate by themselves: build= writes it for a web server that has such a one. https=true
+and the QR code need the extra: pip install 'yolo-distill[serve]'"""
+
+_PORT = 8000
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Serve until Ctrl-C, or write the folder.
+
+    Raises:
+        RequestError: the model or a setting has to change.
+        DistillError: onnxruntime-web cannot be had, or the disk cannot be written.
+    """
+    host, port, build = settings["host"].strip("[] "), settings["port"], settings["build"]
+    if not host:
+        raise RequestError("host= is empty; give 127.0.0.1, or 0.0.0.0 for everyone in this machine's networks")
+    if build and (settings["https"] or port is not None or host != SETTINGS["host"].default):
+        raise RequestError(f"build={build}: writes a folder and serves nothing; leave host=, port= and https= out")
+    names = tuple(name.strip() for name in (settings["names"] or "").split(",") if name.strip())
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise RequestError(f"names={name}: is no name of a machine; give it as in demo.example.org")
+
+    from yolo_distill.serve.run import Request, serve
+
+    serve(
+        Request(
+            model=Path(settings["model"]).expanduser(),
+            host=host,
+            port=_PORT if port is None else port,
+            https=settings["https"],
+            names=names,
+            ort=Path(settings["ort"]).expanduser() if settings["ort"] else None,
+            build=Path(build).expanduser() if build else None,
+        )
+    )

@@ -1,0 +1,45 @@
+"""Under which addresses and names others reach this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+# Where a packet would go: the open network (a range for documentation), and the three private ones, of which a VPN may
+# have one. UDP sends nothing when it connects; the system only says from which of its addresses it would.
+_TOWARDS = ("192.0.2.1", "10.255.255.254", "172.31.255.254", "192.168.255.254")
+_TOWARDS_V6 = ("2001:db8::1",)
+
+
+def own_addresses(*, v6: bool = False) -> list[str]:
+    """Return this machine's addresses in its networks, the one towards the open network first; no loopback."""
+    found: list[str] = []
+    for family, targets in ((socket.AF_INET, _TOWARDS), *(((socket.AF_INET6, _TOWARDS_V6),) if v6 else ())):
+        for target in targets:
+            try:
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect((target, 9))
+                    found.append(probe.getsockname()[0])
+            except OSError:
+                continue  # no way there: no network of this kind
+    return [one for one in dict.fromkeys(found) if not ipaddress.ip_address(one).is_loopback]
+
+
+def machine_name() -> str:
+    """Return the machine's name in lower case, without the name server's ending."""
+    return socket.gethostname().lower().partition(".")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    return ipaddress.ip_address(host).is_loopback
+
+
+def is_any(host: str) -> bool:
+    """Return whether an address stands for all that the machine has."""
+    return ipaddress.ip_address(host).is_unspecified
+
+
+def link(host: str, port: int, scheme: str) -> str:
+    """Return the address of a page."""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -1,0 +1,55 @@
+"""What the terminal says when the server is up: where it is, who reaches it, and a QR code for the phone."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Sequence
+from typing import TextIO
+
+
+def qr_code(address: str, out: TextIO) -> str | None:
+    """Return the QR code of an address as text; `None` where the terminal cannot show it or segno is not installed."""
+    try:
+        if not out.isatty():
+            return None
+        "█▀▄".encode(out.encoding or "ascii")
+    except UnicodeEncodeError:
+        return None
+    try:
+        import segno
+    except ModuleNotFoundError:
+        return None  # of the extra [serve]; the address stands above it in any case
+    text = io.StringIO()
+    code = segno.make(address, error="l", micro=False)
+    code.terminal(text, compact=True, border=2)
+    width = code.symbol_size(border=2)[0]
+    return text.getvalue().rstrip("\n") if width <= shutil.get_terminal_size().columns else None
+
+
+def announcement(
+    model: str, here: Sequence[str], elsewhere: Sequence[str], fingerprint: str | None, again: bool
+) -> list[str]:
+    """Return the lines about a server that is up.
+
+    Args:
+        model: its name and size.
+        here: addresses of the page for this machine.
+        elsewhere: those for others in its networks; empty if nobody else reaches it.
+        fingerprint: of the certificate, with https.
+        again: whether a phone may know the certificate already.
+    """
+    lines = [f"{model} is at:", *(f"  {address}" for address in (*here, *elsewhere))]
+    if elsewhere:
+        lines.append("everyone in these networks can open it and take the model along; Ctrl-C ends it")
+    else:
+        lines.append("only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true")
+    if fingerprint:
+        once = "unless it knows it already, " if again else ""
+        lines.append(
+            f"{once}the browser asks once about the certificate, which this machine made for itself; compare its "
+            f"SHA-256 fingerprint: {fingerprint}"
+        )
+    elif elsewhere:
+        lines.append("without https=true browsers give a page its camera on this machine only, not on a phone")
+    return lines

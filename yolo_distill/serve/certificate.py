@@ -1,0 +1,199 @@
+"""A certificate that this machine signs for itself, so that a phone's browser gives the page its camera."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+import os
+import ssl
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import replacing
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+_DAYS = 397  # browsers take no longer ones
+_SPARE = datetime.timedelta(days=7)  # it shall not expire in the middle of a demo
+_LATE = datetime.timedelta(days=1)  # a phone's clock may be behind
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Key and certificate in one PEM file that only its user can read.
+
+    Attributes:
+        path: the file.
+        fingerprint: SHA-256 of the certificate, as browsers show it.
+        made: whether it is a new one.
+    """
+
+    path: Path
+    fingerprint: str
+    made: bool
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a server needs to speak TLS.
+
+        Raises:
+            DistillError: the file cannot be read.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self.path)
+        except OSError as error:
+            raise DistillError(f"{self.path}: cannot be used ({error.strerror or error}); delete it") from error
+        return context
+
+
+def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
+    """Return the certificate for these names: the one that is there, or a new one.
+
+    Each set of names has a file of its own, so that at home and at work the phone meets the one it knows.
+
+    Args:
+        folder: where it is kept.
+        names: addresses and names that it has to be good for.
+
+    Raises:
+        RequestError: the package that makes certificates is not installed, or a name cannot be in one.
+        DistillError: the disk cannot be written.
+    """
+    try:
+        from cryptography import x509
+    except ModuleNotFoundError:
+        raise RequestError(
+            "https=true needs 'cryptography', which is not installed: pip install 'yolo-distill[serve]'"
+        ) from None
+    names = sorted({_as_kept(name) for name in names})
+    key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    path = folder / f"certificate-{key}.pem"
+    known = _still_good(path, names)
+    if known is None:
+        known = _make(path, names)
+        made = True
+    else:
+        made = False
+    assert isinstance(known, x509.Certificate)
+    return Certificate(path, _fingerprint(known), made)
+
+
+def _as_kept(name: str) -> str:
+    """Return an address or name as a certificate gives it back."""
+    try:
+        return str(ipaddress.ip_address(name.partition("%")[0]))  # a zone means something to this machine alone
+    except ValueError:
+        return name.lower()
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    from cryptography.hazmat.primitives import hashes
+
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def _still_good(path: Path, names: Sequence[str]) -> x509.Certificate | None:
+    """Return the certificate in `path`; `None` if there is none, or it is not to be used any longer."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            return None  # others may have read the key
+        data = path.read_bytes()
+        certificate = x509.load_pem_x509_certificate(data)
+        private = load_pem_private_key(data, None)
+    except (OSError, ValueError, TypeError):
+        return None  # not there, or damaged: a new one takes its place
+    now = datetime.datetime.now(datetime.timezone.utc)
+    in_time = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - _SPARE
+    same_key = private.public_key() == certificate.public_key()
+    return certificate if in_time and same_key and _names_of(certificate) == set(names) else None
+
+
+def _names_of(certificate: x509.Certificate) -> set[str]:
+    from cryptography import x509
+
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return set()
+    return {str(one.value) for one in alternatives}
+
+
+def _make(path: Path, names: Sequence[str]) -> x509.Certificate:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    certificate = _signed(private, names)
+    text = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise DistillError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    with replacing(path) as partial:
+        partial.unlink(missing_ok=True)
+        # Closed to others from its first byte on, not only when it is finished.
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text)
+    return certificate
+
+
+def _signed(private: EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "yolo-distill serve")])
+    public = private.public_key()
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
+         "encipher_only", "decipher_only"), False,
+    )  # fmt: skip
+    extensions = [
+        (x509.SubjectAlternativeName([_alternative(name) for name in names]), False),
+        # Not an authority: whoever trusts it trusts this server, and nothing that its key could sign.
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.KeyUsage(digital_signature=True, **usage), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+    ]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _LATE)
+        .not_valid_after(now + datetime.timedelta(days=_DAYS) - _LATE)
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(private, hashes.SHA256())
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name)
+    except ValueError as error:
+        raise RequestError(f"names={name}: cannot stand in a certificate; write it in ASCII (xn--...)") from error

@@ -1,0 +1,117 @@
+"""Serves a detector, or writes what would be served to a folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo_distill import paths
+from yolo_distill.serve import addresses
+from yolo_distill.serve.announcement import announcement, qr_code
+from yolo_distill.serve.app_files import read_app
+from yolo_distill.serve.build import check_folder, how_to_host, write_folder
+from yolo_distill.serve.certificate import Certificate, own_certificate
+from yolo_distill.serve.folders import private_folder
+from yolo_distill.serve.model import read_model
+from yolo_distill.serve.ort_files import read_ort
+from yolo_distill.serve.security import Names
+from yolo_distill.serve.server import Server
+from yolo_distill.serve.site import Site, Watch
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        model: the exported file.
+        host: address or name to bind to.
+        port: port to bind to; 0 for any that is free.
+        https: whether to speak TLS, with a certificate of this machine's own.
+        names: further names under which it is reached.
+        ort: folder of onnxruntime-web; `None` to find or fetch it.
+        build: folder to write instead of serving.
+    """
+
+    model: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    https: bool = False
+    names: tuple[str, ...] = ()
+    ort: Path | None = None
+    build: Path | None = None
+
+
+def serve(request: Request) -> None:
+    """Serve until Ctrl-C, or write the folder.
+
+    Raises:
+        RequestError: something in the request has to change.
+        DistillError: onnxruntime-web cannot be had, or the disk cannot be written.
+    """
+    if request.build is not None:
+        check_folder(request.build)
+    model = read_model(request.model)
+    web = paths.export_dir() / "web"
+    site = Site(read_app(web), read_ort(web, request.ort, say), model)
+    if request.build is not None:
+        write_folder(site.table(), request.build)
+        say(*how_to_host(site.table(), request.build))
+        return
+    names = Names(addresses.machine_name(), (request.host, *request.names))
+    # Bound before a certificate is made, so that a port that is taken leaves nothing behind.
+    with Server(request.host, request.port, site.table, names=names) as server:
+        others = _others(server.host)
+        certificate = _certificate(request, server.host, others) if request.https else None
+        if certificate is not None:
+            server.speak_tls(certificate.context())
+        scheme = "https" if certificate else "http"
+        here, elsewhere = _links(server, others, scheme)
+        known = certificate is not None and not certificate.made
+        fingerprint = certificate.fingerprint if certificate else None
+        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, fingerprint, known))
+        if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
+            say(code)
+        watch = Watch(request.model, site, say)
+        watch.start()
+        try:
+            server.serve_forever()
+        finally:
+            watch.stop()
+
+
+def say(*lines: str) -> None:
+    """Print lines at once, whoever reads them."""
+    print(*lines, sep="\n", flush=True)
+
+
+def _others(bound: str) -> list[str]:
+    """Return the addresses under which other machines reach a server that is bound to `bound`."""
+    if addresses.is_any(bound):
+        return addresses.own_addresses(v6=":" in bound)
+    return [] if addresses.is_loopback(bound) else [bound]
+
+
+def _links(server: Server, others: list[str], scheme: str) -> tuple[list[str], list[str]]:
+    """Return the page's addresses for this machine and for others."""
+    here: list[str] = []
+    if addresses.is_any(server.host):
+        here = ["localhost"]
+    elif addresses.is_loopback(server.host):
+        here = [server.host]
+
+    def links(hosts: list[str]) -> list[str]:
+        return [addresses.link(host, server.port, scheme) for host in hosts]
+
+    return links(here), links(others)
+
+
+def _certificate(request: Request, bound: str, others: list[str]) -> Certificate:
+    machine = addresses.machine_name()
+    names = {"localhost", "127.0.0.1", "::1", *others, *request.names}
+    # A name in other letters stands in no certificate as it is, and the addresses do without it.
+    names |= {machine, f"{machine}.local"} if machine.isascii() and machine else set()
+    if not addresses.is_any(bound):
+        names |= {bound, request.host}
+    return own_certificate(private_folder() / "serve", sorted(names))

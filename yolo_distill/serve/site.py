@@ -1,0 +1,75 @@
+"""What is served now: app, runtime and a model that may be replaced while pages are open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from yolo_distill.errors import DistillError
+from yolo_distill.serve.model import Model, read_model, signature
+from yolo_distill.serve.table import Table, make_table
+
+
+class Site:
+    """Holds the table; a new visit gets the model of now, a page that is open still gets the one before."""
+
+    def __init__(self, app: Mapping[str, bytes], ort: Mapping[str, bytes], model: Model) -> None:
+        self._app, self._ort, self._model = app, ort, model
+        self._table = make_table(app, ort, model)
+
+    def table(self) -> Table:
+        """Return the table of now; it never changes, another one takes its place."""
+        return self._table
+
+    def replace(self, model: Model) -> bool:
+        """Serve `model` from now on; return whether it is another one."""
+        if (model.sha256, model.name) == (self._model.sha256, self._model.name):
+            return False
+        self._table = make_table(self._app, self._ort, model, before=self._model)
+        self._model = model
+        return True
+
+
+class Watch:
+    """Looks at the model's file every second, in a thread; what cannot be served is said once, and changes nothing."""
+
+    def __init__(self, path: Path, site: Site, say: Callable[[str], None], seconds: float = 1.0) -> None:
+        """Note the file as it is; `say` gets a line for whatever happens to it later."""
+        self._path, self._site, self._say, self._seconds = path, site, say, seconds
+        self._served = self._before = signature(path)
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Look from now on, until the process ends or `stop` is called."""
+        threading.Thread(target=self._run, name="model", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self.look()
+
+    def look(self) -> None:
+        """Look once. A change counts when it is there twice in a row: until then, somebody is still writing."""
+        now = signature(self._path)
+        settled, self._before = now == self._before, now
+        if now == self._served or not settled:
+            return
+        self._served = now
+        if now is None:
+            self._say(f"{self._path}: is gone; the last good one goes on")
+            return
+        try:
+            model = read_model(self._path)
+        except DistillError as error:
+            self._say(f"{error}; the last good one goes on")
+        except Exception as error:  # of onnxruntime or of the disk; the server must not lose its watch over it
+            self._say(
+                f"{self._path}: {type(error).__name__}: {' '.join(str(error).split())}; the last good one goes on"
+            )
+        else:
+            if self._site.replace(model):
+                self._say(f"{self._path}: was replaced; new visits get the new one ({model.size})")
