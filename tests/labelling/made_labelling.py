@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolo_distill.labelling.asking import Found
 from yolo_distill.labelling.request import Request
+from yolo_distill.labelling.soft import FOLDER, read_part, rows_of
 from yolo_distill.teachers.answer import SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
 
@@ -109,3 +111,9 @@ class Slow(made.MadeTeacher):
 label(made.request({str(source)!r}, made.Path({str(out)!r}), **{changes!r}), opener=lambda request: (Slow(), {IMGSZ}))
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+
+
+def soft_answers(out: Path) -> dict[str, Found]:
+    """Return what the teacher said about each picture of a data set, by its name in `images/train`."""
+    parts = sorted((out / FOLDER).glob("part-*.parquet"))
+    return {row.file: row.found for part in parts for row in rows_of(read_part(part)) if row.file}

@@ -7,7 +7,7 @@ import pytest
 from made_labelling import IMGSZ, MadeTeacher, request, write_pictures
 
 from yolo_distill.labelling.run import label
-from yolo_distill.labelling.soft import SoftAnswers
+from yolo_distill.teachers.stored import StoredAnswers, answering_classes, lay_out
 
 
 class Watching(MadeTeacher):
@@ -46,9 +46,12 @@ def test_six_times_the_pictures(links, tmp_path):
         assert len(list((out / "labels" / "train").iterdir())) == count
     assert most[2] - most[1] < 8e6  # 2,500 pictures of 64 px would be 30 MB; their paths are half a megabyte
 
-    answers = SoftAnswers(out)
-    names = sorted(path.name for path in (out / "images" / "train").iterdir())
+    classes = answering_classes(out)
+    (tmp_path / "laid").mkdir()
     before = psutil.Process().memory_info().rss
-    for name in names[::7] + names[::-11]:
-        assert answers[name].boxes.shape[1] == 4
+    lay_out(out, tmp_path / "laid")
+    answers = StoredAnswers(tmp_path / "laid", len(classes))
+    for picture in (out / "images" / "train").iterdir():
+        numbers, boxes = answers.about(str(picture))
+        assert len(numbers) == len(boxes)
     assert psutil.Process().memory_info().rss - before < 8e6

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from live_detector import live_detector, save
-from made_labelling import opener, request, write_film, write_pictures
+from made_labelling import opener, request, soft_answers, write_film, write_pictures
 
 from yolo_distill.labelling.asking import Asker
 from yolo_distill.labelling.run import label
-from yolo_distill.labelling.soft import SoftAnswers
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.runtime.sources import read_picture
 from yolo_distill.teachers.head import Needs
@@ -79,7 +78,7 @@ def test_blood_cells(tmp_path, shared_data):
     source = f"{shared_data}/bccd/images/test/BloodImage_000*.jpg"
     asked = request(source, tmp_path / "out", imgsz=160, conf=0.3)
     label(asked, opener=lambda asked: (teacher, 160), say=lambda line: None)
-    answers = SoftAnswers(tmp_path / "out")
+    answers = soft_answers(tmp_path / "out")
     files = sorted((tmp_path / "out" / "labels" / "train").iterdir())
     assert len(files) > 10
     for file in files:

@@ -12,13 +12,12 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from made_labelling import IMGSZ, MadeTeacher, content, opener, request, write_film, write_pictures
+from made_labelling import IMGSZ, MadeTeacher, content, opener, request, soft_answers, write_film, write_pictures
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.finishing import merge
 from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
-from yolo_distill.labelling.soft import SoftAnswers
 from yolo_distill.lock import Lock
 from yolo_distill.teachers.answer import make_set
 
@@ -80,7 +79,7 @@ def test_soft_answers_hold_what_labels_leave_out():
     write_pictures(Path("in"), 3)
     run("in", conf=0.99)
     assert Path("out/labels/train/00000000-0000.txt").read_text() == ""
-    found = SoftAnswers(Path("out"))["00000000-0000.jpg"]
+    found = soft_answers(Path("out"))["00000000-0000.jpg"]
     assert found.boxes.shape == (2, 4)
     brightness = 60 / 255
     assert found.scores[0].tolist() == pytest.approx([0.01, 1 - brightness], abs=0.01)
@@ -101,7 +100,7 @@ def test_boxes_that_are_one_once_they_are_cut_off():
     run("in", opened=lambda asked: (Close(), IMGSZ))
     lines = Path("out/labels/train/00000000-0000.txt").read_text().splitlines()
     assert [line[:13] for line in lines] == ["0 0.5 0.5 1 1", "1 0.5 0.5 1 1", "0 0.25 0.3333"]
-    assert SoftAnswers(Path("out"))["00000000-0000.jpg"].scores.max(1).tolist() == pytest.approx([0.8, 0.7, 0.5])
+    assert soft_answers(Path("out"))["00000000-0000.jpg"].scores.max(1).tolist() == pytest.approx([0.8, 0.7, 0.5])
 
 
 def test_pictures_of_one_name():

@@ -1,4 +1,4 @@
-"""Parquet: what is written is read, whatever there is of it, and found by the name of a picture."""
+"""Parquet: what is written is read, whatever there is of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import DistillError
 from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.shards import item_name, part_name
-from yolo_distill.labelling.soft import FOLDER, KEPT, SIMILAR, UNREAD, Row, SoftAnswers, read_part, rows_of, write_part
+from yolo_distill.labelling.soft import KEPT, SIMILAR, UNREAD, Row, read_part, rows_of, write_part
 
 
 def found(count: int, classes: int, seed: int = 0) -> Found:
@@ -43,39 +42,3 @@ def test_a_file_that_was_cut_off_is_said(tmp_path):
         (tmp_path / "part.parquet").write_bytes(whole[:left])
         with pytest.raises(DistillError, match=r"part.parquet: is not a whole Parquet file"):
             read_part(tmp_path / "part.parquet")
-
-
-@pytest.fixture
-def answers(tmp_path):
-    """Return the answers of 200 pictures with a gap, and of a video in two parts."""
-    folder = tmp_path / FOLDER
-    folder.mkdir()
-
-    def row(number, frame=None):
-        name = f"{item_name(number, frame)}-000007-x.jpg"
-        return Row(number, "x", KEPT, found(2, 3, seed=1000 * number + (frame or 0)), frame, file=name)
-
-    for first in (0, 64, 128, 192):
-        write_part(folder / part_name(first), [row(n) for n in range(first, min(first + 64, 199)) if n != 70], 3)
-    write_part(folder / part_name(199, 1), [row(199, frame) for frame in (1, 11, 21)], 3)
-    write_part(folder / part_name(199, 31, last=True), [row(199, frame) for frame in (31, 41)], 3)
-    return SoftAnswers(tmp_path)
-
-
-def test_every_picture_is_found(answers):
-    for number, frame in [*((n, None) for n in (0, 1, 63, 64, 127, 128, 198)), *((199, f) for f in (1, 21, 31, 41))]:
-        expected = found(2, 3, seed=1000 * number + (frame or 0))
-        got = answers[f"somewhere/{item_name(number, frame)}-000007-x.jpg"]
-        np.testing.assert_array_equal(got.boxes, expected.boxes)
-        np.testing.assert_array_equal(got.scores, expected.scores)
-
-
-@pytest.mark.parametrize("name", ["00000070-000007-x.jpg", "00000199_0000002-x.jpg", "99999999-a.jpg", "cat.jpg", ""])
-def test_a_picture_that_is_not_there(answers, name):
-    with pytest.raises(KeyError):
-        answers[name]
-
-
-def test_no_answers(tmp_path):
-    with pytest.raises(RequestError, match="holds no soft answers"):
-        SoftAnswers(tmp_path)

@@ -18,8 +18,6 @@ there is exactly one row.
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +25,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
 from yolo_distill.labelling.asking import Floats, Found
 
 FOLDER = "soft"
 KEPT, EMPTY, SIMILAR, UNREAD = "kept", "empty", "similar", "unread"
-
-_OPEN = 16  # chunks that are kept decoded: those of a few hundred pictures, some megabytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,55 +128,3 @@ def _lists(name: str, values: Sequence[Floats], width: int) -> pl.Series:
     every = pl.DataFrame({"row": np.arange(len(values))}, schema={"row": pl.Int64})
     joined = every.join(lists, on="row", how="left").sort("row")
     return joined.select(pl.col(name).fill_null([]))[name]
-
-
-class SoftAnswers:
-    """The soft answers of a data set, found by the name of a picture in `images/train`.
-
-    Files are mapped, not read: memory stays the same for any number of pictures. The name of a picture begins with its
-    number, and that of a file with the number of its first picture, so that there is no index either. A lookup decodes
-    one file of 64 pictures, unless it is one of those that were decoded last: some 2 ms.
-    """
-
-    def __init__(self, out: Path) -> None:
-        """Open the answers beside a data set.
-
-        Args:
-            out: folder of the data set.
-
-        Raises:
-            RequestError: there are none.
-        """
-        self._folder = out / FOLDER
-        self._parts = sorted(path.name for path in self._folder.glob("part-*.parquet"))
-        if not self._parts:
-            raise RequestError(f"{out}: holds no soft answers; a folder made by yolo-distill label does")
-        self._decoded: OrderedDict[str, tuple[dict[str, int], pl.DataFrame]] = OrderedDict()
-
-    def __getitem__(self, file: str) -> Found:
-        """Return what the teacher says about a picture.
-
-        Args:
-            file: its name or path in `images/train`.
-
-        Raises:
-            KeyError: there is no such picture.
-            DistillError: the answers cannot be read.
-        """
-        name = Path(file).name
-        # Parts sort as pictures do: the last one that does not begin behind the picture is the only one to look in.
-        place = bisect_right(self._parts, f"part-{name.partition('-')[0]}.z")
-        rows, frame = self._part(self._parts[place - 1]) if place else ({}, None)
-        if frame is None or name not in rows:
-            raise KeyError(file)
-        return Found(frame["boxes"][rows[name]].to_numpy(), frame["scores"][rows[name]].to_numpy())
-
-    def _part(self, name: str) -> tuple[dict[str, int], pl.DataFrame]:
-        if name in self._decoded:
-            self._decoded.move_to_end(name)
-        else:
-            frame = read_part(self._folder / name, ("file", "boxes", "scores")).filter(pl.col("file").is_not_null())
-            self._decoded[name] = ({file: row for row, file in enumerate(frame["file"])}, frame)
-            if len(self._decoded) > _OPEN:
-                self._decoded.popitem(last=False)
-        return self._decoded[name]
