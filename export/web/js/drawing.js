@@ -1,0 +1,58 @@
+// Draws detections onto a canvas, in the colours that yolo_distill/runtime/drawing.py gives the classes.
+
+const GOLDEN_RATIO = 0.618034; // steps of this size round the colour circle never come close to each other soon
+
+/** A class's colour: red, green, blue, 0 to 255. */
+export function colourOf(classId) {
+  const hue = (0.02 + classId * GOLDEN_RATIO) % 1;
+  const saturation = classId % 2 ? 0.85 : 0.7;
+  return [5, 3, 1].map((shift) => {
+    const place = (shift + 6 * hue) % 6;
+    const level = 0.95 * (1 - saturation * Math.max(0, Math.min(place, 4 - place, 1)));
+    return Math.round(255 * level);
+  });
+}
+
+export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+
+/**
+ * Draw a box, the name and the confidence of each detection.
+ *
+ * @param {CanvasRenderingContext2D|OffscreenCanvasRenderingContext2D} context
+ * @param {import("./decode.js").Boxes} found boxes in pixels of the picture.
+ * @param {string[]} names
+ * @param {{scale: number, unit: number}} look pixels of the canvas per pixel of the picture; width of a fine line.
+ */
+export function drawFound(context, { xyxy, scores, classId }, names, { scale, unit }) {
+  const text = 13 * unit;
+  context.font = `600 ${text}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  context.lineJoin = "round";
+  context.lineWidth = 2.5 * unit;
+  // From the worst to the best, so that the best lies on top; and no line goes through a name.
+  const order = Array.from(scores.keys()).reverse();
+  const cornersOf = (i) => Array.from(xyxy.subarray(4 * i, 4 * i + 4), (value) => value * scale);
+  for (const i of order) {
+    const [x1, y1, x2, y2] = cornersOf(i);
+    context.strokeStyle = css(colourOf(classId[i]));
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  }
+  for (const i of order) {
+    const [x1, y1] = cornersOf(i);
+    label(context, `${names[classId[i]]} ${scores[i].toFixed(2)}`, x1, y1, colourOf(classId[i]), text, unit);
+  }
+}
+
+/** Write above a corner; below it, or further left, where it would not be seen. */
+function label(context, words, x, y, colour, text, unit) {
+  const margin = 5 * unit;
+  const wide = context.measureText(words).width + 2 * margin;
+  const tall = text + margin;
+  const left = Math.max(Math.min(x - 1.25 * unit, context.canvas.width - wide), 0);
+  const top = y >= tall ? y - tall : y;
+  context.fillStyle = css(colour);
+  context.fillRect(left, top, wide, tall);
+  const [red, green, blue] = colour;
+  context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+  context.fillText(words, left + margin, top + tall / 2 + text / 16);
+}

@@ -1,0 +1,130 @@
+// Sources whose picture moves: a camera and a video file, both played by the page's <video>.
+
+import { cameraTrouble } from "./words.js";
+
+/** Frames of a <video>: each new one is announced, and taken if it is wanted. */
+export class Moving {
+  constructor(video, title) {
+    this.video = video;
+    this.title = title;
+    this.moving = true;
+    this.handle = 0;
+    this.taken = 0;
+  }
+
+  /** @param {(take: () => Promise<{frame: any, taken: number}>) => void} offer told of each new frame. */
+  async start(offer) {
+    this.offer = offer;
+    await this.video.play();
+    this.watch();
+  }
+
+  watch() {
+    const { video } = this;
+    // Firefox learned late to tell of frames; there, one is supposed at each repaint.
+    const ask = video.requestVideoFrameCallback?.bind(video) ?? requestAnimationFrame;
+    this.handle = ask((now, about) => {
+      this.taken = about?.captureTime ?? now;
+      if (!video.paused) this.offer(() => this.take());
+      this.watch();
+    });
+  }
+
+  async take() {
+    const { taken, video } = this;
+    const frame = globalThis.VideoFrame ? new VideoFrame(video) : await createImageBitmap(video);
+    return { frame, taken };
+  }
+
+  pause() {
+    this.video.pause();
+  }
+
+  resume() {
+    return this.video.play();
+  }
+
+  stop() {
+    this.video.cancelVideoFrameCallback?.(this.handle);
+    if (!this.video.cancelVideoFrameCallback) cancelAnimationFrame(this.handle);
+    this.video.pause();
+    this.offer = () => {};
+  }
+}
+
+export class VideoFile extends Moving {
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {File} file
+   */
+  static async open(video, file) {
+    const address = URL.createObjectURL(file);
+    video.srcObject = null;
+    video.src = address;
+    video.loop = true;
+    await new Promise((resolve, reject) => {
+      video.onloadeddata = resolve;
+      video.onerror = () => reject(new Error(`${file.name}: this browser cannot play it; MP4 with H.264 plays everywhere`));
+    });
+    const source = new VideoFile(video, file.name);
+    source.address = address;
+    return source;
+  }
+
+  stop() {
+    super.stop();
+    this.video.onerror = null;
+    this.video.removeAttribute("src");
+    this.video.load();
+    URL.revokeObjectURL(this.address);
+  }
+}
+
+export class Camera extends Moving {
+  /**
+   * Ask for a camera.
+   *
+   * @param {HTMLVideoElement} video
+   * @param {{facing?: string, device?: string}} which "environment" or "user"; or a device by its id.
+   * @throws {Error} in words for people.
+   */
+  static async open(video, { facing = "environment", device } = {}) {
+    if (!navigator.mediaDevices?.getUserMedia) throw new Error(cameraTrouble(null, isSecureContext));
+    const which = device ? { deviceId: { exact: device } } : { facingMode: facing };
+    let stream;
+    try {
+      const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+      stream = await navigator.mediaDevices.getUserMedia({ video: { ...which, ...size }, audio: false });
+    } catch (error) {
+      throw new Error(cameraTrouble(error, isSecureContext));
+    }
+    video.removeAttribute("src");
+    video.srcObject = stream;
+    const [track] = stream.getVideoTracks();
+    const source = new Camera(video, track.label || "camera");
+    source.track = track;
+    // A camera that is pulled out, or taken by a call.
+    track.onended = () => source.onlost?.(`${source.title}: the camera was taken away; start it again`);
+    return source;
+  }
+
+  /** The camera after this one: the other side of a phone, else the next device. */
+  async next() {
+    const { facingMode, deviceId } = this.track.getSettings();
+    if (facingMode) return { facing: facingMode === "user" ? "environment" : "user" };
+    const ids = (await Camera.list()).map((one) => one.deviceId);
+    return { device: ids[(ids.indexOf(deviceId) + 1) % ids.length] };
+  }
+
+  static async list() {
+    const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+    return devices.filter(({ kind }) => kind === "videoinput");
+  }
+
+  stop() {
+    super.stop();
+    this.track.onended = null;
+    this.track.stop();
+    this.video.srcObject = null;
+  }
+}

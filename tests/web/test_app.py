@@ -1,0 +1,282 @@
+"""The web app in a real browser: what it finds, how it holds up, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from made_detector import dense, rows, write_detector
+from serving import Served
+
+from yolo_distill import Detections, Detector
+
+FIRST, SECOND = (32, 32, 20, 10, 0.9, 0.1, 0), (20, 40, 8, 8, 0.1, 0.2, 0.6)  # centre, size, three scores
+
+
+def assert_same(found: Detections, expected: Detections, pixels: float = 0.5, score: float = 1e-3) -> None:
+    assert found.labels() == expected.labels()
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=0, atol=pixels)
+    np.testing.assert_allclose(found.confidence, expected.confidence, rtol=0, atol=score)
+
+
+def detect(model: Path, picture: Path, **settings: float) -> Detections:
+    return Detector(model)(cv2.imread(str(picture)), **settings)
+
+
+def test_dropped_pictures(served, visit, model, pictures, tmp_path):
+    """The boxes are Python's, computed on several threads; the settings hold, and nobody else is asked for anything."""
+    page = visit(served.url, accept_downloads=True).ready()
+    threads = min(os.cpu_count() or 1, 2)
+    assert page.text("backend").startswith("WASM")
+    assert int(page.text("backend").split()[1]) >= threads
+    assert page.text("reading-model") == "best.onnx"
+    for picture in pictures:
+        expected = detect(model, picture)
+        assert len(expected)
+        assert_same(page.look_at(picture), expected)
+
+    page.look_at(pictures[0])
+    page.page.locator("#conf").fill("0.5")
+    page.page.locator("#iou").fill("0.3")
+    expected = detect(model, pictures[0], conf=0.5, iou=0.3)
+    page.until(f"app.view.shown.found.scores.length === {len(expected)}")
+    assert_same(page.found(), expected)
+    assert page.text("conf-value") == "0.50"
+    page.page.locator("#filter summary").click()
+    page.page.get_by_label("square").uncheck()
+    page.until("app.view.shown.found.classId.every((one) => one === 0)")
+    assert page.text("filter-count") == "1 of 2"
+    assert page.text("status").startswith("Seen: ")
+
+    with page.page.expect_download() as saving:
+        page.page.get_by_role("button", name="Save").click()
+    saving.value.save_as(tmp_path / "saved.png")
+    saved, picture = cv2.imread(str(tmp_path / "saved.png")), cv2.imread(str(pictures[0]))
+    assert saved.shape == picture.shape
+    untouched = (saved == picture).all(-1).mean()
+    assert 0.3 < untouched < 0.999  # the picture itself, with boxes on it
+    assert page.errors == []
+    assert page.strangers() == []
+
+
+def test_other_files(served, visit, pictures, tmp_path):
+    """A model dropped onto the page takes the place of the one before, for the picture that is shown as well."""
+    page = visit(served.url).ready()
+    page.look_at(pictures[0])
+    columns, final = dense(FIRST, SECOND), rows((5, 6, 40, 30, 0.8, 2), (1, 2, 30, 40, 0.5, 0))
+    files: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+        "half": (columns, {"half": True}),
+        "dynamic": (columns, {"dynamic": True, "batch": None}),
+        "two at a time": (columns, {"batch": 2}),
+        "end to end": (final, {}),
+        "end to end by its shape": (final, {"end2end": None, "half": True}),
+    }
+    for name, (raw, notes) in files.items():
+        path = write_detector(tmp_path / f"{name}.onnx", raw, gain=raw / 8, **notes)
+        before = page.page.evaluate("globalThis.answers")
+        page.drop(path)
+        page.until(f"app.model.name === '{path.name}' && globalThis.answers > {before}")
+        expected = detect(path, pictures[0])
+        assert len(expected)
+        assert_same(page.found(), expected)
+        assert page.page.locator("#iou").is_disabled() == name.startswith("end")
+    assert page.errors == []
+
+
+def test_a_camera(served, visit, camera):
+    """Frames flow, the newest one at a time, and the page stays free meanwhile."""
+    page = visit(served.url, *camera, permissions=["camera"]).ready()
+    page.page.get_by_role("button", name="Start camera").click()
+    page.until("app.view.shown && app.view.shown.found.scores.length")
+    page.until("globalThis.answers > 5")
+    page.page.evaluate("longTasks.length = 0")
+    before = page.page.evaluate("globalThis.answers")
+    page.until(f"globalThis.answers > {before} + 15")
+    assert page.page.evaluate("Math.max(0, ...longTasks)") < 200  # 50 on a machine that does nothing else
+    page.until("document.getElementById('fps').textContent.match(/[0-9]/)")
+    assert page.text("latency").endswith(" ms")
+    assert page.page.evaluate("app.meter.latency") > 0
+    pause = page.page.get_by_role("button", name="Pause")
+    pause.click()
+    page.until("!app.newest.busy")
+    assert pause.get_attribute("aria-pressed") == "true"
+    stopped = page.page.evaluate("globalThis.answers")
+    page.page.locator("#conf").fill("0.99")
+    page.until("!app.view.shown.found.scores.some((score) => score <= 0.99)")
+    assert page.page.evaluate("globalThis.answers") == stopped
+    page.page.locator("#conf").fill("0.25")
+    pause.click()
+    page.until(f"globalThis.answers > {stopped}")
+    page.page.get_by_role("button", name="Camera").click()
+    assert page.page.locator("#welcome").is_visible()
+    assert page.page.evaluate("app.video.srcObject") is None
+    assert page.errors == []
+
+
+def test_a_video_file(served, visit, film):
+    page = visit(served.url).ready()
+    page.drop(film)
+    page.until("(globalThis.answers ?? 0) > 2 || !document.getElementById('notice').hidden")
+    assert page.notice() == ""
+    assert page.page.evaluate("app.view.shown.frame.displayWidth") == 320
+    assert page.page.locator("#switch").is_hidden()
+    assert page.errors == []
+
+
+def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
+    """Such a host sends no headers: the service worker adds them from the second visit on, and needs no network."""
+    page = visit(hosted.url).ready()
+    assert page.text("backend") == "WASM, 1 thread"
+    assert "from the next visit on there are more" in page.text("about")
+    page.until("navigator.serviceWorker.controller")
+    page.until("(await caches.keys()).length && (await caches.match('ort/ort-wasm-simd-threaded.wasm'))")
+    hosted.close()
+    page.page.goto(hosted.url)
+    page.ready()
+    assert page.page.evaluate("crossOriginIsolated")
+    assert int(page.text("backend").split()[1]) >= min(os.cpu_count() or 1, 2)
+    assert_same(page.look_at(pictures[1]), detect(model, pictures[1]))
+    assert page.strangers() == []
+
+
+def test_a_shared_picture(served, visit, model, pictures):
+    """Another app hands a picture over: the service worker takes it, and the page opens with it."""
+    page = visit(served.url).ready()
+    page.until("navigator.serviceWorker.controller")
+    page.page.evaluate(
+        """async ([data]) => {
+          const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+          const form = new FormData();
+          form.append("file", new File([bytes], "from afar ü.png", { type: "image/png" }));
+          await fetch("./share", { method: "POST", body: form });
+        }""",
+        [base64.b64encode(pictures[0].read_bytes()).decode()],
+    )
+    page.page.goto(f"{served.url}?shared")
+    page.ready()
+    page.until("app.view.shown")
+    assert_same(page.found(), detect(model, pictures[0]))
+    assert page.page.evaluate("app.source.title") == "from afar ü.png"
+    assert page.page.url == served.url
+    page.page.reload()
+    assert page.ready().page.evaluate("app.source") is None  # once
+
+
+def test_a_model_that_was_replaced(served, visit, tmp_path):
+    """The next visit gets the new model, though the service worker holds the one before."""
+    from yolo_distill.serve.model import read_model
+
+    page = visit(served.url).ready()
+    page.until("navigator.serviceWorker.controller")
+    served.site.replace(read_model(write_detector(tmp_path / "newer.onnx", dense(FIRST))))
+    page.page.goto(served.url)
+    page.ready()
+    assert page.text("reading-model") == "newer.onnx"
+    page.until("(await caches.keys()).length === 1 && (await caches.match('files.json')).ok")
+    page.until("(await (await caches.match('files.json')).json()).model.name === 'newer.onnx'")
+    assert page.errors == []
+
+
+def test_what_cannot_be_run_is_said(served, visit, pictures, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    page = visit(served.url).ready()
+
+    def refusal(path: Path) -> str:
+        page.page.evaluate("document.getElementById('notice').hidden = true")
+        page.drop(path)
+        page.until("!document.getElementById('notice').hidden")
+        return page.notice()
+
+    made = write_detector(tmp_path / "odd.onnx", dense(FIRST))
+    whole, model = made.read_bytes(), onnx.load(str(made))
+    made.write_bytes(whole[: len(whole) // 2])
+    assert "odd.onnx: is an ONNX model that is damaged or cut off" in refusal(made)
+    model.graph.node[2].op_type = "Unheard"
+    onnx.save(model, str(made))
+    assert "operator Unheard" in refusal(made)
+    assert "the model takes (1, 1, 64, 64)" in refusal(write_detector(made, dense(FIRST), channels=1))
+    assert "the model's task is 'segment'" in refusal(write_detector(made, dense(FIRST), task="segment"))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    assert "broken.png: this browser cannot read it as a picture" in refusal(broken)
+    assert page.page.evaluate("app.model.name") == "best.onnx"
+    page.page.evaluate("document.getElementById('notice').hidden = true")
+    assert len(page.look_at(pictures[0]))
+    page.page.get_by_role("button", name="Camera").click()
+    page.until("!document.getElementById('notice').hidden")
+    assert "No camera was found" in page.notice() or "The camera was refused" in page.notice()
+    assert page.page.locator("#welcome").is_visible()
+    page.page.evaluate("document.getElementById('notice').hidden = true")
+    assert len(page.look_at(pictures[0]))  # nothing died
+
+
+def test_no_gpu(served, visit, model, pictures):
+    """Where WebGPU fails, though it was there, WASM takes over and says so."""
+    page = visit(f"{served.url}?backend=webgpu").ready()
+    assert page.text("backend").startswith("WASM")
+    assert "WebGPU failed" in page.text("about")
+    assert_same(page.look_at(pictures[0]), detect(model, pictures[0]))
+
+
+def test_webgpu(web, ort, visit, pictures, tmp_path):
+    """A processor that plays the GPU is too slow for a real network; all of the way is the same."""
+    raw = dense(FIRST, SECOND)
+    path = write_detector(tmp_path / "small.onnx", raw, gain=raw / 8)
+    server = Served(web, ort, path)
+    switches = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+    page = visit(f"{server.url}?backend=webgpu", *switches)
+    if not page.page.evaluate("navigator.gpu?.requestAdapter().then(Boolean, () => false)"):
+        pytest.skip("this Chromium has no WebGPU, not even a simulated one")
+    page.ready()
+    assert page.text("backend") == "WebGPU"
+    assert_same(page.look_at(pictures[0]), detect(path, pictures[0]))
+    server.close()
+
+
+def test_plain_http_from_another_machine(served, visit, model, pictures):
+    """No camera, no threads, no service worker there; pictures work, and the page says why the rest does not."""
+    url = served.url.replace("127.0.0.1", "detector.test")
+    page = visit(url, "--host-resolver-rules=MAP detector.test 127.0.0.1").ready()
+    assert page.text("backend") == "WASM, 1 thread"
+    assert "over https or on localhost alone" in page.text("about")
+    page.page.get_by_role("button", name="Start camera").click()
+    page.until("!document.getElementById('notice').hidden")
+    assert "https" in page.notice()
+    page.page.get_by_role("button", name="Close this message").click()
+    assert_same(page.look_at(pictures[0]), detect(model, pictures[0]))
+
+
+def test_how_it_looks(served, visit, pictures, tmp_path):
+    """Nothing is cut off, all has a name and is reached by keyboard; the screenshots are for who wants to look."""
+    page = visit(served.url).ready()
+    shots = [(scheme, size) for scheme in ("light", "dark") for size in ((1280, 800), (360, 740))]
+    for state in ("welcome", "picture"):
+        if state == "picture":
+            page.look_at(pictures[0])
+        for scheme, (width, height) in shots:
+            page.page.emulate_media(color_scheme=scheme)
+            page.page.set_viewport_size({"width": width, "height": height})
+            page.page.screenshot(path=str(tmp_path / f"{state}-{scheme}-{width}.png"))
+            assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+            for name in ("Camera", "Open", "Pause", "Save"):
+                box = page.page.get_by_role("button", name=name, exact=True).bounding_box()
+                assert box
+                assert box["height"] >= 44
+                assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+                assert 0 <= box["y"] <= box["y"] + box["height"] <= height
+    unnamed = page.page.evaluate(
+        "[...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility() && "
+        "!one.textContent.trim() && !one.labels?.length && !one.ariaLabel).map((one) => one.id)"
+    )
+    assert unnamed == []
+    reached = set()
+    for _ in range(12):
+        page.page.keyboard.press("Tab")
+        reached.add(page.page.evaluate("document.activeElement.id"))
+    assert {"camera", "open", "snapshot", "conf", "iou"} <= reached
+    assert page.errors == []
