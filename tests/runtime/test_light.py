@@ -71,4 +71,4 @@ def test_what_the_room_may_import():
     run = python(code)
     assert run.returncode == 0, run.stderr
     names = {name for name in run.stdout.split() if not name.startswith("yolo_distill.runtime")}
-    assert names == {"yolo_distill", "yolo_distill.errors", "yolo_distill.files"}
+    assert names == {"yolo_distill", "yolo_distill.errors", "yolo_distill.files", "yolo_distill.sources"}

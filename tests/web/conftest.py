@@ -24,13 +24,13 @@ _SWITCHES = ["--no-sandbox", "--disable-background-networking", "--disable-compo
              "--no-first-run"]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def web() -> Path:
     """Return the folder of the app."""
     return export_dir() / "web"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ort(web: Path, chromium: Any) -> Path:
     """Return the folder of onnxruntime-web's files; tests fetch nothing.
 
@@ -47,7 +47,7 @@ def ort(web: Path, chromium: Any) -> Path:
     pytest.skip("no files of onnxruntime-web (npm ci in export/web, or YOLO_DISTILL_ORT says where they are)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return PNG pictures of several shapes."""
     from live_detector import draw
@@ -62,7 +62,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a detector exported for browsers."""
     pytest.importorskip("ultralytics")
@@ -100,9 +100,12 @@ def hosted(served: Served, tmp_path: Path) -> Iterator[Hosted]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Return what starts a browser: `chromium(*switches)`; all are closed at the end."""
+    """Return what starts a browser: `chromium(*switches)`; all are closed at the end.
+
+    At the end of a file, not of all tests: playwright's event loop would be in the way of tests with one of their own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser is steered by playwright")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -138,7 +141,7 @@ def visit(chromium: Any) -> Iterator[Any]:
         one.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a video that every Chromium plays, whatever codecs it was built with."""
     from live_detector import draw
@@ -153,7 +156,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def camera(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return the switches that give Chromium a camera that shows a real clip."""
     clip = cv2.VideoCapture(str(shared_data / "video" / "person-bicycle-car-preview.mp4"))
