@@ -48,7 +48,7 @@ class Recipe(BaseModel):
         teacher_tta: ask about the mirrored picture as well.
         class_map: YAML file that says which of the teacher's classes speak for which of the data's; None: by name.
         unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
-        unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 3.
+        unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 1.
         unlabeled_every: every so manieth frame of a video is taken.
         assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.

@@ -24,7 +24,7 @@ from yolo_distill.errors import RequestError
 #: Of a batch: whether each picture is labelled, a tuple of bools.
 LABELLED = "labelled"
 #: Unlabelled pictures for each labelled one, at most, where the user has not said how many.
-MOST = 3.0
+MOST = 1.0
 
 
 class MixedPictures(Dataset[dict[str, Any]]):
