@@ -83,7 +83,8 @@ def prepare(data: str, out: Path) -> tuple[Path, int, int]:
     (out / "hard.yaml").write_text(
         yaml.safe_dump({**plan, "train": [str(out / "quarter.txt"), str(out / "hard" / "images" / "train")]})
     )
-    (out / "with-rest.yaml").write_text(yaml.safe_dump({"unlabeled": str(out / "rest"), "unlabeled_ratio": 3.0}))  # a recipe
+    recipe = {"unlabeled": str(out / "rest"), "unlabeled_ratio": float(SHARE - 1)}
+    (out / "with-rest.yaml").write_text(yaml.safe_dump(recipe))
     return out / "quarter.yaml", len(quarter), len(rest)
 
 
