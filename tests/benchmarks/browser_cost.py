@@ -19,8 +19,9 @@ over rounds, the lowest and the highest. Other figures are medians over rounds, 
 
 `soak` looks every half minute (`every=30`) at the resident memory of the renderers, which includes the worker's heap,
 and of Chromium, and at the page's heap, nodes and listeners after a forced garbage collection. Each look is a line, and
-so is the report: growth from the second minute to the end, by medians of the first and last fifth of those looks. Exit
-code 1 if the page complained of anything.
+so is the report: growth from the second minute to the end, by medians of the first and last fifth of those looks, but
+not before `warm=1000` pictures: without a GPU, Chromium fills 512 MB of shared memory with pictures before it takes a
+place again. Exit code 1 if the page complained of anything.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ from yolo_distill.paths import export_dir
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web"))
 Visit: Any = importlib.import_module("visiting").Visit
 
-MB = 1e6
-FPS = 30
+MB, FPS = 1e6, 30
 SWITCHES = """--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync
 --no-first-run --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"""
 HEAR = """() => {
@@ -70,8 +70,7 @@ ASK = """async (count) => {
   return all;
 }"""
 SEEN = "({ answers, fps: app.meter.fps && Math.round(10 * app.meter.fps) / 10, long_tasks: longTasks.length })"
-GROWING = ("heap_mb", "renderer_mb", "chromium_mb", "nodes", "listeners")
-SPREAD = (statistics.median, min, max)
+GROWING, SPREAD = ("heap_mb", "renderer_mb", "chromium_mb", "nodes", "listeners"), (statistics.median, min, max)
 
 
 def main(words: list[str]) -> int:
@@ -101,8 +100,8 @@ def chromium(options: dict[str, str], film: Path) -> Iterator[Any]:
             file.write(b"FRAME\n" + np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)).tobytes())
     assert film.stat().st_size, f"no frames in {options['video']}"
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    switches = [*SWITCHES.split(), f"--use-file-for-fake-video-capture={film}"]
-    with sync_playwright() as running, running.chromium.launch(executable_path=found, args=switches) as browser:
+    args = [*SWITCHES.split(), f"--use-file-for-fake-video-capture={film}"]
+    with sync_playwright() as running, running.chromium.launch(executable_path=found, args=args) as browser:
         yield browser
 
 
@@ -149,12 +148,11 @@ def speed(browser: Any, options: dict[str, str], write: Any) -> int:
             # A new page each time: an idle one might still cost something while Python runs.
             with camera(browser, model) as visit:
                 abouts.setdefault(model, about(browser, visit, model))
-                in_browser = arms(visit, seconds, count)
+                taken = arms(visit, seconds, count)
                 threads = int(visit.text("backend").split()[1])
                 complaints += visit.errors
-            in_python = python(model, picture, threads, count)
-            if turn >= 0:  # the first one reads from the disk
-                measured[model].append({**in_browser, "python": in_python})
+            taken["python"] = python(model, picture, threads, count)
+            measured[model] += [taken] if turn >= 0 else []  # the first one reads from the disk
     for model, done in measured.items():
         ratios = {arm: [one[f"{arm}_infer"] / one["python"] for one in done] for arm in ("live", "quiet")}
         write({
@@ -204,14 +202,15 @@ def soak(browser: Any, options: dict[str, str], write: Any) -> int:
         described = about(browser, visit, options["models"])
         devtools = visit.page.context.new_cdp_session(visit.page)
         devtools.send("Performance.enable")
-        start = time.monotonic()
         looks: list[dict[str, Any]] = []
+        start = time.monotonic()
         while not looks or (looks[-1]["minute"] < minutes - 0.01 and not visit.notice()):
             visit.page.wait_for_timeout(max(1000 * (start + every * len(looks) - time.monotonic()), 1))
-            minute = round((time.monotonic() - start) / 60, 2)
-            looks.append({"what": "look", "minute": minute, **memory(visit, devtools)})
-            write(looks[-1])
-        warm = [look for look in looks if look["minute"] > 1.99] or looks
+            look = {"what": "look", "minute": round((time.monotonic() - start) / 60, 2), **memory(visit, devtools)}
+            looks.append(look)
+            write(look)
+        many = int(options.get("warm", "1000"))
+        warm = [look for look in looks if look["minute"] > 1.99 and look["answers"] >= many] or looks
         fifth = max(len(warm) // 5, 1)
 
         def middle(some: list[dict[str, Any]], key: str) -> float:
@@ -219,7 +218,8 @@ def soak(browser: Any, options: dict[str, str], write: Any) -> int:
 
         write({
             "what": "soak", **described, "minutes": looks[-1]["minute"], "answers": looks[-1]["answers"],
-            "answers_from_minute_2": warm[-1]["answers"] - warm[0]["answers"],
+            "warm_minutes": round(warm[-1]["minute"] - warm[0]["minute"], 2),
+            "warm_answers": warm[-1]["answers"] - warm[0]["answers"],
             "growth": {key: round(middle(warm[-fifth:], key) - middle(warm[:fifth], key), 2) for key in GROWING},
             "highest": {key: max(look[key] for look in warm) for key in GROWING}, "long_tasks": looks[-1]["long_tasks"],
             "load_after": machine()["load_average"], "notice": visit.notice(), "complaints": visit.errors,
