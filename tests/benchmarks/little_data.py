@@ -9,7 +9,7 @@ The labelled quarter is drawn so that its share of each class is that of the who
 - `plain, quarter`: the student on the labelled quarter;
 - `plain, hard labels`: on the quarter and the rest as `yolo-distill label` labels it, thresholds chosen on val;
 - `distilled, quarter`: the default recipe on the quarter;
-- `distilled, unlabelled`: the same with `unlabeled=` the rest;
+- `distilled, unlabelled, ratio 3` and `ratio 1`: the same with `unlabeled=` the rest, so many for each labelled one;
 - `plain, all`: the student on all pictures with their real labels, the ceiling.
 
 Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps.
@@ -33,6 +33,8 @@ from yolo_distill.engine.data import check_data, pictures_of
 #: Of the training pictures.
 SHARE = 4
 STEPS = ("quarter", "hard", "unlabelled", "all")
+#: Unlabelled pictures for each labelled one, by the name of the comparison.
+RATIOS = {"unlabelled-3": SHARE - 1.0, "unlabelled-1": 1.0}
 
 
 def stratified(pictures: list[str], classes: int, count: int, seed: int = 0) -> list[str]:
@@ -83,8 +85,9 @@ def prepare(data: str, out: Path) -> tuple[Path, int, int]:
     (out / "hard.yaml").write_text(
         yaml.safe_dump({**plan, "train": [str(out / "quarter.txt"), str(out / "hard" / "images" / "train")]})
     )
-    recipe = {"unlabeled": str(out / "rest"), "unlabeled_ratio": float(SHARE - 1)}
-    (out / "with-rest.yaml").write_text(yaml.safe_dump(recipe))
+    for name, ratio in RATIOS.items():  # recipes
+        recipe = {"unlabeled": str(out / "rest"), "unlabeled_ratio": ratio}
+        (out / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     return out / "quarter.yaml", len(quarter), len(rest)
 
 
@@ -135,15 +138,19 @@ def main(words: list[str]) -> None:
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
         compare("plain-hard", teacher, out / "hard.yaml", "plain", short)
     if "unlabelled" in only:
-        # Of a batch of 16, four are labelled: an epoch over the quarter takes as many steps as one over all.
-        compare("unlabelled", teacher, quarter, f"plain,{out / 'with-rest.yaml'}", short)
+        for name, ratio in RATIOS.items():
+            # An epoch shows every labelled picture once, so that fewer of them a batch make it longer.
+            mixed = -(-labelled // round(batch / (1 + ratio)))
+            alike = f"epochs={round(epochs * steps(labelled + unlabelled) / mixed)}"
+            compare(name, teacher, quarter, f"plain,{out / name}.yaml", alike)
     if "all" in only:
         compare("all", teacher, data, "plain", short)
     collect(
         out / "quarter", results, {"teacher": "teacher", "plain": "plain, quarter", "distilled": "distilled, quarter"}
     )
     collect(out / "plain-hard", results, {"plain": "plain, hard labels"})
-    collect(out / "unlabelled", results, {"with-rest": "distilled, unlabelled"})
+    for name, ratio in RATIOS.items():
+        collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio:g}"})
     collect(out / "all", results, {"plain": "plain, all"})
     for base in ("plain, quarter", "plain, hard labels"):
         print(f"\n{table(read(results), base)}")

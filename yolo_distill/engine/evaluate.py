@@ -15,14 +15,12 @@ from typing import Any
 import onnx
 import onnxruntime
 import torch
-from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import get_flops
 
-from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import load_detector, no_auto_install, one_line, trained_imgsz
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.host_evaluation import check_names, read_figures, run_validator, warnings_only
+from yolo_distill.engine.host_evaluation import check_names, measure, warnings_only
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.graphs.input_form import take_floats
 
@@ -121,18 +119,8 @@ def evaluate(
             raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
         if isinstance(source, str):
             source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        validator = run_validator(source, settings, folder, data)
-    return {
-        **read_figures(validator, names),
-        "model": shown,
-        "data": str(data),
-        "split": split,
-        "imgsz": size,
-        "nms": nms,
-        "rect": rect,
-        "device": str(validator.device),
-        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
-    }
+        # The host takes one side; a file of two is noted with both.
+        return {**measure(source, settings, folder, data, names), "imgsz": size}
 
 
 def cost(

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics import __version__ as host_version
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
 
+from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import one_line
 from yolo_distill.errors import DistillError, RequestError
 
@@ -68,7 +70,7 @@ def _some(words: Any, most: int = 4) -> str:
     return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
 
 
-def run_validator(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
+def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
     """Run the host's evaluator and return it.
 
     Args:
@@ -99,7 +101,37 @@ def run_validator(source: str | torch.nn.Module, settings: dict[str, Any], folde
     return validator
 
 
-def read_figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
+def measure(
+    source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path, names: Mapping[int, str]
+) -> dict[str, Any]:
+    """Run the host's evaluator, and return its numbers with what they were measured on.
+
+    Args:
+        source: a file, a model of the host, or a module that answers as one.
+        settings: of the host; `model` is what it is called.
+        folder: for whatever the host writes.
+        data: as the user named it.
+        names: of the classes that are measured.
+
+    Raises:
+        RequestError: about the settings or the data.
+        DistillError: the evaluator failed.
+    """
+    validator = _run(source, settings, folder, data)
+    return {
+        **_figures(validator, names),
+        "model": settings["model"],
+        "data": str(data),
+        "split": settings["split"],
+        "imgsz": settings["imgsz"],
+        "nms": settings.get("nms"),
+        "rect": settings["rect"],
+        "device": str(validator.device),
+        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
+    }
+
+
+def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
     """Return the numbers of a finished run as plain Python; see `evaluate`."""
     metrics = validator.metrics
     row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}

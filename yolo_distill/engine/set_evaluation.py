@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics import __version__ as host_version
 
-from yolo_distill import __version__
 from yolo_distill.engine.checkpoint import no_auto_install
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.host_evaluation import check_names, read_figures, run_validator, warnings_only
+from yolo_distill.engine.host_evaluation import check_names, measure, warnings_only
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import DenseAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
@@ -85,18 +83,7 @@ def evaluate_teacher(
         stack.enter_context(no_auto_install())
         stack.enter_context(warnings_only())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        validator = run_validator(model, settings, folder, data)
-    return {
-        **read_figures(validator, names),
-        "model": shown,
-        "data": str(data),
-        "split": split,
-        "imgsz": imgsz,
-        "nms": None,
-        "rect": False,
-        "device": str(validator.device),
-        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
-    }
+        return measure(model, settings, folder, data, names)
 
 
 class _AsDetector(nn.Module):

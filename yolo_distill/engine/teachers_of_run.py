@@ -83,7 +83,7 @@ def require_stored(recipe: Recipe) -> None:
     Raises:
         RequestError: saying what has to change.
     """
-    answering_classes(Path(recipe.teacher))
+    answering_classes(Path(recipe.teacher).expanduser())
     said = f"teacher={recipe.teacher}: holds answers"
     for key in ("teacher_imgsz", "teacher_tta", "views"):
         if value := getattr(recipe, key):

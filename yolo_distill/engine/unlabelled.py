@@ -22,6 +22,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import find_sources, split
+from yolo_distill.teachers.stored import PICTURES, holds_answers
 
 PREFIX = colorstr("unlabeled: ")
 _DONE = "unlabeled.json"
@@ -82,8 +83,8 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
 
 def _pictures_of_label(part: str) -> str:
     """Return where the pictures are of a folder that `yolo-distill label` wrote; anything else as it is."""
-    inside = Path(part) / "images" / "train"
-    return str(inside) if (Path(part) / "label.json").is_file() and inside.is_dir() else part
+    inside = Path(part) / PICTURES
+    return str(inside) if holds_answers(part) and inside.is_dir() else part
 
 
 def _without_known(pictures: Sequence[str], held_out: Sequence[str], train: Sequence[str], said: str) -> list[str]:

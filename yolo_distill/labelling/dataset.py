@@ -20,9 +20,9 @@ from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 from yolo_distill.runtime.writers import label_text
+from yolo_distill.teachers import stored
 
-DATA = "data.yaml"
-IMAGES, LABELS = Path("images", "train"), Path("labels", "train")
+DATA, IMAGES, LABELS = stored.DATA, stored.PICTURES, Path("labels", "train")
 
 # Pictures that the host reads; others are written anew, without loss.
 _HOST_READS = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"})

@@ -12,8 +12,9 @@ from typing import Any
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
 from yolo_distill.labelling.thresholds import Threshold
+from yolo_distill.teachers import stored
 
-FILE = "label.json"
+FILE = stored.PLAN
 FORMAT = 1
 #: Where things lie, and what follows from the rest.
 _PLACES, _FOUND = {"source", "val"}, {"thresholds", "val"}

@@ -28,8 +28,9 @@ import polars as pl
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
 from yolo_distill.labelling.asking import Floats, Found
+from yolo_distill.teachers import stored
 
-FOLDER = "soft"
+FOLDER = stored.SOFT
 KEPT, EMPTY, SIMILAR, UNREAD = "kept", "empty", "similar", "unread"
 
 
