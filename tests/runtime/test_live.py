@@ -193,7 +193,8 @@ def test_a_real_detector_keeps_up_with_a_real_video(real, shared_data, monkeypat
     assert outcome.latency.percentile(50) < 1.5 * inference + 2 * interval
     assert outcome.beside.percentile(95) < 0.5 * inference + 2 * interval
     if inference > interval:
-        assert outcome.dropped >= 10 * (inference / interval - 1)
+        # Whole frames: one that is hardly slower than the video falls back by less than a frame in so short a time.
+        assert outcome.dropped >= int(10 * (inference / interval - 1))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
