@@ -18,7 +18,6 @@ Everything is done by `yolo-distill compare` and `label`, and goes on where it s
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +31,9 @@ from yolo_distill.engine.data import check_data, pictures_of
 
 #: Of the training pictures.
 SHARE = 4
-STEPS = ("quarter", "hard", "unlabelled", "all")
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
 RATIOS = {"unlabelled-3": SHARE - 1.0, "unlabelled-1": 1.0}
+STEPS = ("quarter", "hard", *RATIOS, "all")
 
 
 def stratified(pictures: list[str], classes: int, count: int, seed: int = 0) -> list[str]:
@@ -74,10 +73,11 @@ def prepare(data: str, out: Path) -> tuple[Path, int, int]:
         file.parent.mkdir(exist_ok=True)
         file.write_text("".join(f"{Path(picture).name}\n" for picture in quarter))
     rest = sorted(set(pictures) - set(quarter))
-    shutil.rmtree(out / "rest", ignore_errors=True)
-    (out / "rest").mkdir(parents=True)
+    (out / "rest").mkdir(parents=True, exist_ok=True)
     for picture in rest:
-        (out / "rest" / Path(picture).name).symlink_to(picture)
+        link = out / "rest" / Path(picture).name
+        if not link.is_symlink():  # a second process may go on with another step
+            link.symlink_to(picture)
     (out / "quarter.txt").write_text("".join(f"{picture}\n" for picture in quarter))
     splits = {name: str(found[name]) for name in ("val", "test")}
     plan = {"path": str(out), "train": "quarter.txt", **splits, "names": dict(found["names"])}
@@ -137,8 +137,8 @@ def main(words: list[str]) -> None:
         place = (f"source={out / 'rest'}", f"data={quarter}", f"out={out / 'hard'}")
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
         compare("plain-hard", teacher, out / "hard.yaml", "plain", short)
-    if "unlabelled" in only:
-        for name, ratio in RATIOS.items():
+    for name, ratio in RATIOS.items():
+        if name in only:
             # An epoch shows every labelled picture once, so that fewer of them a batch make it longer.
             mixed = -(-labelled // round(batch / (1 + ratio)))
             alike = f"epochs={round(epochs * steps(labelled + unlabelled) / mixed)}"
