@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -148,6 +149,23 @@ def test_https():
         assert running.wait_for("fingerprint").endswith(first)
 
 
+def test_a_certificate_of_ones_own():
+    pytest.importorskip("cryptography", reason="of the extra [serve]")
+    from yolo_distill.serve.certificate import own_certificate
+
+    pem = own_certificate(Path("mine"), ["demo.example.org", "127.0.0.1"]).path
+    with Running(f"certificate={pem}", without="segno") as running:
+        address = running.wait_for("https://127.0.0.1:").strip()
+        running.wait_for("the certificate is good for: 127.0.0.1, demo.example.org")
+        context = ssl.create_default_context(cafile=str(pem))
+        handler = urllib.request.HTTPSHandler(context=context)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
+        # Its names are names of the server.
+        request = urllib.request.Request(address, headers={"Host": "demo.example.org"})
+        assert opener.open(request, timeout=20).read() == b"<!doctype html>page"
+    assert not list(Path("user").rglob("*.pem"))  # none was made beside it
+
+
 def test_a_phone_without_https():
     with Running("host=0.0.0.0") as running:
         running.wait_for("http://localhost:")
@@ -201,8 +219,11 @@ def test_what_is_built_is_what_is_served():
         (["ort=."], "ort=.: lacks ort.mjs of onnxruntime-web"),
         (
             ["build=out", "https=true"],
-            "build=out: writes a folder and serves nothing; leave host=, port= and https= out",
+            "build=out: writes a folder and serves nothing; leave host=, port=, https= and certificate= out",
         ),
+        (["build=out", "certificate=c.pem"], "build=out: writes a folder and serves nothing"),
+        (["key=k.pem"], "key=k.pem: belongs to a certificate; name it with certificate="),
+        (["certificate=c.pem"], "certificate=c.pem: cannot be read"),
         (["build=out", "port=80"], "build=out: writes a folder and serves nothing"),
         (["build=out", "host=0.0.0.0"], "build=out: writes a folder and serves nothing"),
         (["build=best.onnx"], "build=best.onnx: is a file; give the name of a folder"),

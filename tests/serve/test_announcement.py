@@ -12,6 +12,7 @@ import pytest
 from yolo_distill.errors import DistillError
 from yolo_distill.serve import addresses, folders
 from yolo_distill.serve.announcement import announcement, qr_code
+from yolo_distill.serve.certificate import Certificate
 
 PAGE = "https://192.168.1.7:8000/"
 
@@ -57,25 +58,33 @@ def test_no_code_where_it_cannot_be_shown(monkeypatch):
 
 
 def test_on_this_machine():
-    lines = announcement("best.onnx (5.2 MB)", ["http://127.0.0.1:8000/"], [], None, False)
+    lines = announcement("best.onnx (5.2 MB)", ["http://127.0.0.1:8000/"], [], None)
     assert lines[:2] == ["best.onnx (5.2 MB) is at:", "  http://127.0.0.1:8000/"]
     assert lines[2:] == ["only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true"]
 
 
 def test_in_the_network_without_https():
-    lines = announcement("best.onnx", ["http://localhost:8000/"], ["http://192.168.1.7:8000/"], None, False)
+    lines = announcement("best.onnx", ["http://localhost:8000/"], ["http://192.168.1.7:8000/"], None)
     assert "  http://192.168.1.7:8000/" in lines
     assert "everyone in these networks can open it and take the model along" in lines[3]
     assert lines[4].startswith("without https=true browsers give a page its camera on this machine only")
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_in_the_network_with_https(again):
-    lines = announcement("best.onnx", [], [PAGE], "AB:CD", again)
+@pytest.mark.parametrize("made", [True, False])
+def test_in_the_network_with_https(made):
+    own = Certificate(Path("own.pem"), ("192.168.1.7",), "AB:CD", made=made)
+    lines = announcement("best.onnx", [], [PAGE], own)
     assert lines[-1].endswith("compare its SHA-256 fingerprint: AB:CD")
     assert "asks once" in lines[-1]
-    assert ("unless it knows it already" in lines[-1]) is again
+    assert ("unless it knows it already" in lines[-1]) is not made
     assert not any("without https" in line for line in lines)
+
+
+def test_in_the_network_with_a_certificate_that_is_trusted():
+    given = Certificate(Path("given.pem"), ("192.168.1.7", "demo.example.org"), "AB:CD", given=True)
+    lines = announcement("best.onnx", [], [PAGE], given)
+    assert lines[-1] == "the certificate is good for: 192.168.1.7, demo.example.org"
+    assert not any("asks once" in line or "without https" in line for line in lines)
 
 
 def test_addresses():

@@ -16,6 +16,8 @@ SETTINGS = {
     "port": Setting(int, "port of the page; 0: any that is free; not set: 8000", low=0, high=65535),
     "host": Setting(str, "address to listen at; 0.0.0.0: all that this machine has, for everyone near", "127.0.0.1"),
     "https": Setting(bool, "encrypt, with a certificate that this machine makes for itself; phones want it", False),
+    "certificate": Setting(str, "certificate that browsers trust already (.pem), for https without the question"),
+    "key": Setting(str, "private key of certificate= (.pem), unless it is in the same file"),
     "names": Setting(str, "further names that the page is reached by, with commas: demo.example.org"),
     "ort": Setting(str, "folder of onnxruntime-web (its dist); not set: found, or fetched once by npm"),
     "build": Setting(str, "write the page, with the model, to this folder instead, for any web server"),
@@ -32,8 +34,9 @@ On a phone in the same network; the browser asks once about the certificate, and
 
 On an Android phone at a cable, without https: adb reverse tcp:8000 tcp:8000, then http://localhost:8000 on the phone.
 A model that is replaced meanwhile is served to whoever comes next. Browsers keep the page for use without a network
-only where they trust the certificate by themselves: build= writes it for a web server that has such a one. https=true
-and the QR code need the extra: pip install 'yolo-distill[serve]'"""
+only where they trust the certificate by themselves, as they do this machine's own pages (localhost): give such a one,
+from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. https and the QR
+code need the extra: pip install 'yolo-distill[serve]'"""
 
 _PORT = 8000
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)
@@ -49,13 +52,20 @@ def run(settings: dict[str, Any]) -> None:
     host, port, build = settings["host"].strip("[] "), settings["port"], settings["build"]
     if not host:
         raise RequestError("host= is empty; give 127.0.0.1, or 0.0.0.0 for everyone in this machine's networks")
-    if build and (settings["https"] or port is not None or host != SETTINGS["host"].default):
-        raise RequestError(f"build={build}: writes a folder and serves nothing; leave host=, port= and https= out")
+    certificate, key = settings["certificate"], settings["key"]
+    https = settings["https"] or bool(certificate)
+    if build and (https or port is not None or host != SETTINGS["host"].default):
+        raise RequestError(
+            f"build={build}: writes a folder and serves nothing; leave host=, port=, https= and certificate= out"
+        )
+    if key and not certificate:
+        raise RequestError(f"key={key}: belongs to a certificate; name it with certificate=")
     names = tuple(name.strip() for name in (settings["names"] or "").split(",") if name.strip())
     for name in names:
         if not _NAME.fullmatch(name):
             raise RequestError(f"names={name}: is no name of a machine; give it as in demo.example.org")
 
+    from yolo_distill.serve.given_certificate import given_certificate
     from yolo_distill.serve.run import Request, serve
 
     serve(
@@ -63,9 +73,14 @@ def run(settings: dict[str, Any]) -> None:
             model=Path(settings["model"]).expanduser(),
             host=host,
             port=_PORT if port is None else port,
-            https=settings["https"],
+            https=https,
+            certificate=given_certificate(Path(certificate).expanduser(), _path(key)) if certificate else None,
             names=names,
-            ort=Path(settings["ort"]).expanduser() if settings["ort"] else None,
-            build=Path(build).expanduser() if build else None,
+            ort=_path(settings["ort"]),
+            build=_path(build),
         )
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None

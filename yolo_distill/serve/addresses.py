@@ -30,6 +30,15 @@ def machine_name() -> str:
     return socket.gethostname().lower().partition(".")[0]
 
 
+def is_address(host: str) -> bool:
+    """Return whether this is an address in figures, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches an address."""
     return ipaddress.ip_address(host).is_loopback

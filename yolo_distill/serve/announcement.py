@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
+from yolo_distill.serve.certificate import Certificate
+
 
 def qr_code(address: str, out: TextIO) -> str | None:
     """Return the QR code of an address as text; `None` where the terminal cannot show it or segno is not installed."""
@@ -28,7 +30,7 @@ def qr_code(address: str, out: TextIO) -> str | None:
 
 
 def announcement(
-    model: str, here: Sequence[str], elsewhere: Sequence[str], fingerprint: str | None, again: bool
+    model: str, here: Sequence[str], elsewhere: Sequence[str], certificate: Certificate | None
 ) -> list[str]:
     """Return the lines about a server that is up.
 
@@ -36,19 +38,20 @@ def announcement(
         model: its name and size.
         here: addresses of the page for this machine.
         elsewhere: those for others in its networks; empty if nobody else reaches it.
-        fingerprint: of the certificate, with https.
-        again: whether a phone may know the certificate already.
+        certificate: with https.
     """
     lines = [f"{model} is at:", *(f"  {address}" for address in (*here, *elsewhere))]
     if elsewhere:
         lines.append("everyone in these networks can open it and take the model along; Ctrl-C ends it")
     else:
         lines.append("only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true")
-    if fingerprint:
-        once = "unless it knows it already, " if again else ""
+    if certificate and certificate.given:
+        lines.append(f"the certificate is good for: {', '.join(certificate.names) or 'no address at all'}")
+    elif certificate:
+        once = "" if certificate.made else "unless it knows it already, "
         lines.append(
             f"{once}the browser asks once about the certificate, which this machine made for itself; compare its "
-            f"SHA-256 fingerprint: {fingerprint}"
+            f"SHA-256 fingerprint: {certificate.fingerprint}"
         )
     elif elsewhere:
         lines.append("without https=true browsers give a page its camera on this machine only, not on a phone")

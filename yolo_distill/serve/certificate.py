@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import importlib.util
 import ipaddress
 import os
 import ssl
@@ -27,17 +28,23 @@ _LATE = datetime.timedelta(days=1)  # a phone's clock may be behind
 
 @dataclass(frozen=True)
 class Certificate:
-    """Key and certificate in one PEM file that only its user can read.
+    """What a server shows to be who it says it is.
 
     Attributes:
-        path: the file.
+        path: PEM file of the certificate.
+        names: addresses and names that it is good for.
         fingerprint: SHA-256 of the certificate, as browsers show it.
         made: whether it is a new one.
+        given: whether it came from the user, and not from this machine.
+        key: PEM file of its private key; `None` if that is in `path` as well.
     """
 
     path: Path
+    names: tuple[str, ...]
     fingerprint: str
-    made: bool
+    made: bool = False
+    given: bool = False
+    key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
         """Return what a server needs to speak TLS.
@@ -49,10 +56,16 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(self.path)
+            context.load_cert_chain(self.path, self.key)
         except OSError as error:
-            raise DistillError(f"{self.path}: cannot be used ({error.strerror or error}); delete it") from error
+            raise DistillError(f"{self.path}: cannot be used ({error.strerror or error})") from error
         return context
+
+
+def check_installed(wish: str) -> None:
+    """Raise `RequestError` if the package that reads and makes certificates is not there."""
+    if importlib.util.find_spec("cryptography") is None:
+        raise RequestError(f"{wish} needs 'cryptography', which is not installed: pip install 'yolo-distill[serve]'")
 
 
 def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
@@ -68,23 +81,12 @@ def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
         RequestError: the package that makes certificates is not installed, or a name cannot be in one.
         DistillError: the disk cannot be written.
     """
-    try:
-        from cryptography import x509
-    except ModuleNotFoundError:
-        raise RequestError(
-            "https=true needs 'cryptography', which is not installed: pip install 'yolo-distill[serve]'"
-        ) from None
+    check_installed("https=true")
     names = sorted({_as_kept(name) for name in names})
     key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     path = folder / f"certificate-{key}.pem"
     known = _still_good(path, names)
-    if known is None:
-        known = _make(path, names)
-        made = True
-    else:
-        made = False
-    assert isinstance(known, x509.Certificate)
-    return Certificate(path, _fingerprint(known), made)
+    return Certificate(path, tuple(names), fingerprint(known or _make(path, names)), made=known is None)
 
 
 def _as_kept(name: str) -> str:
@@ -95,7 +97,8 @@ def _as_kept(name: str) -> str:
         return name.lower()
 
 
-def _fingerprint(certificate: x509.Certificate) -> str:
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate as browsers show it."""
     from cryptography.hazmat.primitives import hashes
 
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
@@ -117,10 +120,11 @@ def _still_good(path: Path, names: Sequence[str]) -> x509.Certificate | None:
     now = datetime.datetime.now(datetime.timezone.utc)
     in_time = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - _SPARE
     same_key = private.public_key() == certificate.public_key()
-    return certificate if in_time and same_key and _names_of(certificate) == set(names) else None
+    return certificate if in_time and same_key and names_of(certificate) == set(names) else None
 
 
-def _names_of(certificate: x509.Certificate) -> set[str]:
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """Return the addresses and names that a certificate is good for."""
     from cryptography import x509
 
     try:

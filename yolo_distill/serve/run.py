@@ -28,7 +28,8 @@ class Request:
         model: the exported file.
         host: address or name to bind to.
         port: port to bind to; 0 for any that is free.
-        https: whether to speak TLS, with a certificate of this machine's own.
+        https: whether to speak TLS.
+        certificate: for TLS, from the user; `None` for one of this machine's own.
         names: further names under which it is reached.
         ort: folder of onnxruntime-web; `None` to find or fetch it.
         build: folder to write instead of serving.
@@ -38,6 +39,7 @@ class Request:
     host: str = "127.0.0.1"
     port: int = 8000
     https: bool = False
+    certificate: Certificate | None = None
     names: tuple[str, ...] = ()
     ort: Path | None = None
     build: Path | None = None
@@ -59,18 +61,16 @@ def serve(request: Request) -> None:
         write_folder(site.table(), request.build)
         say(*how_to_host(site.table(), request.build))
         return
-    names = Names(addresses.machine_name(), (request.host, *request.names))
+    given = request.certificate
+    names = Names(addresses.machine_name(), (request.host, *request.names, *(given.names if given else ())))
     # Bound before a certificate is made, so that a port that is taken leaves nothing behind.
     with Server(request.host, request.port, site.table, names=names) as server:
         others = _others(server.host)
-        certificate = _certificate(request, server.host, others) if request.https else None
+        certificate = (given or _own_certificate(request, server.host, others)) if request.https else None
         if certificate is not None:
             server.speak_tls(certificate.context())
-        scheme = "https" if certificate else "http"
-        here, elsewhere = _links(server, others, scheme)
-        known = certificate is not None and not certificate.made
-        fingerprint = certificate.fingerprint if certificate else None
-        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, fingerprint, known))
+        here, elsewhere = _links(server, _good_for(given, others) if given else others, certificate)
+        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, certificate))
         if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
             say(code)
         watch = Watch(request.model, site, say)
@@ -93,8 +93,21 @@ def _others(bound: str) -> list[str]:
     return [] if addresses.is_loopback(bound) else [bound]
 
 
-def _links(server: Server, others: list[str], scheme: str) -> tuple[list[str], list[str]]:
+def _good_for(certificate: Certificate, others: list[str]) -> list[str]:
+    """Return where others reach this machine without a question: names of the certificate, and addresses that it has.
+
+    Where it is good for none of them, all addresses are returned: the page is there, and the browser asks.
+    """
+    if not others:
+        return []
+    own = {"localhost", *others}
+    names = [one for one in certificate.names if not (one in own or one.startswith("*") or addresses.is_address(one))]
+    return names + [one for one in others if one in certificate.names] or others
+
+
+def _links(server: Server, others: list[str], certificate: Certificate | None) -> tuple[list[str], list[str]]:
     """Return the page's addresses for this machine and for others."""
+    scheme = "https" if certificate else "http"
     here: list[str] = []
     if addresses.is_any(server.host):
         here = ["localhost"]
@@ -107,7 +120,7 @@ def _links(server: Server, others: list[str], scheme: str) -> tuple[list[str], l
     return links(here), links(others)
 
 
-def _certificate(request: Request, bound: str, others: list[str]) -> Certificate:
+def _own_certificate(request: Request, bound: str, others: list[str]) -> Certificate:
     machine = addresses.machine_name()
     names = {"localhost", "127.0.0.1", "::1", *others, *request.names}
     # A name in other letters stands in no certificate as it is, and the addresses do without it.

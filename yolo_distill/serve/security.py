@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
+
+from yolo_distill.serve.addresses import is_address
 
 # onnxruntime-web compiles WebAssembly and starts its threads as workers, from its own file or from a blob: address.
 _POLICY = {
@@ -57,8 +58,4 @@ class Names:
         if not match:
             return False
         name = match[1].lower().removesuffix(".")
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-            return True
-        except ValueError:
-            return name in self._known or name.endswith(".localhost")
+        return is_address(name.strip("[]")) or name in self._known or name.endswith(".localhost")
