@@ -267,7 +267,9 @@ def test_classes_in_another_order_are_no_reason_to_fail_after_the_training(words
 @pytest.mark.slow
 def test_single_cls(words, tmp_path):
     assert main(["train", *words, "teacher=yolo26s.yaml", "single_cls=true"]) == 0
-    assert (tmp_path / "runs" / "train" / "summary.json").exists()
+    summary = json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())
+    for row in ("teacher", "student"):
+        assert [one["name"] for one in summary[row]["classes"]] == ["item"]
 
 
 @pytest.mark.slow

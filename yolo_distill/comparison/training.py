@@ -115,5 +115,5 @@ def _assistant(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Pat
     pace = _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
     model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="assistant")
     side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
-    summarise(folder, recipe, settings["data"], imgsz=side, device=settings.get("device"), pace=pace)
+    summarise(folder, recipe, settings["data"], {**settings, "imgsz": side}, pace=pace)
     return folder

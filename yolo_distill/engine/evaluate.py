@@ -90,7 +90,10 @@ def evaluate(
         size = _square(imgsz if imgsz is not None else trained_imgsz(loaded) or 640, loaded, shown)
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
             raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
-    check_names(names, found["names"], shown, data)
+    if host_settings.get("single_cls"):
+        names = {0: "item"}  # as the host calls it, whatever the class
+    else:
+        check_names(names, found["names"], shown, data)
     settings = {
         **host_settings,
         "task": "detect",

@@ -145,8 +145,8 @@ def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
         checkpoint, _ = torch_safe_load(last, safe_only=not recipe.trust)
         folder = Path(last).resolve().parent.parent
         if checkpoint["epoch"] < 0:  # stopped while it was measured
-            imgsz = int(checkpoint["train_args"]["imgsz"])
-            summarise(folder, recipe, settings["data"], imgsz=imgsz, device=settings.get("device"))
+            trained = {**checkpoint["train_args"], "device": settings.get("device")}
+            summarise(folder, recipe, settings["data"], trained)
             return folder
         moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
         own = {key: getattr(recipe, key) for key in ("teacher", "teacher_precision", "trust")}
@@ -169,7 +169,7 @@ def _finish(trainer: DistillationTrainer) -> Path:
     if not trainer.best.exists():
         raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
     args = trainer.args
-    summarise(folder, trainer.recipe, args.data, imgsz=args.imgsz, device=args.device, pace=trainer.pace)
+    summarise(folder, trainer.recipe, args.data, vars(args), pace=trainer.pace)
     return folder
 
 
@@ -180,12 +180,12 @@ def _finish_stripping(last: Path, recipe: Recipe) -> Path:
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
     folder = last.resolve().parent.parent
-    summarise(folder, recipe, args["data"], imgsz=args["imgsz"], device=args["device"])
+    summarise(folder, recipe, args["data"], args)
     return folder
 
 
 def summarise(
-    folder: Path, recipe: Recipe, data: str, *, imgsz: int, device: Any, pace: Mapping[str, Any] | None = None
+    folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any], *, pace: Mapping[str, Any] | None = None
 ) -> None:
     """Measure teacher and student on the validation split, print the table and write it as summary.json.
 
@@ -193,14 +193,15 @@ def summarise(
         folder: of the run.
         recipe: names the teacher.
         data: the data set file.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
+        args: the run's settings of the host: of these `imgsz`, `device` and `single_cls` count here.
         pace: of the run; see `DistillationTrainer.pace`.
     """
+    imgsz = int(args["imgsz"])
+    where: dict[str, Any] = {"imgsz": imgsz, "device": args.get("device"), "single_cls": bool(args.get("single_cls"))}
     student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
-        measured = measure_teachers(recipe, data, imgsz=imgsz, device=device)
+        measured = measure_teachers(recipe, data, **where)
         rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
     except RequestError as error:
         # The training is done; a teacher with other classes, say, is no reason to fail now.
@@ -208,11 +209,7 @@ def summarise(
     if (model := start_of(recipe)) is not None and len(named(recipe.teacher)) == 1:
         rows["teacher"] |= cost(model, imgsz)
     rows["student"] = {"weights": str(folder / "weights" / "best.pt")}
-    try:
-        rows["student"] |= evaluate(student, data, imgsz=imgsz, device=device)
-    except RequestError as error:  # trained with single_cls, on data of several
-        LOGGER.warning(f"the student is not measured: {error}")
-    rows["student"] |= cost(student, imgsz)
+    rows["student"] |= evaluate(student, data, **where) | cost(student, imgsz)
     summary = {
         "split": "val",
         "imgsz": imgsz,

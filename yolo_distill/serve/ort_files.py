@@ -116,7 +116,7 @@ def _fetched(web: Path, names: Sequence[str], say: Callable[[str], None]) -> Pat
             f"onnxruntime-web {version}, which runs the model in the browser, is fetched by npm, which is not here: "
             f"install Node.js (it brings npm), {by_hand}"
         )
-    say(f"fetching onnxruntime-web {version} by npm, once (about 30 MB); kept in {folder}")
+    say(f"fetching onnxruntime-web {version} by npm, once (some 40 MB); kept in {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent, ignore_cleanup_errors=True) as staging:
