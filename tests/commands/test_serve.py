@@ -172,7 +172,7 @@ def test_a_phone_without_https():
         time.sleep(0.2)
         # A machine without a network has nobody to tell.
         if any(re.search(r"http://\d", line) for line in running.lines):
-            running.wait_for("everyone in these networks")
+            running.wait_for("everyone in its networks")
             running.wait_for("without https=true browsers give a page its camera on this machine only")
 
 

@@ -13,6 +13,7 @@ from yolo_distill.errors import DistillError
 from yolo_distill.serve import addresses, folders
 from yolo_distill.serve.announcement import announcement, qr_code
 from yolo_distill.serve.certificate import Certificate
+from yolo_distill.serve.security import Names
 
 PAGE = "https://192.168.1.7:8000/"
 
@@ -58,22 +59,28 @@ def test_no_code_where_it_cannot_be_shown(monkeypatch):
 
 
 def test_on_this_machine():
-    lines = announcement("best.onnx (5.2 MB)", ["http://127.0.0.1:8000/"], [], None)
+    lines = announcement("best.onnx (5.2 MB)", ["http://127.0.0.1:8000/"], [], None, alone=True)
     assert lines[:2] == ["best.onnx (5.2 MB) is at:", "  http://127.0.0.1:8000/"]
     assert lines[2:] == ["only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true"]
 
 
 def test_in_the_network_without_https():
-    lines = announcement("best.onnx", ["http://localhost:8000/"], ["http://192.168.1.7:8000/"], None)
+    lines = announcement("best.onnx", ["http://localhost:8000/"], ["http://192.168.1.7:8000/"], None, alone=False)
     assert "  http://192.168.1.7:8000/" in lines
-    assert "everyone in these networks can open it and take the model along" in lines[3]
+    assert "everyone in its networks can open it and take the model along" in lines[3]
     assert lines[4].startswith("without https=true browsers give a page its camera on this machine only")
+
+
+def test_in_a_network_that_shows_no_address():
+    lines = announcement("best.onnx", ["http://localhost:8000/"], [], None, alone=False)
+    assert "everyone in its networks can open it" in lines[2]
+    assert not any("only this machine reaches it" in line for line in lines)
 
 
 @pytest.mark.parametrize("made", [True, False])
 def test_in_the_network_with_https(made):
     own = Certificate(Path("own.pem"), ("192.168.1.7",), "AB:CD", made=made)
-    lines = announcement("best.onnx", [], [PAGE], own)
+    lines = announcement("best.onnx", [], [PAGE], own, alone=False)
     assert lines[-1].endswith("compare its SHA-256 fingerprint: AB:CD")
     assert "asks once" in lines[-1]
     assert ("unless it knows it already" in lines[-1]) is not made
@@ -82,7 +89,7 @@ def test_in_the_network_with_https(made):
 
 def test_in_the_network_with_a_certificate_that_is_trusted():
     given = Certificate(Path("given.pem"), ("192.168.1.7", "demo.example.org"), "AB:CD", given=True)
-    lines = announcement("best.onnx", [], [PAGE], given)
+    lines = announcement("best.onnx", [], [PAGE], given, alone=False)
     assert lines[-1] == "the certificate is good for: 192.168.1.7, demo.example.org"
     assert not any("asks once" in line or "without https" in line for line in lines)
 
@@ -104,6 +111,8 @@ def test_no_network(monkeypatch):
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr("socket.socket.connect", refused)
+    monkeypatch.setattr(addresses, "_of_interfaces", lambda: ["127.0.0.1"])
+    monkeypatch.setattr("socket.getaddrinfo", refused)
     assert addresses.own_addresses(v6=True) == []
 
 
@@ -138,3 +147,22 @@ def test_a_user_without_a_home(monkeypatch):
     monkeypatch.setattr(folders.sys, "platform", "linux")
     with pytest.raises(DistillError, match="no home folder; set HOME"):
         folders.cache_folder()
+
+
+def test_names_of_a_certificate_with_a_star():
+    names = Names("made", ["*.example.org"])
+    assert names.allow("demo.example.org:8443")
+    assert not names.allow("example.org")
+    assert not names.allow("a.demo.example.org")
+    assert not names.allow("demo.example.com")
+
+
+def test_a_network_without_a_way_out(monkeypatch):
+    def refused(*_):
+        raise OSError(101, "Network is unreachable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.socket.connect", refused)
+        found = addresses.own_addresses()
+    assert set(addresses.own_addresses()) <= set(found)
+    assert not any(addresses.is_loopback(one) for one in found)

@@ -64,6 +64,8 @@ def test_who_forgets_the_s_is_sent_on(tmp_path, folder):
         response, _ = get(server, "/app.css?x", Host="evil.example.com")
         assert response.status == 307
         assert response.headers["Location"] == f"https://127.0.0.1:{server.port}/"
+        response, _ = get(server, "/", Host=f"demo.example.org:{server.port}")  # one of its own names
+        assert response.headers["Location"] == f"https://demo.example.org:{server.port}/"
 
 
 def test_handshakes_keep_nobody_waiting(tmp_path, folder):

@@ -280,8 +280,8 @@ def test_a_page_that_is_open_keeps_its_model(site, server):
 
 
 class _Guest:
-    def __init__(self, peer: str, waiting_since: float | None) -> None:
-        self.peer, self.waiting_since, self.dropped = peer, waiting_since, False
+    def __init__(self, peer: str, since: float, answered: bool = False) -> None:
+        self.peer, self.since, self.answered, self.dropped = peer, since, answered, False
 
     def drop(self) -> None:
         self.dropped = True
@@ -289,13 +289,13 @@ class _Guest:
 
 def test_places():
     places = Places(most=4, most_of_one=2)
-    busy, idle = _Guest("a", None), _Guest("a", 5.0)
+    busy, idle = _Guest("a", time.monotonic(), True), _Guest("a", 5.0)
     assert places.enter(busy)
     assert places.enter(idle)
     third = _Guest("a", 6.0)
     assert places.enter(third)  # in place of the one of the same address that waits
     assert (idle.dropped, busy.dropped) == (True, False)
-    third.waiting_since = None
+    third.since, third.answered = time.monotonic(), True
     assert not places.enter(_Guest("a", 7.0))  # all of this address are being answered
     others = [_Guest("b", 3.0), _Guest("c", 2.0)]
     assert all(map(places.enter, others))
@@ -305,6 +305,20 @@ def test_places():
     places.leave(others[0])
     places.leave(others[0])
     assert len(places) == 3
+
+
+def test_who_takes_an_answer_forever_goes_at_last():
+    places = Places(most=3)
+    now = time.monotonic()
+    slow, slower, waiting = _Guest("a", now - 61, True), _Guest("b", now - 62, True), _Guest("c", now)
+    assert all(map(places.enter, (slow, slower, waiting)))
+    assert places.enter(_Guest("d", now, True))
+    assert waiting.dropped  # who asks for nothing goes first, however short a time ago
+    assert places.enter(_Guest("e", now, True))
+    assert (slow.dropped, slower.dropped) == (False, True)
+    assert places.enter(_Guest("f", now, True))
+    assert slow.dropped
+    assert not places.enter(_Guest("g", now))
 
 
 def test_no_place_at_all_is_said(server):

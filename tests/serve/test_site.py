@@ -13,7 +13,7 @@ from made_site import APP, ORT
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.serve import model as module
-from yolo_distill.serve.model import read_model
+from yolo_distill.serve.model import read_model, signature
 from yolo_distill.serve.site import Site, Watch
 
 MODEL = Path("best.onnx")
@@ -28,8 +28,9 @@ def watched(tmp_path):
     """Return a site over `best.onnx`, its watch, and what that says."""
     detector()
     said: list[str] = []
+    read = signature(MODEL)
     site = Site(APP, ORT, read_model(MODEL))
-    return site, Watch(MODEL, site, said.append), said
+    return site, Watch(MODEL, read, site, said.append), said
 
 
 def test_a_model_that_is_replaced(watched):
@@ -44,6 +45,17 @@ def test_a_model_that_is_replaced(watched):
     assert said == ["best.onnx: was replaced; new visits get the new one (0.0 MB)"]
     watch.look()
     watch.look()
+    assert len(said) == 1
+
+
+def test_a_model_that_is_replaced_before_the_watch_begins(watched):
+    site, _, said = watched
+    read, version = signature(MODEL), site.table().version
+    detector(0.5, Path("new.onnx")).replace(MODEL)
+    watch = Watch(MODEL, read, site, said.append)
+    watch.look()
+    watch.look()
+    assert site.table().version != version
     assert len(said) == 1
 
 
@@ -96,8 +108,9 @@ def test_the_watch_survives_whatever_happens(watched, monkeypatch):
 def test_it_looks_by_itself(tmp_path):
     detector()
     said: list[str] = []
+    read = signature(MODEL)
     site = Site(APP, ORT, read_model(MODEL))
-    watch = Watch(MODEL, site, said.append, seconds=0.02)
+    watch = Watch(MODEL, read, site, said.append, seconds=0.02)
     watch.start()
     try:
         detector(0.5, Path("new.onnx")).replace(MODEL)

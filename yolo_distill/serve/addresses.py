@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 
 # Where a packet would go: the open network (a range for documentation), and the three private ones, of which a VPN may
 # have one. UDP sends nothing when it connects; the system only says from which of its addresses it would.
 _TOWARDS = ("192.0.2.1", "10.255.255.254", "172.31.255.254", "192.168.255.254")
 _TOWARDS_V6 = ("2001:db8::1",)
+_SIOCGIFADDR = 0x8915 if sys.platform == "linux" else 0xC0206921  # "address of an interface", here and on a Mac
 
 
 def own_addresses(*, v6: bool = False) -> list[str]:
@@ -22,7 +27,28 @@ def own_addresses(*, v6: bool = False) -> list[str]:
                     found.append(probe.getsockname()[0])
             except OSError:
                 continue  # no way there: no network of this kind
+    # A network without a way out, say a hotspot, has no way there either, but an address of this machine.
+    found = found or [*_of_interfaces(), *_of_its_name()]
     return [one for one in dict.fromkeys(found) if not ipaddress.ip_address(one).is_loopback]
+
+
+def _of_interfaces() -> Iterator[str]:
+    """Yield the IPv4 address of each interface, where the system tells them in this way."""
+    if sys.platform == "win32":  # its name stands for all of its addresses there
+        return
+    import fcntl
+
+    for _, name in socket.if_nameindex():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # it may have none
+            told = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            yield socket.inet_ntoa(told[20:24])
+
+
+def _of_its_name() -> list[str]:
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+    except OSError:
+        return []
 
 
 def machine_name() -> str:

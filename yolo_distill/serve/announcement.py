@@ -30,21 +30,22 @@ def qr_code(address: str, out: TextIO) -> str | None:
 
 
 def announcement(
-    model: str, here: Sequence[str], elsewhere: Sequence[str], certificate: Certificate | None
+    model: str, here: Sequence[str], elsewhere: Sequence[str], certificate: Certificate | None, *, alone: bool
 ) -> list[str]:
     """Return the lines about a server that is up.
 
     Args:
         model: its name and size.
         here: addresses of the page for this machine.
-        elsewhere: those for others in its networks; empty if nobody else reaches it.
+        elsewhere: those for others in its networks, as far as they are known.
         certificate: with https.
+        alone: whether nobody else reaches it.
     """
     lines = [f"{model} is at:", *(f"  {address}" for address in (*here, *elsewhere))]
-    if elsewhere:
-        lines.append("everyone in these networks can open it and take the model along; Ctrl-C ends it")
-    else:
+    if alone:
         lines.append("only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true")
+    else:
+        lines.append("everyone in its networks can open it and take the model along; Ctrl-C ends it")
     if certificate and certificate.given:
         lines.append(f"the certificate is good for: {', '.join(certificate.names) or 'no address at all'}")
     elif certificate:
@@ -53,6 +54,6 @@ def announcement(
             f"{once}the browser asks once about the certificate, which this machine made for itself; compare its "
             f"SHA-256 fingerprint: {certificate.fingerprint}"
         )
-    elif elsewhere:
+    elif not alone:
         lines.append("without https=true browsers give a page its camera on this machine only, not on a phone")
     return lines

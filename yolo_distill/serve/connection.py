@@ -23,7 +23,8 @@ class Connection:
 
     Attributes:
         peer: the address it comes from.
-        waiting_since: when it began to wait for its next request (monotonic, in seconds); `None` while it is answered.
+        since: when it began to wait for its next request, or to be answered (monotonic, in seconds).
+        answered: whether it is being answered.
         head_seconds: within which a handshake, and a whole head, has to arrive; an idle client is let go after it.
         send_seconds: within which the client has to take each 64 KiB.
     """
@@ -49,7 +50,7 @@ class Connection:
             tls: context of a server that speaks https.
         """
         self.peer = peer
-        self.waiting_since: float | None = time.monotonic()
+        self.since, self.answered = time.monotonic(), False
         self._socket = sock
         self._table, self._names, self._tls = table, names, tls
         self._redirects = False
@@ -60,7 +61,7 @@ class Connection:
         try:
             self._shake_hands()
             while self._serve_one():
-                self.waiting_since = time.monotonic()
+                self.since, self.answered = time.monotonic(), False
         except OSError:
             pass  # it went away, was too slow, or does not speak TLS: nobody is left to be told
         finally:
@@ -91,11 +92,11 @@ class Connection:
             request = self._next_request()
             if request is None:
                 return False
-            self.waiting_since = None
+            self.since, self.answered = time.monotonic(), True
             head_only = request.method == "HEAD"
-            reply = self._redirect() if self._redirects else self._reply(request)
+            reply = self._redirect(request) if self._redirects else self._reply(request)
         except Refused as refused:
-            self.waiting_since = None
+            self.since, self.answered = time.monotonic(), True
             reply = refusal(refused, head_only=head_only)
         self._send(reply)
         if reply.closes:
@@ -109,10 +110,13 @@ class Connection:
                                "names= and that name", closes=request.closes)  # fmt: skip
         return answer(self._table(), request)
 
-    def _redirect(self) -> Answer:
-        # Where the client went, as this machine sees it; not the header Host, which anyone may fill.
-        address, port = self._socket.getsockname()[:2]
-        return redirection(f"https://{f'[{address}]' if ':' in address else address}:{port}/")
+    def _redirect(self, request: Request) -> Answer:
+        host = request.headers.get("host", "")
+        if not self._names.allow(host):  # anyone may fill it; then it is where the client went, as this machine sees it
+            address, port = self._socket.getsockname()[:2]
+            address = address.removeprefix("::ffff:")  # an IPv4 visitor of a socket that takes both kinds
+            host = f"{f'[{address}]' if ':' in address else address}:{port}"
+        return redirection(f"https://{host}/")
 
     def _next_request(self) -> Request | None:
         """Return the next request; `None` if the client has gone, or said nothing for too long."""

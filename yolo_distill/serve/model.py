@@ -12,6 +12,9 @@ _TRIES = 3
 # The entry "location" of a tensor whose weights lie in another file, as protobuf writes it: field 1, eight letters.
 _ELSEWHERE = b"\x0a\x08location\x12"
 
+#: Inode, size, time of change in ns.
+Signature = tuple[int, int, int] | None
+
 
 @dataclass(frozen=True)
 class Model:
@@ -69,8 +72,8 @@ def read_model(path: Path) -> Model:
     return Model(path.name, data, hashlib.sha256(data).hexdigest())
 
 
-def signature(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does: inode, size, time of change in ns; `None` if there is no file."""
+def signature(path: Path) -> Signature:
+    """Return what changes when a file does; `None` if there is no file."""
     try:
         about = path.stat()
     except OSError:

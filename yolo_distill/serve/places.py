@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
 MOST = 128
 MOST_OF_ONE = 64  # of one address; a browser opens about six
+PATIENCE = (
+    60.0  # seconds: who takes an answer for longer, goes when nobody else can; resuming is the browser's business
+)
 
 
 class Guest(Protocol):
@@ -14,11 +18,13 @@ class Guest(Protocol):
 
     Attributes:
         peer: the address it comes from.
-        waiting_since: when it began to wait for its next request, in seconds; `None` while it is being answered.
+        since: when it began to wait for its next request, or to be answered, in seconds.
+        answered: whether it is being answered.
     """
 
     peer: str
-    waiting_since: float | None
+    since: float
+    answered: bool
 
     def drop(self) -> None:
         """End the connection, from another thread."""
@@ -27,7 +33,8 @@ class Guest(Protocol):
 class Places:
     """Takes newcomers in as long as anyone can go: whoever has waited longest without asking for anything.
 
-    So connections that say nothing, or say it a byte at a time, never keep others out.
+    So connections that say nothing, or say it a byte at a time, never keep others out; nor do those that take their
+    answer a byte at a time.
     """
 
     def __init__(self, most: int = MOST, most_of_one: int = MOST_OF_ONE) -> None:
@@ -52,11 +59,13 @@ class Places:
             return True
 
     def _free_one(self, crowd: list[Guest]) -> bool:
-        since = {other: other.waiting_since for other in crowd}
-        idle = {other: seconds for other, seconds in since.items() if seconds is not None}
+        late = time.monotonic() - PATIENCE
+        # Noted once: they go on meanwhile.
+        since = {other: (other.answered, other.since) for other in crowd}
+        idle = {other: at for other, at in since.items() if not at[0] or at[1] < late}
         if not idle:
             return False
-        longest = min(idle, key=lambda other: idle[other])
+        longest = min(idle, key=lambda other: idle[other])  # of those that wait, if there are any
         self._guests.discard(longest)
         longest.drop()
         return True

@@ -13,7 +13,7 @@ from yolo_distill.serve.app_files import read_app
 from yolo_distill.serve.build import check_folder, how_to_host, write_folder
 from yolo_distill.serve.certificate import Certificate, own_certificate
 from yolo_distill.serve.folders import private_folder
-from yolo_distill.serve.model import read_model
+from yolo_distill.serve.model import read_model, signature
 from yolo_distill.serve.ort_files import read_ort
 from yolo_distill.serve.security import Names
 from yolo_distill.serve.server import Server
@@ -54,6 +54,7 @@ def serve(request: Request) -> None:
     """
     if request.build is not None:
         check_folder(request.build)
+    read = signature(request.model)  # before: what follows may take minutes, and the file change meanwhile
     model = read_model(request.model)
     web = paths.export_dir() / "web"
     site = Site(read_app(web), read_ort(web, request.ort, say), model)
@@ -70,10 +71,11 @@ def serve(request: Request) -> None:
         if certificate is not None:
             server.speak_tls(certificate.context())
         here, elsewhere = _links(server, _good_for(given, others) if given else others, certificate)
-        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, certificate))
+        alone = addresses.is_loopback(server.host)
+        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
         if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
             say(code)
-        watch = Watch(request.model, site, say)
+        watch = Watch(request.model, read, site, say)
         watch.start()
         try:
             server.serve_forever()

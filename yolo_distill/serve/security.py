@@ -58,4 +58,5 @@ class Names:
         if not match:
             return False
         name = match[1].lower().removesuffix(".")
-        return is_address(name.strip("[]")) or name in self._known or name.endswith(".localhost")
+        known = name in self._known or f"*.{name.partition('.')[2]}" in self._known  # as certificates mean the star
+        return known or is_address(name.strip("[]")) or name.endswith(".localhost")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from yolo_distill.errors import DistillError
-from yolo_distill.serve.model import Model, read_model, signature
+from yolo_distill.serve.model import Model, Signature, read_model, signature
 from yolo_distill.serve.table import Table, make_table
 
 
@@ -34,10 +34,12 @@ class Site:
 class Watch:
     """Looks at the model's file every second, in a thread; what cannot be served is said once, and changes nothing."""
 
-    def __init__(self, path: Path, site: Site, say: Callable[[str], None], seconds: float = 1.0) -> None:
-        """Note the file as it is; `say` gets a line for whatever happens to it later."""
+    def __init__(
+        self, path: Path, served: Signature, site: Site, say: Callable[[str], None], seconds: float = 1.0
+    ) -> None:
+        """Take the file, and its signature from before it was read; `say` gets a line for whatever happens to it."""
         self._path, self._site, self._say, self._seconds = path, site, say, seconds
-        self._served = self._before = signature(path)
+        self._served = self._before = served
         self._ended = threading.Event()
 
     def start(self) -> None:
