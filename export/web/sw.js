@@ -10,6 +10,8 @@ const PREFIX = `yolo-distill ${self.registration.scope} `;
 const CACHE = PREFIX + VERSION;
 const SHARED = `${PREFIX}shared`;
 const LIST = new URL("files.json", self.registration.scope).href;
+// A phone that left the server's network asks into the void; what is kept is good enough then.
+const PATIENCE_MS = 3000;
 
 // Pages that are isolated from others may have threads; servers of static files mostly do not send these.
 const ISOLATION = {
@@ -32,14 +34,15 @@ self.addEventListener("fetch", (event) => {
 
 async function install() {
   const response = await fetch(LIST, { cache: "no-store" });
-  const { app, model } = await response.clone().json();
+  const { app, ort, model } = await response.clone().json();
   const cache = await caches.open(CACHE);
   await cache.put(LIST, response);
   // What the page fetched a moment ago is in the browser's own cache; it asks the server whether that still holds.
   await cache.addAll(app.map((path) => new Request(path, { cache: "no-cache" })));
   // The model's address is its content: it is fetched once, whatever else changes.
   await keep(model.url);
-  for (const path of await keptOrt()) await keep(path);
+  const before = await keptOrt();
+  for (const path of ort) if (before.has(path)) await keep(path);
   await self.skipWaiting();
 }
 
@@ -57,7 +60,7 @@ async function keep(path) {
   if (await cache.match(url)) return;
   const same = path.startsWith("model/") && (await caches.match(url));
   if (same) await cache.put(url, same);
-  else await cache.add(url);
+  else await cache.add(new Request(url, { cache: "no-cache" }));
 }
 
 /** The files of onnxruntime-web that this device used before. */
@@ -75,16 +78,12 @@ async function keptOrt() {
 
 async function answer(request) {
   const cache = await caches.open(CACHE);
-  // A model that was replaced is seen at once: the list of files comes from the network where there is one.
-  const found = request.url === LIST ? null : await cache.match(request, { ignoreSearch: request.mode === "navigate" });
-  if (found) return isolated(found);
-  try {
-    return isolated(await fetch(request));
-  } catch (error) {
-    const kept = await cache.match(request);
-    if (kept) return isolated(kept);
-    throw error;
-  }
+  const kept = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+  if (!kept) return isolated(await fetch(request));
+  // A model that was replaced is seen at once: the list of files comes from the network where that answers.
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const fresh = request.url === LIST && (await fetch(request, { signal }).catch(() => null));
+  return isolated(fresh?.ok ? fresh : kept);
 }
 
 function isolated(response) {

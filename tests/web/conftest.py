@@ -137,8 +137,10 @@ def visit(chromium: Any) -> Iterator[Any]:
         return visits[-1]
 
     yield open_page
+    errors = [error for one in visits for error in one.errors]
     for one in visits:
         one.close()
+    assert errors == []
 
 
 @pytest.fixture(scope="module")

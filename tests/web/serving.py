@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ class Served:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
+    silent: threading.Event
+
+    def do_GET(self) -> None:
+        while self.silent.is_set():  # takes the question and says nothing
+            time.sleep(0.1)
+        super().do_GET()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -45,14 +53,17 @@ class Hosted:
 
     Attributes:
         url: address of the page.
+        silent: set while no question is answered.
     """
 
     def __init__(self, folder: Path) -> None:
-        handler = functools.partial(_Quiet, directory=str(folder))
+        self.silent = threading.Event()
+        handler = functools.partial(type("Handler", (_Quiet,), {"silent": self.silent}), directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/app/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.silent.clear()
         self._server.shutdown()
         self._server.server_close()

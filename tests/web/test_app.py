@@ -60,7 +60,6 @@ def test_dropped_pictures(served, visit, model, pictures, tmp_path):
     assert saved.shape == picture.shape
     untouched = (saved == picture).all(-1).mean()
     assert 0.3 < untouched < 0.999  # the picture itself, with boxes on it
-    assert page.errors == []
     assert page.strangers() == []
 
 
@@ -85,7 +84,6 @@ def test_other_files(served, visit, pictures, tmp_path):
         assert len(expected)
         assert_same(page.found(), expected)
         assert page.page.locator("#iou").is_disabled() == name.startswith("end")
-    assert page.errors == []
 
 
 def test_a_camera(served, visit, camera):
@@ -115,7 +113,6 @@ def test_a_camera(served, visit, camera):
     page.page.get_by_role("button", name="Camera").click()
     assert page.page.locator("#welcome").is_visible()
     assert page.page.evaluate("app.video.srcObject") is None
-    assert page.errors == []
 
 
 def test_a_video_file(served, visit, film):
@@ -125,7 +122,78 @@ def test_a_video_file(served, visit, film):
     assert page.notice() == ""
     assert page.page.evaluate("app.view.shown.frame.displayWidth") == 320
     assert page.page.locator("#switch").is_hidden()
-    assert page.errors == []
+
+
+def hold_camera(page: Any) -> None:
+    """Make the page's next wish for a camera wait until `allow()`, as a person's answer does."""
+    page.evaluate(
+        """() => {
+          const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          const answer = new Promise((resolve) => (globalThis.allow = resolve));
+          navigator.mediaDevices.getUserMedia = (which) => answer.then(() => real(which));
+        }"""
+    )
+
+
+def test_a_video_while_the_browser_asks_for_the_camera(served, visit, camera, film):
+    """What was asked for last is shown, and the camera that comes too late is let go."""
+    page = visit(served.url, *camera, permissions=["camera"]).ready()
+    hold_camera(page.page)
+    page.page.get_by_role("button", name="Start camera").click()
+    page.drop(film)
+    page.until("(globalThis.answers ?? 0) > 2")
+    page.page.evaluate("allow()")
+    before = page.page.evaluate("globalThis.answers")
+    page.until(f"globalThis.answers > {before} + 5")
+    assert page.page.evaluate("app.source.title") == "film.webm"
+    assert page.page.evaluate("app.video.srcObject") is None
+    page.drop(film)  # and the other way round: one that goes on leaves the next one's element alone
+    page.page.get_by_role("button", name="Camera", exact=True).click()
+    page.until("app.source?.track && app.view.shown")
+    before = page.page.evaluate("globalThis.answers")
+    page.until(f"globalThis.answers > {before} + 5")
+    assert page.notice() == ""
+
+
+def test_stopped_while_it_starts(served, visit, camera):
+    page = visit(served.url, *camera, permissions=["camera"]).ready()
+    page.page.evaluate("{ const start = app.openCamera(); app.stop(); start.then(() => (globalThis.over = true)); }")
+    page.until("globalThis.over")
+    assert page.page.evaluate("app.source") is None
+    page.page.evaluate("app.openCamera().then(() => (globalThis.begun = true)); 0")
+    page.until("app.source")
+    page.page.evaluate("app.stop()")
+    page.until("globalThis.begun")
+    assert page.notice() == ""
+    assert page.page.evaluate("app.source ?? app.video.srcObject") is None
+    assert page.text("seen") == "Nothing yet"
+
+
+def test_another_model_while_paused(served, visit, film, tmp_path):
+    page = visit(served.url).ready()
+    page.drop(film)
+    page.until("(globalThis.answers ?? 0) > 2")
+    page.page.get_by_role("button", name="Pause").click()
+    page.until("!app.newest.busy")
+    raw = dense(FIRST, SECOND)
+    path = write_detector(tmp_path / "other.onnx", raw, gain=raw / 8)
+    before = page.page.evaluate("globalThis.answers")
+    page.drop(path)
+    page.until(f"globalThis.answers > {before}")
+    page.page.locator("#conf").fill("1")
+    page.until("app.view.shown.found.scores.length === 0")  # the settings still count
+
+
+def test_out_of_sight(served, visit, film):
+    """Some browsers stop a video while its page is hidden; it goes on when the page is seen again."""
+    page = visit(served.url).ready()
+    page.drop(film)
+    page.until("(globalThis.answers ?? 0) > 2")
+    page.page.evaluate("app.video.pause()")
+    page.until("!app.newest.busy")
+    before = page.page.evaluate("globalThis.answers")
+    page.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.until(f"globalThis.answers > {before} + 2")
 
 
 def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
@@ -142,6 +210,36 @@ def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
     assert int(page.text("backend").split()[1]) >= min(os.cpu_count() or 1, 2)
     assert_same(page.look_at(pictures[1]), detect(model, pictures[1]))
     assert page.strangers() == []
+
+
+def test_a_network_that_does_not_answer(hosted, visit):
+    """A phone that left the server's network: the page opens with what it has."""
+    page = visit(hosted.url).ready()
+    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    hosted.silent.set()
+    page.page.goto(hosted.url)
+    page.ready()
+    assert page.text("reading-model") == "best.onnx"
+
+
+def test_a_version_that_needs_other_files(served, hosted, visit, tmp_path):
+    """A file of onnxruntime-web that is there no more keeps no visitor at the version before."""
+    page = visit(hosted.url).ready()
+    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    before = page.page.evaluate("caches.keys()")
+    page.page.evaluate(
+        "caches.keys().then(async ([name]) => (await caches.open(name)).put('ort/gone.mjs', new Response('')))"
+    )
+    from yolo_distill.serve.build import write_folder
+    from yolo_distill.serve.model import read_model
+
+    served.site.replace(read_model(write_detector(tmp_path / "newer.onnx", dense(FIRST))))
+    write_folder(served.site.table(), tmp_path / "host" / "app")
+    page.page.goto(hosted.url)
+    page.ready()
+    page.until(f"!(await caches.keys()).includes({before[0]!r})")
+    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    assert page.page.evaluate("caches.match('ort/gone.mjs').then(Boolean)") is False
 
 
 def test_a_shared_picture(served, visit, model, pictures):
@@ -179,7 +277,6 @@ def test_a_model_that_was_replaced(served, visit, tmp_path):
     assert page.text("reading-model") == "newer.onnx"
     page.until("(await caches.keys()).length === 1 && (await caches.match('files.json')).ok")
     page.until("(await (await caches.match('files.json')).json()).model.name === 'newer.onnx'")
-    assert page.errors == []
 
 
 def test_what_cannot_be_run_is_said(served, visit, pictures, tmp_path):
@@ -249,12 +346,16 @@ def test_plain_http_from_another_machine(served, visit, model, pictures):
     assert "https" in page.notice()
     page.page.get_by_role("button", name="Close this message").click()
     assert_same(page.look_at(pictures[0]), detect(model, pictures[0]))
+    (said,) = page.errors
+    assert "the URL's origin was untrustworthy" in said  # the browser on the header that would give threads
+    page.errors.clear()
 
 
 def test_how_it_looks(served, visit, pictures, tmp_path):
     """Nothing is cut off, all has a name and is reached by keyboard; the screenshots are for who wants to look."""
     page = visit(served.url).ready()
-    shots = [(scheme, size) for scheme in ("light", "dark") for size in ((1280, 800), (360, 740))]
+    sizes = ((1280, 800), (360, 740), (844, 390))
+    shots = [(scheme, size) for scheme in ("light", "dark") for size in sizes]
     for state in ("welcome", "picture"):
         if state == "picture":
             page.look_at(pictures[0])
@@ -269,6 +370,11 @@ def test_how_it_looks(served, visit, pictures, tmp_path):
                 assert box["height"] >= 44
                 assert 0 <= box["x"] <= box["x"] + box["width"] <= width
                 assert 0 <= box["y"] <= box["y"] + box["height"] <= height
+                middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+                hit = page.page.evaluate(
+                    "([x, y]) => document.elementFromPoint(x, y).closest('button')?.innerText", middle
+                )
+                assert hit == name  # nothing lies over it
     unnamed = page.page.evaluate(
         "[...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility() && "
         "!one.textContent.trim() && !one.labels?.length && !one.ariaLabel).map((one) => one.id)"
@@ -279,4 +385,3 @@ def test_how_it_looks(served, visit, pictures, tmp_path):
         page.page.keyboard.press("Tab")
         reached.add(page.page.evaluate("document.activeElement.id"))
     assert {"camera", "open", "snapshot", "conf", "iou"} <= reached
-    assert page.errors == []

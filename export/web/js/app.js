@@ -30,14 +30,15 @@ export class App {
   async openModel(model) {
     this.model = await this.detector.open(model);
     this.controls.fit(this.model);
-    if (this.source && !this.source.moving) this.source.start((take) => this.newest.offer(take));
+    const { source } = this;
+    if (source && (!source.moving || this.paused)) this.newest.offer(() => source.take());
     return this.model;
   }
 
   /** Open a picture or video file. */
   openFile(file) {
     const video = file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi)$/i.test(file.name);
-    return this.play(() => (video ? VideoFile.open(this.video, file) : new Still(file)));
+    return this.play(() => (video ? new VideoFile(this.video, file) : new Still(file)));
   }
 
   openCamera(which) {
@@ -51,8 +52,8 @@ export class App {
 
   /** Put a source in the place of the one before. */
   async play(open) {
-    const turn = ++this.starting;
     this.stop();
+    const turn = this.starting;
     try {
       const source = await open();
       if (turn !== this.starting) return source.stop(); // another one was asked for meanwhile
@@ -72,13 +73,20 @@ export class App {
   }
 
   stop() {
+    this.starting++; // what is still being opened is not wanted any more
     this.source?.stop();
     this.source = null;
     this.paused = false;
     this.newest.clear();
     this.meter.clear();
     this.view.clear();
+    this.readings.clear();
     this.onchange();
+  }
+
+  /** Go on after the page was out of sight: some browsers stop a video there and leave it so. */
+  async wake() {
+    if (this.source?.moving && !this.paused) await this.source.resume();
   }
 
   /** Take a frame, find what is in it, show it. */

@@ -30,6 +30,7 @@ const app = new App({
 function complain(error) {
   element("notice-text").textContent = error.message;
   element("notice").hidden = false;
+  element("notice").scrollIntoView({ block: "nearest" });
 }
 
 /** Bring the buttons in line with what is going on. */
@@ -45,7 +46,8 @@ async function refresh() {
   element("snapshot").disabled = !source;
   element("stage").classList.toggle("empty", !source);
   element("stage").classList.toggle("shown", Boolean(source && !source.moving));
-  element("switch").hidden = !camera || (await Camera.list()).length < 2;
+  const several = camera && (await Camera.list()).length > 1;
+  element("switch").hidden = !(several && app.source instanceof Camera); // it may have been stopped meanwhile
 }
 
 async function openModel(model) {
@@ -70,17 +72,22 @@ async function openModel(model) {
   }
 }
 
+/** What `serve` wrote about the page: the model, above all. */
+async function readList() {
+  try {
+    const response = await fetch("files.json", { cache: "no-cache" });
+    if (response.ok) return await response.json();
+  } catch {
+    // Said below: there is none, or it is something else.
+  }
+  throw new Error("files.json is missing beside this page: build the folder with yolo-distill serve");
+}
+
 async function openServedModel() {
   if (!globalThis.OffscreenCanvas) {
-    throw new Error("This browser is too old: it lacks OffscreenCanvas, which Chrome 69, Firefox 105 and Safari 16.4 have");
+    throw new Error("This browser is too old for this page; Chrome 112, Firefox 114 and Safari 16.4 are new enough");
   }
-  const response = await fetch("files.json", { cache: "no-cache" }).catch(() => null);
-  if (!response?.ok) {
-    complain(new Error("files.json is missing beside this page: build the folder with yolo-distill serve"));
-    element("loading").hidden = true;
-    return;
-  }
-  const { model } = await response.json();
+  const { model } = await readList();
   detector.onprogress = (loaded) => {
     element("loading-bar").value = loaded / model.bytes;
     element("loading-text").textContent = `Loading ${model.name}: ${megabytes(loaded)} of ${megabytes(model.bytes)}`;
@@ -107,20 +114,27 @@ async function save() {
   readings.say("Picture saved");
 }
 
-function startCamera() {
+async function startCamera() {
   element("notice").hidden = true;
-  return app.openCamera();
+  const before = document.activeElement;
+  await app.openCamera();
+  // The button that was pressed may be gone; the next one to want is that which stops the camera.
+  if (app.source && !before.getClientRects().length) element("camera").focus();
 }
 
 element("welcome-camera").onclick = startCamera;
 element("camera").onclick = () => (app.source instanceof Camera ? app.stop() : startCamera());
-element("switch").onclick = () => app.switchCamera();
+element("switch").onclick = () => app.switchCamera().catch(complain);
 element("pause").onclick = () => app.pause().catch(complain);
 element("snapshot").onclick = () => save().catch(complain);
 element("notice-close").onclick = () => (element("notice").hidden = true);
 acceptFiles({ input: element("file"), buttons: [element("open"), element("welcome-open")], hint: element("drop") }, openFile);
 offerInstall(element("install"));
 
+document.addEventListener("visibilitychange", () => document.hidden || app.wake().catch(complain));
+
 globalThis.app = app; // for whoever opens the browser's console
-openServedModel().catch(complain);
+openServedModel()
+  .catch(complain)
+  .finally(() => (element("loading").hidden = true));
 sharedFile().then((file) => file && openFile(file)).catch(complain);

@@ -2,12 +2,18 @@
 
 import { cameraTrouble } from "./words.js";
 
-/** Frames of a <video>: each new one is announced, and taken if it is wanted. */
+/**
+ * Frames of a <video>: each new one is announced, and taken if it is wanted.
+ *
+ * All sources play in the same element, so that it is a source's own from `start` to `stop` only: one that was asked for
+ * and is not wanted any more when it is there touches nothing.
+ */
 export class Moving {
   constructor(video, title) {
     this.video = video;
     this.title = title;
     this.moving = true;
+    this.attached = false;
     this.handle = 0;
     this.taken = 0;
   }
@@ -15,8 +21,10 @@ export class Moving {
   /** @param {(take: () => Promise<{frame: any, taken: number}>) => void} offer told of each new frame. */
   async start(offer) {
     this.offer = offer;
+    this.attached = true;
+    this.attach();
     await this.video.play();
-    this.watch();
+    if (this.attached) this.watch();
   }
 
   watch() {
@@ -45,10 +53,13 @@ export class Moving {
   }
 
   stop() {
-    this.video.cancelVideoFrameCallback?.(this.handle);
-    if (!this.video.cancelVideoFrameCallback) cancelAnimationFrame(this.handle);
-    this.video.pause();
     this.offer = () => {};
+    if (!this.attached) return;
+    this.attached = false;
+    if (this.video.cancelVideoFrameCallback) this.video.cancelVideoFrameCallback(this.handle);
+    else cancelAnimationFrame(this.handle);
+    this.video.pause();
+    this.detach();
   }
 }
 
@@ -57,22 +68,28 @@ export class VideoFile extends Moving {
    * @param {HTMLVideoElement} video
    * @param {File} file
    */
-  static async open(video, file) {
-    const address = URL.createObjectURL(file);
-    video.srcObject = null;
-    video.src = address;
-    video.loop = true;
-    await new Promise((resolve, reject) => {
-      video.onloadeddata = resolve;
-      video.onerror = () => reject(new Error(`${file.name}: this browser cannot play it; MP4 with H.264 plays everywhere`));
-    });
-    const source = new VideoFile(video, file.name);
-    source.address = address;
-    return source;
+  constructor(video, file) {
+    super(video, file.name);
+    this.file = file;
   }
 
-  stop() {
-    super.stop();
+  async start(offer) {
+    try {
+      await super.start(offer);
+    } catch (error) {
+      if (error.name !== "NotSupportedError") throw error;
+      throw new Error(`${this.title}: this browser cannot play it; MP4 with H.264 plays everywhere`);
+    }
+    this.video.onerror = () => this.onlost?.(`${this.title}: is damaged, and cannot be played any further`);
+  }
+
+  attach() {
+    this.address = URL.createObjectURL(this.file);
+    this.video.src = this.address;
+    this.video.loop = true;
+  }
+
+  detach() {
     this.video.onerror = null;
     this.video.removeAttribute("src");
     this.video.load();
@@ -98,10 +115,9 @@ export class Camera extends Moving {
     } catch (error) {
       throw new Error(cameraTrouble(error, isSecureContext));
     }
-    video.removeAttribute("src");
-    video.srcObject = stream;
     const [track] = stream.getVideoTracks();
     const source = new Camera(video, track.label || "camera");
+    source.stream = stream;
     source.track = track;
     // A camera that is pulled out, or taken by a call.
     track.onended = () => source.onlost?.(`${source.title}: the camera was taken away; start it again`);
@@ -121,10 +137,17 @@ export class Camera extends Moving {
     return devices.filter(({ kind }) => kind === "videoinput");
   }
 
+  attach() {
+    this.video.srcObject = this.stream;
+  }
+
+  detach() {
+    this.video.srcObject = null;
+  }
+
   stop() {
     super.stop();
     this.track.onended = null;
     this.track.stop();
-    this.video.srcObject = null;
   }
 }

@@ -2,8 +2,11 @@
 
 // A photograph of 12 megapixels is drawn, and drawn again, from a copy of the size of a screen.
 const MOST_SIDE = 2048;
+// Some browsers give a canvas of more pixels than that no memory, and leave it black without a word.
+const SAFE_PIXELS = 4096 * 4096;
+// A canvas is kept for the next frame of a camera or video, but not the size of a photograph.
+const KEPT_PIXELS = 4_000_000;
 
-let canvas = null;
 let context = null;
 
 /**
@@ -15,13 +18,26 @@ let context = null;
 export function pixelsOf(frame) {
   const width = frame.displayWidth ?? frame.width;
   const height = frame.displayHeight ?? frame.height;
-  if (canvas?.width !== width || canvas?.height !== height) {
-    canvas = new OffscreenCanvas(width, height);
-    // In main memory: the pixels are wanted there, and never shown.
-    context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  }
+  if (context?.canvas.width !== width || context?.canvas.height !== height) context = contextOf(width, height);
   context.drawImage(frame, 0, 0, width, height);
-  return context.getImageData(0, 0, width, height);
+  const pixels = context.getImageData(0, 0, width, height);
+  if (width * height > KEPT_PIXELS) context = null;
+  return pixels;
+}
+
+/** In main memory: the pixels are wanted there, and never shown. */
+function contextOf(width, height) {
+  return new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true, alpha: false });
+}
+
+/** Whether this browser has a canvas of that size. */
+function fits(width, height) {
+  if (width * height <= SAFE_PIXELS) return true;
+  const probe = contextOf(width, height);
+  if (!probe) return false;
+  probe.fillStyle = "#fff";
+  probe.fillRect(0, 0, 1, 1);
+  return probe.getImageData(0, 0, 1, 1).data[0] === 255;
 }
 
 /**
@@ -31,18 +47,28 @@ export function pixelsOf(frame) {
  * @returns {Promise<ImageBitmap>}
  */
 export async function decode(file) {
+  let picture;
   try {
-    return await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    picture = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
   } catch {
     const name = file.name ?? "The picture";
     throw new Error(`${name}: this browser cannot read it as a picture; PNG, JPEG and WebP it can`);
   }
+  const { width, height } = picture;
+  if (fits(width, height)) return picture;
+  const smaller = await shrunk(picture, Math.sqrt(SAFE_PIXELS / (width * height)));
+  picture.close();
+  return smaller;
 }
 
 /** A copy of a large frame to draw from; null where the frame itself will do. @returns {Promise<?ImageBitmap>} */
 export async function copyForScreen(frame) {
   const ratio = MOST_SIDE / Math.max(frame.width ?? 0, frame.height ?? 0);
   if (!(frame instanceof ImageBitmap) || ratio >= 1) return null;
-  const [resizeWidth, resizeHeight] = [frame.width, frame.height].map((side) => Math.max(Math.round(side * ratio), 1));
-  return createImageBitmap(frame, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+  return shrunk(frame, ratio);
+}
+
+function shrunk(picture, ratio) {
+  const [resizeWidth, resizeHeight] = [picture.width, picture.height].map((side) => Math.max(Math.floor(side * ratio), 1));
+  return createImageBitmap(picture, { resizeWidth, resizeHeight, resizeQuality: "medium" });
 }

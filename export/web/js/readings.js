@@ -38,15 +38,22 @@ export class Readings {
     this.say(`Seen: ${words}`);
   }
 
+  /** Nothing is looked at any more. */
+  clear() {
+    this.listed = "";
+    this.write([faint("Nothing yet")]);
+  }
+
   list(classId, names) {
     const lines = countClasses(classId).map(([index, count]) => {
       const line = document.createElement("li");
       line.append(swatch(index), names[index], Object.assign(document.createElement("b"), { textContent: count }));
       return line;
     });
-    if (!lines.length) {
-      lines.push(Object.assign(document.createElement("li"), { className: "faint", textContent: "Nothing" }));
-    }
+    this.write(lines.length ? lines : [faint("Nothing")]);
+  }
+
+  write(lines) {
     this.element("seen").replaceChildren(...lines);
   }
 
@@ -55,4 +62,8 @@ export class Readings {
     if (words !== this.said) this.element("status").textContent = words;
     this.said = words;
   }
+}
+
+function faint(text) {
+  return Object.assign(document.createElement("li"), { className: "faint", textContent: text });
 }

@@ -75,7 +75,8 @@ async function open(backend, bytes, model, why) {
   };
   // Shaders are compiled in the first run, and some GPUs fail only there.
   const { data, dims } = model.preprocess({ data: new Uint8ClampedArray(4), width: 1, height: 1 });
-  await run(data, dims).catch((error) => {
+  await run(data, dims).catch(async (error) => {
+    await session.release();
     throw new Error(`${model.file}: running the model failed: ${oneLine(error)}`);
   });
   const threads = backend === "wasm" ? ort.env.wasm.numThreads : 0;
@@ -96,6 +97,7 @@ function whyUnusable(error, version) {
     /Could not find an implementation for (\w+)\((\d+)\)/.exec(text) ??
     /No Op registered for (\w+) with domain_version of (\d+)/.exec(text);
   if (operator) return `onnxruntime-web ${version} has no operator ${operator[1]} (opset ${operator[2]})`;
+  if (/out of memory/i.test(text)) return "this browser gave the page no memory for it; close other pages, then reload";
   return `onnxruntime-web ${version} cannot load it: ${text}`;
 }
 

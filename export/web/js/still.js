@@ -9,7 +9,11 @@ export class Still {
   }
 
   async start(offer) {
-    offer(() => ({ frame: this.file, taken: performance.now() }));
+    offer(() => this.take());
+  }
+
+  async take() {
+    return { frame: this.file, taken: performance.now() };
   }
 
   stop() {}

@@ -36,14 +36,19 @@ async function open({ name, url, file, backend: wanted }) {
 async function find({ id, frame: given, settings }) {
   const start = performance.now();
   const frame = given instanceof Blob ? await decode(given) : given;
-  const { data, dims, transform } = model.preprocess(pixelsOf(frame));
-  const prepared = performance.now();
-  last = { answer: await runtime.run(data, dims), transform };
-  const answered = performance.now();
-  const found = model.postprocess(last.answer, transform, settings);
-  const times = { preprocess: prepared - start, infer: answered - prepared, decode: performance.now() - answered };
-  const copy = await copyForScreen(frame);
-  tell({ tell: "found", id, frame, copy, found, times }, copy ? [frame, copy] : [frame]);
+  try {
+    const { data, dims, transform } = model.preprocess(pixelsOf(frame));
+    const prepared = performance.now();
+    last = { answer: await runtime.run(data, dims), transform };
+    const answered = performance.now();
+    const found = model.postprocess(last.answer, transform, settings);
+    const times = { preprocess: prepared - start, infer: answered - prepared, decode: performance.now() - answered };
+    const copy = await copyForScreen(frame);
+    tell({ tell: "found", id, frame, copy, found, times }, copy ? [frame, copy] : [frame]);
+  } catch (error) {
+    frame.close();
+    throw error;
+  }
 }
 
 function again({ id, settings }) {
@@ -58,7 +63,6 @@ async function answer(request) {
     const message = error.message;
     if (request.do === "open") tell({ tell: "refused", message });
     else tell({ tell: "failed", id: request.id, message });
-    request.frame?.close?.();
   }
 }
 
