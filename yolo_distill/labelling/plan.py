@@ -31,7 +31,7 @@ class Plan:
         pictures: among them.
         videos: among them.
         files: digest of their names and sizes.
-        settings: imgsz, conf, every, similar, keep_empty, copy.
+        settings: imgsz, conf, every, similar, copy, empty, as they are given.
         class_map: of the teacher's names; None: by name.
         data: name and digest of the labelled data set; None without one.
         names: of the classes.

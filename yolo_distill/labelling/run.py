@@ -101,14 +101,14 @@ def _plan(
     data: dict[str, Any] | None,
     imgsz: int,
 ) -> Plan:
-    keys = ("conf", "every", "similar", "keep_empty", "copy")
+    settings = {key: getattr(request, key) for key in ("conf", "every", "similar", "copy")}
     return Plan(
         teacher=identity(request),
         source=sources.given,
         pictures=len(sources.pictures),
         videos=len(sources.videos),
         files=sources.digest,
-        settings={"imgsz": imgsz, **{key: getattr(request, key) for key in keys}},
+        settings={"imgsz": imgsz, **settings, "empty": "keep" if request.keep_empty else "drop"},
         class_map=class_map,
         data=source_of_data(data, ["val"]).as_dict() if data else None,
         names=targets.names,

@@ -13,13 +13,13 @@ from yolo_distill.labelling.asking import Floats
 from yolo_distill.labelling.soft import Row
 from yolo_distill.labelling.tally import NEAR
 from yolo_distill.labelling.thresholds import hard_labels
-from yolo_distill.runtime.drawing import Colour, colour_of
+from yolo_distill.runtime.drawing import Colour, colour_of, write_label
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 
 _SIDE, _QUALITY = 480, 78
 _LINE, _DASH, _STEP = 2, 6, 14  # pixels; a dash begins every so many
-_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
+_LETTERS = 0.38  # their size by OpenCV's own
 
 
 def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) -> str | None:
@@ -50,7 +50,7 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
             cv2.rectangle(canvas, first, second, colour, _LINE)
         else:
             _broken(canvas, first, second, colour)
-        _write(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour)
+        write_label(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour, _LETTERS, 1)
     done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return base64.b64encode(data.tobytes()).decode() if done else None
 
@@ -64,15 +64,3 @@ def _broken(canvas: Picture, first: tuple[int, int], second: tuple[int, int], co
     for y in range(top, bottom, _STEP):
         for x in (left, right):
             cv2.line(canvas, (x, y), (x, min(y + _DASH, bottom)), colour, _LINE)
-
-
-def _write(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour) -> None:
-    """Write `text` on a ground of its own, above a corner, or where there is room."""
-    (wide, tall), base = cv2.getTextSize(text, _FONT, _SCALE, 1)
-    wide, tall = wide + 4, tall + base
-    x = max(min(corner[0] - 1, canvas.shape[1] - wide), 0)
-    y = max(min(corner[1] - tall, canvas.shape[0] - tall), 0)
-    cv2.rectangle(canvas, (x, y), (x + wide, y + tall), colour, -1)
-    blue, green, red = colour
-    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else (255, 255, 255)
-    cv2.putText(canvas, text, (x + 2, y + tall - base + 1), _FONT, _SCALE, ink, 1, cv2.LINE_AA)

@@ -33,7 +33,7 @@ def draw(image: Picture, detections: Detections) -> Picture:
         x1, y1, x2, y2 = (round(float(value)) for value in box)
         colour = colour_of(int(class_id))
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line)
-        _label(canvas, f"{name} {float(confidence):.2f}", (x1, y1), colour, scale, thickness)
+        write_label(canvas, f"{name} {float(confidence):.2f}", (x1, y1), colour, scale, thickness)
     return canvas
 
 
@@ -45,8 +45,19 @@ def draw_note(image: Picture, *lines: str) -> None:
         top += _plate(image, line, (0, top), _BLACK, scale, thickness)
 
 
-def _label(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int) -> None:
-    """Write `text` above a corner; below it, or further left, where it would not be seen."""
+def write_label(
+    canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int
+) -> None:
+    """Write `text` on a coloured ground above a corner; below it, or further left, where it would not be seen.
+
+    Args:
+        canvas: (H, W, 3), changed in place.
+        text: one line.
+        corner: x and y in pixels.
+        colour: of the ground.
+        scale: of the letters, as OpenCV has it.
+        thickness: of the letters' lines in pixels.
+    """
     wide, tall, _, _ = _plate_size(text, scale, thickness)
     left = max(min(corner[0], canvas.shape[1] - wide), 0)
     top = corner[1] - tall if corner[1] >= tall else corner[1]
