@@ -61,7 +61,7 @@ def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
         left.unlink(missing_ok=True)
     counted = tally(sorted((out / FOLDER).glob("part-*.parquet")), at(plan.thresholds), SHOWN)
     if not counted.states[KEPT]:
-        raise DistillError(f"out={out}: no picture to train on ({what_became(counted)})")
+        raise DistillError(f"out={out}: no picture to train on ({what_became(counted)}); delete it before another try")
     say(f"{what_became(counted)}; boxes: {_by_class(plan.names, counted.boxes.tolist())}")
     if not (out / DATA).exists():
         write_contact_sheet(out / SHEET, plan, counted, DataSet(out, copy=False).images)
