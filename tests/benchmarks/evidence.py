@@ -1,4 +1,4 @@
-"""Keeps the runs of comparisons as JSON lines, and makes the README's tables and plots from them.
+"""Keeps the runs of comparisons as JSON lines, and makes the tables of MEASURED.md and plots from them.
 
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26.jsonl

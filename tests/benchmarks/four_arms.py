@@ -149,7 +149,7 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def table(results: Path) -> str:
-    """Return the README's table: test (val) mAP50-95 of each seed, mean, and paired difference to plain."""
+    """Return the table of MEASURED.md: test (val) mAP50-95 of each seed, mean, and paired difference to plain."""
     runs = read(results)
     by_arm = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in ("teacher", *ARMS)}
     seeds = sorted({r["seed"] for r in runs if r["arm"] != "teacher"})

@@ -324,7 +324,7 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def table(results: Path) -> str:
-    """Return the README's table: each arm's step as a multiple of the plain one."""
+    """Return the table of MEASURED.md: each arm's step as a multiple of the plain one."""
     rows = [
         "| pair | px | threads | plain | host | ours, fp32 | teacher bf16 | as chosen | floor | ours, fp32: part of "
         "the host's overhead | terms | peak memory, host / ours |",
