@@ -245,7 +245,7 @@ def test_bad_requests(words, message, capsys):
 def test_a_port_that_is_taken(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert serve(f"port={port}", "https=true") == 2
+        assert cli.main(["serve", "model=best.onnx", f"port={port}", "https=true"]) == 2  # before npm is asked
         assert refusal(capsys).startswith(f"port={port}: another program has it; give another one, or port=0")
     assert list(Path("user").rglob("*.pem")) == []
 

@@ -124,7 +124,7 @@ def test_what_is_wrong_is_said(files, monkeypatch, file, key, said):
             ["demo.example.org", "192.168.1.7"],
         ),
         (("*.example.org", "localhost"), ["192.168.1.7"], ["192.168.1.7"]),
-        (("demo.example.org",), [], []),
+        (("demo.example.org",), [], ["demo.example.org"]),
     ],
 )
 def test_where_others_find_it(names, others, expected):

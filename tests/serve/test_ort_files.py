@@ -127,6 +127,17 @@ def test_npm_takes_too_long(web, cache, npm, monkeypatch):
 
 
 @posix
+def test_what_a_killed_fetch_left_is_cleared_away(web, cache, npm):
+    npm(WORKS)
+    old, new = cache / ".fetching-old", cache / ".fetching-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    read(web)
+    assert (old.exists(), new.exists()) == (False, True)  # another process may be at work in the new one
+
+
+@posix
 def test_npm_brings_something_else(web, cache, npm):
     npm(WORKS.replace("for name in", "for name in [] and"))
     with pytest.raises(DistillError, match=r"lacks ort\.made\.min\.mjs, ort-made\.wasm"):

@@ -103,6 +103,7 @@ def test_a_camera(served, visit, camera):
     pause.click()
     page.until("!app.newest.busy")
     assert pause.get_attribute("aria-pressed") == "true"
+    assert page.text("status") == "Paused"
     stopped = page.page.evaluate("globalThis.answers")
     page.page.locator("#conf").fill("0.99")
     page.until("!app.view.shown.found.scores.some((score) => score <= 0.99)")

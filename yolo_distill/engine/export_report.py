@@ -37,7 +37,7 @@ class ExportReport:
         accuracy: on `val` of the data: `torch`, `fp32` and the precision to mAP in points; or how far the detections
             of the file agree with those of fp32; empty for fp32 without labelled data.
         calibration: of int8: how ranges were chosen, on how many pictures, and the layers left in fp32.
-        ms: milliseconds (lower quartile) of the bare network for one picture, measured in turns: `torch`, `fp32` and
+        ms: milliseconds (the shortest time) of the bare network for one picture, measured in turns: `torch`, `fp32` and
             the precision, on `threads` threads of this machine's CPU.
         threads: see `ms`.
         delegates: of a phone target: provider to the checker's verdict.
@@ -91,6 +91,9 @@ class ExportReport:
             + ("" if self.precision == "fp32" else ", in fp32"),
         ]
         for part in self.detections:
+            if not max(part.torch, part.file):
+                lines.append(f"detections at conf {part.conf:.3g}: none in these pictures, by either")
+                continue
             edge = f", {part.borderline} on a threshold" if part.borderline else ""
             lines.append(
                 f"detections at conf {part.conf:.3g}: {part.same} of {max(part.torch, part.file)} the same{edge}, "
@@ -127,7 +130,7 @@ class ExportReport:
         lines = [f"ms a picture on {self.threads} thread{'s' if self.threads != 1 else ''}: {timed}"]
         if self.precision != "fp32":
             ratio = self.ms["fp32"] / self.ms[self.precision]
-            slower = "; slower on this CPU than fp32, see what the target is for" if ratio < 1 else ""
+            slower = "; slower on this CPU than fp32, see what the target is for" if round(ratio, 2) < 1 else ""
             lines[0] += f" ({ratio:.2f}x fp32; {self.file_bytes / self.fp32_bytes:.2f} of its size{slower})"
         return lines
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,10 +16,11 @@ _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(ui
 def in_turns(
     programs: Mapping[str, Callable[[], Any]], *, seconds: float = 5.0, least: int = 5, most: int = 100
 ) -> dict[str, float]:
-    """Return the lower quartile of each program in milliseconds.
+    """Return the shortest time of each program in milliseconds.
 
-    The programs take turns, so that a machine that is busy for a while slows all of them down; what is above the
-    quartile tells of the machine's other work.
+    The programs take turns, so that a machine that is busy for a while slows all of them down. What is above the
+    shortest time tells of the machine's other work: a long program is interrupted more often than a short one, so that
+    middle values of a busy machine would make the long one look slower than it is.
 
     Args:
         programs: name to what is timed.
@@ -38,7 +38,7 @@ def in_turns(
             program()
             times[name].append(time.perf_counter() - before)
         rounds += 1
-    return {name: round(1000 * statistics.quantiles(values, n=4)[0], 3) for name, values in times.items()}
+    return {name: round(1000 * min(values), 3) for name, values in times.items()}
 
 
 def session_run(file: Path, threads: int) -> Callable[[], Any]:

@@ -11,7 +11,7 @@ from yolo_distill.serve.certificate import Certificate
 
 
 def qr_code(address: str, out: TextIO) -> str | None:
-    """Return the QR code of an address as text; `None` where the terminal cannot show it or segno is not installed."""
+    """Return the QR code of an address as text, or how to get one; `None` where the terminal cannot show it."""
     try:
         if not out.isatty():
             return None
@@ -21,7 +21,7 @@ def qr_code(address: str, out: TextIO) -> str | None:
     try:
         import segno
     except ModuleNotFoundError:
-        return None  # of the extra [serve]; the address stands above it in any case
+        return "for a QR code: pip install 'yolo-distill[serve]'"
     text = io.StringIO()
     code = segno.make(address, error="l", micro=False)
     code.terminal(text, compact=True, border=2)

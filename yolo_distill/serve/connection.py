@@ -106,8 +106,9 @@ class Connection:
     def _reply(self, request: Request) -> Answer:
         host = request.headers.get("host", "")
         if host and not self._names.allow(host):
-            raise Refused(421, f"this server does not know itself as {host[:80]}; if that is right, start it with "
-                               "names= and that name", closes=request.closes)  # fmt: skip
+            name = host.partition(":")[0][:80]
+            raise Refused(421, f"this server does not know itself as {name}; if that is right, start it with "
+                               f"names={name}", closes=request.closes)  # fmt: skip
         return answer(self._table(), request)
 
     def _redirect(self, request: Request) -> Answer:

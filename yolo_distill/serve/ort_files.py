@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def _fetched(web: Path, names: Sequence[str], say: Callable[[str], None]) -> Pat
     say(f"fetching onnxruntime-web {version} by npm, once (some 40 MB); kept in {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear(folder.parent)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent, ignore_cleanup_errors=True) as staging:
             for path in manifest:
                 shutil.copyfile(path, Path(staging, path.name))
@@ -130,6 +132,13 @@ def _fetched(web: Path, names: Sequence[str], say: Callable[[str], None]) -> Pat
     except OSError as error:
         raise DistillError(f"{folder.parent}: cannot be written ({error.strerror}); {by_hand}") from error
     return folder
+
+
+def _clear(cache: Path) -> None:
+    """Delete what processes that were killed in the middle of it left: nobody fetches for that long."""
+    for left in cache.glob(".fetching-*"):
+        if left.stat().st_mtime < time.time() - 2 * _SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _run_npm(npm: str, folder: Path, by_hand: str) -> None:

@@ -13,7 +13,7 @@ from yolo_distill.serve.app_files import read_app
 from yolo_distill.serve.build import check_folder, how_to_host, write_folder
 from yolo_distill.serve.certificate import Certificate, own_certificate
 from yolo_distill.serve.folders import private_folder
-from yolo_distill.serve.model import read_model, signature
+from yolo_distill.serve.model import Model, read_model, signature
 from yolo_distill.serve.ort_files import read_ort
 from yolo_distill.serve.security import Names
 from yolo_distill.serve.server import Server
@@ -56,22 +56,23 @@ def serve(request: Request) -> None:
         check_folder(request.build)
     read = signature(request.model)  # before: what follows may take minutes, and the file change meanwhile
     model = read_model(request.model)
-    web = paths.export_dir() / "web"
-    site = Site(read_app(web), read_ort(web, request.ort, say), model)
     if request.build is not None:
-        write_folder(site.table(), request.build)
-        say(*how_to_host(site.table(), request.build))
+        table = _site(request, model).table()
+        write_folder(table, request.build)
+        say(*how_to_host(table, request.build))
         return
     given = request.certificate
     names = Names(addresses.machine_name(), (request.host, *request.names, *(given.names if given else ())))
-    # Bound before a certificate is made, so that a port that is taken leaves nothing behind.
-    with Server(request.host, request.port, site.table, names=names) as server:
+    # Bound before anything is fetched or made, so that a port that is taken is said at once and leaves nothing behind.
+    with Server(request.host, request.port, lambda: site.table(), names=names) as server:
+        site = _site(request, model)
         others = _others(server.host)
         certificate = (given or _own_certificate(request, server.host, others)) if request.https else None
         if certificate is not None:
             server.speak_tls(certificate.context())
-        here, elsewhere = _links(server, _good_for(given, others) if given else others, certificate)
         alone = addresses.is_loopback(server.host)
+        hosts = [] if alone else [*request.names, *(_good_for(given, others) if given else others)]
+        here, elsewhere = _links(server, list(dict.fromkeys(hosts)), certificate)
         say(*announcement(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
         if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
             say(code)
@@ -81,6 +82,11 @@ def serve(request: Request) -> None:
             server.serve_forever()
         finally:
             watch.stop()
+
+
+def _site(request: Request, model: Model) -> Site:
+    web = paths.export_dir() / "web"
+    return Site(read_app(web), read_ort(web, request.ort, say), model)
 
 
 def say(*lines: str) -> None:
@@ -100,8 +106,6 @@ def _good_for(certificate: Certificate, others: list[str]) -> list[str]:
 
     Where it is good for none of them, all addresses are returned: the page is there, and the browser asks.
     """
-    if not others:
-        return []
     own = {"localhost", *others}
     names = [one for one in certificate.names if not (one in own or one.startswith("*") or addresses.is_address(one))]
     return names + [one for one in others if one in certificate.names] or others

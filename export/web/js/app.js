@@ -98,7 +98,8 @@ export class App {
       if (source !== this.source || model !== this.model) return discard(answer);
       this.view.show(answer, model.names);
       if (!this.paused) this.meter.add(taken, performance.now());
-      this.readings.show(answer.found, model.names, this.meter, source.moving && !this.paused);
+      // The frame that was in work when the person paused is shown, but what is said is that it is paused.
+      this.readings.show(answer.found, model.names, this.meter, source.moving && !this.paused, !this.paused);
       this.onfound?.(answer);
     } catch (error) {
       if (source !== this.source) return;

@@ -23,8 +23,9 @@ export class Readings {
    * @param {string[]} names
    * @param {import("./meter.js").Meter} meter
    * @param {boolean} moving whether more frames follow at once.
+   * @param {boolean} aloud whether screen readers are told.
    */
-  show({ classId }, names, meter, moving) {
+  show({ classId }, names, meter, moving, aloud = true) {
     const now = performance.now();
     if (moving && now < this.next) return;
     this.next = now + FIGURES_MS;
@@ -33,7 +34,7 @@ export class Readings {
     const words = foundWords(classId, names);
     if (words !== this.listed) this.list(classId, names);
     this.listed = words;
-    if (moving && now < this.nextAloud) return;
+    if (!aloud || (moving && now < this.nextAloud)) return;
     this.nextAloud = now + ALOUD_MS;
     this.say(`Seen: ${words}`);
   }

@@ -45,7 +45,7 @@ export async function openRuntime(bytes, model, wanted) {
 /** Why WebGPU is not to be used; empty if it is. */
 async function gpuObstacle(model) {
   if (model.precision === "int8") return "int8 files are made for processors";
-  if (!navigator.gpu) return "this browser has no WebGPU";
+  if (!navigator.gpu) return isSecureContext ? "this browser has no WebGPU" : "WebGPU is for pages over https only";
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
   if (!adapter) return "no GPU that WebGPU can use";
   // A processor that plays the GPU is slower than itself.
@@ -104,5 +104,6 @@ function whyUnusable(error, version) {
 function oneLine(error) {
   return String(error?.message ?? error)
     .replace(/\s+/g, " ")
-    .slice(0, 300);
+    .slice(0, 300)
+    .replace(/[. ]+$/, "");
 }
