@@ -4,15 +4,17 @@
         out=runs/little results=runs/little.jsonl
 
 The labelled quarter is drawn so that its share of each class is that of the whole, always the same pictures (kept in
-`tests/benchmarks/lists/`). The teacher sees only them. Every arm takes as many steps as `epochs` over all pictures are:
+`tests/benchmarks/lists/`). The teacher sees only them. Every arm takes as many steps as `epochs` over all pictures are,
+and is looked at on val equally often: an epoch shows a labelled picture as often as it takes.
 
 - `plain, quarter`: the student on the labelled quarter;
 - `plain, hard labels`: on the quarter and the rest as `yolo-distill label` labels it, thresholds chosen on val;
 - `distilled, quarter`: the default recipe on the quarter;
-- `distilled, unlabelled, ratio 3` and `ratio 1`: the same with `unlabeled=` the rest, so many for each labelled one;
+- `distilled, unlabelled, ratio 1` and `ratio 3`: the same with `unlabeled=` the rest, so many for each labelled one;
 - `plain, all`: the student on all pictures with their real labels, the ceiling.
 
-Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps.
+Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps,
+`teacher=` a teacher that is there already.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from yolo_distill.engine.data import check_data, pictures_of
 #: Of the training pictures.
 SHARE = 4
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
-RATIOS = {"unlabelled-3": SHARE - 1.0, "unlabelled-1": 1.0}
+RATIOS = {"unlabelled-1": 1, "unlabelled-3": SHARE - 1}
 STEPS = ("quarter", "hard", *RATIOS, "all")
 
 
@@ -58,8 +60,8 @@ def stratified(pictures: list[str], classes: int, count: int, seed: int = 0) -> 
     return [pictures[row] for row in sorted(chosen)]
 
 
-def prepare(data: str, out: Path) -> tuple[Path, int, int]:
-    """Write the labelled quarter and the unlabelled rest; return the data file and how many pictures each has."""
+def prepare(data: str, out: Path) -> None:
+    """Write data files of the labelled quarter, by how often each picture is shown in an epoch, and the rest."""
     found = check_data(data, ("train", "val", "test"))
     pictures = pictures_of(found, "train")
     count = len(pictures) // SHARE
@@ -78,17 +80,17 @@ def prepare(data: str, out: Path) -> tuple[Path, int, int]:
         link = out / "rest" / Path(picture).name
         if not link.is_symlink():  # a second process may go on with another step
             link.symlink_to(picture)
-    (out / "quarter.txt").write_text("".join(f"{picture}\n" for picture in quarter))
     splits = {name: str(found[name]) for name in ("val", "test")}
-    plan = {"path": str(out), "train": "quarter.txt", **splits, "names": dict(found["names"])}
-    (out / "quarter.yaml").write_text(yaml.safe_dump(plan))
-    (out / "hard.yaml").write_text(
-        yaml.safe_dump({**plan, "train": [str(out / "quarter.txt"), str(out / "hard" / "images" / "train")]})
-    )
+    plan = {"path": str(out), **splits, "names": dict(found["names"])}
+    for times in {1, SHARE, *(SHARE // (1 + ratio) for ratio in RATIOS.values())}:
+        listed = "".join(f"{picture}\n" for picture in quarter * times)
+        (out / f"quarter-{times}.txt").write_text(listed)
+        (out / f"quarter-{times}.yaml").write_text(yaml.safe_dump({**plan, "train": f"quarter-{times}.txt"}))
+    both = [str(out / "quarter-1.txt"), str(out / "hard" / "images" / "train")]
+    (out / "hard.yaml").write_text(yaml.safe_dump({**plan, "train": both}))
     for name, ratio in RATIOS.items():  # recipes
-        recipe = {"unlabeled": str(out / "rest"), "unlabeled_ratio": ratio}
+        recipe = {"unlabeled": str(out / "rest"), "unlabeled_ratio": float(ratio)}
         (out / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
-    return out / "quarter.yaml", len(quarter), len(rest)
 
 
 def run(*words: str) -> None:
@@ -114,43 +116,33 @@ def collect(folder: Path, results: Path, names: dict[str, str]) -> None:
 def main(words: list[str]) -> None:
     options = dict(word.split("=", 1) for word in words)
     data, out, results = options.pop("data"), Path(options.pop("out")).resolve(), Path(options.pop("results"))
-    epochs, seeds, batch = int(options.pop("epochs")), options.pop("seeds"), int(options.setdefault("batch", "16"))
     only = options.pop("only", ",".join(STEPS)).split(",")
-    teacher_epochs = int(options.pop("teacher_epochs", epochs))
-    quarter, labelled, unlabelled = prepare(data, out)
+    teacher = options.pop("teacher", "yolo26s.yaml")
+    prepare(data, out)
+    common = [*(f"{key}={value}" for key, value in options.items()), "student=yolo26n.yaml"]
 
-    def steps(pictures: int) -> int:
-        return -(-pictures // batch)
+    def compare(folder: str, train_on: str | Path, arms: str) -> None:
+        run("compare", f"teacher={teacher}", f"data={train_on}", f"arms={arms}", f"out={out / folder}", *common)
 
-    longer = steps(labelled + unlabelled) / steps(labelled)
-    common = [*(f"{key}={value}" for key, value in options.items()), f"seeds={seeds}", "student=yolo26n.yaml"]
-
-    def compare(folder: str, teacher: str, train_on: str | Path, arms: str, *more: str) -> None:
-        run("compare", f"teacher={teacher}", f"data={train_on}", f"arms={arms}", f"out={out / folder}", *more, *common)
-
-    short, long = f"epochs={epochs}", f"epochs={round(epochs * longer)}"
     if "quarter" in only:
-        theirs = f"teacher_epochs={round(teacher_epochs * longer)}"
-        compare("quarter", "yolo26s.yaml", quarter, "plain,distilled", long, theirs)
-    teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
-    if "hard" in only:
-        place = (f"source={out / 'rest'}", f"data={quarter}", f"out={out / 'hard'}")
-        run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
-        compare("plain-hard", teacher, out / "hard.yaml", "plain", short)
+        compare("quarter", out / f"quarter-{SHARE}.yaml", "plain,distilled")
+    if teacher.endswith(".yaml"):
+        teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
     for name, ratio in RATIOS.items():
         if name in only:
-            # An epoch shows every labelled picture once, so that fewer of them a batch make it longer.
-            mixed = -(-labelled // round(batch / (1 + ratio)))
-            alike = f"epochs={round(epochs * steps(labelled + unlabelled) / mixed)}"
-            compare(name, teacher, quarter, f"plain,{out / name}.yaml", alike)
+            compare(name, out / f"quarter-{SHARE // (1 + ratio)}.yaml", f"plain,{out / name}.yaml")
+    if "hard" in only:
+        place = (f"source={out / 'rest'}", f"data={out / 'quarter-1.yaml'}", f"out={out / 'hard'}")
+        run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
+        compare("plain-hard", out / "hard.yaml", "plain")
     if "all" in only:
-        compare("all", teacher, data, "plain", short)
+        compare("all", data, "plain")
     collect(
         out / "quarter", results, {"teacher": "teacher", "plain": "plain, quarter", "distilled": "distilled, quarter"}
     )
     collect(out / "plain-hard", results, {"plain": "plain, hard labels"})
     for name, ratio in RATIOS.items():
-        collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio:g}"})
+        collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio}"})
     collect(out / "all", results, {"plain": "plain, all"})
     for base in ("plain, quarter", "plain, hard labels"):
         print(f"\n{table(read(results), base)}")
