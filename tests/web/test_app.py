@@ -165,9 +165,14 @@ def test_stopped_while_it_starts(served, visit, camera):
     page.until("app.source")
     page.page.evaluate("app.stop()")
     page.until("globalThis.begun")
-    assert page.notice() == ""
     assert page.page.evaluate("app.source ?? app.video.srcObject") is None
     assert page.text("seen") == "Nothing yet"
+    page.page.evaluate("{ app.openCamera(); }")
+    page.until("app.source")
+    page.page.evaluate("app.pause()")
+    page.page.evaluate("app.pause()")
+    page.until("app.view.shown")
+    assert page.notice() == ""
 
 
 def test_another_model_while_paused(served, visit, film, tmp_path):

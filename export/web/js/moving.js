@@ -23,7 +23,7 @@ export class Moving {
     this.offer = offer;
     this.attached = true;
     this.attach();
-    await this.video.play();
+    await this.resume();
     if (this.attached) this.watch();
   }
 
@@ -48,8 +48,12 @@ export class Moving {
     this.video.pause();
   }
 
-  resume() {
-    return this.video.play();
+  async resume() {
+    try {
+      await this.video.play();
+    } catch (error) {
+      if (error.name !== "AbortError") throw error; // paused or stopped before it began
+    }
   }
 
   stop() {
@@ -80,6 +84,7 @@ export class VideoFile extends Moving {
       if (error.name !== "NotSupportedError") throw error;
       throw new Error(`${this.title}: this browser cannot play it; MP4 with H.264 plays everywhere`);
     }
+    if (!this.attached) return;
     this.video.onerror = () => this.onlost?.(`${this.title}: is damaged, and cannot be played any further`);
   }
 
