@@ -65,11 +65,11 @@ def serve(request: Request) -> None:
     names = Names(addresses.machine_name(), (request.host, *request.names, *(given.names if given else ())))
     # Bound before anything is fetched or made, so that a port that is taken is said at once and leaves nothing behind.
     with Server(request.host, request.port, lambda: site.table(), names=names) as server:
-        site = _site(request, model)
         others = _others(server.host)
         certificate = (given or _own_certificate(request, server.host, others)) if request.https else None
         if certificate is not None:
             server.speak_tls(certificate.context())
+        site = _site(request, model)
         alone = addresses.is_loopback(server.host)
         hosts = [] if alone else [*request.names, *(_good_for(given, others) if given else others)]
         here, elsewhere = _links(server, list(dict.fromkeys(hosts)), certificate)
