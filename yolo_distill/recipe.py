@@ -49,7 +49,7 @@ class Recipe(BaseModel):
         class_map: YAML file that says which of the teacher's classes speak for which of the data's; None: by name.
         unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
         unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 1.
-        unlabeled_every: every so manieth frame of a video is taken.
+        unlabeled_every: every n-th frame of a video is taken.
         assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
@@ -68,7 +68,7 @@ class Recipe(BaseModel):
         schedule: how each term's strength goes over the run.
         ramp_epochs: epochs over which the terms grow to their gains.
         teacher_precision: in which precision the teacher answers.
-        kd_every: the teacher is asked for every so manieth batch.
+        kd_every: the teacher is asked for every n-th batch.
         kd_until: share of the epochs after which the teacher is not asked any more.
         views: augmented views of each picture, in turn; 0: a new one each time.
         teacher_cache: where answers to views are kept; None: nowhere.

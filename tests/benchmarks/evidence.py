@@ -1,9 +1,9 @@
 """Keeps the runs of comparisons as JSON lines, and makes the tables of MEASURED.md and plots from them.
 
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
-    python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26.jsonl
-    python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26.jsonl
-    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26.jsonl picture=.github/gain.png
+    python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
+    python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
+    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26_60.jsonl picture=.github/gain.png
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """

@@ -32,11 +32,11 @@ On a phone in the same network; the browser asks once about the certificate, and
 
   yolo-distill serve model=best.onnx host=0.0.0.0 https=true
 
-On an Android phone at a cable, without https: adb reverse tcp:8000 tcp:8000, then http://localhost:8000 on the phone.
-A model that is replaced meanwhile is served to whoever comes next. Browsers keep the page for use without a network
-only where they trust the certificate by themselves, as they do this machine's own pages (localhost): give such a one,
-from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. https and the QR
-code need the extra: pip install 'yolo-distill[serve]'"""
+On an Android phone connected by USB cable, without https: adb reverse tcp:8000 tcp:8000, then http://localhost:8000
+there. A model that is replaced meanwhile is served to whoever comes next. Browsers keep the page for use without a
+network only where they trust the certificate by themselves, as they do this machine's own pages (localhost): give such
+a one, from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. https and
+the QR code need the extra: pip install 'yolo-distill[serve]'"""
 
 _PORT = 8000
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)

@@ -16,7 +16,7 @@ from yolo_distill.engine.healing import heal
 from yolo_distill.engine.importance import importance_scores, norm_scores
 from yolo_distill.engine.labelled import labelled_batches
 from yolo_distill.engine.samples import sample_pictures
-from yolo_distill.engine.start import StartReport, plan_start, require_correspondence
+from yolo_distill.engine.start import AUTO_SHARE, StartReport, plan_start, require_correspondence
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
@@ -55,7 +55,8 @@ def begin_inside(
     if recipe.init == "teacher":
         require_correspondence(report)
     elif not report.corresponds:
-        LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report})")
+        deeper = "; init=teacher starts it there all the same" if report.share >= AUTO_SHARE else ""
+        LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report}){deeper}")
         return None
     student.load_state_dict(selected, strict=False)
     LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")

@@ -50,7 +50,7 @@ class DistillationCriterion:
         steps: batches seen in training.
         course: landmarks of the run that the terms' schedules go by.
         balancer: moves the gains; None where they stay as given.
-        every: the teacher is asked for every so manieth batch, whose terms then count for all of them.
+        every: the teacher is asked for every n-th batch, whose terms then count for all of them.
         until: batches after which the teacher is not asked any more; None for never.
         measure_every: batches between two measurements of the gradient shares; 0 for never.
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
@@ -74,7 +74,7 @@ class DistillationCriterion:
             terms: computes the terms from both answers.
             strides: of the student's levels, in pixels.
             reg_max: bins a side of the student's head.
-            every: the teacher is asked for every so manieth batch.
+            every: the teacher is asked for every n-th batch.
             balancer: moves the gains, where the recipe wants that.
         """
         self.host, self.teacher, self.terms = host, teacher, terms

@@ -146,7 +146,7 @@ def _content_of_picture(file: str) -> bytes | None:
 
 
 def _write_frames(video: Path, folder: Path, every: int) -> int:
-    """Write every so manieth frame of a video, and return how many that were."""
+    """Write every n-th frame of a video, and return how many that were."""
     stream = cv2.VideoCapture(str(video))
     count = number = 0
     while stream.grab():

@@ -28,7 +28,7 @@ class Labeller:
             tools: what chunks are made with.
             journal: tells what is done.
             pool: threads that read pictures ahead.
-            every: look at every so manieth frame of a video.
+            every: look at every n-th frame of a video.
             similar: bits in which two frames may differ to be alike.
         """
         self._tools, self._journal, self._pool = tools, journal, pool

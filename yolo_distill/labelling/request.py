@@ -62,7 +62,7 @@ class Request:
         imgsz: side in pixels of the squares that the teacher sees; None: what it was trained at, or 640.
         batch: pictures at a time.
         device: as the host has it.
-        every: look at every so manieth frame of a video.
+        every: look at every n-th frame of a video.
         similar: bits of 64 in which the hashes of two frames may differ for the later one to be left out; 0: none is.
         keep_empty: whether a picture in which nothing was found is kept, without a box.
         copy: whether pictures are copied rather than linked.
