@@ -24,6 +24,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def missing_extra(module: str, what: str) -> RequestError:
-    """Return the error for an optional dependency that `what` needs and that is not installed."""
-    return RequestError(f"{what} needs {module!r}, which is not installed: pip install 'yolo-distill[train]'")
+def missing_extra(module: str, what: str, extra: str = "train") -> RequestError:
+    """Return the error for a dependency of an extra that `what` needs and that is not installed."""
+    return RequestError(f"{what} needs {module!r}, which is not installed: pip install 'yolo-distill[{extra}]'")

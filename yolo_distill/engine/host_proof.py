@@ -69,7 +69,7 @@ class HostProof:
         agreement: detections of the file beside torch's.
         accuracy: on `val` of the data: `torch` and the precision to `map` and `map50` in points; where the runtime
             computes in less than fp32 by itself, also what that gives.
-        ms: milliseconds (lower quartile) of the bare network for one picture on this machine, `torch` and the
+        ms: milliseconds (the shortest time) of the bare network for one picture on this machine, `torch` and the
             precision in turns, each on the number of threads it takes by itself.
         computes_in: what the runtime computes in on this machine where it says so and it is not fp32, else "".
         as_run: the detections again, of the file as the host runs it here.

@@ -209,7 +209,11 @@ def summarise(
     if (model := start_of(recipe)) is not None and len(named(recipe.teacher)) == 1:
         rows["teacher"] |= cost(model, imgsz)
     rows["student"] = {"weights": str(folder / "weights" / "best.pt")}
-    rows["student"] |= evaluate(student, data, **where) | cost(student, imgsz)
+    try:
+        rows["student"] |= evaluate(student, data, **where)
+    except RequestError as error:  # likewise; val without a box, say
+        LOGGER.warning(f"the student is not measured: {error}")
+    rows["student"] |= cost(student, imgsz)
     summary = {
         "split": "val",
         "imgsz": imgsz,

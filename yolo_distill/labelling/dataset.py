@@ -99,7 +99,7 @@ class DataSet:
             image.symlink_to(picture)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and getattr(error, "winerror", None) is None:
-                raise
+                raise  # of the disk, as the caller says; only Windows refuses links as such
             raise RequestError(f"{image}: cannot be made a link ({error}); copy pictures with copy=true") from error
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import DistillError, RequestError, missing_extra
 from yolo_distill.files import replacing
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Certificate:
 def check_installed(wish: str) -> None:
     """Raise `RequestError` if the package that reads and makes certificates is not there."""
     if importlib.util.find_spec("cryptography") is None:
-        raise RequestError(f"{wish} needs 'cryptography', which is not installed: pip install 'yolo-distill[serve]'")
+        raise missing_extra("cryptography", wish, "serve")
 
 
 def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:

@@ -61,7 +61,7 @@ class Connection:
         try:
             self._shake_hands()
             while self._serve_one():
-                self.since, self.answered = time.monotonic(), False
+                self._turn(answered=False)
         except OSError:
             pass  # it went away, was too slow, or does not speak TLS: nobody is left to be told
         finally:
@@ -72,6 +72,9 @@ class Connection:
         with suppress(OSError):  # it may have ended by itself
             # Not SSLSocket's own shutdown, which takes the encryption off first.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _turn(self, *, answered: bool) -> None:
+        self.since, self.answered = time.monotonic(), answered
 
     def _shake_hands(self) -> None:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -92,11 +95,11 @@ class Connection:
             request = self._next_request()
             if request is None:
                 return False
-            self.since, self.answered = time.monotonic(), True
+            self._turn(answered=True)
             head_only = request.method == "HEAD"
             reply = self._redirect(request) if self._redirects else self._reply(request)
         except Refused as refused:
-            self.since, self.answered = time.monotonic(), True
+            self._turn(answered=True)
             reply = refusal(refused, head_only=head_only)
         self._send(reply)
         if reply.closes:

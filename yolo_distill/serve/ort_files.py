@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,9 @@ def _fetched(web: Path, names: Sequence[str], say: Callable[[str], None]) -> Pat
 def _clear(cache: Path) -> None:
     """Delete what processes that were killed in the middle of it left: nobody fetches for that long."""
     for left in cache.glob(".fetching-*"):
-        if left.stat().st_mtime < time.time() - 2 * _SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just finished there
+            if left.stat().st_mtime < time.time() - 2 * _SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _run_npm(npm: str, folder: Path, by_hand: str) -> None:

@@ -8,9 +8,8 @@ from typing import Protocol
 
 MOST = 128
 MOST_OF_ONE = 64  # of one address; a browser opens about six
-PATIENCE = (
-    60.0  # seconds: who takes an answer for longer, goes when nobody else can; resuming is the browser's business
-)
+#: Seconds: who takes an answer for longer goes when nobody else can.
+PATIENCE = 60.0
 
 
 class Guest(Protocol):
@@ -61,11 +60,11 @@ class Places:
     def _free_one(self, crowd: list[Guest]) -> bool:
         late = time.monotonic() - PATIENCE
         # Noted once: they go on meanwhile.
-        since = {other: (other.answered, other.since) for other in crowd}
-        idle = {other: at for other, at in since.items() if not at[0] or at[1] < late}
-        if not idle:
+        noted = {other: (other.answered, other.since) for other in crowd}
+        may_go = {other: state for other, state in noted.items() if not state[0] or state[1] < late}
+        if not may_go:
             return False
-        longest = min(idle, key=lambda other: idle[other])  # of those that wait, if there are any
+        longest = min(may_go, key=lambda other: may_go[other])  # of those that wait, if there are any
         self._guests.discard(longest)
         longest.drop()
         return True

@@ -134,7 +134,8 @@ offerInstall(element("install"));
 document.addEventListener("visibilitychange", () => document.hidden || app.wake().catch(complain));
 
 globalThis.app = app; // for whoever opens the browser's console
-openServedModel()
-  .catch(complain)
-  .finally(() => (element("loading").hidden = true));
+openServedModel().catch((error) => {
+  element("loading").hidden = true;
+  complain(error);
+});
 sharedFile().then((file) => file && openFile(file)).catch(complain);
