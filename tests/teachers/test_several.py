@@ -266,5 +266,5 @@ def test_a_loss_on_joined_maps_is_the_mean_weighted_by_channels():
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "ensemble_boxes", None)
-    with pytest.raises(RequestError, match=r"'ensemble_boxes'.*pip install \"yolo-distill\[fusion\]\""):
+    with pytest.raises(RequestError, match=r"'ensemble_boxes'.*yolo-distill\[fusion\]"):
         SeveralTeachers([Says("cat", [])], SETS)

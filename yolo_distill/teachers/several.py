@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import RequestError, missing_extra
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher
@@ -188,10 +188,7 @@ def load_fusion() -> Any:
     try:
         return import_module("ensemble_boxes").weighted_boxes_fusion
     except ImportError as error:
-        raise RequestError(
-            f"joining the boxes of several teachers needs {error.name or 'ensemble_boxes'!r}, which is not installed: "
-            'pip install "yolo-distill[fusion]"'
-        ) from None
+        raise missing_extra(error.name or "ensemble_boxes", "joining the boxes of several teachers", "fusion") from None
 
 
 def _part(answer: SetAnswer, picture: int, size: tuple[int, int], iou: float) -> tuple[Tensor, Tensor]:
