@@ -189,6 +189,15 @@ def test_branches_weigh_as_in_the_task():
     torch.testing.assert_close(total(terms, answer(output), answer(teacher), 0.8, 0.2), 0.8 * many + 0.2 * single)
 
 
+def test_maps_weigh_as_the_branch_by_which_the_task_reaches_the_neck():
+    student, teacher = answer(head_output(2)), answer(head_output(2))
+    terms = make_terms(**dict.fromkeys(FEATURE_TERMS, 1))
+    full, less = (terms(student, teacher, many, 1 - many, (SIZE, SIZE)) for many in (1.0, 0.1))
+    for name in FEATURE_TERMS:
+        factor = 1 if name == "mimic" else 0.1  # mimic is Ultralytics' own loss, which does not
+        torch.testing.assert_close(less[name], factor * full[name])
+
+
 def test_a_picture_on_which_the_teacher_sees_nothing_is_finite():
     output, teacher = head_output(2, end2end=True), head_output(2, end2end=True)
     for branch in teacher.values():

@@ -124,7 +124,7 @@ class Terms:
         Args:
             student: the student's answer, with graph.
             teacher: the teacher's answer to the same pictures.
-            many: weight of the student's one-to-many branch in the task's own loss.
+            many: weight of the student's one-to-many branch in the task's own loss; cwd, pkd and mgd have it as well.
             single: weight of its one-to-one branch.
             size: height and width of the pictures in pixels.
             gains: of each of the recipe's terms in this batch; the recipe's own when None. A term whose gain is 0 is
@@ -146,7 +146,10 @@ class Terms:
         for weight, learner, source, peaks in pairs:
             for name, loss in self._branch(active, learner, source, peaks, size).items():
                 terms[name] = terms[name] + weight * loss
-        terms |= self._features(active, student, teacher, step)
+        features = self._features(active, student, teacher, step)
+        # The task's gradient at the neck is that of the one-to-many branch alone, to which an end-to-end loss gives less
+        # and less weight: a feature term that stays as it is would drown it. mimic stays as Ultralytics' own loss is.
+        terms |= {name: term if name == "mimic" else many * term for name, term in features.items()}
         return {name: gains[name] * term for name, term in terms.items()}
 
     def _branch(
