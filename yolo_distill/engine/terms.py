@@ -147,8 +147,8 @@ class Terms:
             for name, loss in self._branch(active, learner, source, peaks, size).items():
                 terms[name] = terms[name] + weight * loss
         features = self._features(active, student, teacher, step)
-        # The task's gradient at the neck is that of the one-to-many branch alone, to which an end-to-end loss gives less
-        # and less weight: a feature term that stays as it is would drown it. mimic stays as Ultralytics' own loss is.
+        # The task's gradient at the neck is that of the one-to-many branch alone, whose weight an end-to-end loss takes
+        # back over a run: a feature term that stays as it is would drown it. mimic stays as Ultralytics' own loss is.
         terms |= {name: term if name == "mimic" else many * term for name, term in features.items()}
         return {name: gains[name] * term for name, term in terms.items()}
 
