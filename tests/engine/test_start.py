@@ -5,7 +5,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.channels import spaced
-from yolo_distill.engine.start import plan_start
+from yolo_distill.engine.start import plan_start, require_correspondence
 
 NAMES = {0: "a", 1: "b"}
 
@@ -44,6 +44,13 @@ def test_every_tensor_of_nano_comes_out_of_small(family):
     assert report.share == 1
     assert report.corresponds
     student.load_state_dict(selected)  # shapes fit
+
+
+def test_a_student_out_of_a_finished_checkpoint_corresponds_as_well(large):
+    student = _model("yolo26n.yaml").requires_grad_(False)  # as the host leaves its checkpoints
+    report = plan_start(student, large)[1]
+    require_correspondence(report)
+    assert report.share == 1
 
 
 def test_every_second_channel(small, large):

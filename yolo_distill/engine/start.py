@@ -117,7 +117,8 @@ def plan_start(
         if value is not None:
             selected[name] = value.to(target.dtype)
 
-    sizes = {name: p.numel() for name, p in student.named_parameters() if p.requires_grad}
+    # Also of frozen ones: in a checkpoint that the host has finished all are.
+    sizes = {name: p.numel() for name, p in student.named_parameters()}
     share = sum(size for name, size in sizes.items() if name in selected) / max(sum(sizes.values()), 1)
     head = student.model[-1]
     neck = [f"model.{layer}" for layer in head.f]
