@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
+from yolo_distill.teachers.precision import machine_precisions
 
 TERMS = ("train/logit_loss", "train/local_loss", "train/cwd_loss")
 
@@ -60,12 +61,16 @@ def test_pairs(student, teacher, train, make_teacher, names):
 
 
 @pytest.mark.slow
-def test_all_gains_zero_is_the_plain_run_to_the_last_bit(settings, train, make_teacher, names):
-    plain = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2})
+@pytest.mark.parametrize("amp", ["fp32", "bf16"])  # by name: which is faster is timed, and noise decides at this size
+def test_all_gains_zero_is_the_plain_run_to_the_last_bit(amp, settings, train, make_teacher, names):
+    if amp not in machine_precisions("cpu"):
+        pytest.skip(f"this CPU does not gain by {amp}")
+    amp = amp != "fp32" and amp
+    plain = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2, "amp": amp})
     plain.train()
     ours = train(
         model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), init="student", logit=0, localization=0,
-        cwd=0, epochs=2,
+        cwd=0, epochs=2, amp=amp,
     )  # fmt: skip
     theirs, own = read_csv(plain.save_dir), read_csv(ours.save_dir)
     assert [{k: v for k, v in row.items() if k != "time"} for row in own] == [
