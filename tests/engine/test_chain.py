@@ -61,6 +61,12 @@ def test_stages_teach_one_another_and_are_found_again(recipe, data, settings):
     assert again.asked == []
 
 
+def test_what_is_said_of_the_teacher_is_not_said_of_its_assistant(recipe, data, settings):
+    said = {"class_map": "map.yaml", "teacher_imgsz": 640, "teacher_names": "a,b", "teacher_outputs": "out.yaml"}
+    made = distil_assistants(recipe.model_copy(update=said), data, settings, Stages())
+    assert {key: getattr(made, key) for key in said} == dict.fromkeys(said)
+
+
 @pytest.mark.parametrize("changed", ["recipe", "settings", "teacher"])
 def test_a_stage_of_other_settings_is_another_stage(recipe, data, settings, changed):
     distil_assistants(recipe, data, settings, Stages())
@@ -135,6 +141,12 @@ def test_a_real_chain(settings, make_teacher, names):
     assert Path(summary["teacher"]["weights"]) == stage / "weights" / "best.pt"
     assert YOLO(stage / "weights" / "best.pt").model.yaml["yaml_file"].startswith("yolo26")
     assert summary["teacher"]["parameters"] > 2 * summary["student"]["parameters"]
+
+
+def test_an_assistant_is_no_teacher_to_start_from(settings):
+    own = {"teacher": "rtdetr-l.yaml", "assistant": "yolo26s.yaml", "init": "teacher"}
+    with pytest.raises(RequestError, match="init=teacher: teacher=rtdetr-l.yaml is no YOLO"):
+        train(own, settings, student="yolo26n.yaml")
 
 
 def test_an_assistant_without_a_level_in_common(settings, make_teacher, names, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import Counter
 
@@ -71,6 +72,18 @@ def test_devices_share_the_labelled_pictures():
     assert shown.total() == 12  # padded to the same number everywhere
     others = [index for order in orders for index in order if index >= 10]
     assert len(set(others)) == len(others)
+
+
+def test_devices_agree_in_every_epoch():
+    """Also where one of them has read past the end of the unlabelled pictures, and another has not."""
+    dataset = MixedPictures(Few(100), Few(103))
+    samplers = [MixedSampler(dataset, 8, 1.0, rank=rank, world=2, seed=5) for rank in range(2)]
+    seen = []
+    for _ in range(4):
+        orders = [list(sampler) for sampler in samplers]
+        assert {index for order in orders for index in order if index < 100} == set(range(100))
+        seen.append(orders)
+    assert all(one != other for one, other in itertools.combinations(seen, 2))
 
 
 def test_it_answers_as_the_labelled_set_does_and_survives_a_worker_process():

@@ -94,6 +94,7 @@ def test_a_run_reads_answers_back(kept, workers, settings, make_teacher, names, 
     [
         ({"teacher_cache": "ram"}, "teacher_cache=ram: pictures that are augmented anew never come twice; give views"),
         ({"teacher_cache": "ram", "views": 3, "cwd": 1.0}, "teacher_cache=ram: feature maps are too large"),
+        ({"teacher_cache": "ram", "views": 3, "box_floor": 0.0}, "teacher_cache=ram: anchors .* give box_floor=0.01"),
         ({"teacher_cache": "memory"}, "teacher_cache=memory: input should be 'ram' or 'disk'"),
         ({"views": -1}, "views=-1"),
     ],

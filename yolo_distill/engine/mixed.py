@@ -69,7 +69,6 @@ class MixedSampler(Sampler[int]):
 
     Attributes:
         share: labelled pictures of a full batch.
-        generator: draws the order.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class MixedSampler(Sampler[int]):
         self.share = max(1, min(batch - 1, round(batch / (1 + ratio))))
         self._rest = max(1, batch - self.share)
         self._rank, self._world = rank, world
-        self.generator = torch.Generator().manual_seed(seed)
+        self._seed, self._begun = seed, 0
 
     @property
     def _own(self) -> int:
@@ -100,20 +99,23 @@ class MixedSampler(Sampler[int]):
         return self._own + self._rest * -(-self._own // self.share)
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self._counts[0], generator=self.generator).tolist()
+        # Seeded by the epoch: processes read their stream of unlabelled pictures to different lengths.
+        generator = torch.Generator().manual_seed(self._seed + self._begun)
+        self._begun += 1
+        order = torch.randperm(self._counts[0], generator=generator).tolist()
         order = list(itertools.islice(itertools.cycle(order), self._own * self._world))[self._rank :: self._world]
-        others = itertools.islice(self._unlabelled(), self._rank, None, self._world)
+        others = itertools.islice(self._unlabelled(generator), self._rank, None, self._world)
         for start in range(0, len(order), self.share):
             yield from order[start : start + self.share]
             yield from itertools.islice(others, self._rest)
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: every epoch is drawn from where the last one stopped, alike in all processes."""
+        """Do nothing: each epoch is drawn by its own number, alike in all processes."""
 
-    def _unlabelled(self) -> Iterator[int]:
+    def _unlabelled(self, generator: torch.Generator) -> Iterator[int]:
         first, count = self._counts
         while True:
-            yield from (torch.randperm(count, generator=self.generator) + first).tolist()
+            yield from (torch.randperm(count, generator=generator) + first).tolist()
 
 
 def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -> MixedSampler:

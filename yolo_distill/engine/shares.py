@@ -74,6 +74,7 @@ class ShareReport:
                 f"{PREFIX}gradient by the task's: {_listed(shares, gains, moved=criterion.balancer is not None)}"
             )
             self._warn_of_idle(criterion, shares)
+            criterion.shares = {}
         super().save_metrics(metrics)  # type: ignore[misc]
 
     def _warn_of_idle(self, criterion: DistillationCriterion, shares: Mapping[str, float]) -> None:
@@ -85,6 +86,8 @@ class ShareReport:
         resting = criterion.until is not None and criterion.steps >= criterion.until
         auto = "" if criterion.balancer else " use balance=auto,"
         for name, share in shares.items():
+            if math.isnan(share):
+                continue  # an epoch about which nothing is known
             idle = share < NOTHING and strengths[name] > 0.5 and not resting
             self._idle[name] = self._idle.get(name, 0) + 1 if idle else 0
             if self._idle[name] == 2:

@@ -23,6 +23,7 @@ from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
+from yolo_distill.losses.logit import NOTHING
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
 from yolo_distill.teachers.head import Needs
@@ -211,6 +212,11 @@ def require_cacheable(recipe: Recipe, device_type: str) -> None:
         raise RequestError(f"{said}: pictures that are augmented anew never come twice; give views=10 or leave it out")
     if features := [name for name in FEATURE_TERMS if name in recipe.gains]:
         raise RequestError(f"{said}: feature maps are too large to keep; use {features[0]}=0 or leave it out")
+    if recipe.box_floor < NOTHING and "localization" in recipe.gains:
+        raise RequestError(
+            f"{said}: anchors of a score below {NOTHING:g} are not kept, which box_floor={recipe.box_floor:g} would "
+            f"teach; give box_floor={NOTHING:g} or more"
+        )
     if device_type != "cpu":
         raise RequestError(f"{said}: on a {device_type} device asking again is cheaper than reading back; leave it out")
 
