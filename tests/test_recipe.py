@@ -5,7 +5,7 @@ import yaml
 
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
-from yolo_distill.recipe import Recipe, make_recipe, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.recipe import INSIDE, Recipe, make_recipe, read_recipe_file, recipe_keys, saved_recipe
 
 
 def test_the_default_recipe_names_every_setting_but_the_teacher():
@@ -31,6 +31,32 @@ def test_gains_are_those_above_zero():
     assert recipe.gains == {"localization": 2}
 
 
+@pytest.mark.parametrize(
+    ("given", "inside", "gain"),
+    [
+        ({}, True, INSIDE),
+        ({}, False, 0.0),
+        ({"cwd": 0}, True, 0.0),
+        ({"cwd": 0.7}, True, 0.7),
+        ({"cwd": 0.7}, False, 0.7),
+        ({"teacher_cache": "ram", "views": 10}, True, 0.0),  # maps are too large to keep
+        ({"teacher_folds": 3}, True, 0.0),  # each has its own
+        ({"teacher_tta": True}, True, 0.0),
+        ({"teacher_imgsz": 640}, True, 0.0),
+        ({"teacher": "a.pt,b.pt"}, True, 0.0),
+        ({"logit": 0, "localization": 0}, True, 0.0),  # no terms at all
+        ({"mimic": 1}, True, 0.0),  # other maps
+        ({"logit": 0}, True, INSIDE),
+        ({"balance": "auto"}, True, INSIDE),
+        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, 0.0),  # with its own 0.2: above 1
+    ],
+)
+def test_maps_are_taught_where_the_student_starts_inside_its_teacher(given, inside, gain):
+    recipe = make_recipe({"teacher": "t.pt", **given}).settled(inside=inside)
+    assert recipe.cwd == gain
+    assert ("cwd" in recipe.gains) is (gain > 0)
+
+
 def test_a_recipe_may_hold_settings_of_the_host(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("lr0: 0.001\nlogit: 3\n")
@@ -52,6 +78,9 @@ def test_a_recipe_may_hold_settings_of_the_host(tmp_path):
         ({"teacher": "t.pt", "init": "techer"}, "init=techer: .*'teacher'"),
         ({"teacher": "t.pt", "teacher_epochs": 0}, "teacher_epochs=0: .*greater than or equal to 1"),
         ({"teacher": "t.pt", "match": "none"}, "match=none"),
+        ({"teacher": "t.pt", "teacher_folds": 3, "views": 2}, "teacher_folds=3: not together with views=2"),
+        ({"teacher": "t.pt", "teacher_folds": 3, "teacher_tta": True}, "teacher_folds=3: .* teacher_tta=True"),
+        ({"teacher": "t.pt", "teacher_folds": 3, "teacher_imgsz": 640}, "teacher_folds=3: .* teacher_imgsz=640"),
     ],
 )
 def test_bad_values(given, message):

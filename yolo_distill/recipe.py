@@ -18,6 +18,9 @@ from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
 
 Schedule = Literal["ramp", "constant", "cosine", "mosaic"]
 Gain = Annotated[float, Field(ge=0)]
+#: Gain of `cwd` where the recipe leaves it open and the student starts inside its teacher: 0.1 to 0.25 of the task's
+#: gradient at the neck in all runs of tests/benchmarks/MEASURED.md that have it.
+INSIDE = 2.5
 
 
 def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +58,7 @@ class Recipe(BaseModel):
         init_channels: how the teacher's channels are chosen for the start.
         init_bn: estimate the start's batch-norm statistics anew on training pictures.
         init_heal: steps of layer-wise healing of the start.
-        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms.
+        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; cwd None: depends on the start.
         logit_gamma: exponent of |p_t - p_s| in the class term.
         hinton_tau: temperature of Hinton's class term.
         box_floor: teacher score above which an anchor's box is taught.
@@ -100,7 +103,7 @@ class Recipe(BaseModel):
     logit: Gain
     hinton: Gain
     localization: Gain
-    cwd: Gain
+    cwd: Gain | None
     pkd: Gain
     mgd: Gain
     mimic: Gain
@@ -129,7 +132,27 @@ class Recipe(BaseModel):
     @property
     def gains(self) -> dict[str, float]:
         """Gains of the terms that are switched on, by name."""
-        return {name: gain for name in TERMS if (gain := float(getattr(self, name))) > 0}
+        return {name: gain for name in TERMS if (gain := float(getattr(self, name) or 0)) > 0}
+
+    def settled(self, *, inside: bool) -> Recipe:
+        """Return the recipe with a gain for `cwd`, where it was left open.
+
+        It joins the class and box terms where the student starts inside the teacher that is asked, about what the
+        student sees; not beside other maps, and not where shares leave it no room.
+
+        Args:
+            inside: whether the student starts inside its teacher.
+        """
+        if self.cwd is not None:
+            return self
+        asked = {"logit", "localization"} & self.gains.keys() and not self.gains.keys() & set(FEATURE_TERMS)
+        otherwise = self.teacher_folds or self.teacher_tta or self.teacher_imgsz or self.teacher_cache
+        joins = inside and asked and not otherwise and "," not in self.teacher and self._has_room()
+        return self.model_copy(update={"cwd": INSIDE if joins else 0.0})
+
+    def _has_room(self) -> bool:
+        wanted = [self.share.get(name) for name in (*self.gains, "cwd")]
+        return self.balance == "fixed" or (None not in wanted and sum(filter(None, wanted)) < 1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -139,8 +162,9 @@ class Recipe(BaseModel):
             raise ValueError(f"teacher_folds={self.teacher_folds}: all gains are 0, so that nobody would be asked")
         if self.teacher_folds and (feature := [name for name in FEATURE_TERMS if name in self.gains]):
             raise ValueError(f"teacher_folds={self.teacher_folds}: each teacher has its own maps; use {feature[0]}=0")
-        if self.teacher_folds and self.views:
-            raise ValueError(f"teacher_folds={self.teacher_folds}: not together with views={self.views}")
+        for key in ("views", "teacher_tta", "teacher_imgsz"):
+            if self.teacher_folds and (value := getattr(self, key)):
+                raise ValueError(f"teacher_folds={self.teacher_folds}: not together with {key}={value}")
         if self.unlabeled:
             self._unlabelled_is_taught()
         if self.balance == "fixed":

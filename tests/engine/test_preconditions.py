@@ -32,7 +32,7 @@ def test_refused(settings, host, message):
         ({"balance": "auto"}, {}),
         ({}, {"compile": True}),
         ({"balance": "auto", "logit": 0, "localization": 0}, {"compile": True}),
-        ({"schedule.cwd": "mosaic"}, {"epochs": 3}),  # a term without gain
+        ({"schedule.cwd": "mosaic"}, {"epochs": 3}),  # a term without gain, or that may do without
         ({"schedule": "mosaic"}, {"epochs": 3, "time": 1}),  # how many epochs there will be is not known
         ({"schedule": "mosaic"}, {}),
     ],
@@ -52,7 +52,8 @@ def test_one_class_has_nothing_to_be_compared_with():
     ("given", "where", "line"),
     [
         ({"share.logit": 0.3}, {}, "share.logit= has no effect without balance=auto"),
-        ({"schedule.cwd": "cosine"}, {}, "schedule.cwd= has no effect: cwd has no gain; give cwd=1"),
+        ({"schedule.pkd": "cosine"}, {}, "schedule.pkd= has no effect: pkd has no gain; give pkd=1"),
+        ({"schedule.cwd": "cosine"}, {"starts_inside": False}, "schedule.cwd= has no effect: cwd has no gain"),
         ({"init_heal": 10}, {"starts_inside": False}, "init_heal= .*give init=teacher"),
         ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt has been trained"),
     ],
@@ -67,4 +68,5 @@ def test_settings_that_do_nothing_are_said(given, where, line):
 
 def test_settings_that_do_something_are_not():
     given = {"share.logit": 0.3, "balance": "auto", "schedule": "cosine", "init_heal": 10, "teacher_epochs": 3}
+    given |= {"share.cwd": 0.1}
     assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []

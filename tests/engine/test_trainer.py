@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
+from yolo_distill.recipe import INSIDE
 from yolo_distill.teachers.precision import machine_precisions
 
 TERMS = ("train/logit_loss", "train/local_loss", "train/cwd_loss")
@@ -188,6 +189,25 @@ def test_a_student_with_weights_keeps_them(settings, make_teacher, names):
     weights = load_checkpoint(own)[0]
     model = trainer.get_model(weights.yaml, weights, verbose=False)
     assert torch.equal(model.state_dict()["model.0.conv.weight"], weights.state_dict()["model.0.conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("given", "gain"),
+    [
+        ({}, INSIDE),
+        ({"init": "student"}, 0.0),
+        ({"cwd": 0.0}, 0.0),
+        ({"logit": 0.0, "localization": 0.0}, 0.0),
+    ],
+)
+def test_a_student_inside_its_teacher_is_taught_its_maps(given, gain, settings, make_teacher, names):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, **given})
+    trainer.setup_model()
+    trainer.set_model_attributes()
+    assert trainer.recipe.gains.get("cwd", 0.0) == gain
+    assert bool(len(trainer.projectors)) is (gain > 0)
+    assert yaml.safe_load((trainer.save_dir / "recipe.yaml").read_text())["cwd"] == gain
 
 
 def test_layers_that_do_not_correspond(settings, make_teacher, names):

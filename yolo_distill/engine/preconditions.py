@@ -71,11 +71,12 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
         trains_teacher: whether the teacher is trained first.
     """
     lines = []
+    gains = recipe.settled(inside=starts_inside).gains
     for key in given:
         owner, _, term = key.partition(".")
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
-        elif term and term not in recipe.gains:
+        elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:
             lines.append(f"{key}= has no effect: the student starts from its own weights; give init=teacher")

@@ -95,7 +95,8 @@ def train(
     require_teachable(checked, settings)
     members = named(checked.teacher, checked.teacher_weights)
     check_pair(student, checked, data)
-    inside = checked.init == "teacher" or (checked.init == "auto" and is_architecture(student))
+    bare = is_architecture(student) or settings.get("pretrained") is False
+    inside = checked.init == "teacher" or (checked.init == "auto" and bare)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(line)
@@ -276,13 +277,13 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
     models: list[DetectionModel] = []
     if (first := check_teachers(recipe, data)) is not None:
         models.append(first)
+    if recipe.init == "teacher" and first is None:
+        raise RequestError(f"init=teacher: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
         if is_architecture(path):
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
-    if recipe.init == "teacher" and len(models) == 1:
-        raise RequestError(f"init=teacher: teacher={recipe.teacher} is no YOLO that a student could start from")
     for larger, smaller in itertools.pairwise(models):
         if recipe.init == "teacher":
             require_correspondence(plan_start(smaller, larger)[1])

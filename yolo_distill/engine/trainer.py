@@ -94,9 +94,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         if not self.resume:
             require_teachable(self.recipe, vars(self.args))
         self.recipe = with_absolute_files(self.recipe)  # a run may be resumed from another folder
-        if RANK in {-1, 0}:
-            text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
-            write_bytes(self.save_dir / "recipe.yaml", text.encode())
+        self._write_recipe()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
@@ -168,6 +166,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         optimizer is built.
         """
         super().set_model_attributes()
+        self._settle_recipe()
         gains = self.recipe.gains
         if not gains:
             LOGGER.info(f"{PREFIX}all gains are 0: training the student without its teacher")
@@ -197,6 +196,18 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
         if table := classes.table(teacher.names):
             LOGGER.info(table)
+
+    def _settle_recipe(self) -> None:
+        """Settle what the recipe leaves open until it is known where the student starts."""
+        recipe = self.recipe.settled(inside=self._chosen is not None)
+        if recipe != self.recipe:
+            self.recipe = recipe
+            self._write_recipe()
+
+    def _write_recipe(self) -> None:
+        if RANK in {-1, 0}:
+            text = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False)
+            write_bytes(self.save_dir / "recipe.yaml", text.encode())
 
     def _check_channels(self) -> None:
         """Refuse pictures of other channels than the teacher takes."""

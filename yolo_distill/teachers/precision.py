@@ -49,10 +49,13 @@ class Difference:
     boxes: float
     maps: float
 
-    @property
-    def bearable(self) -> bool:
-        """Whether answers this far off still teach the same; some 20 times the rounding of bf16 is refused."""
-        return self.scores <= 0.02 and self.boxes <= 0.05 and self.maps <= 0.1
+    def bearable(self, precision: str) -> bool:
+        """Return whether answers this far off still teach the same.
+
+        Some 20 times the rounding of bf16 is refused. Maps in int8 may be further off: what `cwd` is worth was measured
+        with some that are off by 0.11 to 0.16 (tests/benchmarks/MEASURED.md, "What each part adds").
+        """
+        return self.scores <= 0.02 and self.boxes <= 0.05 and self.maps <= (0.2 if precision == "int8" else 0.1)
 
     @property
     def finite(self) -> bool:
@@ -143,7 +146,7 @@ def choose_forward(
         if way == ("fp32", "torch"):
             return Choice(*way, None)
         off = difference([_ask(teacher, part) for part in parts], reference)
-        if off.bearable:
+        if off.bearable(way[0]):
             return Choice(*way, off)
         if wanted != "auto" and off.finite:
             LOGGER.warning(f"teacher_precision={wanted}: its answers are off by {off}; auto would not take it")
