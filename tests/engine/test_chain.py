@@ -145,7 +145,7 @@ def test_a_real_chain(settings, make_teacher, names):
 
 def test_an_assistant_is_no_teacher_to_start_from(settings):
     own = {"teacher": "rtdetr-l.yaml", "assistant": "yolo26s.yaml", "init": "teacher"}
-    with pytest.raises(RequestError, match="init=teacher: teacher=rtdetr-l.yaml is no YOLO"):
+    with pytest.raises(RequestError, match=r"init=teacher: teacher=rtdetr-l\.yaml is no YOLO"):
         train(own, settings, student="yolo26n.yaml")
 
 

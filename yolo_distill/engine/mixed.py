@@ -69,6 +69,7 @@ class MixedSampler(Sampler[int]):
 
     Attributes:
         share: labelled pictures of a full batch.
+        generator: draws the epochs.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class MixedSampler(Sampler[int]):
         self.share = max(1, min(batch - 1, round(batch / (1 + ratio))))
         self._rest = max(1, batch - self.share)
         self._rank, self._world = rank, world
-        self._seed, self._begun = seed, 0
+        self.generator = torch.Generator().manual_seed(seed)
 
     @property
     def _own(self) -> int:
@@ -99,9 +100,9 @@ class MixedSampler(Sampler[int]):
         return self._own + self._rest * -(-self._own // self.share)
 
     def __iter__(self) -> Iterator[int]:
-        # Seeded by the epoch: processes read their stream of unlabelled pictures to different lengths.
-        generator = torch.Generator().manual_seed(self._seed + self._begun)
-        self._begun += 1
+        # One draw an epoch: of the stream of unlabelled pictures processes read different lengths.
+        number = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        generator = torch.Generator().manual_seed(number)
         order = torch.randperm(self._counts[0], generator=generator).tolist()
         order = list(itertools.islice(itertools.cycle(order), self._own * self._world))[self._rank :: self._world]
         others = itertools.islice(self._unlabelled(generator), self._rank, None, self._world)
@@ -110,7 +111,7 @@ class MixedSampler(Sampler[int]):
             yield from itertools.islice(others, self._rest)
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: each epoch is drawn by its own number, alike in all processes."""
+        """Do nothing: every epoch is drawn from where the last one stopped, alike in all processes."""
 
     def _unlabelled(self, generator: torch.Generator) -> Iterator[int]:
         first, count = self._counts
