@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -270,7 +271,8 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
             text = str(first["ctx"]["error"])
             raise RequestError(f"{key}: {text}" if key else text) from None
         what = first["msg"][:1].lower() + first["msg"][1:]
-        raise RequestError(f"{key}={first['input']}: {what}") from None
+        words = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
+        raise RequestError(f"{key}={first['input']}: {what}{did_you_mean(str(first['input']), words)}") from None
 
 
 def saved_recipe(values: Mapping[str, Any]) -> Recipe:

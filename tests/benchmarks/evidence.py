@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.comparison.budget import epochs_done
 from yolo_distill.comparison.paired import Difference, difference, gap_recovered
 
 Runs = list[dict[str, Any]]
@@ -108,7 +109,7 @@ def time_ratios(runs: Runs, base: str) -> dict[str, float]:
 
     By seed, as seeds may have been run on different machines; processor time, as wall time counts other processes.
     """
-    taken = {(run["arm"], run["seed"]): run["cpu_seconds"] / run["epochs"] for run in runs if run["epochs"]}
+    taken = {(run["arm"], run["seed"]): run["cpu_seconds"] / done for run in runs if (done := epochs_done(run))}
     found: dict[str, float] = {}
     for arm in {arm for arm, _ in taken} - {"teacher"}:
         ratios = [

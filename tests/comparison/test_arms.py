@@ -81,7 +81,12 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("distilled@logit=", "is not of the form @key=value"),
         ("distilled@logit=-1", "arms=distilled@logit=-1: logit=-1"),
         ("distilled@logit=much", "logit=much"),
-        ("distilled@balance=atuo", "balance=atuo"),
+        ("distilled@balance=atuo", "balance=atuo: input should be 'fixed' or 'auto'; did you mean 'auto'?"),
+        ("distilled@schedule=cosin", "schedule.logit=cosin: input should be"),
+        ("plain,cfg/cdw.yaml", "no such recipe: cfg/cdw.yaml; did you mean 'cwd'?"),
+        ("plain,host@dis=-1", "arms=host@dis=-1: dis=-1: a gain is 0 or more"),
+        ("distilled,default", "default is the same as distilled; leave one of them out"),
+        ("distilled@logit=3,distilled@logit=3.0", "distilled@logit=3.0 is the same as distilled@logit=3"),
         ("distilled@dis=2", "dis= does not belong here: it belongs to the arm host"),
         ("plain@logit=1", "logit= is for a recipe of ours, and plain has none"),
         ("host@logit=1", "logit= is for a recipe of ours, and host has none"),
@@ -124,8 +129,8 @@ def test_a_recipe_with_a_setting_that_does_not_belong_here(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_called_as_an_arm_of_our_own_keeps_its_whole_name(tmp_path: Path) -> None:
-    for name in ("host", "plain", "distilled", "teacher", "mine"):
-        (tmp_path / f"{name}.yaml").write_text("cwd: 1.0\n")
+    for number, name in enumerate(("host", "plain", "distilled", "teacher", "mine")):
+        (tmp_path / f"{name}.yaml").write_text(f"cwd: {1.0 + number}\n")
     arms = read(",".join(["plain", "host", *(f"{tmp_path}/{name}.yaml" for name in ("host", "teacher", "mine"))]))
     assert list(arms) == ["plain", "host", "host.yaml", "teacher.yaml", "mine"]
     assert arms["host"].recipe is None

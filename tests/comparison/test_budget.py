@@ -41,9 +41,22 @@ def test_the_decision_is_written_down(tmp_path: Path) -> None:
 
 def test_plain_never_gets_fewer_epochs(tmp_path: Path) -> None:
     plain = record("plain", 0, 0.4, epochs=10, epoch_cpu_seconds=[2.0])
-    decision = decide(tmp_path, record("distilled", 0, 0.5, epoch_cpu_seconds=[1.0]), plain)
+    decision = decide(tmp_path, record("distilled", 0, 0.5, epochs=10, epoch_cpu_seconds=[1.0]), plain)
     assert decision is not None
     assert (decision["ratio"], decision["epochs"]) == (0.5, 10)
+
+
+def test_ours_may_have_other_epochs_than_plain(tmp_path: Path) -> None:
+    plain = record("plain", 0, 0.4, epochs=10, epoch_cpu_seconds=[2.0])
+    longer = record("distilled", 0, 0.5, epochs=20, epoch_cpu_seconds=[3.0])
+    assert (decide(tmp_path, longer, plain) or {})["epochs"] == 30
+    stopped = {**longer, "epochs_done": 16}
+    assert (decide(tmp_path, stopped, plain) or {})["epochs"] == 24
+
+
+def test_no_ratio_between_machines() -> None:
+    other = record("plain", 0, 0.4, machine={"device": "cpu", "cpu": "a CPU", "threads": 8})
+    assert time_ratio(record("distilled", 0, 0.5), other) is None
 
 
 def test_no_ratio_without_epochs() -> None:

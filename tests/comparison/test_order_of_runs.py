@@ -18,7 +18,8 @@ import pytest
 from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
-from yolo_distill.comparison.request import Request, cores
+from yolo_distill.comparison.report import Report
+from yolo_distill.comparison.request import Request, check, cores
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.lock import Lock
@@ -150,6 +151,34 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert not (out / "distilled-s0" / "error.txt").exists()
 
 
+def test_a_seed_that_failed_does_not_drop_out_unsaid(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(DistillError):
+        do(request_of(arms="plain,distilled"), {"distilled-s1": "crash"})
+    assert begun(do(request_of(arms="plain,distilled", seeds="0"))) == []
+    told = summary(tmp_path / "out")
+    assert [(row["arm"], row["seed"], row["error"]) for row in told["missing"]] == [
+        ("distilled", 1, "RuntimeError: no luck")
+    ]
+    assert told["finished"] is False
+    assert "(seed 1 missing)" in told["verdict"]
+
+
+def test_pictures_stay_until_there_are_new_ones(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    do(request_of(arms="plain,distilled", seeds="0"))
+    shown = {"name": "a.jpg", "scores": {"plain": 0.2, "distilled": 0.9}, "panes": {"labels": "QUFB"}}
+    (out / "pictures.json").write_text(json.dumps({"arm": "distilled", "seed": 0, "shown": [shown]}))
+    agenda = Agenda([teacher_run(out)], waits_for_teacher=False)
+    checked = check(request_of(arms="plain,distilled", seeds="0"))
+    Report(out, checked.plan, agenda, trust=False).interim()
+    assert "QUFB" in (out / "index.html").read_text()
+    assert summary(out)["pictures"] == [{"name": "a.jpg", "f1": shown["scores"]}]
+
+
 def test_without_its_teacher_plain_goes_on(
     request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -198,6 +227,12 @@ def test_equal_time(request_of: Callable[..., Request], do: Callable[..., Any], 
     assert "plain (equal time)" in summary(tmp_path / "out")["arms"]
 
 
+def test_the_time_of_one_arm_is_not_that_of_another(request_of: Callable[..., Request], do: Callable[..., Any]) -> None:
+    do(request_of(arms="plain,init", seeds="0", equal_time=True))
+    with pytest.raises(RequestError, match=r"plain was given the time of init, not of distilled; leave it out"):
+        do(request_of(arms="plain,distilled", seeds="0", equal_time=True))
+
+
 def test_equal_time_asks_the_next_seed_where_the_first_failed(
     request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -219,6 +254,9 @@ def test_equal_time_asks_the_next_seed_where_the_first_failed(
         ({"data": "nowhere.yaml"}, "data=nowhere.yaml: no such file"),
         ({"recipe": "fast"}, "recipe=fast: no such recipe"),
         ({"arms": "plain,distilled@teacher_folds=2"}, "teacher_folds=2: teacher="),
+        ({"arms": "plain,distilled@unlabeled=/nowhere"}, "unlabeled=/nowhere: no such file or folder"),
+        ({"arms": "plain,distilled@teacher_imgsz=100"}, "arm distilled@teacher_imgsz=100: teacher_imgsz=100: has to be"),
+        ({"host": {"imgsz": 0}}, "imgsz=0: a training takes one side in pixels"),
         ({"arms": "plain,distilled@teacher_cache=ram"}, "arm distilled@teacher_cache=ram: teacher_cache=ram"),
         ({"host": {"imgsz": [64, 32]}}, "imgsz"),
         ({"host": {"device": "77"}}, "Invalid CUDA 'device=77'"),

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from ultralytics.nn.tasks import yaml_model_load
 
-from yolo_distill.comparison.arms import Arm, read_arms
+from yolo_distill.comparison.arms import Arm, folder_name, read_arms
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined, make_folder, write_plan
-from yolo_distill.comparison.source import Source, source_of_data
+from yolo_distill.comparison.source import Source, source_of_data, source_of_model
 from yolo_distill.errors import RequestError
 
 
@@ -25,6 +27,9 @@ def kept(plan: Plan, tmp_path: Path) -> Callable[..., Plan]:
     plan.arms = arms()
     make_folder(tmp_path / "out")
     write_plan(tmp_path / "out", plan)
+    for name in ("teacher", "plain-s0", "distilled-s1"):
+        (tmp_path / "out" / name).mkdir()
+        (tmp_path / "out" / name / "run.json").write_text("{}")
 
     def ask(**changes: object) -> Plan:
         before = earlier_plan(tmp_path / "out")
@@ -79,6 +84,50 @@ def test_other_settings_are_refused_and_named(changes: dict[str, object], says: 
     assert "holds a comparison with other settings" in str(caught.value)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_was_never_begun_may_be_asked_for_anew(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    """A mistake that was found before anything was trained locks no folder."""
+    other = {**arms(), "distilled": arms("distilled@logit=9")["distilled@logit=9"]}
+    (tmp_path / "out" / "distilled-s1" / "run.json").unlink()
+    (tmp_path / "out" / "distilled-s1" / "error.txt").write_text("no such file")
+    recipe = kept(arms=other).arms["distilled"].recipe
+    assert recipe is not None
+    assert recipe["logit"] == 9
+    with pytest.raises(RequestError, match="epochs: 2 there, 3 here"):
+        kept(settings={"epochs": 3}, arms=arms(epochs=3))
+    for name in ("teacher", "plain-s0"):
+        (tmp_path / "out" / name / "run.json").unlink()
+    assert kept(settings={"epochs": 3}, arms=arms(epochs=3)).settings == {"epochs": 3}
+
+
+def test_files_that_a_recipe_names_are_known_by_content(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    names = tmp_path / "map.yaml"
+    found = []
+    for text in ("a: b", "a: c"):
+        names.write_text(text)
+        found.append(arms(f"plain,distilled@class_map={names}"))
+    label = list(found[0])[1]
+    kept(arms=found[0])
+    write_plan(tmp_path / "out", kept(arms=found[0]))
+    folder = tmp_path / "out" / folder_name(label, 0)
+    folder.mkdir()
+    (folder / "epochs.jsonl").write_text("{}")
+    kept(arms=found[0])
+    with pytest.raises(RequestError, match="class_map: was changed"):
+        kept(arms=found[1])
+
+
+def test_an_architecture_of_ones_own_is_known_by_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "yolo26n-mine.yaml"
+    text = (yaml_model_load("yolo26n.yaml") | {"activation": "torch.nn.ReLU()"}).items()
+    file.write_text(yaml.safe_dump(dict(text)))
+    one = source_of_model(str(file), "student", 2, trust=False)
+    file.write_text(file.read_text().replace("ReLU", "SiLU"))
+    other = source_of_model(str(file), "student", 2, trust=False)
+    assert None not in {one.digest, other.digest}
+    assert one.digest != other.digest
+    assert source_of_model("yolo26n.yaml", "student", 2, trust=False).digest is None
 
 
 def test_many_differences_are_counted(kept: Callable[..., Plan]) -> None:

@@ -155,6 +155,9 @@ def test_notes_on_mixed_runs(summary_of: Tell) -> None:
     records[-1]["pace"], records[-2]["pace"] = {"teacher": "s, int8"}, {"teacher": "s, bf16"}
     text = "\n".join(notes_of(summary_of(records)))
     assert "different versions of the code" in text
+    one = three_seeds()
+    one[-1]["sources"] = ["abc", "abd"]  # interrupted, and continued with other code
+    assert any("different versions of the code" in note for note in notes_of(summary_of(one)))
     assert "continued from the last epoch: distilled seed 2" in text
     assert "on different machines" in text
     assert "computed in different ways (s, bf16; s, int8)" in text
@@ -178,6 +181,44 @@ def test_equal_time_is_explained(summary_of: Tell) -> None:
         "distilled minus host",
         "distilled minus plain (equal time)",
     ]
+
+
+def test_plain_with_the_time_of_another_arm_is_no_rival(summary_of: Tell) -> None:
+    decision = {"arm": "init", "seed": 0, "ratio": 1.0, "epochs": 2, "measured": "processor time"}
+    same = [record("plain (equal time)", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
+    assert not any("equal time" in said for said in summary_of([*three_seeds(), *same], decision)["further"])
+
+
+def test_arms_of_other_seeds_are_pointed_at(summary_of: Tell) -> None:
+    assert not any("do not compare" in note for note in notes_of(summary_of(three_seeds())))
+    summary = summary_of([*three_seeds(), record("distilled@logit=9", 2, 0.45)])
+    rows = {row[0]: row[1] for row in differences(summary).rows}
+    assert rows["distilled minus plain"] == "+3.0 [-1.3, +7.3]"
+    assert rows["distilled@logit=9 minus plain (seed 2)"] == "+6.0"
+    assert rows["distilled@logit=9 minus distilled (seed 2)"] == "+1.0"
+    (note,) = [note for note in notes_of(summary) if "do not compare" in note]
+    assert note.startswith("Not all arms have the seeds 0, 1, 2: distilled@logit=9 (2).")
+
+
+def test_a_teacher_that_is_not_ahead_is_said(summary_of: Tell) -> None:
+    assert not any("not ahead of plain" in note for note in notes_of(summary_of(three_seeds())))
+    summary = summary_of([record("teacher", 0, 0.39), *three_seeds()[1:]])
+    assert any("The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test" in n for n in notes_of(summary))
+
+
+def test_what_was_not_checked_is_not_claimed(summary_of: Tell) -> None:
+    longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
+    (note,) = [note for note in notes_of(summary_of([*three_seeds(), *longer])) if "digests" in note]
+    assert note.endswith("Not checked, as they have another number of epochs: plain@epochs=9.")
+
+
+def test_early_stopping_and_a_long_preparation_are_shown(summary_of: Tell) -> None:
+    records = three_seeds()
+    records[-1] |= {"epochs": 2, "epochs_done": 1, "setup_seconds": 3600.0}
+    summary = summary_of(records)
+    rows = {row[0]: row for row in cost(summary).rows}
+    assert (rows["plain"][4], rows["distilled"][4]) == ("2", "1 to 2 of 2")
+    assert any("Before the first epoch of a run" in n and "distilled 20 min" in n for n in notes_of(summary))
 
 
 def test_plain_alone_is_no_comparison(summary_of: Tell, plan) -> None:

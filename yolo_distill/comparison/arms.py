@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
+from yolo_distill.comparison.source import digests_of_files
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
@@ -76,12 +77,14 @@ class Arm:
         kind: `PLAIN`, `HOST` or `DISTILLED`.
         host: settings of Ultralytics, all that were given.
         recipe: all settings of the recipe; None for an arm that is not ours.
+        files: digests of the files that the recipe names, by setting.
     """
 
     label: str
     kind: str
     host: dict[str, Any]
     recipe: dict[str, Any] | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def prepares(self) -> bool:
@@ -90,7 +93,7 @@ class Arm:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what has to stay as it is for runs of this arm to be comparable."""
-        return {"kind": self.kind, "host": self.host, "recipe": self.recipe}
+        return {"kind": self.kind, "host": self.host, "recipe": self.recipe, "files": self.files}
 
 
 def read_arms(
@@ -116,6 +119,8 @@ def read_arms(
         arm = _read_arm(word, recipe, own, host, teacher)
         if arm.label in arms:
             raise RequestError(f"arms={words}: two arms are called {arm.label}; name each once, or rename the file")
+        if same := next((label for label, other in arms.items() if other.as_dict() == arm.as_dict()), None):
+            raise RequestError(f"arms={words}: {arm.label} is the same as {same}; leave one of them out")
         arms[arm.label] = arm
     return arms
 
@@ -164,7 +169,7 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
         raise RequestError(f"{said}{error}") from None
     label = "@".join([_name_of(base), *changes])
     settings = _as_the_host_reads_them({**preset_host, **host, **more_host}, said)
-    return Arm(label, DISTILLED, settings, checked.model_dump())
+    return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked))
 
 
 def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -178,7 +183,8 @@ def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not file.is_file() and file.parent.name == "cfg":
         file = cfg_dir() / file.name  # where the package is installed there is no such folder to name
     if not file.is_file():
-        raise RequestError(f"arms={word}: no such recipe: {name}")
+        close = did_you_mean(file.stem, known) if file.parent.name == "cfg" else ""
+        raise RequestError(f"arms={word}: no such recipe: {name}{close}")
     return read_recipe_file(str(file), DEFAULT_CFG_DICT)
 
 
@@ -207,6 +213,8 @@ def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, A
     own = {key: value for key, value in values.items() if is_recipe_key(key)}
     host = {key: value for key, value in values.items() if key not in own}
     check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
+    if base == HOST and isinstance(gain := host.get("dis"), (int, float)) and gain < 0:
+        raise RequestError(f"{said}dis={gain}: a gain is 0 or more")
     return own, host
 
 

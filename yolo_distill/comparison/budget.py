@@ -3,7 +3,8 @@
 Of the first seed's two runs, plain's and ours, the mean cost of an epoch is compared, training and validation together.
 On a CPU that is processor time, which does not count what other programs took meanwhile; elsewhere it is time by the
 clock, in which an epoch that took more than three times the median counts as a median one (the machine slept, or was
-lent to somebody else). What comes before the first epoch is left out, and so is the training of the teacher.
+lent to somebody else). What comes before the first epoch is left out, and so is the training of teachers and
+assistants.
 """
 
 from __future__ import annotations
@@ -36,11 +37,17 @@ def without_odd_mean(seconds: Sequence[float]) -> float:
 
 
 def time_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float | None:
-    """Return how much longer an epoch of one run took than that of another; None without epochs to compare."""
-    if not ours["epoch_seconds"] or not plain["epoch_seconds"]:
+    """Return how much longer an epoch of one run took than that of another; None without epochs on one machine."""
+    if not ours["epoch_seconds"] or not plain["epoch_seconds"] or ours["machine"] != plain["machine"]:
         return None
     below = seconds_an_epoch(plain)
     return seconds_an_epoch(ours) / below if below > 0 else None
+
+
+def epochs_done(record: Mapping[str, Any]) -> int | None:
+    """Return how many epochs a run had, which early stopping may have cut; None for a teacher that came trained."""
+    done = record.get("epochs_done")  # records of older versions have none
+    return record["epochs"] if done is None else done
 
 
 def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -52,7 +59,7 @@ def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict
         "arm": ours["arm"],
         "seed": ours["seed"],
         "ratio": round(ratio, 4),
-        "epochs": max(round(plain["epochs"] * ratio), plain["epochs"]),
+        "epochs": max(round((epochs_done(ours) or 0) * ratio), plain["epochs"]),
         "measured": "processor time" if plain["machine"]["device"] == "cpu" else "time by the clock",
         "seconds_an_epoch": {"plain": round(seconds_an_epoch(plain), 3), "ours": round(seconds_an_epoch(ours), 3)},
     }

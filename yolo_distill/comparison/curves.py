@@ -11,8 +11,8 @@ from typing import Any
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 30
 
-#: Ways to tell lines apart; the page gives each a colour for light and for dark.
-COLOURS = 8
+#: Ways to tell lines apart; the page gives each a colour for light and for dark, and dashes from the ninth line on.
+COLOURS, DASHES = 8, 3
 
 Line = Sequence[float | None]
 
@@ -68,18 +68,23 @@ def chart(series: Mapping[str, Sequence[Line]], title: str, digits: int = 0) -> 
     for epoch in sorted({1, longest, *(round(longest * k / 4) for k in (1, 2, 3) if longest >= 8)}):
         anchor = "end" if epoch == longest > 1 else "middle"
         parts.append(f'<text x="{x(epoch):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{epoch}</text>')
-    drawn = [(place % COLOURS, name, lines) for place, (name, lines) in enumerate(series.items()) if lines]
-    for place, _, lines in drawn:
-        parts += [path(line, f"one c{place}") for line in lines if len(lines) > 1]
-    for place, _, lines in drawn:
-        parts.append(path(_mean(lines), f"mean c{place}"))
-    legend = "".join(f'<span><i class="c{place}"></i>{html.escape(name)}</span>' for place, name, _ in drawn)
+    drawn = [(_look(place), name, lines) for place, (name, lines) in enumerate(series.items()) if lines]
+    for look, _, lines in drawn:
+        parts += [path(line, f"one {look}") for line in lines if len(lines) > 1]
+    for look, _, lines in drawn:
+        parts.append(path(_mean(lines), f"mean {look}"))
+    legend = "".join(f'<span><i class="{look}"></i>{html.escape(name)}</span>' for look, name, _ in drawn)
     picture = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)} by epoch">'
         f"{''.join(parts)}</svg>"
     )
     caption = f"<figcaption>{html.escape(title)}, by epoch</figcaption>"
-    return f'<figure>{caption}{picture}<p class="legend">{legend}</p></figure>'
+    return f'<figure>{caption}<div class="wide chart">{picture}</div><p class="legend">{legend}</p></figure>'
+
+
+def _look(place: int) -> str:
+    dashes = place // COLOURS % DASHES
+    return f"c{place % COLOURS}" + (f" d{dashes}" if dashes else "")
 
 
 def _lines(summary: Mapping[str, Any], label: str, column: str, scale: float) -> list[Line]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_distill.comparison.arms import EQUAL_TIME, HOST
+from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
+
+#: Share of the training time from which on what comes before it is said.
+_MUCH = 0.2
 
 
 def sentence(words: str) -> str:
@@ -50,15 +53,18 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
         )
     notes.append(
         "Intervals are of paired differences over seeds (Student's t, 95 %). They say how far other seeds may come "
-        f"out, not other pictures: the {split} split is one sample."
+        f"out with this one teacher, not with another training of it, and not on other pictures: the {split} split is "
+        "one sample."
     )
+    notes += _seeds(summary)
+    notes += _teacher(summary)
     others = [label for label in summary["verdicts"] if label != summary["headline"]["arm"]]
     if len(others) > 1:
         notes.append(
             f"{len(others) + 1} arms are compared with plain: of twenty that do not differ, one can be expected to "
             "look as if it did."
         )
-    notes += _pairing(summary["pairing"])
+    notes += _pairing(summary["pairing"], summary["unchecked"])
     if any(arm["kind"] == HOST for arm in summary["arms"].values()):
         notes.append("host is Ultralytics' own distillation (distill_model=).")
     if (decision := summary["equal_time"]) and EQUAL_TIME in summary["arms"]:
@@ -67,13 +73,52 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
             f"times as long as one of plain ({decision['measured']}, seed {decision['seed']}); the teacher's own "
             "training is not counted."
         )
+    notes += _prepared(summary)
     notes += _mixed(summary["records"])
     if reason := summary.get("pictures_missing"):
         notes.append(f"No pictures: {reason}")
     return notes
 
 
-def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]]) -> list[str]:
+def _seeds(summary: Mapping[str, Any]) -> list[str]:
+    """Return a warning where arms stand side by side whose means are of different seeds."""
+    seeds = {label: tuple(arm["epochs_done"]) for label, arm in summary["arms"].items() if arm["epochs_done"]}
+    if len(set(seeds.values())) < 2:
+        return []
+    all_of_them = max(seeds.values(), key=len)
+    fewer = [f"{label} ({', '.join(found)})" for label, found in seeds.items() if found != all_of_them]
+    return [
+        f"Not all arms have the seeds {', '.join(all_of_them)}: {'; '.join(fewer)}. Their means do not compare with "
+        "those of the others; paired differences are over the seeds that both arms have, and say which where it is not "
+        "all of them."
+    ]
+
+
+def _teacher(summary: Mapping[str, Any]) -> list[str]:
+    split = summary["headline"]["split"]
+    found = ((summary["teacher"] or {}).get("figures") or {}).get(split, {}).get("one-to-many", {}).get("mAP50-95")
+    plain = summary["arms"].get(PLAIN, {}).get("figures", {}).get(split, {}).get("one-to-many", {}).get("mAP50-95")
+    if found is None or plain is None or found > plain["mean"]:
+        return []
+    return [
+        f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain['mean']:.1f} mAP50-95 on {split}. "
+        "There is nothing to learn from it here."
+    ]
+
+
+def _prepared(summary: Mapping[str, Any]) -> list[str]:
+    """Say what arms spent before their first epoch, where it is much: assistants and folds that are trained there."""
+    found = [
+        f"{label} {spent['setup_seconds'] / 60:.0f} min"
+        for label, spent in summary["times"].items()
+        if spent["setup_seconds"] > _MUCH * max(spent["seconds"], 60.0)
+    ]
+    if not found:
+        return []
+    return [f"Before the first epoch of a run, and in none of the times above: {', '.join(found)} (mean over runs)."]
+
+
+def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]], unchecked: Sequence[str]) -> list[str]:
     if not pairing:
         return []
     others = [label for label, seeds in pairing.items() if not all(seed["pictures"] for seed in seeds.values())]
@@ -82,13 +127,14 @@ def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]]) -> list[st
     if others:
         seen = f"Other pictures, or another order, than plain: {', '.join(others)}; all other arms saw the same"
     start = f"; initial weights of their own: {', '.join(own)}" if own else ", and began with the same weights"
-    return [f"{seen}{start} (checked by digests of the weights and of the first batches of every epoch)."]
+    left = f" Not checked, as they have another number of epochs: {', '.join(unchecked)}." if unchecked else ""
+    return [f"{seen}{start} (checked by digests of the weights and of the first batches of every epoch).{left}"]
 
 
 def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     versions = {str(record["versions"]) for record in records}
-    if len(versions) > 1:
+    if len(versions) > 1 or any(len(record.get("sources", ())) > 1 for record in records):
         notes.append("The runs were made with different versions of the code; each record says which.")
     paces: dict[str, set[str]] = {}
     for record in records:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.arms import Arm
+from yolo_distill.comparison.arms import TEACHER, Arm, folder_name
+from yolo_distill.comparison.job import EPOCHS, RECORD
 from yolo_distill.comparison.source import Source
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
@@ -107,13 +108,17 @@ def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:
     Raises:
         RequestError: the folder holds a comparison with other settings; says which differ.
     """
-    if found := differences(before, plan.as_dict()):
+    trained = trained_runs(out, before)
+    if found := differences(before, plan.as_dict(), trained):
         more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise RequestError(
             f"out={out}: holds a comparison with other settings ({'; '.join(found[:_MOST_NAMED])}{more}); "
             "give the same ones, or another out="
         )
-    old = {label: Arm(label, arm["kind"], arm["host"], arm["recipe"]) for label, arm in before["arms"].items()}
+    old = {
+        label: Arm(label, arm["kind"], arm["host"], arm["recipe"], arm.get("files") or {})
+        for label, arm in before["arms"].items()
+    }
     # Of what may differ, such as the device, what is given now counts.
     plan.arms = {**old, **plan.arms}
     plan.seeds = [*before["seeds"], *(seed for seed in plan.seeds if seed not in before["seeds"])]
@@ -138,8 +143,29 @@ def write_plan(out: Path, plan: Plan) -> None:
     write_bytes(out / FILE, (json.dumps(plan.as_dict(), indent=2) + "\n").encode())
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return in words what of two plans would not be the same, arms and seeds that only one has left out."""
+def trained_runs(out: Path, plan: Mapping[str, Any]) -> set[str]:
+    """Return the arms of which a run has begun its training, and `teacher` once that is trained or measured.
+
+    A request that failed before, for a file that is not there, say, may be made anew with other settings.
+    """
+    found = {TEACHER} if (out / TEACHER / RECORD).is_file() else set()
+    for label in plan["arms"]:
+        folders = [out / folder_name(label, seed) for seed in plan["seeds"]]
+        if any((folder / name).is_file() for folder in folders for name in (RECORD, EPOCHS)):
+            found.add(label)
+    return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], trained: Container[str]) -> list[str]:
+    """Return in words what of two plans would not be the same, arms and seeds that only one has left out.
+
+    Args:
+        before: the plan of the folder.
+        now: the plan that is asked for.
+        trained: what of the former there is already, by label; the rest may differ.
+    """
+    if not trained:
+        return []
     found: list[str] = []
     for key in ("teacher", "student", "data"):
         there, here = before[key], now[key]
@@ -157,12 +183,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     said = {
         key for key in {*before["settings"], *now["settings"]} if _differs(before["settings"], now["settings"], key)
     }
-    for label in (label for label in now["arms"] if label in before["arms"]):
+    for label in (label for label in now["arms"] if label in before["arms"] and label in trained):
         there, here = before["arms"][label], now["arms"][label]
         rows = _changed(there["host"], here["host"], _MACHINE | said)
         if there["recipe"] and here["recipe"]:
             old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
             rows += _changed(old, new, _RECIPE_MACHINE)
+            # Files by what they hold; folders of older versions don't know that.
+            held, holds = there.get("files") or {}, here["files"]
+            rows += [f"{key}: was changed" for key in sorted(held.keys() & holds.keys()) if held[key] != holds[key]]
         found += [f"arm {label}, {row}" for row in rows]
     return found
 

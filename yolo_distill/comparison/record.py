@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import platform
@@ -18,7 +17,7 @@ from ultralytics import __version__ as host_version
 from yolo_distill import __version__
 from yolo_distill.benchmark.machine import cpu_name
 from yolo_distill.comparison.job import EPOCHS, PACE, Job
-from yolo_distill.comparison.witness import read_lines
+from yolo_distill.comparison.witness import read_lines, source_digest
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.engine.teachers import is_one_yolo
@@ -49,6 +48,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
     lines = read_lines(job.path / EPOCHS)
     parts = [line for line in lines if "start" in line]
     epochs = [line for line in lines if "epoch" in line]
+    sources = list(dict.fromkeys(line["source"] for line in parts if "source" in line))
     return {
         "format": FORMAT,
         "arm": job.label,
@@ -64,9 +64,11 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "precision": job.precision,
         "pace": _pace(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
+        "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
         "curve": {key: values for key, values in curve.items() if not key.startswith("share/")},
         "shares": {key.removeprefix("share/"): values for key, values in curve.items() if key.startswith("share/")},
         "parts": len(parts),  # more than one: it was interrupted
+        "sources": sources,  # more than one: and the code had changed
         "setup_seconds": _total(parts, "setup_seconds"),
         "setup_cpu_seconds": _total(parts, "setup_cpu_seconds"),
         "train_seconds": _total(epochs, "seconds"),
@@ -80,7 +82,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "weights": best.relative_to(job.path.parent).as_posix() if best.is_relative_to(job.path.parent) else None,
         "versions": {
             "yolo_distill": __version__,
-            "source": source_digest(),
+            "source": sources[-1] if sources else source_digest(),  # the code may be another by now
             "ultralytics": host_version,
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -148,14 +150,6 @@ def read_curve(file: Path) -> dict[str, list[float | None]]:
 def write_json(value: Mapping[str, Any]) -> bytes:
     """Return a record as a JSON file's content."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def source_digest() -> str:
-    """Return a short hash of this package's code: of two checkouts of one version only one may have a change."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
 
 
 def device_name(device: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.files import write_bytes
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
+#: The pictures of the last finished page, for pages until the next.
+PICTURES = "pictures.json"
 
 
 class Report:
@@ -32,8 +35,9 @@ class Report:
         self._out, self._plan, self._agenda, self._trust = out, plan, agenda, trust
 
     def interim(self) -> None:
-        """Write what there is to say now, without measuring anything."""
-        self._write(self._summary(), [])
+        """Write what there is to say now, without measuring anything: pictures are those of the last finished page."""
+        summary = self._summary()
+        self._write(summary, self._kept_pictures(summary))
 
     def final(self, device: Any) -> dict[str, Any]:
         """Measure cost, find the pictures that differ most, write all of it, and return the summary."""
@@ -44,10 +48,20 @@ class Report:
         except Exception as error:  # pictures are no reason to lose the figures of hours
             summary["pictures_missing"] = f"{type(error).__name__}: {one_line(error)}"
         else:
-            summary["pictures_seed"] = seed
-            summary["pictures"] = [{"name": shown.name, "f1": shown.scores} for shown in pictures]
+            kept = {"arm": summary["headline"]["arm"], "seed": seed, "shown": [asdict(shown) for shown in pictures]}
+            write_bytes(self._out / PICTURES, write_json(kept))
+            _tell_of(summary, pictures, seed)
         self._write(summary, pictures)
         return summary
+
+    def _kept_pictures(self, summary: dict[str, Any]) -> list[Shown]:
+        file = self._out / PICTURES
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if kept.get("arm") != summary["headline"]["arm"]:
+            return []
+        pictures = [Shown(**shown) for shown in kept["shown"]]
+        _tell_of(summary, pictures, kept["seed"])
+        return pictures
 
     def _summary(self, measure: bool = False) -> dict[str, Any]:
         decision = decided(self._out)
@@ -71,7 +85,9 @@ class Report:
             if weights is None or not weights.is_file() or not is_one_yolo(str(weights), self._trust):
                 continue
             model = load_detector(weights, trust=self._trust)
-            known[run.arm.label] = cost(model, rounded_imgsz(model, self._plan.imgsz))
+            found = cost(model, rounded_imgsz(model, self._plan.imgsz))
+            # Two timings of one network would only show the clock's noise.
+            known[run.arm.label] = next((other for other in known.values() if _same_network(other, found)), found)
             write_bytes(file, write_json(known))
         return known
 
@@ -91,6 +107,15 @@ class Report:
         write_bytes(self._out / JSON, write_json(summary))
         write_bytes(self._out / TABLE, markdown(summary).encode())
         write_bytes(self._out / PAGE, page(summary, pictures).encode())
+
+
+def _tell_of(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
+    summary["pictures_seed"] = seed
+    summary["pictures"] = [{"name": shown.name, "f1": shown.scores} for shown in pictures]
+
+
+def _same_network(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[key] == other[key] for key in ("parameters", "gflops"))
 
 
 def markdown(summary: dict[str, Any]) -> str:

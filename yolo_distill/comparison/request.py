@@ -12,12 +12,15 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
+from yolo_distill.comparison.budget import decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
+from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.run import check_pair
+from yolo_distill.engine.preconditions import require_teachable
+from yolo_distill.engine.run import check_pair, look_at_both
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.errors import RequestError
@@ -111,6 +114,8 @@ def check(request: Request) -> Checked:
         raise RequestError(f"arms={request.arms}: lacks plain, with which all others are compared")
     if request.equal_time and not any(arm.kind == DISTILLED for arm in arms.values()):
         raise RequestError("budget=equal-time: no arm of ours is there whose time plain could have; add distilled")
+    if request.equal_time:
+        _check_decision(request.out, arms)
     here = {**settings, "device": request.devices[0]}
     for arm in arms.values():
         _check_recipe(arm, device_type(here))
@@ -122,8 +127,8 @@ def check(request: Request) -> Checked:
         elif arm.kind == HOST:
             _check_host_pair(arm, request)
     imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
-    if not isinstance(imgsz, int):
-        raise RequestError(f"imgsz={imgsz}: a training takes one side, such as imgsz=640")
+    if not isinstance(imgsz, int) or imgsz < 1:
+        raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
     plan = Plan(
         teacher=source_of_teacher(request.teacher, found["nc"], request.trust),
         teacher_epochs=_teacher_epochs(request),
@@ -140,6 +145,7 @@ def check(request: Request) -> Checked:
         plan.precision = choose_precision(
             plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
         )
+        _check_teacher(request, arms, found, here)
     else:
         plan = joined(before, plan, request.out)
         require_precision_of(request.out, plan.precision, here)
@@ -164,6 +170,7 @@ def _check_recipe(arm: Arm, device: str) -> None:
         return
     recipe = check_recipe(arm.recipe)
     try:
+        require_teachable(recipe, arm.host)
         require_precision(recipe.teacher_precision, device)
         if recipe.teacher_cache and recipe.gains:
             require_cacheable(recipe, device)
@@ -178,6 +185,26 @@ def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
         check_pair(request.student, recipe, data)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
+
+
+def _check_decision(out: Path, arms: Mapping[str, Arm]) -> None:
+    """Refuse to show ours beside a plain that was given the time of another arm."""
+    ours = headline_arm({label: arm.kind for label, arm in arms.items() if arm.kind == DISTILLED})
+    decision = decided(out)
+    if decision is not None and decision["arm"] != ours:
+        raise RequestError(
+            f"budget=equal-time: in out={out} plain was given the time of {decision['arm']}, not of {ours}; leave it "
+            "out, or give another out="
+        )
+
+
+def _check_teacher(request: Request, arms: Mapping[str, Arm], data: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse a teacher that is worse than the student already is, where both have weights."""
+    ours = next((arm for arm in arms.values() if arm.recipe is not None), None)
+    if ours is None or is_architecture(request.teacher) or is_architecture(request.student):
+        return
+    recipe = check_recipe({**(ours.recipe or {}), "teacher": request.teacher, "trust": request.trust})
+    look_at_both(request.student, recipe, data, here)
 
 
 def _check_host_pair(arm: Arm, request: Request) -> None:

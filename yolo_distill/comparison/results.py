@@ -9,7 +9,7 @@ from typing import Any
 
 from yolo_distill import __version__
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, HOST, PLAIN
-from yolo_distill.comparison.budget import time_ratio
+from yolo_distill.comparison.budget import epochs_done, time_ratio
 from yolo_distill.comparison.paired import difference, gap_recovered, verdict
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
@@ -35,7 +35,8 @@ def summarise(
         decision: the epochs of `budget=equal-time`, if they are known.
     """
     records = {(run.arm.label, run.seed): record for run in runs if (record := run.record())}
-    kept = [run for run in runs if (run.arm.label, run.seed) in {*asked, *records}]
+    # Also what an earlier call began and did not finish: a seed that failed must not drop out unsaid.
+    kept = [run for run in runs if (run.arm.label, run.seed) in {*asked, *records} or run.begun]
     labels = list(dict.fromkeys(run.arm.label for run in kept))
     seeds = sorted({run.seed for run in kept})
     kinds = {run.arm.label: run.arm.kind for run in kept}
@@ -43,9 +44,10 @@ def summarise(
     master = teacher.record()
     headline = headline_arm(kinds)
     by_arm = {label: {seed: records[label, seed] for seed in seeds if (label, seed) in records} for label in labels}
-    differences = _differences(plan, by_arm, headline, master, kinds)
+    rivals = _rivals(headline, kinds, decision)
+    differences = _differences(plan, by_arm, [*rivals, *_variants(headline, kinds)], master)
     verdicts = {label: _verdict(plan, by_arm, label, PLAIN, kept) for label in labels if label != PLAIN}
-    further = [_verdict(plan, by_arm, arm, base, kept) for arm, base in _rivals(headline, kinds)]
+    further = [_verdict(plan, by_arm, arm, base, kept) for arm, base in rivals]
     said = verdicts.get(headline or "", "nothing to compare: plain is the only arm")
     if missing:
         said = f"unfinished, {len(kept) - len(missing)} of {len(kept)} runs are there: {said}"
@@ -65,6 +67,7 @@ def summarise(
         "times": _times(by_arm),
         "equal_time": dict(decision) if decision else None,
         "pairing": _pairing(by_arm),
+        "unchecked": _unchecked(by_arm),
         "missing": [
             {"arm": run.arm.label, "seed": run.seed, "error": run.error(), "log": f"{run.folder.name}/{run.log.name}"}
             for run in [*missing, *([] if master else [teacher])]
@@ -110,12 +113,10 @@ def _verdict(plan: Plan, by_arm: Mapping[str, Mapping[int, Any]], arm: str, base
 def _differences(
     plan: Plan,
     by_arm: Mapping[str, Mapping[int, Any]],
-    headline: str | None,
+    further: Sequence[tuple[str, str]],
     teacher: Mapping[str, Any] | None,
-    kinds: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    pairs = [(label, PLAIN) for label in by_arm if label != PLAIN]
-    pairs += _rivals(headline, kinds)
+    pairs = [*((label, PLAIN) for label in by_arm if label != PLAIN), *further]
     rows = []
     for split in reversed(plan.splits):
         for branch in BRANCHES:
@@ -132,11 +133,21 @@ def _differences(
     return rows
 
 
-def _rivals(headline: str | None, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return with what else ours is compared: the host's distillation, and plain with as much time."""
+def _rivals(
+    headline: str | None, kinds: Mapping[str, str], decision: Mapping[str, Any] | None
+) -> list[tuple[str, str]]:
+    """Return with what else ours is compared: the host's distillation, and plain with as much time as ours had."""
     if headline is None or kinds[headline] != DISTILLED:
         return []
-    return [(headline, label) for label, kind in kinds.items() if kind == HOST or label == EQUAL_TIME]
+    as_long = {EQUAL_TIME} if decision and decision["arm"] == headline else set()
+    return [(headline, label) for label, kind in kinds.items() if kind == HOST or label in as_long]
+
+
+def _variants(headline: str | None, kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the other arms of ours, each with the one that the verdict is about."""
+    if headline is None or kinds[headline] != DISTILLED:
+        return []
+    return [(label, headline) for label, kind in kinds.items() if kind == DISTILLED and label != headline]
 
 
 def _of_record(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
@@ -163,7 +174,12 @@ def _of_arm(label: str, kind: str, records: Mapping[int, Any], splits: list[str]
                         "mean": statistics.fmean(each.values()),
                         "deviation": statistics.stdev(each.values()) if len(each) > 1 else None,
                     }
-    return {"kind": kind, "epochs": next((r["epochs"] for r in records.values()), None), "figures": figures}
+    return {
+        "kind": kind,
+        "epochs": next((r["epochs"] for r in records.values()), None),
+        "epochs_done": {str(seed): epochs_done(record) for seed, record in records.items()},
+        "figures": figures,
+    }
 
 
 def _classes(
@@ -227,3 +243,13 @@ def _pairing(by_arm: Mapping[str, Mapping[int, Any]]) -> dict[str, dict[str, dic
                 "weights": record["initial_weights"] == base["initial_weights"],
             }
     return found
+
+
+def _unchecked(by_arm: Mapping[str, Mapping[int, Any]]) -> list[str]:
+    """Return the arms whose runs have another number of epochs than plain's, and are not looked at for that."""
+    plain = by_arm.get(PLAIN, {})
+    return [
+        label
+        for label, records in by_arm.items()
+        if any(seed in plain and plain[seed]["epochs"] != record["epochs"] for seed, record in records.items())
+    ]

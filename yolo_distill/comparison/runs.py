@@ -53,6 +53,11 @@ class Run:
         except (OSError, ValueError):
             return None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything of it, finished or not."""
+        return any((self.folder / name).is_file() for name in (RECORD, EPOCHS, ERROR))
+
     def error(self) -> str | None:
         """Return why its last attempt failed, if it did."""
         file = self.folder / ERROR

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.data.utils import img2label_paths
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.teachers import digest_of_teachers, is_one_yolo, named, with_absolute_paths
+from yolo_distill.engine.unlabelled import find_unlabelled
 from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Source:
     Attributes:
         name: what it is called in tables and records, without where it lies.
         file: where it lies now, or the host's name for an architecture.
-        digest: of its content; None for an architecture.
+        digest: of its content; None for an architecture of the host.
     """
 
     name: str
@@ -56,7 +58,7 @@ def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
     """
     model = open_model(path, role, nc, trust)
     if is_architecture(path):
-        return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
+        return _source_of_architecture(path)
     file = Path(str(model.pt_path)).resolve()
     return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
 
@@ -71,7 +73,7 @@ def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
         return source_of_model(path, "teacher", nc, trust)
     members = named(path)
     if len(members) == 1 and members[0].untrained:
-        return Source(Path(path).name, str(Path(path).resolve()) if Path(path).is_file() else path, None)
+        return _source_of_architecture(path)
     for one in members:
         if one.stored:
             raise RequestError(
@@ -83,6 +85,32 @@ def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
                 + (f"file as {one.text}:FILE" if one.torchvision else "file")
             )
     return Source(", ".join(map(str, members)), with_absolute_paths(path), digest_of_teachers(path)[:16])
+
+
+def _source_of_architecture(path: str) -> Source:
+    """Return an architecture: one of the host by its name, a file of one's own by what it says."""
+    if not Path(path).is_file():
+        return Source(Path(path).name, path, None)
+    plan = json.dumps(yaml_model_load(path), sort_keys=True, default=str)
+    return Source(Path(path).name, str(Path(path).resolve()), hashlib.sha256(plan.encode()).hexdigest()[:16])
+
+
+def digests_of_files(recipe: Recipe) -> dict[str, str]:
+    """Return digests of the files that a recipe names beside its teacher, by setting.
+
+    Files by their content; of unlabelled pictures and videos, which may be many, name and size.
+
+    Raises:
+        RequestError: unlabelled pictures that are not there.
+    """
+    found = {}
+    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
+        file = Path(str(getattr(recipe, key))).expanduser()
+        if file.is_file():
+            found[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    if recipe.unlabeled:
+        found["unlabeled"] = find_unlabelled(recipe.unlabeled).digest
+    return found
 
 
 def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:

@@ -75,12 +75,14 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
 def differences(summary: Mapping[str, Any]) -> Table:
     """Return paired differences, and what may be said of each."""
     split, _ = _splits(summary)
+    seeds = summary["seeds"]
     found = [row for row in summary["differences"] if row["split"] == split]
     main = [row for row in found if (row["branch"], row["metric"]) == ("one-to-many", "mAP50-95")]
     ends = {(r["arm"], r["base"]): r for r in found if (r["branch"], r["metric"]) == ("one-to-one", "mAP50-95")}
     rows = []
     for row in main:
-        name = f"{row['arm']} minus {row['base']}"
+        some = "" if len(row["each"]) == len(seeds) else f" (seed {', '.join(row['each'])})"
+        name = f"{row['arm']} minus {row['base']}{some}"
         cells = [name, _interval(row), _said(row), f"{row['ahead']} of {len(row['each'])}"]
         cells += [NOTHING if row["gap_recovered"] is None else f"{row['gap_recovered']:.0%}"]
         cells += [_interval(ends.get((row["arm"], row["base"])))] if ends else []
@@ -123,7 +125,7 @@ def cost(summary: Mapping[str, Any]) -> Table:
                 f"{model['parameters']:,}" if model else NOTHING,
                 f"{model['gflops']:.2f}" if model else NOTHING,
                 f"{model['ms']:.1f}" if model else NOTHING,
-                str(summary["arms"].get(label, {}).get("epochs") or NOTHING),
+                _epochs(summary["arms"].get(label, {})),
                 _minutes(spent.get("seconds")),
                 _minutes(spent.get("cpu_seconds")),
                 NOTHING if ratio is None or label == PLAIN else f"{ratio:.2f}",
@@ -168,6 +170,16 @@ def _points(value: float | None) -> str:
 
 def _pair(here: float | None, there: float | None) -> str:
     return _points(here) + ("" if there is None else f" ({_points(there)})")
+
+
+def _epochs(arm: Mapping[str, Any]) -> str:
+    """Return the epochs of an arm's runs, and of those that were stopped early how many they had."""
+    if not arm.get("epochs"):
+        return NOTHING
+    done = sorted({value for value in arm["epochs_done"].values() if value})
+    if done in ([], [arm["epochs"]]):
+        return str(arm["epochs"])
+    return f"{' to '.join(map(str, dict.fromkeys((done[0], done[-1]))))} of {arm['epochs']}"
 
 
 def _minutes(seconds: float | None) -> str:

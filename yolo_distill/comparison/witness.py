@@ -41,7 +41,7 @@ _BATCHES = 4
 class Witness:
     """Follows the training of one run and writes a line of JSON an epoch.
 
-    A line that begins a part of the run has `start` (the epoch it begins at, from 0), `setup_seconds` and
+    A line that begins a part of the run has `start` (the epoch it begins at, from 0), `source`, `setup_seconds` and
     `setup_cpu_seconds` and, at 0, `weights`; that of an epoch has `epoch` (from 1), `seconds`, `cpu_seconds` and
     `pictures`.
     """
@@ -60,6 +60,7 @@ class Witness:
         self._batches = 0
         self._digest = hashlib.sha256()
         self._open = False
+        self._source = source_digest()
 
     def attach(self) -> None:
         """Follow all trainers that are built from now on."""
@@ -86,7 +87,7 @@ class Witness:
             return
         kept = [row for row in read_lines(self._file) if row.get("epoch", row.get("start", 0)) <= trainer.start_epoch]
         kept = kept if trainer.start_epoch else []
-        line: dict[str, Any] = {"start": trainer.start_epoch, **self._elapsed("setup_")}
+        line: dict[str, Any] = {"start": trainer.start_epoch, "source": self._source, **self._elapsed("setup_")}
         if not trainer.start_epoch:
             line["weights"] = digest_of_weights(trainer.model)
         write_bytes(self._file, "".join(json.dumps(row) + "\n" for row in [*kept, line]).encode())
@@ -137,6 +138,14 @@ def seed_epoch(loader: Any, seed: int, epoch: int) -> None:
     if isinstance(loader.sampler, (RandomSampler, MixedSampler)):
         # One of its own: the loader draws from its generator for other purposes as well, once a part of a run.
         loader.sampler.generator = torch.Generator().manual_seed(number)
+
+
+def source_digest() -> str:
+    """Return a short hash of this package's code: of two checkouts of one version only one may have a change."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def digest_of_weights(model: torch.nn.Module) -> str:

@@ -108,7 +108,7 @@ def train(
     except KeyboardInterrupt:
         LOGGER.warning("interrupted; the same command goes on where the teacher is")
         raise
-    _look_at_teacher(student, checked, data, settings)
+    look_at_both(student, checked, data, settings)
     if checked.teacher_folds:
         best = Path(checked.teacher)
         train_folds(architecture, data, settings, checked.teacher_epochs, checked.teacher_folds, best)
@@ -294,7 +294,7 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
             raise RequestError(f"teacher and student have no level in common: {levels}")
 
 
-def _look_at_teacher(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     where: dict[str, Any] = {
         "imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]),

@@ -21,7 +21,7 @@ from yolo_distill.engine.data import pictures_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe
-from yolo_distill.sources import find_sources, split
+from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
 
 PREFIX = colorstr("unlabeled: ")
@@ -45,11 +45,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
         RequestError: there are none, or some are pictures of val or test.
     """
     said = f"unlabeled={recipe.unlabeled}"
-    try:
-        parts = [_pictures_of_label(part) for part in split(str(recipe.unlabeled))]
-        sources = find_sources(",".join(parts), runs / _DONE)
-    except RequestError as error:
-        raise RequestError(str(error).replace("source=", "unlabeled=")) from None
+    sources = find_unlabelled(str(recipe.unlabeled))
     held_out = [file for name in ("val", "test") if data.get(name) for file in pictures_of(dict(data), name)]
     train = pictures_of(dict(data), "train")
     key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
@@ -79,6 +75,19 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
         write_bytes(folder / _DONE, json.dumps({"pictures": len(kept), "frames": frames}).encode())
     LOGGER.info(f"{PREFIX}{len(kept)} pictures and {frames} frames of {len(sources.videos)} videos, in {folder}")
     return folder / "images"
+
+
+def find_unlabelled(unlabeled: str) -> Sources:
+    """Return the pictures and videos that `unlabeled=` names.
+
+    Raises:
+        RequestError: there are none.
+    """
+    try:
+        # Of results, which are left out, there are none here: nothing lies below a file.
+        return find_sources(",".join(map(_pictures_of_label, split(unlabeled))), Path(_DONE))
+    except RequestError as error:
+        raise RequestError(str(error).replace("source=", "unlabeled=")) from None
 
 
 def _pictures_of_label(part: str) -> str:
