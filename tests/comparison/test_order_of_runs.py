@@ -255,7 +255,7 @@ def test_equal_time_asks_the_next_seed_where_the_first_failed(
         ({"recipe": "fast"}, "recipe=fast: no such recipe"),
         ({"arms": "plain,distilled@teacher_folds=2"}, "teacher_folds=2: teacher="),
         ({"arms": "plain,distilled@unlabeled=/nowhere"}, "unlabeled=/nowhere: no such file or folder"),
-        ({"arms": "plain,distilled@teacher_imgsz=100"}, "arm distilled@teacher_imgsz=100: teacher_imgsz=100: has to be"),
+        ({"arms": "plain,distilled@teacher_imgsz=100"}, "arm distilled@teacher_imgsz=100: teacher_imgsz=100: has to"),
         ({"host": {"imgsz": 0}}, "imgsz=0: a training takes one side in pixels"),
         ({"arms": "plain,distilled@teacher_cache=ram"}, "arm distilled@teacher_cache=ram: teacher_cache=ram"),
         ({"host": {"imgsz": [64, 32]}}, "imgsz"),
