@@ -52,7 +52,7 @@ def _table(table: Table) -> str:
     for place, (first, *rest) in enumerate(table.rows):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
         strong = ' class="strong"' if place in table.strong else ""
-        rows.append(f'<tr{strong}><th scope="row">{escape(first)}</th>{cells}</tr>')
+        rows.append(f'<tr{strong}><th scope="row">{escape(first).replace("@", "<wbr>@")}</th>{cells}</tr>')
     body = "\n".join(rows)
     return _section(
         table.title,
