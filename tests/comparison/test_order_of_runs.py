@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from yolo_distill.comparison import request as request_module
 from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
@@ -23,6 +24,7 @@ from yolo_distill.comparison.request import Request, check, cores
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.lock import Lock
+from yolo_distill.recipe import Recipe
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 ORDER = ["teacher", "plain-s0", "host-s0", "distilled-s0", "plain-s1", "host-s1", "distilled-s1"]
@@ -269,6 +271,19 @@ def test_bad_requests_write_nothing(
         compare(request_of(**changes), WORKER)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_is_looked_at_before_a_student_with_weights_is_trained(
+    request_of: Callable[..., Request], untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(student: str, recipe: Recipe, *_: Any) -> None:
+        raise RequestError(f"{Path(recipe.teacher).name} is worse than {Path(student).name}, force={recipe.force}")
+
+    monkeypatch.setattr(request_module, "look_at_both", refuse)
+    check(request_of())  # an architecture knows nothing yet
+    with pytest.raises(RequestError, match=r"t\.pt is worse than t\.pt, force=True"):
+        check(request_of(student=str(untrained), own={"force": True}))
     assert not (tmp_path / "out").exists()
 
 
