@@ -16,6 +16,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
+from yolo_distill.engine import trainer as trainer_module
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
@@ -181,7 +182,9 @@ def test_the_student_starts_from_the_teacher_when_it_has_no_weights(settings, ma
         assert torch.equal(model.state_dict()["model.0.conv.weight"], first) is starts, init
 
 
-def test_a_student_with_weights_keeps_them(settings, make_teacher, names):
+def test_a_student_with_weights_keeps_them(settings, make_teacher, names, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(trainer_module.LOGGER, "info", said.append)
     own = make_teacher("yolo26n.yaml", names)
     trainer = DistillationTrainer(
         overrides={**settings, "model": str(own), "teacher": str(make_teacher("yolo26s.yaml", names))}
@@ -189,6 +192,7 @@ def test_a_student_with_weights_keeps_them(settings, make_teacher, names):
     weights = load_checkpoint(own)[0]
     model = trainer.get_model(weights.yaml, weights, verbose=False)
     assert torch.equal(model.state_dict()["model.0.conv.weight"], weights.state_dict()["model.0.conv.weight"])
+    assert any("init=teacher would start it inside the teacher" in line for line in said)
 
 
 @pytest.mark.parametrize(

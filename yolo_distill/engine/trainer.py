@@ -28,6 +28,7 @@ from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.preconditions import require_teachable
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.shares import ShareReport
+from yolo_distill.engine.start import plan_start
 from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
 from yolo_distill.engine.teachers import named, open_all, start_of, with_absolute_files
 from yolo_distill.engine.terms import Levels, Terms, needs_of
@@ -132,14 +133,17 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             self._teacher_model = start_of(self.recipe)
         return self._teacher_model
 
-    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
         """Build the student, started from the teacher where the recipe says so.
 
         Relies on: the host builds the student here, with `weights` None when it has none of its own.
         """
         model = super().get_model(cfg, weights, verbose)
         init = self.recipe.init
-        if self.resume or init == "student" or (init == "auto" and weights is not None):
+        if self.resume or init == "student":
+            return model
+        if init == "auto" and weights is not None:
+            self._say_choice(model)
             return model
         if self.teacher_model is None:
             if init == "teacher":
@@ -158,6 +162,14 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         )
         self._chosen = report.chosen if report else None
         return model
+
+    def _say_choice(self, model: DetectionModel) -> None:
+        """Say that a student with weights of its own could start inside the teacher as well."""
+        if self.teacher_model is not None and plan_start(model, self.teacher_model)[1].corresponds:
+            LOGGER.info(
+                f"{PREFIX}student starts from its own weights; init=teacher would start it inside the teacher: "
+                "yolo-distill compare arms=plain,distilled,distilled@init=teacher says which is better on your data"
+            )
 
     def set_model_attributes(self) -> None:
         """Set up teacher, class match, levels and projectors, now that the student and its device are known.
