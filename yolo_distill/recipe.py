@@ -97,7 +97,7 @@ class Recipe(BaseModel):
     unlabeled_ratio: float | None = Field(gt=0)
     unlabeled_every: int = Field(ge=1)
     assistant: str | None
-    init: Literal["auto", "teacher", "student"]
+    init: Literal["auto", "teacher", "student", "try"]
     init_channels: Literal["even", "norm", "importance"]
     init_bn: bool
     init_heal: int = Field(ge=0)

@@ -19,7 +19,9 @@ SETTINGS = {
     ),
     "student": Setting(str, "weights or architecture of the student; yolo26n.pt when not given"),
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
-    "init": Setting(str, "where the student starts", choices=("auto", "teacher", "student")),
+    "init": Setting(
+        str, "where the student starts; try: by a short training each", choices=("auto", "teacher", "student", "try")
+    ),
     "init_channels": Setting(str, "how the start chooses the teacher's channels", choices=CHANNEL_CHOICES),
     "init_bn": Setting(bool, "estimate the start's batch-norm statistics anew"),
     "init_heal": Setting(int, "steps of layer-wise healing of the start", low=0),

@@ -26,6 +26,7 @@ from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.run import summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trial import with_better_start
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing, write_bytes
 from yolo_distill.recipe import Recipe, check_recipe
@@ -105,15 +106,17 @@ def _prepared(job: Job) -> Recipe:
         train_folds(
             job.architecture, found, job.teacher_host, job.teacher_epochs, recipe.teacher_folds, Path(job.teacher)
         )
-    return distil_assistants(recipe, found, {**job.host, "seed": TEACHER_SEED}, _assistant)
+    settings = {**job.host, "seed": TEACHER_SEED}
+    recipe = distil_assistants(recipe, found, settings, _stage)
+    return with_better_start(recipe, found, settings, job.student, _stage) if recipe.init == "try" else recipe
 
 
-def _assistant(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
-    """Distil an assistant, or go on with it, and leave the summary by which it is found again."""
+def _stage(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+    """Distil an assistant or try a start, or go on with it, and leave the summary by which it is found again."""
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
     pace = _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
-    model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="assistant")
+    model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
     summarise(folder, recipe, settings["data"], {**settings, "imgsz": side}, pace=pace)
     return folder

@@ -55,9 +55,11 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
     names = assistants(recipe)
     if not names:
         return recipe
-    recipe = recipe.model_copy(update={"assistant": None})
+    # Assistants start where init=auto says; what is tried out is the student's own start.
+    tried = recipe.init == "try"
+    recipe = recipe.model_copy(update={"assistant": None, **({"init": "auto"} if tried else {})})
     for number, name in enumerate(names, 1):
-        folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{_key(name, recipe, data, settings)}"
+        folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{stage_key(name, recipe, data, settings)}"
         best = folder / "weights" / "best.pt"
         if (folder / "summary.json").is_file() and best.is_file():
             LOGGER.info(f"{PREFIX}assistant {name} found finished: {best}")
@@ -73,11 +75,18 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
                 raise
         recipe = recipe.model_copy(update={"teacher": str(best), **_OF_THE_TEACHER})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
-    return recipe
+    return recipe.model_copy(update={"init": "try"}) if tried else recipe
 
 
-def _key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Return a short hash of all that decides what an assistant learns."""
+def stage_key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return a short hash of all that decides what a student learns in a run that is found again by it.
+
+    Args:
+        name: the student's weights or architecture.
+        recipe: with its teacher's weights.
+        data: the checked data set.
+        settings: the host's.
+    """
     matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER}
     teacher = digest_of_teachers(recipe.teacher)
     file = Path(name).expanduser()

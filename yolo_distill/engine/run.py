@@ -39,6 +39,7 @@ from yolo_distill.engine.teachers_of_run import (
 )
 from yolo_distill.engine.terms import Levels
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trial import with_better_start
 from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.files import replacing, write_bytes
@@ -96,7 +97,7 @@ def train(
     members = named(checked.teacher, checked.teacher_weights)
     check_pair(student, checked, data)
     bare = is_architecture(student) or settings.get("pretrained") is False
-    inside = checked.init == "teacher" or (checked.init == "auto" and bare)
+    inside = checked.init in {"teacher", "try"} or (checked.init == "auto" and bare)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(line)
@@ -113,6 +114,8 @@ def train(
         best = Path(checked.teacher)
         train_folds(architecture, data, settings, checked.teacher_epochs, checked.teacher_folds, best)
     checked = distil_assistants(checked, data, settings, _distil)
+    if checked.init == "try":
+        checked = with_better_start(checked, data, settings, student, _distil)
     return _distil(checked, settings, student)
 
 
@@ -277,15 +280,15 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
     models: list[DetectionModel] = []
     if (first := check_teachers(recipe, data)) is not None:
         models.append(first)
-    if recipe.init == "teacher" and first is None:
-        raise RequestError(f"init=teacher: teacher={recipe.teacher} is no YOLO that a student could start from")
+    if recipe.init in {"teacher", "try"} and first is None:
+        raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
         if is_architecture(path):
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
     for larger, smaller in itertools.pairwise(models):
-        if recipe.init == "teacher":
+        if recipe.init == "teacher" or (recipe.init == "try" and smaller is models[-1]):
             require_correspondence(plan_start(smaller, larger)[1])
         if larger is first and len(members) > 1:
             continue  # several answer in sets, which have no levels

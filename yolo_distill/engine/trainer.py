@@ -87,6 +87,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
                 raise RequestError(
                     f"assistant={self.recipe.assistant}: yolo-distill train distils one; a trainer can't"
                 )
+            if self.recipe.init == "try":
+                raise RequestError("init=try: yolo-distill train tries both starts; a trainer can't")
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
             self.recipe = _recipe_on_resume(self._resumed_recipe, own)
@@ -167,8 +169,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         """Say that a student with weights of its own could start inside the teacher as well."""
         if self.teacher_model is not None and plan_start(model, self.teacher_model)[1].corresponds:
             LOGGER.info(
-                f"{PREFIX}student starts from its own weights; init=teacher would start it inside the teacher: "
-                "yolo-distill compare arms=plain,distilled,distilled@init=teacher says which is better on your data"
+                f"{PREFIX}student starts from its own weights; init=teacher would start it inside the teacher, "
+                "and init=try takes the better of the two"
             )
 
     def set_model_attributes(self) -> None:
