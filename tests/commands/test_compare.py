@@ -11,13 +11,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from yolo_distill.cli import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _on_one_core() -> Iterator[None]:
+    """Give the runs one core, and so one thread each: threads on busy cores wait for each other, minutes here."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +138,7 @@ def test_a_record_holds_what_a_reader_needs_and_no_paths(whole: Whole, tiny_data
     assert record["recipe"]["logit"] == 1.0
     assert (record["settings"]["imgsz"], record["settings"]["epochs"], record["epochs"]) == (64, 3, 3)
     assert len(record["curve"]["metrics/mAP50-95(B)"]) == len(record["epoch_seconds"]) == 3
-    assert set(record["shares"]) == {"logit", "localization"}
+    assert set(record["shares"]) == {"logit", "localization", "cwd"}
     assert record["pace"]["teacher"].startswith("yolo26n")
     for place in (record, record["one_to_one"]):
         for split, boxes in (("val", 4), ("test", 4)):
