@@ -4,6 +4,7 @@
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26_60.jsonl picture=.github/gain.png
+    python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -96,6 +97,26 @@ def table(runs: Runs, base: str = "plain") -> str:
     return "\n".join(lines)
 
 
+def pooled(words: list[str]) -> str:
+    """Return paired differences over all seeds of several comparisons, as Markdown.
+
+    Args:
+        words: `FILE:ARM:BASE`, of each comparison which arm is compared with which.
+    """
+    lines = ["| | mean [95 % interval] | ahead in | each |", "|---|---|---|---|"]
+    for split in ("val", "test"):
+        for branch, name in (("dense", "one-to-many"), ("one_to_one", "one-to-one")):
+            each: dict[int, float] = {}
+            for word in words:
+                file, arm, base = word.split(":")
+                found = difference(arm, base, values(read(Path(file)), split, branch)).each
+                each |= dict(enumerate(found.values(), len(each)))
+            over = Difference("", "", each)
+            listed = ", ".join(f"{value:+.1f}" for value in each.values())
+            lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} |")
+    return "\n".join(lines)
+
+
 def interval(found: Difference) -> str:
     """Return a paired difference of points with its interval."""
     if found.mean is None:
@@ -145,6 +166,9 @@ def plot(runs: Runs, picture: Path) -> None:
 
 def main(words: list[str]) -> None:
     command, *rest = words
+    if command == "pooled":
+        print(pooled(rest))
+        return
     options = dict(word.split("=", 1) for word in rest)
     results = Path(options["results"])
     if command == "keep":
@@ -154,7 +178,7 @@ def main(words: list[str]) -> None:
     elif command == "plot":
         plot(read(results), Path(options["picture"]))
     else:
-        raise SystemExit(f"{command}: not one of keep, table, plot")
+        raise SystemExit(f"{command}: not one of keep, table, plot, pooled")
 
 
 if __name__ == "__main__":

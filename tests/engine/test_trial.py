@@ -51,19 +51,19 @@ def test_the_better_start_is_taken_and_found_again(own, inside, better, recipe, 
     long = {**settings, "epochs": 80, "time": 2}
     made = with_better_start(recipe, data, long, "yolo26n.yaml", trials)
     assert made == recipe.model_copy(update={"init": better})
-    assert trials.asked == [("student", 8, None, "yolo26n.yaml"), ("teacher", 8, None, "yolo26n.yaml")]
+    assert trials.asked == [("student", 16, None, "yolo26n.yaml"), ("teacher", 16, None, "yolo26n.yaml")]
     again = Trials()
     assert with_better_start(recipe, data, long, "yolo26n.yaml", again) == made
     assert again.asked == []
     longer = Trials(student=own, teacher=inside)  # and not where something else is asked for
     with_better_start(recipe, data, {**long, "epochs": 90}, "yolo26n.yaml", longer)
-    assert [asked[1] for asked in longer.asked] == [9, 9]
+    assert [asked[1] for asked in longer.asked] == [18, 18]
 
 
 def test_a_short_run_is_tried_for_long_enough(recipe, data, settings):
     trials = Trials(student=0.1, teacher=0.2)
     with_better_start(recipe, data, settings, "yolo26n.yaml", trials)
-    assert [asked[1] for asked in trials.asked] == [5, 5]
+    assert [asked[1] for asked in trials.asked] == [8, 8]
 
 
 def test_a_trial_that_was_not_measured(recipe, data, settings):
@@ -112,7 +112,7 @@ def test_a_real_trial(settings, make_teacher, names, recipe):
     trials = {name: next(folder.parent.glob(f"start-{name}-*")) for name in ("student", "teacher")}
     for name, trial in trials.items():
         assert yaml.safe_load((trial / "recipe.yaml").read_text())["init"] == name
-        assert len((trial / "results.csv").read_text().splitlines()) == 6
+        assert len((trial / "results.csv").read_text().splitlines()) == 9
     maps = {name: json.loads((trial / "summary.json").read_text())["student"]["map"] for name, trial in trials.items()}
     taken = yaml.safe_load((folder / "recipe.yaml").read_text())["init"]
     assert taken == max(maps, key=maps.get)

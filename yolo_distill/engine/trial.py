@@ -1,7 +1,7 @@
 """`init=try`: a student with weights of its own is trained a little from both starts, and goes on from the better one.
 
 Which is better depends on how good its own weights are for these pictures, and there is no telling without looking.
-Each trial is a run like any other, with a schedule of its own that ends after a tenth of the epochs; a finished one is
+Each trial is a run like any other, with a schedule of its own that ends after a fifth of the epochs; a finished one is
 found again by what it depends on, an interrupted one goes on.
 """
 
@@ -24,7 +24,7 @@ PREFIX = colorstr("start: ")
 #: The two starts, in words.
 STARTS = {"student": "from its own weights", "teacher": "inside the teacher"}
 #: Share of the epochs that a trial has, and the fewest: inside a teacher it takes some before anything is seen at all.
-SHARE, FEWEST = 0.1, 5
+SHARE, FEWEST = 0.2, 8
 
 
 def with_better_start(
