@@ -65,17 +65,35 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
             LOGGER.info(f"{PREFIX}assistant {name} found finished: {best}")
         else:
             LOGGER.info(f"{PREFIX}{number} of {len(names) + 1}: {recipe.teacher} teaches {name}, in {folder}")
-            last = folder / "weights" / "last.pt"
-            place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
-            going_on = {"resume": str(last)} if last.is_file() else {}
-            try:
-                distil(recipe, {**settings, **place, **going_on}, name)
-            except KeyboardInterrupt:
-                LOGGER.warning(f"{PREFIX}interrupted; the same command goes on with this stage, and then with the rest")
-                raise
+            run_stage(
+                folder, recipe, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this stage"
+            )
         recipe = recipe.model_copy(update={"teacher": str(best), **_OF_THE_TEACHER})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
     return recipe.model_copy(update={"init": "try"}) if tried else recipe
+
+
+def run_stage(
+    folder: Path, recipe: Recipe, settings: Mapping[str, Any], student: str, distil: Distil, interrupted: str
+) -> None:
+    """Do a run that others build on in its folder, or go on with it.
+
+    Args:
+        folder: of the run.
+        recipe: of the run.
+        settings: the host's.
+        student: weights or architecture.
+        distil: does it.
+        interrupted: what is said on Ctrl-C.
+    """
+    last = folder / "weights" / "last.pt"
+    place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    going_on = {"resume": str(last)} if last.is_file() else {}
+    try:
+        distil(recipe, {**settings, **place, **going_on}, student)
+    except KeyboardInterrupt:
+        LOGGER.warning(f"{interrupted}, and then with the rest")
+        raise
 
 
 def stage_key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

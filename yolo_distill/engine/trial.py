@@ -15,7 +15,7 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER, colorstr
 
-from yolo_distill.engine.chain import Distil, stage_key
+from yolo_distill.engine.chain import Distil, run_stage, stage_key
 from yolo_distill.engine.teacher_training import runs_folder
 from yolo_distill.errors import DistillError
 from yolo_distill.recipe import Recipe
@@ -50,14 +50,9 @@ def with_better_start(
         folder = runs_folder(settings) / f"start-{start}-{stage_key(student, tried, data, short)}"
         if not (folder / "summary.json").is_file():
             LOGGER.info(f"{PREFIX}{number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")
-            last = folder / "weights" / "last.pt"
-            place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
-            going_on = {"resume": str(last)} if last.is_file() else {}
-            try:
-                distil(tried, {**short, **place, **going_on}, student)
-            except KeyboardInterrupt:
-                LOGGER.warning(f"{PREFIX}interrupted; the same command goes on with this trial, and then with the rest")
-                raise
+            run_stage(
+                folder, tried, short, student, distil, f"{PREFIX}interrupted; the same command goes on with this trial"
+            )
         found[start] = _map(folder)
     better = max(found, key=lambda start: found[start])  # its own weights where both are alike
     listed = ", ".join(f"{100 * value:.1f} {STARTS[start]}" for start, value in found.items())
