@@ -152,8 +152,8 @@ class Recipe(BaseModel):
         return self.model_copy(update={"cwd": INSIDE if joins else 0.0})
 
     def _has_room(self) -> bool:
-        wanted = [self.share.get(name) for name in (*self.gains, "cwd")]
-        return self.balance == "fixed" or (None not in wanted and sum(filter(None, wanted)) < 1)
+        terms = [*self.gains, "cwd"]
+        return self.balance == "fixed" or (self.share.keys() >= set(terms) and sum(self.share[t] for t in terms) < 1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

@@ -331,7 +331,7 @@ def test_what_is_said_meanwhile(tmp_path: Path) -> None:
 
 
 def test_runs_that_train_the_same_teachers_are_not_done_side_by_side(tmp_path: Path) -> None:
-    folds = {"teacher_folds": 2, "assistant": None}
+    folds = {"teacher_folds": 2, "assistant": None, "init": "auto"}
     arms = [Arm("a", "distilled", {}, folds), Arm("b", "distilled", {}, {**folds, "teacher_folds": 0})]
     runs = [run_of(tmp_path, arm, seed) for seed in (0, 1) for arm in arms]
     agenda = Agenda(runs, waits_for_teacher=False)

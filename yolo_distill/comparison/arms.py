@@ -89,9 +89,8 @@ class Arm:
     @property
     def prepares(self) -> bool:
         """Whether its runs first train what they all want: teachers of their own, or a try at both starts."""
-        if self.recipe is None:
-            return False
-        return bool(self.recipe["teacher_folds"] or self.recipe["assistant"]) or self.recipe.get("init") == "try"
+        own = self.recipe
+        return own is not None and bool(own["teacher_folds"] or own["assistant"] or own["init"] == "try")
 
     def as_dict(self) -> dict[str, Any]:
         """Return what has to stay as it is for runs of this arm to be comparable."""

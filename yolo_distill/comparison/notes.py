@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
+from yolo_distill.comparison.tables import look_up
 
 #: Share of the training time from which on what comes before it is said.
 _MUCH = 0.2
@@ -82,6 +83,7 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
 
 def _seeds(summary: Mapping[str, Any]) -> list[str]:
     """Return a warning where arms stand side by side whose means are of different seeds."""
+    # Epochs are told by seed, of the runs that have a record.
     seeds = {label: tuple(arm["epochs_done"]) for label, arm in summary["arms"].items() if arm["epochs_done"]}
     if len(set(seeds.values())) < 2:
         return []
@@ -96,12 +98,13 @@ def _seeds(summary: Mapping[str, Any]) -> list[str]:
 
 def _teacher(summary: Mapping[str, Any]) -> list[str]:
     split = summary["headline"]["split"]
-    found = ((summary["teacher"] or {}).get("figures") or {}).get(split, {}).get("one-to-many", {}).get("mAP50-95")
-    plain = summary["arms"].get(PLAIN, {}).get("figures", {}).get(split, {}).get("one-to-many", {}).get("mAP50-95")
-    if found is None or plain is None or found > plain["mean"]:
+    where = (split, "one-to-many", "mAP50-95")
+    found = look_up((summary["teacher"] or {}).get("figures", {}), *where)
+    plain = look_up(summary["arms"].get(PLAIN, {}).get("figures", {}), *where, "mean")
+    if found is None or plain is None or found > plain:
         return []
     return [
-        f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain['mean']:.1f} mAP50-95 on {split}. "
+        f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain:.1f} mAP50-95 on {split}. "
         "There is nothing to learn from it here."
     ]
 

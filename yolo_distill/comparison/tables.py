@@ -50,13 +50,13 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
     rows = []
     if master := summary["teacher"]:
         found = master["figures"]
-        mean = _pair(_get(found, split, "one-to-many", "mAP50-95"), _get(found, other, "one-to-many", "mAP50-95"))
-        row = [TEACHER, *[""] * len(seeds), mean, "", _points(_get(found, split, "one-to-many", "mAP50"))]
-        rows.append([*row, *([_points(_get(found, split, "one-to-one", "mAP50-95"))] if ends else [])])
+        mean = _pair(look_up(found, split, "one-to-many", "mAP50-95"), look_up(found, other, "one-to-many", "mAP50-95"))
+        row = [TEACHER, *[""] * len(seeds), mean, "", _points(look_up(found, split, "one-to-many", "mAP50"))]
+        rows.append([*row, *([_points(look_up(found, split, "one-to-one", "mAP50-95"))] if ends else [])])
     for label, arm in summary["arms"].items():
 
         def value(part: str | None, branch: str, metric: str, key: str, arm: Mapping[str, Any] = arm) -> Any:
-            return _get(arm["figures"], part, branch, metric, *key.split("."))
+            return look_up(arm["figures"], part, branch, metric, *key.split("."))
 
         cells = []
         for seed in seeds:
@@ -140,7 +140,8 @@ def _splits(summary: Mapping[str, Any]) -> tuple[str, str | None]:
     return split, "val" if split != "val" else None
 
 
-def _get(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
+def look_up(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
+    """Return a figure of a summary by split, branch, metric and so on; None where there is none."""
     value: Any = found.get(part or "")
     for key in keys:
         value = (value or {}).get(key)

@@ -55,22 +55,22 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
     names = assistants(recipe)
     if not names:
         return recipe
-    # Assistants start where init=auto says; what is tried out is the student's own start.
-    tried = recipe.init == "try"
-    recipe = recipe.model_copy(update={"assistant": None, **({"init": "auto"} if tried else {})})
+    recipe = recipe.model_copy(update={"assistant": None})
     for number, name in enumerate(names, 1):
-        folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{stage_key(name, recipe, data, settings)}"
+        # What is tried out is the student's own start.
+        stage = recipe.model_copy(update={"init": "auto"}) if recipe.init == "try" else recipe
+        folder = runs_folder(settings) / f"assistant-{Path(name).stem}-{stage_key(name, stage, data, settings)}"
         best = folder / "weights" / "best.pt"
         if (folder / "summary.json").is_file() and best.is_file():
             LOGGER.info(f"{PREFIX}assistant {name} found finished: {best}")
         else:
             LOGGER.info(f"{PREFIX}{number} of {len(names) + 1}: {recipe.teacher} teaches {name}, in {folder}")
             run_stage(
-                folder, recipe, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this stage"
+                folder, stage, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this stage"
             )
         recipe = recipe.model_copy(update={"teacher": str(best), **_OF_THE_TEACHER})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
-    return recipe.model_copy(update={"init": "try"}) if tried else recipe
+    return recipe
 
 
 def run_stage(
