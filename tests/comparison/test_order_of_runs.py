@@ -181,6 +181,13 @@ def test_pictures_stay_until_there_are_new_ones(
     assert summary(out)["pictures"] == [{"name": "a.jpg", "f1": shown["scores"]}]
 
 
+def test_one_arm_alone_is_told_of(request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path) -> None:
+    assert begun(do(request_of(arms="plain"))) == ["teacher", "plain-s0", "plain-s1"]
+    told = summary(tmp_path / "out")
+    assert told["finished"] and told["headline"]["arm"] is None and told["pictures"] == []
+    assert told["verdict"] == "nothing to compare: plain is the only arm"
+
+
 def test_without_its_teacher_plain_goes_on(
     request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -57,7 +57,7 @@ class Report:
     def _kept_pictures(self, summary: dict[str, Any]) -> list[Shown]:
         file = self._out / PICTURES
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if kept.get("arm") != summary["headline"]["arm"]:
+        if not kept or kept["arm"] != summary["headline"]["arm"]:
             return []
         pictures = [Shown(**shown) for shown in kept["shown"]]
         _tell_of(summary, pictures, kept["seed"])
