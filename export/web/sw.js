@@ -22,7 +22,7 @@ const ISOLATION = {
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
-self.addEventListener("message", (event) => event.waitUntil(Promise.all((event.data.keep ?? []).map(keep))));
+self.addEventListener("message", (event) => event.waitUntil(keepAll(event.data.keep ?? [])));
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
@@ -47,10 +47,15 @@ async function install() {
 }
 
 async function activate() {
+  await self.clients.claim(); // first, or what a page fetches meanwhile would be asked of the worker before
   for (const name of await caches.keys()) {
     if (name.startsWith(PREFIX) && name !== CACHE && name !== SHARED) await caches.delete(name);
   }
-  await self.clients.claim();
+}
+
+/** Keep what a page uses, unless a newer version has taken over: to open a cache that is gone would make it again. */
+async function keepAll(paths) {
+  if (await caches.has(CACHE)) await Promise.all(paths.map(keep));
 }
 
 /** Put a file into this version's cache: an older version's copy where the address says that it is the same. */
@@ -77,8 +82,7 @@ async function keptOrt() {
 }
 
 async function answer(request) {
-  const cache = await caches.open(CACHE);
-  const kept = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+  const kept = await caches.match(request, { cacheName: CACHE, ignoreSearch: request.mode === "navigate" });
   if (!kept) return isolated(await fetch(request));
   // A model that was replaced is seen at once: the list of files comes from the network where that answers.
   const signal = AbortSignal.timeout(PATIENCE_MS);

@@ -285,6 +285,22 @@ def test_a_model_that_was_replaced(served, visit, tmp_path):
     page.until("(await (await caches.match('files.json')).json()).model.name === 'newer.onnx'")
 
 
+def test_a_version_that_was_replaced_comes_to_nothing(served, visit):
+    """What is still asked of the worker before, when the next one has deleted its cache, does not make it again."""
+    page = visit(served.url).ready()
+    page.until("navigator.serviceWorker.controller")
+    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    left = page.page.evaluate(
+        """async () => {
+          for (const name of await caches.keys()) await caches.delete(name);
+          navigator.serviceWorker.controller.postMessage({ keep: ["app.css"] });
+          for (let i = 0; i < 3; i++) if (!(await fetch("app.css")).ok) return "no answer";
+          return caches.keys();
+        }"""
+    )
+    assert left == []
+
+
 def test_what_cannot_be_run_is_said(served, visit, pictures, tmp_path):
     onnx = pytest.importorskip("onnx")
     page = visit(served.url).ready()
