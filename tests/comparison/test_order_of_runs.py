@@ -184,7 +184,7 @@ def test_pictures_stay_until_there_are_new_ones(
 def test_one_arm_alone_is_told_of(request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path) -> None:
     assert begun(do(request_of(arms="plain"))) == ["teacher", "plain-s0", "plain-s1"]
     told = summary(tmp_path / "out")
-    assert told["finished"] and told["headline"]["arm"] is None and told["pictures"] == []
+    assert (told["finished"], told["headline"]["arm"], told["pictures"]) == (True, None, [])
     assert told["verdict"] == "nothing to compare: plain is the only arm"
 
 
