@@ -3,7 +3,8 @@
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
-    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26_60.jsonl picture=.github/gain.png
+    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26_60.jsonl picture=.github/gain.png \
+        arms=plain,distilled@init=student,init,distilled
     python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
@@ -88,7 +89,7 @@ def table(runs: Runs, base: str = "plain") -> str:
         own = f"{statistics.fmean(single[arm].values()):.1f}" if arm in single else ""
         time = f"{ratios[arm]:.2f}" if arm in ratios else ""
         ahead = signs = lead = ""
-        if arm not in {base, "teacher"}:
+        if arm != base and not arm.startswith("teacher"):  # "teacher of seeds 2 and 3"
             found = difference(arm, base, test)
             recovered = gap_recovered(arm, base, test, teacher)
             ahead, signs = interval(found), f"{found.ahead} of {found.count}"
@@ -132,7 +133,7 @@ def time_ratios(runs: Runs, base: str) -> dict[str, float]:
     """
     taken = {(run["arm"], run["seed"]): run["cpu_seconds"] / done for run in runs if (done := epochs_done(run))}
     found: dict[str, float] = {}
-    for arm in {arm for arm, _ in taken} - {"teacher"}:
+    for arm in {arm for arm, _ in taken if not arm.startswith("teacher")}:
         ratios = [
             value / taken[base, seed] for (one, seed), value in taken.items() if one == arm and (base, seed) in taken
         ]
@@ -141,16 +142,23 @@ def time_ratios(runs: Runs, base: str) -> dict[str, float]:
     return found
 
 
-def plot(runs: Runs, picture: Path) -> None:
-    """Draw each arm's val mAP50-95 over the epochs: its mean as a line, its seeds as a band."""
+def plot(runs: Runs, picture: Path, arms: list[str]) -> None:
+    """Draw each arm's val mAP50-95 over the epochs: its mean as a line, its seeds as a band.
+
+    Args:
+        runs: as read.
+        picture: what to write.
+        arms: those to draw beside the teacher; empty: all.
+    """
     import matplotlib.pyplot as plt
     import numpy as np
 
     figure, axis = plt.subplots(figsize=(8, 5), tight_layout=True)
-    for arm in values(runs, "val"):
+    for arm in ["teacher", *arms] if arms else values(runs, "val"):
         curves = [run["curve"].get(CURVE[0], []) for run in runs if run["arm"] == arm]
         lengths = {len(curve) for curve in curves}
         if len(lengths) != 1 or not curves[0]:
+            print(f"{arm}: no curves of one length, left out")
             continue
         stacked = 100 * np.array(curves, float)
         epochs = np.arange(1, stacked.shape[1] + 1)
@@ -176,7 +184,7 @@ def main(words: list[str]) -> None:
     elif command == "table":
         print(table(read(results), options.get("base", "plain")))
     elif command == "plot":
-        plot(read(results), Path(options["picture"]))
+        plot(read(results), Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
         raise SystemExit(f"{command}: not one of keep, table, plot, pooled")
 
