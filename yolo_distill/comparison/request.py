@@ -111,7 +111,9 @@ def check(request: Request) -> Checked:
         request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
     )
     if PLAIN not in {*arms, *(before["arms"] if before else [])}:
-        raise RequestError(f"arms={request.arms}: lacks plain, with which all others are compared")
+        raise RequestError(
+            f"arms={request.arms}: lacks plain, with which all others are compared; give arms={PLAIN},{request.arms}"
+        )
     if request.equal_time and not any(arm.kind == DISTILLED for arm in arms.values()):
         raise RequestError("budget=equal-time: no arm of ours is there whose time plain could have; add distilled")
     if request.equal_time:
