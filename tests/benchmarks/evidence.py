@@ -3,8 +3,8 @@
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
-    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_26_60.jsonl picture=.github/gain.png \
-        arms=plain,distilled@init=student,init,distilled
+    python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
+        picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
     python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
