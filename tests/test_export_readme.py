@@ -22,9 +22,10 @@ from yolo_distill.graphs.input_form import NOTES
 from yolo_distill.paths import export_dir
 from yolo_distill.runtime.detector import Detector
 
-README = (Path(__file__).resolve().parents[1] / "export" / "README.md").read_text(encoding="utf-8")
+EXPORT = Path(__file__).resolve().parents[1] / "export"
+README = (EXPORT / "README.md").read_text(encoding="utf-8")
 TARGETS = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in export_dir().glob("*.yaml")}
-PLACES = [*os.environ.get("NODE_PATH", "").split(os.pathsep), "/usr/lib/node_modules", "/usr/local/lib/node_modules"]
+PLACES = [*os.environ.get("NODE_PATH", "").split(os.pathsep), str(EXPORT / "web" / "node_modules")]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_programs_read_what_exists(report: ExportReport) -> None:
 def test_the_program_for_browsers_answers_like_the_detector(report: ExportReport, tmp_path: Path) -> None:
     packages = next((Path(place) for place in PLACES if place and (Path(place) / "onnxruntime-web").is_dir()), None)
     if not shutil.which("node") or packages is None:
-        pytest.skip("no node with onnxruntime-web (NODE_PATH says where it is)")
+        pytest.skip("no node with onnxruntime-web (npm ci in export/web, or NODE_PATH says where it is)")
     (picture,) = draw(1, 41, 96, seed=7)  # as wide as the input, so that the canvas below need not resize
     rgba = cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)
     (tmp_path / "picture.json").write_text(json.dumps({"height": 41, "width": 96, "rgba": rgba.ravel().tolist()}))

@@ -40,7 +40,8 @@ def ort(web: Path, chromium: Any) -> Path:
 
     names = json.loads((web / "ort.json").read_text("utf-8"))
     given = os.environ.get("YOLO_DISTILL_ORT")
-    beside = web / "node_modules" / "onnxruntime-web" / "dist"
+    # In the checkout: the app itself may be that of an installed package, which brings no node_modules.
+    beside = Path(__file__).resolve().parents[2] / "export" / "web" / "node_modules" / "onnxruntime-web" / "dist"
     for folder in [Path(given)] if given else [beside, *cache_folder().glob("onnxruntime-web-*")]:
         if all((folder / name).is_file() for name in names):
             return folder
