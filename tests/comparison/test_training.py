@@ -197,6 +197,39 @@ def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
     assert draw(3, 5, 0) != draw(4, 5, 0)
 
 
+def test_workers_begin_each_epoch_anew() -> None:
+    import numpy as np
+    from torch.utils.data import Dataset
+    from ultralytics.data.build import InfiniteDataLoader, seed_worker
+
+    class Drawn(Dataset[Any]):
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> tuple[int, float]:
+            return index, float(np.random.random())
+
+    def draw(epochs: list[int]) -> list[Any]:
+        loader: Any = InfiniteDataLoader(
+            Drawn(),
+            batch_size=2,
+            shuffle=True,
+            num_workers=1,
+            worker_init_fn=seed_worker,
+            generator=torch.Generator().manual_seed(9),
+        )
+        found = []
+        for epoch in epochs:
+            seed_epoch(loader, 0, epoch)
+            found.append([(indices.tolist(), drawn.tolist()) for indices, drawn in loader])
+        loader.close()
+        return found
+
+    whole = draw([0, 1])
+    assert draw([1]) == whole[1:]  # as a run that goes on there
+    assert whole[0] != whole[1]
+
+
 def test_the_digest_of_weights_sees_a_change_and_not_the_order_in_memory() -> None:
     model = torch.nn.Conv2d(4, 8, 3)
     before = digest_of_weights(model)

@@ -29,33 +29,55 @@ def test_projector_gradients_are_averaged_over_processes(two_processes):
     assert got == [(0, 1.5, True), (1, 1.5, True)]
 
 
-def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settings, make_teacher, names, monkeypatch):
+@pytest.fixture
+def worker_of(monkeypatch):
+    """Return a function that starts a trainer with two devices, and returns one of the trainers its workers build."""
     pytest.importorskip("cloudpickle")
-    from ultralytics.utils import dist
-
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    parent = DistillationTrainer(
-        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "logit": 0.3, "cwd": 0.5}
-    )
-    parent.ddp = True
     rebuilt = []
 
     def launch(command, check):
         state = torch_load(Path(command[-1]).with_suffix(".pt"), map_location="cpu")
         # As the file that the host writes for its workers does.
         trainer = state["trainer"](cfg={**DEFAULT_CFG_DICT, "save_dir": ""}, overrides=state["args"])
+        trainer.model = state["model"]
         rebuilt.append(trainer)
 
-    monkeypatch.setattr("ultralytics.engine.trainer.subprocess.run", launch)
-    parent.world_size = 2
-    parent.train()
-    (worker,) = rebuilt
+    def start(parent):
+        monkeypatch.setattr("ultralytics.engine.trainer.subprocess.run", launch)
+        parent.ddp, parent.world_size = True, 2
+        parent.train()
+        return rebuilt.pop()
+
+    return start
+
+
+def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settings, make_teacher, names, worker_of):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    parent = DistillationTrainer(
+        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "logit": 0.3, "cwd": 0.5}
+    )
+    worker = worker_of(parent)
     assert type(worker) is DistillationTrainer
     assert worker.recipe == parent.recipe
     assert worker.save_dir == parent.save_dir
     assert (worker.save_dir / "recipe.yaml").exists()
     assert not hasattr(parent.args, "distill")
-    assert dist is not None
     worker.train()
     columns = read_columns(worker.csv)
     assert all(columns[f"share/{term}"][-1] > 0 for term in ("logit", "localization", "cwd"))
+
+
+def test_a_student_that_was_built_before_the_workers_still_started_inside_its_teacher(
+    settings, make_teacher, names, worker_of
+):
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    parent = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
+    parent.model = parent.get_model(cfg="yolo26n.yaml")  # as YOLO(...).train() does
+    chosen = parent._chosen
+    worker = worker_of(parent)
+    worker.train()
+    assert worker.recipe.cwd == 2.5
+    assert {stride: picked.tolist() for stride, picked in worker._chosen.items()} == {
+        stride: picked.tolist() for stride, picked in chosen.items()
+    }
+    assert "chosen_in_teacher" not in vars(torch_load(worker.last, map_location="cpu")["model"])

@@ -47,7 +47,16 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(
             train_teacher(architecture, data, settings, 2)
     last = next(Path(settings["project"]).rglob("last.pt"))
     assert torch_safe_load(last, safe_only=True)[0]["epoch"] == 0
-    best = train_teacher(architecture, data, settings, 2)
+    moved, begin = [], RtdetrTrainer.__init__
+
+    def watched(self: RtdetrTrainer, overrides: dict[str, Any]) -> None:
+        moved.append(overrides)
+        begin(self, overrides=overrides)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RtdetrTrainer, "__init__", watched)
+        best = train_teacher(architecture, data, {**settings, "workers": 3}, 2)
+    assert moved == [{"model": str(last), "resume": str(last), "device": "cpu", "workers": 3}]  # where it is now
     assert best == last.with_name("best.pt")
     results = (best.parent.parent / "results.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in results] == ["epoch", "1", "2"]

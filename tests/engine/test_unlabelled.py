@@ -55,6 +55,33 @@ def test_folders_with_the_same_names_patterns_and_videos(data, tmp_path):
     assert names == ["000000_same.jpg", "000001_same.jpg", "clip_000000.jpg", "clip_000003.jpg", "clip_000006.jpg"]
 
 
+def test_two_runs_side_by_side_share_one_folder(data, tmp_path, monkeypatch):
+    picture(tmp_path / "raw" / "0.jpg", 0)
+    look = unlabelled._without_known
+    done = []
+
+    def slowly(*given):
+        found = look(*given)
+        if not done:
+            done.append(None)
+            done[0] = gather(data, tmp_path / "raw")  # the other run begins, and is finished first
+        return found
+
+    monkeypatch.setattr(unlabelled, "_without_known", slowly)
+    folder = gather(data, tmp_path / "raw")
+    assert folder == done[0]
+    assert [file.name for file in folder.iterdir()] == ["000000_0.jpg"]
+    assert [file.name for file in folder.parent.parent.iterdir()] == [folder.parent.name]
+
+
+def test_what_a_killed_copy_left_is_made_anew(data, tmp_path):
+    picture(tmp_path / "raw" / "0.jpg", 0)
+    folder = gather(data, tmp_path / "raw")
+    (folder.parent / "unlabeled.json").unlink()
+    (folder / "000000_0.jpg").unlink()
+    assert [file.name for file in gather(data, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
+
+
 def test_it_is_found_again_and_made_anew_when_something_changed(data, tmp_path):
     picture(tmp_path / "raw" / "0.jpg", 0)
     first = gather(data, tmp_path / "raw")

@@ -183,6 +183,33 @@ def test_a_picture_with_nothing_in_it():
     assert not answer.present.any()
 
 
+def test_a_picture_in_which_nothing_is_proposed():
+    # What the host warms a GPU up with is memory as it is found.
+    answer = TorchvisionTeacher(make_detector(TWO_STAGES, 3, 64), NAMES)(torch.full((2, 3, 64, 64), torch.nan))
+    assert answer.boxes.shape == (2, 0, 4)
+    assert answer.scores.shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize(("wanted", "warns"), [(True, True), (True, False), (False, False)])
+def test_regions_are_pooled_by_any_algorithm_and_nothing_else_is(wanted, warns, monkeypatch):
+    teacher = TorchvisionTeacher(make_detector(TWO_STAGES, 3, 64), NAMES)
+    pool, seen = teacher.model.roi_heads.box_roi_pool.forward, []
+
+    def watched(*given):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return pool(*given)
+
+    monkeypatch.setattr(teacher.model.roi_heads.box_roi_pool, "forward", watched)
+    torch.use_deterministic_algorithms(wanted, warn_only=warns)
+    try:
+        teacher(torch.rand(1, 3, 64, 64))
+        after = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [False]
+    assert after == (wanted, warns)
+
+
 def test_model_and_random_state_stay_as_they_are():
     model = make_detector(SMALL, 3, 64).train()
     torch.manual_seed(5)

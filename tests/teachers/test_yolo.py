@@ -40,6 +40,17 @@ def test_it_answers_for_any_size_of_batch(model):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
+def test_its_grid_is_made_once_a_size_and_can_be_learned_with(model):
+    teacher = YoloTeacher(model)
+    small, large = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        first = teacher.grid(small)
+    assert teacher.grid(small) is first
+    assert not first[0].is_inference()
+    assert teacher.grid(large)[2] == {8: 96, 16: 24, 32: 6}
+    assert torch.equal(teacher.grid(small)[0], first[0])
+
+
 def test_it_does_not_touch_the_random_state(model):
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -11,15 +11,9 @@ from typing import Any
 import cv2
 
 from yolo_distill import __version__
+from yolo_distill.cores import usable_cores
 
 _LIBRARIES = ("numpy", "onnxruntime", "torch", "ultralytics", "openvino", "ncnn")
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

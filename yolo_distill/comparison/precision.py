@@ -16,9 +16,10 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.comparison.source import Source, open_model
 from yolo_distill.engine.checkpoint import rounded_imgsz
-from yolo_distill.engine.price import TIMED, choose_student_precision, require_trainable
+from yolo_distill.engine.price import choose_student_precision, require_trainable
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.errors import RequestError
+from yolo_distill.teachers.clock import AT_A_TIME
 
 
 def choose_precision(
@@ -46,7 +47,9 @@ def choose_precision(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return choose_student_precision(model, sample_pictures(dict(found), rounded_imgsz(model, imgsz), TIMED), amp)
+        return choose_student_precision(
+            model, sample_pictures(dict(found), rounded_imgsz(model, imgsz), AT_A_TIME), amp
+        )
     finally:
         torch.set_num_threads(before)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from yolo_distill.comparison.plan import Plan, earlier_plan, joined
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
 from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
+from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.preconditions import require_teachable
@@ -66,7 +66,7 @@ class Request:
     @property
     def threads(self) -> int:
         """Threads of one run."""
-        return max(cores() // self.jobs, 1)
+        return max(usable_cores() // self.jobs, 1)
 
     @property
     def devices(self) -> list[Any]:
@@ -216,13 +216,6 @@ def _check_host_pair(arm: Arm, request: Request) -> None:
             f"arm {arm.label}: Ultralytics' own distillation takes one YOLO as its teacher, not {request.teacher}; "
             "leave this arm out"
         )
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _teacher_epochs(request: Request) -> int | None:

@@ -12,7 +12,8 @@ That the pictures are the same is not taken on trust either: a digest of the fir
 initial weights go into the run's record.
 
 Relies on: the host copies `default_callbacks` into every trainer that is built afterwards, calls them by name at the
-points used here, and asks `trainer.preprocess_batch` for each batch of training.
+points used here, and asks `trainer.preprocess_batch` for each batch of training. Its
+loaders seed their workers from `generator`, and start them anew after `reset`.
 """
 
 from __future__ import annotations
@@ -138,6 +139,9 @@ def seed_epoch(loader: Any, seed: int, epoch: int) -> None:
     if isinstance(loader.sampler, (RandomSampler, MixedSampler)):
         # One of its own: the loader draws from its generator for other purposes as well, once a part of a run.
         loader.sampler.generator = torch.Generator().manual_seed(number)
+    if loader.num_workers:  # beside a GPU: they have random states of their own, and are some batches ahead
+        loader.generator.manual_seed(number)
+        loader.reset()
 
 
 def source_digest() -> str:

@@ -74,13 +74,15 @@ class SetAssignment:
 
 def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:
     """Return the best score of the boxes that each anchor lies in, shape (B, A), of whatever class."""
-    points = branch.anchors.float() * branch.strides
+    points = (branch.anchors.float() * branch.strides)[:, None]
     score = answer.scores.amax(-1)
-    presence = score.new_zeros(len(score), len(points))
-    for box, own in zip(answer.boxes.unbind(1), score.unbind(1), strict=True):  # all at once would be large
-        inside = ((points >= box[:, None, :2]) & (points < box[:, None, 2:])).all(-1)
-        presence = torch.maximum(presence, inside * own[:, None])
-    return presence
+    if not score.shape[1]:
+        return score.new_zeros(len(score), len(points))
+    found = []
+    for boxes, own in zip(answer.boxes, score, strict=True):  # all pictures at once would be large
+        inside = ((points >= boxes[:, :2]) & (points < boxes[:, 2:])).all(-1)
+        found.append((inside * own).amax(-1))
+    return torch.stack(found)
 
 
 @torch.no_grad()

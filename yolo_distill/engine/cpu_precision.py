@@ -16,8 +16,9 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.checkpoint import rounded_imgsz
 from yolo_distill.engine.full_precision import FullPrecisionLoss
-from yolo_distill.engine.price import TIMED, choose_student_precision
+from yolo_distill.engine.price import choose_student_precision
 from yolo_distill.engine.samples import sample_pictures
+from yolo_distill.teachers.clock import AT_A_TIME
 
 
 class CpuPrecision:
@@ -49,7 +50,7 @@ class CpuPrecision:
         if self.device.type != "cpu":
             return
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.precision = choose_student_precision(unwrap_model(self.model), self.samples(TIMED), self.args.amp)
+        self.precision = choose_student_precision(unwrap_model(self.model), self.samples(AT_A_TIME), self.args.amp)
         if self.args.amp == "bf16":
             self.args.amp = True  # the host refuses the other on a CPU
         if self.precision != "fp32":

@@ -110,7 +110,6 @@ def evaluate(
         "rect": rect,
         "plots": plots is not None,
         "save_json": False,
-        "workers": host_settings.get("workers", 0),
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(no_auto_install())

@@ -118,6 +118,8 @@ def measure(
         DistillError: the evaluator failed.
     """
     validator = _run(source, settings, folder, data)
+    if validator.device.type == "cuda":
+        torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
     return {
         **_figures(validator, names),
         "model": settings["model"],

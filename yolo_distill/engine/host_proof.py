@@ -172,7 +172,9 @@ def prove_host_file(
     if proving.labelled is not None:
         progress("measuring mAP on val")
         if size[0] == size[1]:
-            accuracy["torch"] = measure(model, proving.labelled, imgsz=size[0], nms=False if end2end else None)
+            accuracy["torch"] = measure(
+                model, proving.labelled, imgsz=size[0], nms=False if end2end else None, device=device
+            )
         accuracy[precision] = _measure_opened(strict, file, proving.labelled, size, end2end, device)
         if computes_in:
             accuracy[f"in {computes_in}"] = _measure_opened(usual, file, proving.labelled, size, end2end, device)

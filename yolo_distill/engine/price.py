@@ -15,11 +15,9 @@ from yolo_distill.engine.full_precision import FullPrecisionLoss
 from yolo_distill.engine.schedule import Course
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import alone
-from yolo_distill.teachers.clock import least_seconds
+from yolo_distill.teachers.clock import AT_A_TIME, least_seconds
 from yolo_distill.teachers.precision import DTYPES, machine_precisions
 
-#: Pictures that a step is timed on.
-TIMED = 4
 #: Ways that must be this much faster than the host's own to be taken.
 GAIN = 0.95
 
@@ -51,7 +49,7 @@ def choose_student_precision(model: nn.Module, pictures: Tensor, wanted: bool | 
         return "fp32"
     if wanted == "bf16":
         return "bf16"
-    batch = made_batch(pictures[:TIMED])
+    batch = made_batch(pictures[:AT_A_TIME])
     seconds = least_seconds({p: step(model, batch, p) for p in ("fp32", "bf16")}, repeats=2)
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"
 
@@ -62,10 +60,10 @@ def price_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictur
     Args:
         model: the student; it stays as it is.
         criterion: the student's loss with the terms; it stays as it is.
-        pictures: shape (N, 3, H, W), on the student's device.
+        pictures: shape (N, 3, H, W), on the student's device; all of them make up the step that is timed.
         precision: of the student.
     """
-    batch = made_batch(pictures[:TIMED])
+    batch = made_batch(pictures)
     taught = copy(criterion)
     taught.start_at(0, course=Course(), until=None, measure_every=0)
     taught.every = 1

@@ -78,10 +78,14 @@ def _start_as_selection(projector: nn.Conv2d, chosen: Tensor) -> None:
 
 def average_gradients(modules: nn.Module) -> None:
     """Average the gradients of `modules` over all processes of the default group."""
-    for parameter in modules.parameters():
-        if parameter.grad is not None:
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()
+    gradients = [parameter.grad for parameter in modules.parameters() if parameter.grad is not None]
+    if not gradients:
+        return
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(joined)  # once: each call waits for all processes
+    joined /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, torch.split(joined, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def keep_projectors(file: Path, epoch: int, projectors: nn.ModuleDict) -> None:

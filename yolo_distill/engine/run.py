@@ -200,9 +200,9 @@ def summarise(
         args: the run's settings of the host: of these `imgsz`, `device` and `single_cls` count here.
         pace: of the run; see `DistillationTrainer.pace`.
     """
-    imgsz = int(args["imgsz"])
-    where: dict[str, Any] = {"imgsz": imgsz, "device": args.get("device"), "single_cls": bool(args.get("single_cls"))}
     student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
+    imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
+    where: dict[str, Any] = {"imgsz": imgsz, "device": args.get("device"), "single_cls": bool(args.get("single_cls"))}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
         measured = measure_teachers(recipe, data, **where)

@@ -77,7 +77,6 @@ def evaluate_teacher(
         "rect": False,
         "plots": False,
         "save_json": False,
-        "workers": 0,
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(no_auto_install())

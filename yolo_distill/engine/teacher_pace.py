@@ -16,7 +16,7 @@ from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.memory import WithTeacher
-from yolo_distill.engine.price import TIMED, price_of_teaching
+from yolo_distill.engine.price import price_of_teaching
 from yolo_distill.engine.run_pictures import RunPictures
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.engine.schedule import Course
@@ -26,6 +26,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.losses.logit import NOTHING
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
+from yolo_distill.teachers.clock import AT_A_TIME_ON_GPU, timed_pictures
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.precision import Choice, choose_forward
 from yolo_distill.teachers.store import FileStore, MemoryStore
@@ -102,7 +103,7 @@ class TeacherPace(RunPictures, CpuPrecision):
         recipe = self.recipe
         looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
         answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
-        batch = max(1, int(self.batch_size))
+        batch = self._pictures_a_step
 
         def choose(wanted: Sequence[str]) -> list[Choice]:
             plain = [teacher.forward for teacher in self._yolos]
@@ -125,6 +126,11 @@ class TeacherPace(RunPictures, CpuPrecision):
         distributed.broadcast_object_list(box, 0)
         return first or choose((box[0] or [])[:1] * len(wanted) if self._fold_of is not None else box[0] or [])
 
+    @property
+    def _pictures_a_step(self) -> int:
+        """Pictures in a batch of one device; a guess as long as the host is still to find out how many fit."""
+        return max(1, int(self.batch_size) // max(1, self.world_size)) if self.batch_size >= 1 else AT_A_TIME_ON_GPU
+
     def _say_price(self) -> None:
         """Say what teaching costs here, and warn where it costs more than the student itself is worth."""
         assert self.criterion is not None
@@ -136,7 +142,7 @@ class TeacherPace(RunPictures, CpuPrecision):
         else:
             precision = ("bf16" if self.args.amp == "bf16" else "fp16") if self.amp else "fp32"
         model = unwrap_model(self.model)
-        samples = self.samples(min(TIMED, self.batch_size)).to(self.device)
+        samples = self.samples(timed_pictures(self.device, self._pictures_a_step)).to(self.device)
         price = price_of_teaching(model, self.criterion, samples, precision) / every
         self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
         rest = f" (asked on every {every}. batch)" if every > 1 else ""
@@ -178,6 +184,12 @@ class TeacherPace(RunPictures, CpuPrecision):
         Relies on: the host calls this once at the start of each epoch.
         """
         super()._model_train()  # type: ignore[misc]
+        if self.args.time and self.world_size > 1:
+            # The host counts the epochs that are left by each process's own clock; what is taught until when has to be
+            # the same in all of them.
+            box = [self.epochs]
+            distributed.broadcast_object_list(box, 0)
+            self.epochs = self.args.epochs = box[0]
         if isinstance(self.train_loader.dataset, ViewsInTurn):
             self.train_loader.dataset.start_epoch(self.epoch)
         if self.criterion is not None:

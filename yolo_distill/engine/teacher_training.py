@@ -100,7 +100,8 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     if last.is_file() and _goes_on(last):
         LOGGER.info(f"{PREFIX}going on with {last}")
-        trainer(overrides={"model": str(last), "resume": str(last)}).train()
+        moved = {key: settings[key] for key in ("device", "workers") if key in settings}  # to another machine, say
+        trainer(overrides={**moved, "model": str(last), "resume": str(last)}).train()
     elif not (last.is_file() and best.is_file()):
         LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
         trainer(overrides={**settings, "model": architecture, **place}).train()

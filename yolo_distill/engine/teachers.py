@@ -14,6 +14,7 @@ import yaml
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 from ultralytics.utils.torch_utils import parse_device, select_device
 
+from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture, kind_of, load_ultralytics
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
@@ -166,11 +167,27 @@ def open_member(one: Named, reading: Reading, needs: Needs, device: torch.device
         return StoredTeacher(answering_classes(Path(str(one.file)).expanduser()))
     if one.onnx:
         assert one.file is not None
-        return OnnxTeacher(Path(one.file), names=read_names(reading.names), outputs=reading.outputs, needs=needs)
+        return OnnxTeacher(
+            Path(one.file),
+            names=read_names(reading.names),
+            outputs=reading.outputs,
+            needs=needs,
+            threads=_threads_beside(torch.device(device)),
+        )
     loaded = load_ultralytics(str(one.file), trust=reading.trust, role="teacher")
     if isinstance(loaded, RTDETRDetectionModel):
         return RtdetrTeacher(loaded, device, needs)
     return YoloTeacher(loaded, device, needs)
+
+
+def _threads_beside(device: torch.device) -> int | None:
+    """Return the threads of a teacher on the CPU beside a student on `device`; None for those that torch has.
+
+    Beside a GPU the host leaves torch one thread, and the cores are idle.
+    """
+    if device.type in {"cpu", "mps"}:
+        return None
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def open_teacher(

@@ -168,7 +168,8 @@ def measure_teachers(
             side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
             return evaluate(model, data, split=split, imgsz=side, device=device, single_cls=single_cls)
     side = _side(recipe, imgsz)
-    chosen = select_device(parse_device(device), verbose=False)
+    device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
+    chosen = select_device(device, verbose=False)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
     opened = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side)
     teacher = opened.teacher

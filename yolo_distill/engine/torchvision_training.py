@@ -107,7 +107,8 @@ class TorchvisionTraining:
         side = self.args.imgsz if isinstance(self.args.imgsz, int) else max(self.args.imgsz)
         self.args.imgsz = -(-side // 32) * 32
         self.args.batch = int(self.args.batch) if self.args.batch >= 1 else BATCH
-        self.device = select_device(parse_device(self.args.device), verbose=False)
+        self.args.device = parse_device(self.args.device)  # once: -1 may be another GPU when it is asked for again
+        self.device = select_device(self.args.device, verbose=False)
         self.names = {int(column): str(word) for column, word in data["names"].items()}
         if (channels := int(data.get("channels", 3))) != 3:
             raise RequestError(f"teacher=torchvision:{name}: takes RGB pictures, these have {channels} channels")
@@ -116,7 +117,8 @@ class TorchvisionTraining:
                 f"batch={together}: the batch norms of torchvision's detectors need pictures to compare; "
                 f"teacher=torchvision:{name} trains on 2 or more at a time"
             )
-        init_seeds(self.args.seed, self.args.deterministic)
+        # On a GPU torchvision would look at regions by a slow way of its own that is deterministic.
+        init_seeds(self.args.seed, self.args.deterministic and self.device.type == "cpu")
         self.model: Any = make_detector(name, len(self.names), self.args.imgsz)
         self.epoch, self.highest, self.rows = 0, -1.0, list[dict[str, Any]]()
         saved = self._interrupted()

@@ -116,6 +116,9 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         """
         if not self.ddp:
             return super().train()
+        if isinstance(self.model, nn.Module) and self._chosen is not None:
+            # From Python the host builds the student before it starts the workers, which get nothing but the model.
+            self.model.chosen_in_teacher = self._chosen  # type: ignore[assignment]
         with self._recipe_in_args():
             return super().train()
 
@@ -180,6 +183,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         optimizer is built.
         """
         super().set_model_attributes()
+        if (chosen := vars(unwrap_model(self.model)).pop("chosen_in_teacher", None)) is not None:
+            self._chosen = chosen
         self._settle_recipe()
         gains = self.recipe.gains
         if not gains:

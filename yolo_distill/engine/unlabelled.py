@@ -19,7 +19,6 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -56,23 +55,27 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
         kept = _without_known(sources.pictures, held_out, train, said)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unlabeled-") as staged:
-            images = Path(staged) / "images"
-            images.mkdir()
+            made = Path(staged) / folder.name
+            images = made / "images"
+            images.mkdir(parents=True)
             for number, file in enumerate(map(Path, kept)):
                 _link(file, images / f"{number:06d}_{file.name}")
             frames = sum(_write_frames(Path(video), images, recipe.unlabeled_every) for video in sources.videos)
             if not kept and not frames:
                 raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
             # The host does not train on a folder without any label file; these say nothing about their pictures.
-            labels = Path(staged) / "labels"
+            labels = made / "labels"
             labels.mkdir()
             for label in img2label_paths([str(file) for file in images.iterdir()]):
                 Path(label).touch()
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            for made in (labels, images):
-                shutil.move(made, folder / made.name)
-        write_bytes(folder / _DONE, json.dumps({"pictures": len(kept), "frames": frames}).encode())
+            (made / _DONE).write_text(json.dumps({"pictures": len(kept), "frames": frames}))
+            if folder.is_dir() and not (folder / _DONE).is_file():
+                shutil.rmtree(folder)  # of a copy that was cut off
+            try:
+                made.rename(folder)
+            except OSError:
+                if not (folder / _DONE).is_file():  # else a run beside this one was faster, and trains from it
+                    raise
     LOGGER.info(f"{PREFIX}{len(kept)} pictures and {frames} frames of {len(sources.videos)} videos, in {folder}")
     return folder / "images"
 

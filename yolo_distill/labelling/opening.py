@@ -33,7 +33,6 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     Raises:
         RequestError: saying what about it has to change.
     """
-    _check_device(request.device)
     imgsz = _size(request)
     teacher = open_named(
         request.teacher,
@@ -51,11 +50,18 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     return teacher, imgsz
 
 
-def _check_device(device: str | None) -> None:
+def resolved_device(device: str | None) -> str:
+    """Return a device as the host has it, with a number for each `-1`, which may be another GPU each time.
+
+    Raises:
+        RequestError: there is no such device.
+    """
     before = LOGGER.level
     LOGGER.setLevel(logging.WARNING)  # the host prints a banner before it refuses
     try:
-        select_device(parse_device(device), verbose=False)
+        found = parse_device(device)
+        select_device(found, verbose=False)
+        return found
     except ValueError:
         raise RequestError(
             f"device={device}: is not on this machine ({torch.cuda.device_count()} GPUs are); give cpu, or leave it out"

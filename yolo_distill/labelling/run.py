@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from yolo_distill.benchmark.machine import usable_cores
 from yolo_distill.comparison.source import source_of_data
+from yolo_distill.cores import usable_cores
 from yolo_distill.engine.classes import read_class_map
 from yolo_distill.engine.data import check_data
 from yolo_distill.errors import DistillError
@@ -20,7 +20,7 @@ from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
 from yolo_distill.labelling.finishing import finish
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.labeller import Labeller
-from yolo_distill.labelling.opening import Opener, identity, open_teacher
+from yolo_distill.labelling.opening import Opener, identity, open_teacher, resolved_device
 from yolo_distill.labelling.pace import Pace
 from yolo_distill.labelling.plan import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
 from yolo_distill.labelling.request import Request
@@ -55,6 +55,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
     """
     out, shard = request.out, request.shard
     check_out(out)
+    request = replace(request, device=resolved_device(request.device))
     sources = find_sources(request.source, out)
     teacher, imgsz = opener(request)
     data = check_data(request.data, "val") if request.data else None

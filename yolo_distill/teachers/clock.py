@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+#: Pictures that a model is timed on, at most: a few keep a CPU busy. On a GPU the time of a few is that of starting its
+#: kernels, in which nothing differs.
+AT_A_TIME, AT_A_TIME_ON_GPU = 4, 16
 #: A call that takes longer than this is not repeated as often: a measurement must stay short.
 LONG = 2.0
+
+
+def timed_pictures(device: torch.device | str, batch: int) -> int:
+    """Return how many pictures a model is to be timed on, for a run of so many at a time on that device."""
+    return min(batch, AT_A_TIME if torch.device(device).type == "cpu" else AT_A_TIME_ON_GPU)
 
 
 def least_seconds(

@@ -53,6 +53,7 @@ class OnnxTeacher:
         names: Mapping[int, str] | None = None,
         outputs: str | Path | None = None,
         needs: Needs | None = None,
+        threads: int | None = None,
     ) -> None:
         """Open a file, ask it once, and find out what it answers.
 
@@ -61,6 +62,7 @@ class OnnxTeacher:
             names: class names by number; those of the description or the file when not given.
             outputs: a description, for a file that does not say what its outputs mean.
             needs: what it will be asked for.
+            threads: that it computes on; as many as torch when None.
 
         Raises:
             RequestError: it can't be run or read, or its classes have no names.
@@ -68,7 +70,8 @@ class OnnxTeacher:
         said = f"teacher={file}"
         self.needs, self.widths = needs or Needs(), dict[int, int]()
         description = None if outputs is None else read_description(outputs)
-        self._session = OnnxSession(Path(file).expanduser(), said, None if description is None else description.input)
+        form = None if description is None else description.input
+        self._session = OnnxSession(Path(file).expanduser(), said, form, threads)
         self.size = self._session.size
         noted = _noted_names(self._session.notes)
         self.names: dict[int, str] = dict(names or (description and description.names) or noted)

@@ -32,18 +32,19 @@ class OnnxSession:
         most: pictures that it is run on at a time; None for any number.
     """
 
-    def __init__(self, file: Path, said: str, form: InputForm | None = None) -> None:
+    def __init__(self, file: Path, said: str, form: InputForm | None = None, threads: int | None = None) -> None:
         """Open a file.
 
         Args:
             file: where it is.
             said: the setting that named it, for errors.
             form: how it takes pictures; by what it says of itself when None.
+            threads: that it computes on; as many as torch when None.
 
         Raises:
             RequestError: it is no ONNX file, or takes something else than pictures in that form.
         """
-        self._said, self._session = said, _open(file, said)
+        self._said, self._session = said, _open(file, said, threads or torch.get_num_threads())
         self.notes = {k: _value(v) for k, v in self._session.get_modelmeta().custom_metadata_map.items()}
         self.outputs = [output.name for output in self._session.get_outputs()]
         form = form or _noted_form(self.notes)
@@ -115,12 +116,12 @@ def with_nms(notes: Mapping[str, Any]) -> bool:
     return isinstance(args, dict) and args.get("nms") is True
 
 
-def _open(file: Path, said: str) -> onnxruntime.InferenceSession:
+def _open(file: Path, said: str, threads: int) -> onnxruntime.InferenceSession:
     if not file.is_file():
         near = [found.name for found in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
         raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A thread that spins while the student has its turn takes the core from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -21,7 +21,7 @@ from ultralytics.utils.metrics import bbox_iou
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.losses.logit import confidence
 from yolo_distill.teachers.answer import DenseAnswer
-from yolo_distill.teachers.clock import least_seconds
+from yolo_distill.teachers.clock import AT_A_TIME, least_seconds, timed_pictures
 from yolo_distill.teachers.yolo import Forward, TorchForward, YoloTeacher
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,9 +30,8 @@ WORTH_BUILDING = 60.0
 #: Teacher score above which an anchor counts in the comparison of answers, as `box_floor` of the default recipe; of a
 #: teacher that is sure of less, this many anchors count.
 SURE, AT_LEAST = 0.05, 64
-#: Pictures on which answers are compared; the rest calibrates int8. And those that a way is asked about, and timed on,
-#: at a time.
-COMPARED, AT_A_TIME = 8, 4
+#: Pictures on which answers are compared, `AT_A_TIME` of them; the rest calibrates int8.
+COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def choose_forward(
         wanted: `auto` or a precision.
         pictures: of the run, on the CPU, shape (N, 3, H, W), N at least 1.
         answers: pictures that the run will ask the teacher about.
-        batch: of the run: no more pictures at a time are asked about here either.
+        batch: of the run, on one device: no more pictures at a time are asked about here either.
 
     Raises:
         RequestError: the machine has no such precision.
@@ -136,11 +135,14 @@ def choose_forward(
     ways: dict[tuple[str, str], Forward] = {
         (p, "torch"): plain if p == "fp32" else TorchForward(plain.model, DTYPES[p]) for p in precisions if p != "int8"
     }
-    seconds = _seconds(teacher, ways, parts[0])
-    ahead = min(seconds.values(), default=0.0) / len(parts[0]) * answers
+    timed = parts[0]
+    if (count := timed_pictures(device, batch)) > len(timed):
+        timed = pictures[torch.arange(count) % len(pictures)].to(device)
+    seconds = _seconds(teacher, ways, timed)
+    ahead = min(seconds.values(), default=0.0) / len(timed) * answers
     if wanted == "int8" or (device.type == "cpu" and wanted in {"auto", "fp32"} and ahead > WORTH_BUILDING):
         ways |= _by_onnx_runtime(plain.model, wanted, pictures)
-        seconds = _seconds(teacher, ways, parts[0])
+        seconds = _seconds(teacher, ways, timed)
     for way in sorted(ways, key=lambda way: seconds[way]):
         teacher.forward = ways[way]
         if way == ("fp32", "torch"):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -162,6 +163,21 @@ class TorchvisionTeacher:
             yield boxes[kept], scores[kept]
 
 
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Let torchvision pool by its own kernel on a GPU.
+
+    The host asks for deterministic algorithms, and torchvision then goes a slow way round that kernel, of which only
+    the backward pass is not deterministic.
+    """
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+
+
 def _read_two_stages(model: Any, pictures: ImageList, features: dict[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield boxes (N, 4) and class probabilities (N, nc) of each picture's proposals, each box as its likeliest class.
 
@@ -169,11 +185,14 @@ def _read_two_stages(model: Any, pictures: ImageList, features: dict[str, Tensor
     """
     heads = model.roi_heads
     proposals, _ = model.rpn(pictures, features)
-    pooled = heads.box_roi_pool(features, proposals, pictures.image_sizes)
+    with _any_algorithm():
+        pooled = heads.box_roi_pool(features, proposals, pictures.image_sizes)
     logits, corrections = heads.box_predictor(heads.box_head(pooled))
     scores = logits.softmax(-1)[:, 1:]
     likeliest = scores.argmax(-1) + 1
-    boxes = heads.box_coder.decode(corrections, proposals)[torch.arange(len(scores), device=scores.device), likeliest]
+    # Of no proposals at all it gives another shape.
+    decoded = heads.box_coder.decode(corrections, proposals).reshape(len(logits), logits.shape[-1], 4)
+    boxes = decoded[torch.arange(len(decoded), device=decoded.device), likeliest]
     counts = [len(own) for own in proposals]
     for own_boxes, own_scores in zip(boxes.split(counts), scores.split(counts), strict=True):
         sure = own_scores.amax(-1) > heads.score_thresh

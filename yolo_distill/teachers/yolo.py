@@ -50,6 +50,8 @@ class YoloTeacher:
         self.forward: Forward = TorchForward(model.eval())
         cuda = torch.device(device).type == "cuda"
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
+        # Of the size seen last: the host makes it on the CPU, and to copy it makes the host wait for the whole GPU.
+        self._grid: tuple[tuple[int, int, torch.device], tuple[Tensor, Tensor, dict[int, int]]] | None = None
 
     def __call__(self, images: Tensor) -> DenseAnswer:
         """Answer for `images`, shape (B, 3, H, W), RGB in 0..1. Everything in the answer is in single precision.
@@ -59,7 +61,7 @@ class YoloTeacher:
         """
         if self._stream is None:
             return self._answer(images)
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         images.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
             return self._answer(images)
@@ -69,7 +71,7 @@ class YoloTeacher:
         if self._stream is None:
             return
         assert isinstance(answer, DenseAnswer)
-        current = torch.cuda.current_stream()
+        current = torch.cuda.current_stream(self._stream.device)
         current.wait_stream(self._stream)
         branches = [branch for branch in (answer.one2many, answer.one2one) if branch is not None]
         tensors = [t for branch in branches for t in vars(branch).values() if t is not None]
@@ -79,10 +81,15 @@ class YoloTeacher:
     def grid(self, images: Tensor) -> tuple[Tensor, Tensor, dict[int, int]]:
         """Return anchor points (A, 2), strides (A, 1) and anchors of each level for pictures of this size."""
         height, width = images.shape[-2:]
-        sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
-        grids = [images.new_empty((1, 1, *size), dtype=torch.float32) for size in sizes]
-        anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
-        return anchors, strides, {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
+        key = height, width, images.device
+        if self._grid is None or self._grid[0] != key:
+            sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
+            with torch.inference_mode(False):  # it outlives the mode of this call
+                grids = [torch.empty((1, 1, *size), device=images.device) for size in sizes]
+                anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
+            cells = {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
+            self._grid = key, (anchors, strides, cells)
+        return self._grid[1]
 
     def _answer(self, images: Tensor) -> DenseAnswer:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
