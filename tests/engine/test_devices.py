@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ultralytics.utils.patches import torch_load
 
 from yolo_distill.engine.projectors import average_gradients
 from yolo_distill.engine.shares import read_columns
+from yolo_distill.engine.teacher_pace import TeacherPace
 from yolo_distill.engine.trainer import DistillationTrainer
 
 
@@ -81,3 +83,27 @@ def test_a_student_that_was_built_before_the_workers_still_started_inside_its_te
         stride: picked.tolist() for stride, picked in chosen.items()
     }
     assert "chosen_in_teacher" not in vars(torch_load(worker.last, map_location="cpu")["model"])
+
+
+class _Host:
+    def _model_train(self):
+        """Do nothing, where the host's does what is not looked at here."""
+
+
+class _Run(TeacherPace, _Host):
+    def __init__(self, epochs):
+        self.args, self.world_size, self.epochs = SimpleNamespace(time=1.0, epochs=epochs), 2, epochs
+        self.train_loader = SimpleNamespace(dataset=None)
+        self.criterion = None
+
+
+def _timed_rank(rank: int, store: str, results) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    run = _Run(epochs=10 + rank)
+    run._model_train()
+    results.put((rank, run.epochs, run.args.epochs))
+    distributed.destroy_process_group()
+
+
+def test_how_many_epochs_the_time_is_enough_for_is_said_by_the_first_process(two_processes):
+    assert two_processes(_timed_rank) == [(0, 10, 10), (1, 10, 10)]
