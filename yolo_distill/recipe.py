@@ -148,10 +148,12 @@ class Recipe(BaseModel):
             return self
         asked = {"logit", "localization"} & self.gains.keys() and not self.gains.keys() & set(FEATURE_TERMS)
         otherwise = self.teacher_folds or self.teacher_tta or self.teacher_imgsz or self.teacher_cache
-        joins = inside and asked and not otherwise and "," not in self.teacher and self._has_room()
+        joins = inside and asked and not otherwise and "," not in self.teacher and self.has_room_for_cwd
         return self.model_copy(update={"cwd": INSIDE if joins else 0.0})
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room_for_cwd(self) -> bool:
+        """Whether the shares of the terms and of `cwd` stay below 1 together."""
         terms = [*self.gains, "cwd"]
         return self.balance == "fixed" or (self.share.keys() >= set(terms) and sum(self.share[t] for t in terms) < 1)
 

@@ -85,6 +85,8 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("distilled@schedule=cosin", "schedule.logit=cosin: input should be"),
         ("plain,cfg/cdw.yaml", "no such recipe: cfg/cdw.yaml; did you mean 'cwd'?"),
         ("plain,host@dis=-1", "arms=host@dis=-1: dis=-1: a gain is 0 or more"),
+        ("plain,plain@box=-2", "arms=plain@box=-2: box=-2: a gain is 0 or more"),
+        ("plain,host,host@dis=6.0", "host@dis=6.0 is the same as host; leave one of them out"),
         ("distilled,default", "default is the same as distilled; leave one of them out"),
         ("distilled@logit=3,distilled@logit=3.0", "distilled@logit=3.0 is the same as distilled@logit=3"),
         ("distilled@dis=2", "dis= does not belong here: it belongs to the arm host"),

@@ -20,8 +20,9 @@ from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
 from yolo_distill.comparison.report import Report
-from yolo_distill.comparison.request import Request, check, cores
+from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
+from yolo_distill.cores import usable_cores
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.lock import Lock
 from yolo_distill.recipe import Recipe
@@ -93,8 +94,8 @@ def test_the_runs_of_a_comparison_and_what_they_are_told(
         assert job["host"].get("name") == (None if name == "teacher" else name)
         assert job["host"]["seed"] == (1 if name.endswith("s1") else 0)
         assert (job["host"]["epochs"], job["imgsz"], job["splits"]) == (2, 64, ["val", "test"])
-        assert (job["precision"], job["threads"], job["teacher"]) == ("fp32", cores(), str(untrained))
-    assert {line["omp"] for line in lines if "omp" in line} == {str(cores())}
+        assert (job["precision"], job["threads"], job["teacher"]) == ("fp32", usable_cores(), str(untrained))
+    assert {line["omp"] for line in lines if "omp" in line} == {str(usable_cores())}
     assert jobs["distilled-s1"]["recipe"]["logit"] == 0.25
     assert jobs["plain-s0"]["recipe"] is None
     assert "at work" in (out / "plain-s0" / "log.txt").read_text()
@@ -135,7 +136,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(
 
 @pytest.mark.parametrize(
     ("ends", "says"),
-    [("crash", "RuntimeError: no luck"), ("die", "its process ended with exit code -9 (at work)")],
+    [("crash", "RuntimeError: no luck"), ("die", "its process was ended by SIGKILL, perhaps for want of memory")],
 )
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     ends: str, says: str, request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path, capsys: Any
@@ -206,7 +207,7 @@ def test_side_by_side(request_of: Callable[..., Request], do: Callable[..., Any]
         at_once += 1 if "begins" in line else -1
         most = max(most, at_once)
     assert most == 2
-    assert {line["job"]["threads"] for line in lines if "job" in line} == {max(cores() // 2, 1)}
+    assert {line["job"]["threads"] for line in lines if "job" in line} == {max(usable_cores() // 2, 1)}
 
 
 def test_devices_are_shared_out(request_of: Callable[..., Request]) -> None:
@@ -251,6 +252,21 @@ def test_equal_time_asks_the_next_seed_where_the_first_failed(
             {"distilled-s0": "crash", "distilled-s1": [0.5, 2.0]},
         )
     assert summary(tmp_path / "out")["equal_time"]["seed"] == 1
+
+
+def test_equal_time_asks_the_seeds_that_are_there(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    do(request_of(arms="plain,distilled", seeds="0"), {"distilled-s0": [0.5, 1.5]})
+    names = begun(do(request_of(arms="distilled", seeds="2", equal_time=True)))
+    assert len([name for name in names if "equal" in name]) == 1
+    assert summary(tmp_path / "out")["equal_time"]["seed"] == 0
+
+
+def test_no_equal_time_is_said(request_of: Callable[..., Request], do: Callable[..., Any], capsys: Any) -> None:
+    do(request_of(arms="plain", seeds="0"))
+    do(request_of(arms="distilled", seeds="1", equal_time=True))
+    assert "budget=equal-time: plain was given nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

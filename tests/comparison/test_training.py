@@ -13,10 +13,12 @@ import pytest
 import torch
 from ultralytics.nn import tasks
 
+from yolo_distill.comparison import record, training
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
 from yolo_distill.comparison.training import train
 from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
+from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
 pytestmark = pytest.mark.usefixtures("host_untouched")
@@ -170,6 +172,30 @@ def test_a_job_that_fails_leaves_one_line(job_of: MakeJob, capfd: pytest.Capture
     assert line.startswith("RuntimeError: 'freeze=99' froze the entire model")
     assert "Traceback" in capfd.readouterr().err
     assert not (job.path / "run.json").exists()
+
+
+def test_a_record_says_the_gain_that_cwd_came_to(job_of: MakeJob) -> None:
+    job = job_of("distilled")
+    assert job.recipe is not None
+    job.recipe["cwd"] = None
+    job.path.mkdir(parents=True)
+    (job.path / "recipe.yaml").write_text("cwd: 2.5\n")
+    assert record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, "cwd": 2.5}
+    assert record.recipe_of(job_of("plain")) is None
+
+
+def test_a_student_with_weights_is_compared_with_who_teaches_it(
+    job_of: MakeJob, untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(student: str, recipe: Any, *_: Any) -> None:
+        raise RequestError(f"{Path(recipe.teacher).name} is worse than {Path(student).name}")
+
+    monkeypatch.setattr(training, "look_at_both", worse)
+    monkeypatch.setattr(training, "distil_assistants", lambda r, *_: r.model_copy(update={"teacher": "assistant.pt"}))
+    job = job_of("distilled")
+    assert training._prepared(job).teacher == "assistant.pt"  # its student has none
+    with pytest.raises(RequestError, match=r"assistant.pt is worse than own.pt"):
+        training._prepared(dataclasses.replace(job, student="own.pt"))
 
 
 def test_a_job_is_read_as_it_was_written(job_of: MakeJob) -> None:

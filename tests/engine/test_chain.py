@@ -89,6 +89,16 @@ def test_an_interrupted_stage_goes_on(recipe, data, settings):
     assert stages.asked[0][2].endswith("last.pt")
 
 
+def test_an_assistant_that_is_worse_than_its_student_is_refused(settings, make_teacher, names, monkeypatch):
+    looked = []
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    monkeypatch.setattr(run, "distil_assistants", lambda r, *_: r.model_copy(update={"teacher": "assistant.pt"}))
+    monkeypatch.setattr(run, "look_at_both", lambda student, recipe, *_: looked.append(Path(recipe.teacher).name))
+    monkeypatch.setattr(run, "_distil", lambda *_: Path("done"))
+    assert train({"teacher": teacher, "assistant": "yolo26n.yaml"}, settings, student="yolo26n.yaml") == Path("done")
+    assert looked == [Path(teacher).name, "assistant.pt"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("large", "assistant", "measured"),

@@ -164,6 +164,20 @@ def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, teacher
     assert looked == [1, 2, 4, 8, 16, 32, 64]
 
 
+def test_every_epoch_can_say_its_shares_however_short(student, teacher, monkeypatch):
+    balancer = Balancer({"logit": 0.2, "localization": 0.1})
+    criterion = DistillationCriterion(
+        student.init_criterion(), Counting(teacher), make_terms(logit=1.0, localization=1.0), STRIDES, 1, 1, balancer
+    )
+    criterion.start_at(0, course=Course(), until=None, measure_every=5)
+    looked: list[int] = []
+    monkeypatch.setattr(balancer, "observe", lambda _: looked.append(criterion.steps))
+    batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+    for _ in range(20):
+        criterion(student(batch["img"]), batch)
+    assert {step // 5 for step in looked} == {0, 1, 2, 3}
+
+
 def test_a_term_at_the_end_of_its_schedule_is_not_computed(student, teacher):
     criterion = make_criterion(student, teacher, schedule="mosaic")
     criterion.start_at(0, course=Course(mosaic=2), until=None, measure_every=0)

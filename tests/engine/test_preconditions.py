@@ -56,6 +56,8 @@ def test_one_class_has_nothing_to_be_compared_with():
         ({"schedule.cwd": "cosine"}, {"starts_inside": False}, "schedule.cwd= has no effect: cwd has no gain"),
         ({"init_heal": 10}, {"starts_inside": False}, "init_heal= .*give init=teacher"),
         ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt has been trained"),
+        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
+        ({"balance": "auto", "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
     ],
 )
 def test_settings_that_do_nothing_are_said(given, where, line):

@@ -79,9 +79,11 @@ def test_a_run_keeps_everything_on_its_device(gpu, own, terms, settings, make_te
         own["teacher"] = f"torchvision:{TWO_STAGES}:{tmp_path / 'two.pth'}"
     if "unlabeled" in own:
         own["unlabeled"] = str(write_pictures(tmp_path / "pictures"))
-    folder = train(own, {**settings, "device": 0, "amp": False, "workers": 0}, student="yolo26n.yaml")
+    slow = {"optimizer": "AdamW", "lr0": 1e-4}  # so that nothing runs away, whatever the balance does at first
+    folder = train(own, {**settings, **slow, "device": 0, "amp": False, "workers": 0}, student="yolo26n.yaml")
     columns = read_columns(folder / "results.csv")
-    assert all(columns[f"train/{term}_loss"][-1] > 0 for term in terms)
+    losses = {term: columns[f"train/{term}_loss"][-1] for term in terms}
+    assert min(losses.values()) > 0, losses
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["student"]["device"] == summary["teacher"]["device"] == "cuda:0"
 

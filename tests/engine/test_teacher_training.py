@@ -31,10 +31,10 @@ def data(tiny_data: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_an_rtdetr_is_trained_resumed_and_found_again(
-    architecture: str, data: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    architecture: str, data: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # On a CPU the host refuses bf16, which a student can be trained in here.
-    settings = {**settings, "amp": "bf16"}
+    settings = {**settings, "amp": "bf16", "project": str(tmp_path / "runs")}
     whole = RtdetrTrainer.save_model
 
     def once(self: RtdetrTrainer) -> bool:
@@ -45,6 +45,7 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(
         patch.setattr(RtdetrTrainer, "save_model", once)
         with pytest.raises(KeyboardInterrupt):
             train_teacher(architecture, data, settings, 2)
+    settings["project"] = str((tmp_path / "runs").rename(tmp_path / "moved"))
     last = next(Path(settings["project"]).rglob("last.pt"))
     assert torch_safe_load(last, safe_only=True)[0]["epoch"] == 0
     moved, begin = [], RtdetrTrainer.__init__
@@ -56,7 +57,9 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(
     with monkeypatch.context() as patch:
         patch.setattr(RtdetrTrainer, "__init__", watched)
         best = train_teacher(architecture, data, {**settings, "workers": 3}, 2)
-    assert moved == [{"model": str(last), "resume": str(last), "device": "cpu", "workers": 3}]  # where it is now
+    here = {"data": settings["data"], "device": "cpu", "workers": 3, "save_dir": str(last.parent.parent)}
+    assert moved == [{"model": str(last), "resume": str(last), **here}]
+    assert not (tmp_path / "runs").exists()
     assert best == last.with_name("best.pt")
     results = (best.parent.parent / "results.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in results] == ["epoch", "1", "2"]

@@ -17,6 +17,7 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
 from yolo_distill.comparison.source import digests_of_files
+from yolo_distill.engine.preconditions import require_gains
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
@@ -96,6 +97,10 @@ class Arm:
         """Return what has to stay as it is for runs of this arm to be comparable."""
         return {"kind": self.kind, "host": self.host, "recipe": self.recipe, "files": self.files}
 
+    def as_it_runs(self) -> dict[str, Any]:
+        """Return the same with all settings of Ultralytics, also those that were not given."""
+        return {**self.as_dict(), "host": {**DEFAULT_CFG_DICT, **self.host}}
+
 
 def read_arms(
     words: str, *, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str
@@ -120,7 +125,7 @@ def read_arms(
         arm = _read_arm(word, recipe, own, host, teacher)
         if arm.label in arms:
             raise RequestError(f"arms={words}: two arms are called {arm.label}; name each once, or rename the file")
-        if same := next((label for label, other in arms.items() if other.as_dict() == arm.as_dict()), None):
+        if same := next((label for label, other in arms.items() if other.as_it_runs() == arm.as_it_runs()), None):
             raise RequestError(f"arms={words}: {arm.label} is the same as {same}; leave one of them out")
         arms[arm.label] = arm
     return arms
@@ -145,6 +150,7 @@ def check_host_settings(given: Mapping[str, Any], said: str) -> dict[str, Any]:
 def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, Any]:
     try:
         checked = vars(get_cfg(overrides=dict(given)))
+        require_gains(checked)
     except (TypeError, ValueError, SyntaxError) as error:
         raise RequestError(said + " ".join(str(error).split())) from None
     return {key: checked[key] for key in given}
@@ -214,8 +220,6 @@ def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, A
     own = {key: value for key, value in values.items() if is_recipe_key(key)}
     host = {key: value for key, value in values.items() if key not in own}
     check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
-    if base == HOST and isinstance(gain := host.get("dis"), (int, float)) and gain < 0:
-        raise RequestError(f"{said}dis={gain}: a gain is 0 or more")
     return own, host
 
 

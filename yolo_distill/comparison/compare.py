@@ -85,6 +85,7 @@ class _Comparison:
         print(markdown(summary))
         for file in (PAGE, TABLE, JSON):
             print(f"{file}: {self._out / file}")
+        self._say_without_equal_time()
         self._complain()
         return summary
 
@@ -135,18 +136,26 @@ class _Comparison:
         plain = self._plan.arms[PLAIN]
         decision = decided(self._out)
         ours = headline_arm({label: arm.kind for label, arm in self._arms.items() if arm.kind == DISTILLED})
-        for seed in self._seeds:
+        asked, failed = ({run.folder for run in runs} for runs in (self._agenda.runs, self._agenda.failed))
+        for seed in [*self._seeds, *(seed for seed in self._plan.seeds if seed not in self._seeds)]:
             if decision is not None or ours is None:
                 break
             pair = [run_of(self._out, self._plan.arms[label], seed) for label in (ours, PLAIN)]
             records = [run.record() for run in pair]
             if records[0] and records[1]:
                 decision = decide(self._out, records[0], records[1])
-            elif not {run.folder for run in pair} & {run.folder for run in self._agenda.failed}:
-                return  # this seed's runs are still to come; a later seed is asked only where one of them failed
+            elif {run.folder for run, record in zip(pair, records, strict=True) if record is None} & (asked - failed):
+                return  # one is still to come; another seed is asked only where a run failed, or is not asked for
         if decision is not None:
             arm = equal_time_arm(plain, decision)
             self._agenda.add([run_of(self._out, arm, seed) for seed in self._seeds])
+
+    def _say_without_equal_time(self) -> None:
+        if self._request.equal_time and EQUAL_TIME not in {run.arm.label for run in self._agenda.runs}:
+            self._progress.say(
+                "budget=equal-time: plain was given nothing, as no seed has runs of it and of ours that were timed on "
+                "the same machine, with as many threads"
+            )
 
     def _complain(self) -> None:
         """Raise if runs are missing.

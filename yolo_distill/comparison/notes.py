@@ -112,13 +112,17 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
 def _prepared(summary: Mapping[str, Any]) -> list[str]:
     """Say what arms spent before their first epoch, where it is much: assistants and folds that are trained there."""
     found = [
-        f"{label} {spent['setup_seconds'] / 60:.0f} min"
+        f"{label} {_duration(spent['setup_seconds'])}"
         for label, spent in summary["times"].items()
         if spent["setup_seconds"] > _MUCH * max(spent["seconds"], 60.0)
     ]
     if not found:
         return []
     return [f"Before the first epoch of a run, and in none of the times above: {', '.join(found)} (mean over runs)."]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]], unchecked: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,10 +91,18 @@ class Processes:
                 process.stdin.close()
             self._slots[place] = None
             if not (job.path / RECORD).is_file() and not (job.path / ERROR).is_file():
-                said = f"its process ended with exit code {process.returncode}{_last_words(Path(log.name))}"
+                said = _ended(process.returncode, Path(log.name))
                 write_bytes(job.path / ERROR, f"{said}\n".encode())
             finished.append(job)
         return finished
+
+
+def _ended(code: int, log: Path) -> str:
+    if code < 0:  # it had no time for last words
+        known = {int(number): number.name for number in signal.Signals}
+        why = ", perhaps for want of memory" if known.get(-code) == "SIGKILL" else ""
+        return f"its process was ended by {known.get(-code, f'signal {-code}')}{why}"
+    return f"its process ended with exit code {code}{_last_words(log)}"
 
 
 def _last_words(log: Path) -> str:

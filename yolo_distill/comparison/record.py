@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+import yaml
 from ultralytics import __version__ as host_version
 
 from yolo_distill import __version__
@@ -60,7 +63,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
             **{key: _without_folder(value) for key, value in job.host.items() if key not in _PLACES},
             "data": job.names["data"],
         },
-        "recipe": {key: _without_folder(value) for key, value in job.recipe.items()} if job.recipe else None,
+        "recipe": recipe_of(job),
         "precision": job.precision,
         "pace": _pace(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
@@ -85,11 +88,23 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
             "source": sources[-1] if sources else source_digest(),  # the code may be another by now
             "ultralytics": host_version,
             "torch": torch.__version__,
+            "opencv": cv2.__version__,  # which reads, resizes and warps the pictures
+            "numpy": np.__version__,
             "python": platform.python_version(),
         },
         "machine": {"device": device_name(job.host.get("device")), "cpu": cpu_name(), "threads": job.threads},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def recipe_of(job: Job) -> dict[str, Any] | None:
+    """Return the recipe of a run of ours, with the gain of `cwd` as the run settled it."""
+    if not job.recipe:
+        return None
+    recipe = {key: _without_folder(value) for key, value in job.recipe.items()}
+    if (settled := job.path / "recipe.yaml").is_file():
+        recipe["cwd"] = yaml.safe_load(settled.read_text(encoding="utf-8"))["cwd"]
+    return recipe
 
 
 def _measure(job: Job, best: Path) -> dict[str, Any]:

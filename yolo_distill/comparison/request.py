@@ -147,10 +147,11 @@ def check(request: Request) -> Checked:
         plan.precision = choose_precision(
             plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
         )
-        _check_teacher(request, arms, found, here)
     else:
         plan = joined(before, plan, request.out)
         require_precision_of(request.out, plan.precision, here)
+    if before is None or not any(arm["kind"] == DISTILLED for arm in before["arms"].values()):
+        _check_teacher(request, arms, found, here)
     return Checked(plan, list(arms), seeds)
 
 

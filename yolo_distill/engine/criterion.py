@@ -178,8 +178,10 @@ class DistillationCriterion:
         mean = average_over_devices(torch.tensor(list(self.shares.values()), device=task.device)).tolist()
         full = {name: share / strengths[name] for name, share in zip(self.shares, mean, strict=True) if strengths[name]}
         self.balancer.observe(full)
-        # Often at first, when gains are guesses and the student moves fast: after 1, 2, 4, ... batches.
-        self._measure_at = self.steps + min(max(self.steps - self._first, 1), MEASURE_EVERY)
+        # Often at first, when gains are guesses and the student moves fast: after 1, 2, 4, ... batches. And at least
+        # once an epoch, so that each can say its shares.
+        often = min(MEASURE_EVERY, self.measure_every)
+        self._measure_at = self.steps + min(max(self.steps - self._first, 1), often)
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
         if self.until is not None and self.steps >= self.until:

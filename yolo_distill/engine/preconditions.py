@@ -48,6 +48,17 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         )
 
 
+def require_gains(settings: Mapping[str, Any]) -> None:
+    """Refuse negative gains of the host's own losses, by which it would train away from the ground truth.
+
+    Raises:
+        ValueError: naming it, as the host does for its settings.
+    """
+    for key in ("box", "cls", "dfl", "dis"):
+        if isinstance(gain := settings.get(key), (int, float)) and gain < 0:
+            raise ValueError(f"{key}={gain}: a gain is 0 or more")
+
+
 def require_classes(recipe: Recipe, matched: int) -> None:
     """Refuse to compare classes with each other where there are not two.
 
@@ -72,8 +83,13 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
     """
     lines = []
     gains = recipe.settled(inside=starts_inside).gains
+    crowded = starts_inside and recipe.cwd is None and not recipe.has_room_for_cwd
+    if crowded:
+        lines.append("cwd is left out: with share.cwd the shares would come to 1 or more; lower them to have it")
     for key in given:
         owner, _, term = key.partition(".")
+        if crowded and term == "cwd":
+            continue
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
         elif term and term not in gains:

@@ -24,7 +24,7 @@ from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
-from yolo_distill.engine.preconditions import require_classes, require_teachable, without_effect
+from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import require_cacheable
@@ -113,7 +113,9 @@ def train(
     if checked.teacher_folds:
         best = Path(checked.teacher)
         train_folds(architecture, data, settings, checked.teacher_epochs, checked.teacher_folds, best)
-    checked = distil_assistants(checked, data, settings, _distil)
+    if assistants(checked):
+        checked = distil_assistants(checked, data, settings, _distil)
+        look_at_both(student, checked, data, settings)  # the last assistant is who teaches
     if checked.init == "try":
         checked = with_better_start(checked, data, settings, student, _distil)
     return _distil(checked, settings, student)
@@ -249,6 +251,7 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         select_device(parse_device(checked["device"]), verbose=False)
+        require_gains(checked)
     except (TypeError, ValueError, SyntaxError) as error:
         raise RequestError(" ".join(str(error).split())) from None
     return {key: checked[key] for key in given}

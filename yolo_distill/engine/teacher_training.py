@@ -100,8 +100,9 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     if last.is_file() and _goes_on(last):
         LOGGER.info(f"{PREFIX}going on with {last}")
-        moved = {key: settings[key] for key in ("device", "workers") if key in settings}  # to another machine, say
-        trainer(overrides={**moved, "model": str(last), "resume": str(last)}).train()
+        # The folder may have been moved, and the machine may be another one than that which the checkpoint remembers.
+        moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
+        trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
     elif not (last.is_file() and best.is_file()):
         LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
         trainer(overrides={**settings, "model": architecture, **place}).train()
