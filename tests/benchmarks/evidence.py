@@ -5,7 +5,7 @@
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
         picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
-    python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init
+    python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init:0+3
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -105,16 +105,17 @@ def pooled(words: list[str]) -> str:
     """Return paired differences over all seeds of several comparisons, as Markdown.
 
     Args:
-        words: `FILE:ARM:BASE`, of each comparison which arm is compared with which.
+        words: `FILE:ARM:BASE`, of each comparison which arm is compared with which; `FILE:ARM:BASE:0+3` of some seeds.
     """
     lines = ["| | mean [95 % interval] | ahead in | each |", "|---|---|---|---|"]
     for split in ("val", "test"):
         for branch, name in (("dense", "one-to-many"), ("one_to_one", "one-to-one")):
             each: dict[int, float] = {}
             for word in words:
-                file, arm, base = word.split(":")
+                file, arm, base, *seeds = word.split(":")
                 found = difference(arm, base, values(read(Path(file)), split, branch)).each
-                each |= dict(enumerate(found.values(), len(each)))
+                asked = [int(seed) for seed in seeds[0].split("+")] if seeds else sorted(found)
+                each |= dict(enumerate((found[seed] for seed in asked if seed in found), len(each)))
             over = Difference("", "", each)
             listed = ", ".join(f"{value:+.1f}" for value in each.values())
             lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} |")

@@ -12,8 +12,8 @@ That the pictures are the same is not taken on trust either: a digest of the fir
 initial weights go into the run's record.
 
 Relies on: the host copies `default_callbacks` into every trainer that is built afterwards, calls them by name at the
-points used here, and asks `trainer.preprocess_batch` for each batch of training. Its
-loaders seed their workers from `generator`, and start them anew after `reset`.
+points used here, and asks `trainer.preprocess_batch` for each batch of training. Its loaders seed their workers from
+`generator`, and start them anew after `reset`.
 """
 
 from __future__ import annotations
