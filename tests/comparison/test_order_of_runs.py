@@ -338,6 +338,13 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(
     assert begun(do(request_of())) == ["host-s0", "distilled-s0", "plain-s1", "host-s1", "distilled-s1"]
 
 
+def test_a_setting_of_an_arm_that_does_nothing_is_said(request_of: Callable[..., Request], caplog: Any) -> None:
+    check(request_of(arms="plain,distilled,distilled@share.logit=0.3,distilled@init=student@init_heal=5"))
+    first, second = [entry.message for entry in caplog.records if " arm " in entry.message]
+    assert "arm distilled@share.logit=0.3: share.logit= has no effect without balance=auto" in first
+    assert "arm distilled@init=student@init_heal=5: init_heal= has no effect: the student starts from its own" in second
+
+
 def test_what_is_said_meanwhile(tmp_path: Path) -> None:
     arms = [Arm("plain", "plain", {"epochs": 10}), Arm("distilled", "distilled", {"epochs": 10})]
     runs: list[Run] = [teacher_run(tmp_path), *(run_of(tmp_path, arm, 0) for arm in arms)]

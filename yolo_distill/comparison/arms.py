@@ -79,6 +79,7 @@ class Arm:
         host: settings of Ultralytics, all that were given.
         recipe: all settings of the recipe; None for an arm that is not ours.
         files: digests of the files that the recipe names, by setting.
+        given: recipe settings that were asked for by name, not by a recipe file.
     """
 
     label: str
@@ -86,6 +87,7 @@ class Arm:
     host: dict[str, Any]
     recipe: dict[str, Any] | None = None
     files: dict[str, str] = field(default_factory=dict)
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def prepares(self) -> bool:
@@ -176,7 +178,7 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
         raise RequestError(f"{said}{error}") from None
     label = "@".join([_name_of(base), *changes])
     settings = _as_the_host_reads_them({**preset_host, **host, **more_host}, said)
-    return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked))
+    return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked), tuple({**own, **more_own}))
 
 
 def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,7 +19,7 @@ from yolo_distill.comparison.source import source_of_data, source_of_model, sour
 from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.preconditions import require_teachable
+from yolo_distill.engine.preconditions import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
@@ -121,6 +121,7 @@ def check(request: Request) -> Checked:
     here = {**settings, "device": request.devices[0]}
     for arm in arms.values():
         _check_recipe(arm, device_type(here))
+        _say_without_effect(arm, request)
     found = check_data(request.data, ("train", "val"))
     splits = ["val", *_test(request.data, found)]
     for arm in arms.values():
@@ -179,6 +180,18 @@ def _check_recipe(arm: Arm, device: str) -> None:
             require_cacheable(recipe, device)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
+
+
+def _say_without_effect(arm: Arm, request: Request) -> None:
+    """Warn of settings of an arm that do nothing: it would be the same as another without a word."""
+    if arm.recipe is None:
+        return
+    recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
+    bare = is_architecture(request.student) or arm.host.get("pretrained") is False
+    inside = recipe.init in {"teacher", "try"} or (recipe.init == "auto" and bare)
+    trains = is_architecture(request.teacher)
+    for line in without_effect(dict.fromkeys(arm.given), recipe, starts_inside=inside, trains_teacher=trains):
+        LOGGER.warning(f"arm {arm.label}: {line}")
 
 
 def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
