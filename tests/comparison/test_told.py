@@ -82,6 +82,7 @@ def test_the_tables_by_hand(summary_of: Tell) -> None:
     rows = {row[0]: row[1:] for row in cost(summary).rows}
     assert rows["plain"] == ["2,375,226", "0.05", "3.1", "2", "2.0", "1.0", "-"]
     assert rows["host"] == ["-", "-", "-", "2", "2.0", "1.0", "1.50"]
+    assert rows["teacher"] == ["-", "-", "-", "2", "2.0", "1.0", "-"]  # what its training took, too
 
 
 def test_markdown_is_a_table(summary_of: Tell) -> None:

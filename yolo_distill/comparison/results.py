@@ -159,6 +159,11 @@ def _of_record(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "not_measured": record.get("not_measured"),
+        # None of one that came with its weights.
+        "epochs": record["epochs"],
+        "epochs_done": {str(record["seed"]): epochs_done(record)},
+        "seconds": record["train_seconds"] if record["epochs"] else None,
+        "cpu_seconds": record["cpu_seconds"] if record["epochs"] else None,
     }
 
 

@@ -114,9 +114,10 @@ def cost(summary: Mapping[str, Any]) -> Table:
     """Return what the models and their training cost."""
     rows = []
     costs = summary.get("cost") or {}
+    teacher = summary["teacher"] or {}
     for label in [TEACHER, *summary["arms"]]:
-        model, spent = costs.get(label, {}), summary["times"].get(label, {})
-        if not model and not spent:
+        model, spent = costs.get(label, {}), teacher if label == TEACHER else summary["times"].get(label, {})
+        if not model and spent.get("seconds") is None:
             continue
         ratio = spent.get("epoch_ratio")
         rows.append(
@@ -125,7 +126,7 @@ def cost(summary: Mapping[str, Any]) -> Table:
                 f"{model['parameters']:,}" if model else NOTHING,
                 f"{model['gflops']:.2f}" if model else NOTHING,
                 f"{model['ms']:.1f}" if model else NOTHING,
-                _epochs(summary["arms"].get(label, {})),
+                _epochs(teacher if label == TEACHER else summary["arms"].get(label, {})),
                 _minutes(spent.get("seconds")),
                 _minutes(spent.get("cpu_seconds")),
                 NOTHING if ratio is None or label == PLAIN else f"{ratio:.2f}",
