@@ -20,7 +20,7 @@ from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.preconditions import require_teachable, without_effect
-from yolo_distill.engine.run import check_pair, look_at_both
+from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.errors import RequestError
@@ -187,8 +187,7 @@ def _say_without_effect(arm: Arm, request: Request) -> None:
     if arm.recipe is None:
         return
     recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
-    bare = is_architecture(request.student) or arm.host.get("pretrained") is False
-    inside = recipe.init in {"teacher", "try"} or (recipe.init == "auto" and bare)
+    inside = may_start_inside(recipe, request.student, arm.host)
     trains = is_architecture(request.teacher)
     for line in without_effect(dict.fromkeys(arm.given), recipe, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(f"arm {arm.label}: {line}")

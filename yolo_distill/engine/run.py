@@ -96,8 +96,7 @@ def train(
     require_teachable(checked, settings)
     members = named(checked.teacher, checked.teacher_weights)
     check_pair(student, checked, data)
-    bare = is_architecture(student) or settings.get("pretrained") is False
-    inside = checked.init in {"teacher", "try"} or (checked.init == "auto" and bare)
+    inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(line)
@@ -298,6 +297,12 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
         levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
         if recipe.gains and not levels.common and not recipe.teacher_imgsz:
             raise RequestError(f"teacher and student have no level in common: {levels}")
+
+
+def may_start_inside(recipe: Recipe, student: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a student starts inside its teacher, as far as that hangs on what was asked for."""
+    bare = is_architecture(student) or settings.get("pretrained") is False
+    return recipe.init in {"teacher", "try"} or (recipe.init == "auto" and bare)
 
 
 def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
