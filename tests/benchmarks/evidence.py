@@ -114,8 +114,9 @@ def pooled(words: list[str]) -> str:
             for word in words:
                 file, arm, base, *seeds = word.split(":")
                 found = difference(arm, base, values(read(Path(file)), split, branch)).each
-                asked = [int(seed) for seed in seeds[0].split("+")] if seeds else sorted(found)
-                each |= dict(enumerate((found[seed] for seed in asked if seed in found), len(each)))
+                # Of a branch that a model has not, there are none.
+                asked = [int(seed) for seed in seeds[0].split("+")] if seeds and found else sorted(found)
+                each |= dict(enumerate((found[seed] for seed in asked), len(each)))
             over = Difference("", "", each)
             listed = ", ".join(f"{value:+.1f}" for value in each.values())
             lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} |")
