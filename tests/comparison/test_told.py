@@ -125,6 +125,17 @@ def test_a_teacher_of_other_classes_is_not_measured(summary_of: Tell) -> None:
     assert accuracy(summary).rows[0] == ["teacher", "", "", "", "-", "", "-", "-"]
 
 
+@pytest.mark.parametrize(("train", "said"), [(0.91, True), (0.64, False)])
+def test_a_teacher_that_knows_its_pictures_by_heart_is_told(summary_of: Tell, train: float, said: bool) -> None:
+    teacher = {**TEACHER, "look": {"train": train, "val": 0.50}}
+    summary = summary_of([teacher, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
+    found = [note for note in notes_of(summary) if "by heart" in note]
+    assert bool(found) is said
+    if said:
+        assert "91.0, than on val, 50.0 mAP50-95" in found[0]
+        assert "teacher_folds=3" in found[0]
+
+
 def test_data_without_a_test_split_says_so(summary_of: Tell, plan) -> None:
     plan.splits = ["val"]
     summary = summary_of(three_seeds())

@@ -174,6 +174,14 @@ def test_a_job_that_fails_leaves_one_line(job_of: MakeJob, capfd: pytest.Capture
     assert not (job.path / "run.json").exists()
 
 
+def test_the_record_of_a_teacher_says_how_good_it_is_on_its_own_pictures(job_of: MakeJob) -> None:
+    job = job_of("teacher")
+    assert main([str(job.write())]) == 0
+    kept = json.loads((job.path / "run.json").read_text())
+    assert set(kept["look"]) == {"train", "val"}
+    assert kept["look"]["val"] == pytest.approx(kept["val"]["map"], abs=1e-6)  # few enough pictures: all of them
+
+
 def test_a_record_says_the_gain_that_cwd_came_to(job_of: MakeJob) -> None:
     job = job_of("distilled")
     assert job.recipe is not None

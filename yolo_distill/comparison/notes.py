@@ -7,6 +7,7 @@ from typing import Any
 
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
 from yolo_distill.comparison.tables import look_up
+from yolo_distill.engine.honesty import PICTURES, Look
 
 #: Share of the training time from which on what comes before it is said.
 _MUCH = 0.2
@@ -99,14 +100,23 @@ def _seeds(summary: Mapping[str, Any]) -> list[str]:
 def _teacher(summary: Mapping[str, Any]) -> list[str]:
     split = summary["headline"]["split"]
     where = (split, "one-to-many", "mAP50-95")
-    found = look_up((summary["teacher"] or {}).get("figures", {}), *where)
+    teacher = summary["teacher"] or {}
+    found = look_up(teacher.get("figures", {}), *where)
     plain = look_up(summary["arms"].get(PLAIN, {}).get("figures", {}), *where, "mean")
-    if found is None or plain is None or found > plain:
-        return []
-    return [
-        f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain:.1f} mAP50-95 on {split}. "
-        "There is nothing to learn from it here."
-    ]
+    notes = []
+    if found is not None and plain is not None and found <= plain:
+        notes.append(
+            f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain:.1f} mAP50-95 on {split}. "
+            "There is nothing to learn from it here."
+        )
+    if teacher.get("look") and (look := Look(**teacher["look"])).by_heart:
+        notes.append(
+            f"The teacher is far better on its training pictures, {100 * look.train:.1f}, than on val, "
+            f"{100 * look.val:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "
+            "there say little more than the labels; with teacher_folds=3 each picture is taught by a teacher that has "
+            "not seen it."
+        )
+    return notes
 
 
 def _prepared(summary: Mapping[str, Any]) -> list[str]:

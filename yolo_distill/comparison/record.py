@@ -8,6 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from yolo_distill.benchmark.machine import cpu_name
 from yolo_distill.comparison.job import EPOCHS, PACE, Job
 from yolo_distill.comparison.witness import read_lines, source_digest
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
+from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.engine.honesty import look
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.engine.teachers_of_run import measure_teachers
 from yolo_distill.errors import RequestError
@@ -81,6 +84,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
         "pictures": [line["pictures"] for line in epochs],
         **_measure(job, best),
+        **({"look": _look(job, best)} if job.kind == "teacher" else {}),
         # Beside the comparison's plan, or where they were given.
         "weights": best.relative_to(job.path.parent).as_posix() if best.is_relative_to(job.path.parent) else None,
         "versions": {
@@ -150,6 +154,20 @@ def _measure_other(job: Job, best: Path) -> dict[str, Any]:
     except RequestError as error:
         return {"one_to_one": None, "not_measured": str(error)}
     return found
+
+
+def _look(job: Job, best: Path) -> dict[str, float] | None:
+    """Return how good a teacher is on some pictures of train and of val, or None where it knows other classes."""
+    recipe = make_recipe({"teacher": str(best), "trust": job.trust})
+
+    def measure(file: Path, split: str) -> float:
+        found = measure_teachers(recipe, file, split=split, imgsz=job.imgsz, device=job.host.get("device"))
+        return float(found["map"])
+
+    try:
+        return asdict(look(measure, check_data(job.data, ("train", "val"))))
+    except RequestError:
+        return None  # `not_measured` says why
 
 
 def read_curve(file: Path) -> dict[str, list[float | None]]:

@@ -159,6 +159,7 @@ def _of_record(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "not_measured": record.get("not_measured"),
+        "look": record.get("look"),  # older records have none
         # None of one that came with its weights.
         "epochs": record["epochs"],
         "epochs_done": {str(record["seed"]): epochs_done(record)},

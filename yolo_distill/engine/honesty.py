@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,36 @@ BY_HEART = 0.15
 NOTHING = 0.01
 
 
+@dataclass(frozen=True)
+class Look:
+    """How good a teacher is on some pictures of train and of val: mAP50-95, 0..1."""
+
+    train: float
+    val: float
+
+    @property
+    def by_heart(self) -> bool:
+        """Whether it is so much better on train that it knows these pictures by heart."""
+        return self.train - self.val > BY_HEART
+
+
+def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look:
+    """Measure a teacher on up to `PICTURES` pictures of train and of val.
+
+    Args:
+        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
+        data: the checked data set.
+
+    Raises:
+        RequestError: the teacher knows other classes.
+    """
+    with few_pictures(data, PICTURES) as file:
+        try:
+            return Look(train=measure(file, "train"), val=measure(file, "val"))
+        except RequestError as error:
+            raise RequestError(str(error).replace(str(file), "the data")) from None
+
+
 def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0) -> float | None:
     """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
 
@@ -42,24 +73,26 @@ def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, An
     Returns:
         mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
     """
-    with few_pictures(data, PICTURES) as file:
-        try:
-            train, val = (measure(file, split) for split in ("train", "val"))
-        except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
-            LOGGER.info(f"{PREFIX}not measured before the run: {str(error).replace(str(file), 'the data')}")
-            return None
-    LOGGER.info(f"{PREFIX}mAP50-95 {100 * train:.1f} on train, {100 * val:.1f} on val (up to {PICTURES} pictures each)")
-    if val < NOTHING:
+    try:
+        found = look(measure, data)
+    except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
+        LOGGER.info(f"{PREFIX}not measured before the run: {error}")
+        return None
+    LOGGER.info(
+        f"{PREFIX}mAP50-95 {100 * found.train:.1f} on train, {100 * found.val:.1f} on val "
+        f"(up to {PICTURES} pictures each)"
+    )
+    if found.val < NOTHING:
         LOGGER.warning(
             f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "
             "(teacher_epochs=), or look at imgsz= and at the classes' names"
         )
-    if train - val > BY_HEART and not folds:
+    if found.by_heart and not folds:
         LOGGER.warning(
             f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "
             "say little more than the labels; teacher_folds=3 has each picture taught by a teacher that has not seen it"
         )
-    return val
+    return found.val
 
 
 def require_better(
