@@ -10,8 +10,7 @@ from typing import Any
 from yolo_distill.files import write_bytes
 
 #: Files in a run's folder.
-JOB, RECORD, ERROR, EPOCHS = "job.json", "run.json", "error.txt", "epochs.jsonl"
-PACE, LOG = "pace.json", "log.txt"
+JOB, RECORD, ERROR, EPOCHS, LOG = "job.json", "run.json", "error.txt", "epochs.jsonl", "log.txt"
 
 
 @dataclass(frozen=True)

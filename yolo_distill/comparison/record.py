@@ -20,12 +20,13 @@ from ultralytics import __version__ as host_version
 
 from yolo_distill import __version__
 from yolo_distill.benchmark.machine import cpu_name
-from yolo_distill.comparison.job import EPOCHS, PACE, Job
+from yolo_distill.comparison.job import EPOCHS, Job
 from yolo_distill.comparison.witness import read_lines, source_digest
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.engine.honesty import look
+from yolo_distill.engine.teacher_pace import read_pace
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.engine.teachers_of_run import measure_teachers
 from yolo_distill.errors import RequestError
@@ -68,7 +69,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         },
         "recipe": recipe_of(job),
         "precision": job.precision,
-        "pace": _pace(job.path),
+        "pace": read_pace(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
         "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
         "curve": {key: values for key, values in curve.items() if not key.startswith("share/")},
@@ -198,14 +199,6 @@ def _training_folder(job: Job, best: Path) -> Path:
     if job.kind != "teacher":
         return job.path
     return best.parent.parent if best.is_relative_to(job.path.parent) else job.path
-
-
-def _pace(folder: Path) -> Any:
-    """Return in which precision a teacher answered and what that cost, as our trainer says it."""
-    try:
-        return json.loads((folder / PACE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _without_folder(value: Any) -> Any:

@@ -6,7 +6,6 @@ so that arms differ in what they are taught alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
-from yolo_distill.comparison.job import PACE, Job
+from yolo_distill.comparison.job import Job
 from yolo_distill.comparison.runs import TEACHER_SEED
 from yolo_distill.engine.chain import distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_detector, rounded_imgsz
@@ -28,7 +27,7 @@ from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.engine.trial import with_better_start
 from yolo_distill.errors import DistillError
-from yolo_distill.files import replacing, write_bytes
+from yolo_distill.files import replacing
 from yolo_distill.recipe import Recipe, check_recipe
 
 
@@ -40,9 +39,7 @@ def train(job: Job) -> Path:
         return train_teacher(job.teacher, check_data(job.data, ("train", "val")), job.host, job.teacher_epochs)
     if job.kind == DISTILLED:
         recipe = _prepared(job)
-        pace = _train_in(job.path, DistillationTrainer, {**job.host, "model": job.student}, recipe)
-        if pace is not None:
-            write_bytes(job.path / PACE, json.dumps(pace).encode())
+        _train_in(job.path, DistillationTrainer, {**job.host, "model": job.student}, recipe)
     else:
         taught = {"distill_model": job.teacher} if job.kind == HOST else {}
         _train_in(job.path, TeacherTrainer, {**job.host, "model": job.student, **taught})
@@ -54,8 +51,8 @@ def train(job: Job) -> Path:
 
 def _train_in(
     folder: Path, kind: type[TeacherTrainer], settings: Mapping[str, Any], recipe: Recipe | None = None
-) -> Any:
-    """Train what lies in a folder to its end, and return what the trainer says of its pace.
+) -> None:
+    """Train what lies in a folder to its end.
 
     Args:
         folder: of the run.
@@ -79,9 +76,8 @@ def _train_in(
             for file in (last, best):
                 with replacing(file) as partial:
                     strip_optimizer(file, s=str(partial))
-        return None
+        return
     trainer.train()
-    return getattr(trainer, "pace", None)
 
 
 def _last_epoch(last: Path) -> tuple[int | None, int]:
@@ -117,8 +113,8 @@ def _stage(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
     """Distil an assistant or try a start, or go on with it, and leave the summary by which it is found again."""
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
-    pace = _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
+    _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
     model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
-    summarise(folder, recipe, settings["data"], {**settings, "imgsz": side}, pace=pace)
+    summarise(folder, recipe, settings["data"], {**settings, "imgsz": side})
     return folder

@@ -27,7 +27,7 @@ from yolo_distill.engine.honesty import look_at_teacher, require_better
 from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
-from yolo_distill.engine.teacher_pace import require_cacheable
+from yolo_distill.engine.teacher_pace import read_pace, require_cacheable
 from yolo_distill.engine.teacher_training import runs_folder
 from yolo_distill.engine.teachers import named, start_of
 from yolo_distill.engine.teachers_of_run import (
@@ -174,7 +174,7 @@ def _finish(trainer: DistillationTrainer) -> Path:
     if not trainer.best.exists():
         raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
     args = trainer.args
-    summarise(folder, trainer.recipe, args.data, vars(args), pace=trainer.pace)
+    summarise(folder, trainer.recipe, args.data, vars(args))
     return folder
 
 
@@ -189,9 +189,7 @@ def _finish_stripping(last: Path, recipe: Recipe) -> Path:
     return folder
 
 
-def summarise(
-    folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any], *, pace: Mapping[str, Any] | None = None
-) -> None:
+def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) -> None:
     """Measure teacher and student on the validation split, print the table and write it as summary.json.
 
     Args:
@@ -199,7 +197,6 @@ def summarise(
         recipe: names the teacher.
         data: the data set file.
         args: the run's settings of the host: of these `imgsz`, `device` and `single_cls` count here.
-        pace: of the run; see `DistillationTrainer.pace`.
     """
     student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
@@ -222,7 +219,7 @@ def summarise(
     summary = {
         "split": "val",
         "imgsz": imgsz,
-        "pace": pace,
+        "pace": read_pace(folder),
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import RequestError
+from yolo_distill.files import write_bytes
 from yolo_distill.losses.logit import NOTHING
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
@@ -39,6 +41,8 @@ from yolo_distill.vocabulary import FEATURE_TERMS
 SAMPLES = 32
 #: A teacher that takes more than this many of the student's own steps is warned of.
 DEAR = 2.0
+#: Of a run's folder, where its pace is kept.
+PACE = "pace.json"
 PREFIX = colorstr("distill: ")
 
 
@@ -155,6 +159,16 @@ class TeacherPace(RunPictures, CpuPrecision):
                 f"often teaches as well, and kd_every={2 * every} asks it half as often"
             )
 
+    def _keep_pace(self) -> None:
+        """Leave the pace in the run's folder, for the process that started those of several GPUs as well."""
+        if RANK not in {-1, 0}:
+            return
+        file = Path(self.save_dir) / PACE
+        if self.pace is None:
+            file.unlink(missing_ok=True)  # of an earlier run in this folder
+        else:
+            write_bytes(file, json.dumps(self.pace).encode())
+
     def _remember(self) -> None:
         """Let the criterion ask the teacher that remembers, now that the price of one that does not is known."""
         if self.criterion is not None and self._cached is not None:
@@ -209,8 +223,15 @@ class TeacherPace(RunPictures, CpuPrecision):
         """Say what the cache was good for, then finish as the host does."""
         if self._cached is not None and self.pace is not None:
             self.pace |= {"asked": self._cached.asked, "read_back": self._cached.found}
+            self._keep_pace()
             LOGGER.info(f"{PREFIX}teacher asked about {self._cached.asked} pictures, {self._cached.found} read back")
         super().final_eval()  # type: ignore[misc]
+
+
+def read_pace(folder: Path) -> dict[str, Any] | None:
+    """Return the pace of the run in a folder; see `TeacherPace.pace`. None of one that had no teacher."""
+    file = folder / PACE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def require_cacheable(recipe: Recipe, device_type: str) -> None:

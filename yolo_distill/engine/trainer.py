@@ -306,6 +306,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         if self.resume and RANK in {-1, 0}:
             self._forget_lost_epochs()
         if not self.recipe.gains:
+            self._keep_pace()
             return
         model = unwrap_model(self.model)
         head = model.model[-1]
@@ -319,6 +320,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             balancer=self.make_balancer(),
         )
         self._say_price()
+        self._keep_pace()
         self._remember()
         self._count_steps(self.start_epoch)
         model.criterion = self.criterion
