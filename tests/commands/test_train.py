@@ -16,6 +16,7 @@ import yaml
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
 
 from yolo_distill.cli import main
+from yolo_distill.errors import RequestError
 
 
 @pytest.fixture
@@ -134,6 +135,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["logit=-1"], "logit=-1: must be at least 0"),
         (["logit=nan"], "logit=nan: must be at least 0"),
         (["logit=much"], "logit=much: expected a number"),
+        (["balance=auto", "share=0.5"], "share.logit=0.5, share.localization=0.5"),
         (["kd_every=0"], "kd_every=0: must be at least 1"),
         (["kd_every=1.5"], "kd_every=1.5: expected a whole number"),
         (["kd_until=0"], "kd_until=0"),
@@ -151,6 +153,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher=yolo26z.yaml"], "teacher=yolo26z.yaml: no such file"),
         (["student=nowhere/s.pt"], "student=nowhere/s.pt: no such file"),
         (["student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
+        (["pretrained=nowhere/s.pt"], "pretrained=nowhere/s.pt: no such file"),
         (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
         (["data="], "data= has no value"),
         (["recipe=fast"], "recipe=fast: no such recipe"),
@@ -292,6 +295,35 @@ def test_a_pair_that_does_not_fit_is_refused_before_the_teacher_is_trained(words
     assert main(["train", *words, "teacher=yolo11s.yaml", "student=yolov8n.yaml", "init=teacher"]) == 2
     assert "init=teacher: only" in complaint(capsys)
     assert not (tmp_path / "runs").exists()
+
+
+def test_weights_by_pretrained_are_the_students_own(words, teacher, tmp_path, capsys, monkeypatch):
+    from yolo_distill.engine import run
+
+    good = _save(tmp_path / "good.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False))
+    seen = []
+
+    def refuse(found, student, data, **rest):
+        seen.append(student)
+        raise RequestError("the teacher is worse than the student already is")
+
+    monkeypatch.setattr(run, "require_better", refuse)
+    assert main(["train", *words, f"teacher={teacher}", f"pretrained={good}"]) == 2
+    assert complaint(capsys).endswith("the teacher is worse than the student already is")
+    weights = torch.load(good, weights_only=False)["model"].float().state_dict()
+    assert all(torch.equal(value.float(), weights[name]) for name, value in seen[0].state_dict().items())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weights(words, tmp_path, monkeypatch):
+    from yolo_distill.engine import run
+
+    own = _save(tmp_path / "own.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False))
+    monkeypatch.setattr(run, "look_at_both", lambda *_: None)
+    assert main(["train", *words, "teacher=yolo26s.yaml", f"pretrained={own}"]) == 0
+    (trained,) = (tmp_path / "runs").glob("teacher-*/args.yaml")
+    assert yaml.safe_load(trained.read_text())["pretrained"] is True
+    assert yaml.safe_load((tmp_path / "runs" / "train" / "args.yaml").read_text())["pretrained"] == str(own)
 
 
 def test_a_label_that_is_corrected_asks_for_another_teacher(tiny_data, tmp_path):

@@ -34,6 +34,7 @@ def record(arm: str, seed: int, value: float, *, kind: str | None = None, **chan
         "shares": {},
         "parts": 1,
         "setup_seconds": 1.0,
+        "setup_cpu_seconds": 1.0,
         "train_seconds": 120.0,
         "cpu_seconds": 60.0,
         "epoch_seconds": [60.0, 60.0],

@@ -177,10 +177,14 @@ def test_notes_on_mixed_runs(summary_of: Tell) -> None:
 
 def test_equal_time_is_explained(summary_of: Tell) -> None:
     decision = {"arm": "distilled", "seed": 0, "ratio": 1.25, "epochs": 125, "measured": "processor time"}
+    decision["seconds_before"] = 20.0
     longer = [record("plain (equal time)", seed, 0.41, kind="plain", epochs=125) for seed in (0, 1, 2)]
     summary = summary_of([*three_seeds(), *longer], decision)
     assert any(
         "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times" in n for n in notes_of(summary)
+    )
+    assert any(
+        "one of plain (processor time, seed 0), and 20 s were spent before the first" in n for n in notes_of(summary)
     )
     assert "plain (equal time)" not in summary["pairing"]
     # What ours has to beat besides plain: the host's own, and plain with as much time.

@@ -91,9 +91,8 @@ class Arm:
 
     @property
     def prepares(self) -> bool:
-        """Whether its runs first train what they all want: teachers of their own, or a try at both starts."""
-        own = self.recipe
-        return own is not None and bool(own["teacher_folds"] or own["assistant"] or own["init"] == "try")
+        """Whether its runs first train what they all want; see `prepares`."""
+        return self.recipe is not None and prepares(self.recipe)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what has to stay as it is for runs of this arm to be comparable."""
@@ -102,6 +101,11 @@ class Arm:
     def as_it_runs(self) -> dict[str, Any]:
         """Return the same with all settings of Ultralytics, also those that were not given."""
         return {**self.as_dict(), "host": {**DEFAULT_CFG_DICT, **self.host}}
+
+
+def prepares(recipe: Mapping[str, Any]) -> bool:
+    """Return whether runs of a recipe first train what they all want: other teachers, or a try at both starts."""
+    return bool(recipe["teacher_folds"] or recipe["assistant"] or recipe["init"] == "try")
 
 
 def read_arms(
@@ -155,6 +159,9 @@ def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, An
         require_gains(checked)
     except (TypeError, ValueError, SyntaxError) as error:
         raise RequestError(said + " ".join(str(error).split())) from None
+    if isinstance(checked["pretrained"], (str, Path)) and "pretrained" in given:
+        file = checked["pretrained"]
+        raise RequestError(f"{said}pretrained={file}: all arms start from one student; give student={file}")
     return {key: checked[key] for key in given}
 
 

@@ -3,8 +3,8 @@
 Of the first seed's two runs, plain's and ours, the mean cost of an epoch is compared, training and validation together.
 On a CPU that is processor time, which does not count what other programs took meanwhile; elsewhere it is time by the
 clock, in which an epoch that took more than three times the median counts as a median one (the machine slept, or was
-lent to somebody else). What comes before the first epoch is left out, and so is the training of teachers and
-assistants.
+lent to somebody else). What ours does before its first epoch beyond what plain does there, healing above all, counts as
+well; not the training of teachers, assistants and folds and the trial of starts, which are done once for all seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, Arm
+from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, Arm, prepares
 from yolo_distill.files import write_bytes
 
 FILE = "equal-time.json"
@@ -44,6 +44,13 @@ def time_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float | Non
     return seconds_an_epoch(ours) / below if below > 0 else None
 
 
+def seconds_before(record: Mapping[str, Any]) -> float:
+    """Return what a run took before its first epoch, in seconds, without what is done once for all seeds."""
+    if record["recipe"] and prepares(record["recipe"]):
+        return 0.0
+    return float(record["setup_cpu_seconds" if record["machine"]["device"] == "cpu" else "setup_seconds"])
+
+
 def epochs_done(record: Mapping[str, Any]) -> int | None:
     """Return how many epochs a run had, which early stopping may have cut; None for a teacher that came trained."""
     done = record.get("epochs_done")  # records of older versions have none
@@ -55,13 +62,16 @@ def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict
     ratio = time_ratio(ours, plain)
     if ratio is None:
         return None
+    an_epoch = seconds_an_epoch(plain)
+    before = max(seconds_before(ours) - seconds_before(plain), 0.0)
     decision = {
         "arm": ours["arm"],
         "seed": ours["seed"],
         "ratio": round(ratio, 4),
-        "epochs": max(round((epochs_done(ours) or 0) * ratio), plain["epochs"]),
+        "seconds_before": round(before, 3),
+        "epochs": max(round((epochs_done(ours) or 0) * ratio + before / an_epoch), plain["epochs"]),
         "measured": "processor time" if plain["machine"]["device"] == "cpu" else "time by the clock",
-        "seconds_an_epoch": {"plain": round(seconds_an_epoch(plain), 3), "ours": round(seconds_an_epoch(ours), 3)},
+        "seconds_an_epoch": {"plain": round(an_epoch, 3), "ours": round(seconds_an_epoch(ours), 3)},
     }
     write_bytes(out / FILE, (json.dumps(decision, indent=2) + "\n").encode())
     return decision

@@ -72,14 +72,19 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
     if (decision := summary["equal_time"]) and EQUAL_TIME in summary["arms"]:
         notes.append(
             f"{EQUAL_TIME} has {decision['epochs']} epochs: an epoch of {decision['arm']} took {decision['ratio']:.2f} "
-            f"times as long as one of plain ({decision['measured']}, seed {decision['seed']}); the teacher's own "
-            "training is not counted."
+            f"times as long as one of plain ({decision['measured']}, seed {decision['seed']})"
+            f"{_before(decision)}; the teacher's own training is not counted."
         )
     notes += _prepared(summary)
     notes += _mixed(summary["records"])
     if reason := summary.get("pictures_missing"):
         notes.append(f"No pictures: {reason}")
     return notes
+
+
+def _before(decision: Mapping[str, Any]) -> str:
+    seconds = decision.get("seconds_before", 0.0)  # decisions of older versions left it out
+    return f", and {_duration(seconds)} were spent before the first one" if seconds >= 1 else ""
 
 
 def _seeds(summary: Mapping[str, Any]) -> list[str]:

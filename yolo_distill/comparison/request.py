@@ -20,7 +20,7 @@ from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.preconditions import require_teachable, without_effect
-from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside
+from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.errors import RequestError
@@ -197,7 +197,7 @@ def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
     """Refuse a teacher and a student that do not fit together as the arm wants it."""
     recipe = check_recipe({**(arm.recipe or {}), "teacher": request.teacher})
     try:
-        check_pair(request.student, recipe, data)
+        check_pair(request.student, recipe, data, arm.host)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
 
@@ -216,7 +216,7 @@ def _check_decision(out: Path, arms: Mapping[str, Arm]) -> None:
 def _check_teacher(request: Request, arms: Mapping[str, Arm], data: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Refuse a teacher that is worse than the student already is, where both have weights."""
     ours = next((arm for arm in arms.values() if arm.recipe is not None), None)
-    if ours is None or is_architecture(request.teacher) or is_architecture(request.student):
+    if ours is None or is_architecture(request.teacher) or own_weights(request.student, ours.host) is None:
         return
     recipe = check_recipe({**(ours.recipe or {}), "teacher": request.teacher, "trust": request.trust})
     look_at_both(request.student, recipe, data, here)

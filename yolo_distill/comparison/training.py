@@ -22,7 +22,7 @@ from yolo_distill.engine.chain import distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.folds import train_folds
-from yolo_distill.engine.run import look_at_both, summarise
+from yolo_distill.engine.run import look_at_both, own_weights, summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.engine.trial import with_better_start
@@ -104,7 +104,7 @@ def _prepared(job: Job) -> Recipe:
         )
     settings = {**job.host, "seed": TEACHER_SEED}
     recipe = distil_assistants(recipe, found, settings, _stage)
-    if not is_architecture(job.student):  # the teacher, or the assistant, was perhaps trained only now
+    if own_weights(job.student, job.host) is not None:  # the teacher, or the assistant, was perhaps trained only now
         look_at_both(job.student, recipe, found, job.host)
     return with_better_start(recipe, found, settings, job.student, _stage) if recipe.init == "try" else recipe
 

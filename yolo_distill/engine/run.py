@@ -95,7 +95,7 @@ def train(
     _check_precision(checked, settings)
     require_teachable(checked, settings)
     members = named(checked.teacher, checked.teacher_weights)
-    check_pair(student, checked, data)
+    check_pair(student, checked, data, settings)
     inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
@@ -103,17 +103,18 @@ def train(
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
     architecture = checked.teacher
+    others = {key: value for key, value in settings.items() if key != "pretrained"}  # which is the student's
     try:
-        checked = with_trained_teachers(checked, data, settings)
+        checked = with_trained_teachers(checked, data, others)
     except KeyboardInterrupt:
         LOGGER.warning("interrupted; the same command goes on where the teacher is")
         raise
     look_at_both(student, checked, data, settings)
     if checked.teacher_folds:
         best = Path(checked.teacher)
-        train_folds(architecture, data, settings, checked.teacher_epochs, checked.teacher_folds, best)
+        train_folds(architecture, data, others, checked.teacher_epochs, checked.teacher_folds, best)
     if assistants(checked):
-        checked = distil_assistants(checked, data, settings, _distil)
+        checked = distil_assistants(checked, data, others, _distil)
         look_at_both(student, checked, data, settings)  # the last assistant is who teaches
     if checked.init == "try":
         checked = with_better_start(checked, data, settings, student, _distil)
@@ -263,10 +264,10 @@ def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         require_trainable(settings.get("amp", True))
 
 
-def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
+def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
 
-    The host opens the student again, without restriction, when it builds it.
+    The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
     """
     if recipe.teacher_folds and not is_architecture(recipe.teacher):
         raise RequestError(
@@ -286,6 +287,9 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
+    weights = own_weights(student, settings)
+    if weights not in {None, student}:
+        load_detector(str(weights), trust=recipe.trust, role="pretrained")
     for larger, smaller in itertools.pairwise(models):
         if recipe.init == "teacher" or (recipe.init == "try" and smaller is models[-1]):
             require_correspondence(plan_start(smaller, larger)[1])
@@ -296,10 +300,21 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any]) -> None:
             raise RequestError(f"teacher and student have no level in common: {levels}")
 
 
+def own_weights(student: str, settings: Mapping[str, Any]) -> str | None:
+    """Return the checkpoint that a student's own weights come from; None where they are random.
+
+    Relies on: the host takes them from the file that `pretrained=` names before the student's own, and none where it is
+    false.
+    """
+    pretrained = settings.get("pretrained")
+    if isinstance(pretrained, (str, Path)):
+        return str(pretrained)
+    return None if pretrained is False or is_architecture(student) else student
+
+
 def may_start_inside(recipe: Recipe, student: str, settings: Mapping[str, Any]) -> bool:
     """Return whether a student starts inside its teacher, as far as that hangs on what was asked for."""
-    bare = is_architecture(student) or settings.get("pretrained") is False
-    return recipe.init in {"teacher", "try"} or (recipe.init == "auto" and bare)
+    return recipe.init in {"teacher", "try"} or (recipe.init == "auto" and own_weights(student, settings) is None)
 
 
 def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -314,8 +329,8 @@ def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings
         return float(measure_teachers(recipe, file, split=split, **where)["map"])
 
     found = look_at_teacher(measure, data, folds=recipe.teacher_folds)
-    if found is not None and not is_architecture(student):
-        own = load_detector(student, trust=recipe.trust, role="student")
+    if found is not None and (weights := own_weights(student, settings)) is not None:
+        own = load_detector(weights, trust=recipe.trust, role="student")
         where["imgsz"] = rounded_imgsz(own, where["imgsz"])
         require_better(found, own, data, force=recipe.force, **where)
 
