@@ -1,4 +1,4 @@
-"""Keeps the runs of comparisons as JSON lines, and makes the tables of MEASURED.md and plots from them.
+"""Keeps the runs of comparisons as JSON lines, and makes the tables of README and MEASURED.md and plots from them.
 
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
@@ -6,6 +6,7 @@
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
         picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
     python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init:0+3
+    python tests/benchmarks/evidence.py readme
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -23,10 +24,22 @@ from yolo_distill.comparison.budget import epochs_done
 from yolo_distill.comparison.paired import Difference, difference, gap_recovered
 
 Runs = list[dict[str, Any]]
+#: mAP50-95 in points by arm and seed.
+Values = dict[str, dict[int, float]]
 #: Columns of results.csv that a line keeps.
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
+#: Rows of the README's table: what stands in its first column, the file, and the arm of its last columns.
+ROWS = (
+    ("BCCD, 205", "bccd_26_60", "distilled"),
+    ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
+    ("microcontrollers, 89", "microcontrollers_26_100", "distilled@cwd=0"),
+    ("aquarium, 382", "aquarium_26_50_again", "distilled"),
+    ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
+    ("BCCD, both pretrained on aquarium", "pretrained_bccd_128", "distilled@init=teacher"),
+)
+RESULTS = Path(__file__).with_name("results")
 
 
 def keep(out: Path, results: Path) -> None:
@@ -54,7 +67,7 @@ def read(results: Path) -> Runs:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
-def values(runs: Runs, split: str, branch: str = "dense") -> dict[str, dict[int, float]]:
+def values(runs: Runs, split: str, branch: str = "dense") -> Values:
     """Return mAP50-95 in points by arm and seed.
 
     Args:
@@ -62,7 +75,7 @@ def values(runs: Runs, split: str, branch: str = "dense") -> dict[str, dict[int,
         split: `val` or `test`.
         branch: `dense`, or `one_to_one` for that of an end-to-end model.
     """
-    found: dict[str, dict[int, float]] = {}
+    found: Values = {}
     for run in runs:
         figures = run if branch == "dense" else run["one_to_one"]
         if figures:
@@ -99,6 +112,30 @@ def table(runs: Runs, base: str = "plain") -> str:
             lead = "" if recovered is None else f"{100 * recovered:.0f} %"
         lines.append(f"| {arm} | {len(by_seed)} | {mean} | {each} | {ahead} | {signs} | {lead} | {own} | {time} |")
     return "\n".join(lines)
+
+
+def readme() -> list[str]:
+    """Return the README's table of what distillation gives, a line a row, as Markdown."""
+    lines = [
+        "| pictures to train on | px, epochs, seeds | teacher | plain | started from the teacher "
+        "| distilled (the default) | ahead of plain [95 %] | of the teacher's lead |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for title, name, arm in ROWS:
+        runs = read(RESULTS / f"{name}.jsonl")
+        test, val = values(runs, "test"), values(runs, "val")
+        found = difference(arm, "plain", test)
+
+        def both(who: str, test: Values = test, val: Values = val, *, strong: bool = False) -> str:
+            on_test, on_val = (f"{statistics.fmean(split[who].values()):.1f}" for split in (test, val))
+            return f"**{on_test}** ({on_val})" if strong else f"{on_test} ({on_val})"
+
+        ours = both(arm, strong=arm == "distilled") + (f", `{arm.partition('@')[2]}`" if "@" in arm else "")
+        plain = next(run["settings"] for run in runs if run["arm"] == "plain")
+        lead = gap_recovered(arm, "plain", test, next(iter(test["teacher"].values()))) or 0.0
+        cells = [title, f"{plain['imgsz']}, {plain['epochs']}, {found.count}", both("teacher"), both("plain")]
+        lines.append("| " + " | ".join([*cells, both("init"), ours, interval(found), f"{100 * lead:.0f} %"]) + " |")
+    return lines
 
 
 def pooled(words: list[str]) -> str:
@@ -182,6 +219,9 @@ def main(words: list[str]) -> None:
     if command == "pooled":
         print(pooled(rest))
         return
+    if command == "readme":
+        print("\n".join(readme()))
+        return
     options = dict(word.split("=", 1) for word in rest)
     results = Path(options["results"])
     if command == "keep":
@@ -191,7 +231,7 @@ def main(words: list[str]) -> None:
     elif command == "plot":
         plot(read(results), Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
-        raise SystemExit(f"{command}: not one of keep, table, plot, pooled")
+        raise SystemExit(f"{command}: not one of keep, table, plot, pooled, readme")
 
 
 if __name__ == "__main__":
