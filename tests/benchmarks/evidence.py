@@ -171,13 +171,16 @@ def interval(found: Difference) -> str:
 def time_ratios(runs: Runs, base: str) -> dict[str, float]:
     """Return by arm the processor time of an epoch as a multiple of `base`'s, over the seeds that both have.
 
-    By seed, as seeds may have been run on different machines; processor time, as wall time counts other processes.
+    By seed and day, as other seeds, and arms that were added later, may have been run on another machine of the same
+    name; processor time, as wall time counts other processes.
     """
-    taken = {(run["arm"], run["seed"]): run["cpu_seconds"] / done for run in runs if (done := epochs_done(run))}
+    taken = {
+        (run["arm"], run["seed"], run["date"]): run["cpu_seconds"] / done for run in runs if (done := epochs_done(run))
+    }
     found: dict[str, float] = {}
-    for arm in {arm for arm, _ in taken if not arm.startswith("teacher")}:
+    for arm in {arm for arm, _, _ in taken if not arm.startswith("teacher")}:
         ratios = [
-            value / taken[base, seed] for (one, seed), value in taken.items() if one == arm and (base, seed) in taken
+            value / taken[base, *when] for (one, *when), value in taken.items() if one == arm and (base, *when) in taken
         ]
         if ratios:
             found[arm] = statistics.fmean(ratios)
