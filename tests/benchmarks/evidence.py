@@ -3,6 +3,7 @@
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
+    python tests/benchmarks/evidence.py ablation results=tests/benchmarks/results/ablation_bccd_128.jsonl
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
         picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
     python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init:0+3
@@ -114,6 +115,29 @@ def table(runs: Runs, base: str = "plain") -> str:
     return "\n".join(lines)
 
 
+def ablation(runs: Runs, base: str = "init") -> str:
+    """Return what each arm adds to an arm, on val first, by which one chooses, as Markdown.
+
+    Args:
+        runs: as read; of models with a one-to-one branch.
+        base: what the arms are compared with.
+    """
+    columns = [values(runs, "val"), values(runs, "test"), values(runs, "test", "one_to_one")]
+    lines = [
+        f"| arm | seeds | val | ahead of {base} on val (95 % interval) | test | ahead on test "
+        "| test, one-to-one branch | ahead there |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    by_seed = columns[0]
+    for arm in sorted(by_seed, key=lambda arm: -statistics.fmean(by_seed[arm].values())):
+        cells = [arm, str(len(by_seed[arm]))]
+        for column in columns:
+            ahead = "" if arm in {base, "teacher"} else interval(difference(arm, base, column))
+            cells += [f"{statistics.fmean(column[arm].values()):.1f}", ahead]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def readme() -> list[str]:
     """Return the README's table of what distillation gives, a line a row, as Markdown."""
     lines = [
@@ -180,7 +204,9 @@ def time_ratios(runs: Runs, base: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for arm in {arm for arm, _, _ in taken if not arm.startswith("teacher")}:
         ratios = [
-            value / taken[base, *when] for (one, *when), value in taken.items() if one == arm and (base, *when) in taken
+            value / taken[base, seed, day]
+            for (one, seed, day), value in taken.items()
+            if one == arm and (base, seed, day) in taken
         ]
         if ratios:
             found[arm] = statistics.fmean(ratios)
@@ -231,10 +257,12 @@ def main(words: list[str]) -> None:
         keep(Path(options["out"]), results)
     elif command == "table":
         print(table(read(results), options.get("base", "plain")))
+    elif command == "ablation":
+        print(ablation(read(results), options.get("base", "init")))
     elif command == "plot":
         plot(read(results), Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
-        raise SystemExit(f"{command}: not one of keep, table, plot, pooled, readme")
+        raise SystemExit(f"{command}: not one of keep, table, ablation, plot, pooled, readme")
 
 
 if __name__ == "__main__":
