@@ -39,8 +39,17 @@ def versions() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return what the processor is called."""
+    """Return what the processor is called, and of which family and model it is where that is known.
+
+    Virtual machines hide the model behind a name such as `AMD EPYC`; two of them neither take as long nor need they add
+    up in the same order, so that the same training comes out otherwise.
+    """
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    first: dict[str, str] = {}
+    for key, colon, value in (line.partition(":") for line in lines):
+        if colon:
+            first.setdefault(key.strip(), value.strip())
+    name = first.get("model name") or platform.processor() or platform.machine()
+    known = [f"{word} {first[key]}" for key, word in (("cpu family", "family"), ("model", "model")) if key in first]
+    return f"{name}, {' '.join(known)}" if known else name
