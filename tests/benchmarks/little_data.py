@@ -4,17 +4,19 @@
         out=runs/little results=runs/little.jsonl
 
 The labelled quarter is drawn so that its share of each class is that of the whole, always the same pictures (kept in
-`tests/benchmarks/lists/`). The teacher sees only them. Every arm takes as many steps as `epochs` over all pictures are,
-and is looked at on val equally often: an epoch shows a labelled picture as often as it takes.
+`tests/benchmarks/lists/`). The teacher sees only them, unless `teacher=` names one that knows more. Every arm takes as
+many steps as `epochs` over all pictures are, and is looked at on val equally often: an epoch shows a labelled picture
+as often as it takes.
 
 - `plain, quarter`: the student on the labelled quarter;
-- `plain, hard labels`: on the quarter and the rest as `yolo-distill label` labels it, thresholds chosen on val;
+- `init, quarter`: the same, started from the teacher;
 - `distilled, quarter`: the default recipe on the quarter;
-- `distilled, unlabelled, ratio 1` and `ratio 3`: the same with `unlabeled=` the rest, so many for each labelled one;
+- `plain, hard labels` and `init, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
+  thresholds chosen on val;
+- `distilled, unlabelled, ratio 1` and `ratio 3`: the default with `unlabeled=` the rest, so many for each labelled one;
 - `plain, all`: the student on all pictures with their real labels, the ceiling.
 
-Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps,
-`teacher=` a teacher that is there already.
+Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,8 @@ from yolo_distill.engine.data import check_data, pictures_of
 SHARE = 4
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
 RATIOS = {"unlabelled-1": 1, "unlabelled-3": SHARE - 1}
+#: Arms on the quarter alone, and on the quarter and the rest with the teacher's labels.
+ON_QUARTER, ON_HARD = ("plain", "init", "distilled"), ("plain", "init")
 STEPS = ("quarter", "hard", *RATIOS, "all")
 
 
@@ -121,26 +126,25 @@ def main(words: list[str]) -> None:
     prepare(data, out)
     common = [*(f"{key}={value}" for key, value in options.items()), "student=yolo26n.yaml"]
 
-    def compare(folder: str, train_on: str | Path, arms: str) -> None:
-        run("compare", f"teacher={teacher}", f"data={train_on}", f"arms={arms}", f"out={out / folder}", *common)
+    def compare(folder: str, train_on: str | Path, arms: Iterable[str]) -> None:
+        place = (f"data={train_on}", f"out={out / folder}")
+        run("compare", f"teacher={teacher}", f"arms={','.join(arms)}", *place, *common)
 
     if "quarter" in only:
-        compare("quarter", out / f"quarter-{SHARE}.yaml", "plain,distilled")
+        compare("quarter", out / f"quarter-{SHARE}.yaml", ON_QUARTER)
     if teacher.endswith(".yaml"):
         teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
     for name, ratio in RATIOS.items():
         if name in only:
-            compare(name, out / f"quarter-{SHARE // (1 + ratio)}.yaml", f"plain,{out / name}.yaml")
+            compare(name, out / f"quarter-{SHARE // (1 + ratio)}.yaml", ("plain", f"{out / name}.yaml"))
     if "hard" in only:
         place = (f"source={out / 'rest'}", f"data={out / 'quarter-1.yaml'}", f"out={out / 'hard'}")
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
-        compare("plain-hard", out / "hard.yaml", "plain")
+        compare("plain-hard", out / "hard.yaml", ON_HARD)
     if "all" in only:
-        compare("all", data, "plain")
-    collect(
-        out / "quarter", results, {"teacher": "teacher", "plain": "plain, quarter", "distilled": "distilled, quarter"}
-    )
-    collect(out / "plain-hard", results, {"plain": "plain, hard labels"})
+        compare("all", data, ["plain"])
+    collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, quarter" for arm in ON_QUARTER}})
+    collect(out / "plain-hard", results, {arm: f"{arm}, hard labels" for arm in ON_HARD})
     for name, ratio in RATIOS.items():
         collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio}"})
     collect(out / "all", results, {"plain": "plain, all"})
