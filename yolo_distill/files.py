@@ -98,6 +98,14 @@ def claim_folder(path: Path, *, reuse: bool) -> Path:
             raise RequestError(f"out={path}: cannot be made ({error.strerror}); give another folder") from error
 
 
+def size_of(path: str | Path) -> int:
+    """Return a file's size in bytes, or -1 for what cannot be looked at, such as a link to nothing."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1
+
+
 def cannot_write(path: Path, error: OSError) -> DistillError:
     """Return the error for a disk that refused."""
     return DistillError(f"{path}: cannot be written ({error.strerror or error})")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+#: What the systems say of a file that another process holds.
+_TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 
 
 class Lock:
@@ -29,7 +33,7 @@ class Lock:
 
         Raises:
             RequestError: another process holds it.
-            DistillError: the disk cannot be written.
+            DistillError: the disk cannot be written, or knows no locks.
         """
         try:
             stream = self._file.open("ab")
@@ -40,9 +44,14 @@ class Lock:
                 msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             stream.close()
-            raise RequestError(self._taken) from None
+            if error.errno in _TAKEN:
+                raise RequestError(self._taken) from None
+            raise DistillError(
+                f"{self._file}: cannot be locked ({error.strerror or error}), so that two processes could spoil each "
+                "other's work; give an out= on another disk"
+            ) from error
         self._stream = stream
         return self
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
+from yolo_distill.files import size_of
 
 PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
@@ -78,7 +79,7 @@ def split(source: str) -> list[str]:
 def _files(source: str) -> list[str]:
     """Return the files that one part of `source=` stands for, sorted."""
     path = Path(source)
-    if source.isdecimal() or _ADDRESS.match(source) or path.is_char_device():
+    if (source.isdecimal() and not path.exists()) or _ADDRESS.match(source) or path.is_char_device():
         raise RequestError(f"source={source}: a camera or stream has no end; record a video, and give that")
     if path.is_file():
         return [_absolute(source)]
@@ -105,11 +106,8 @@ def _files(source: str) -> list[str]:
 def _digest(paths: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            size = Path(path).stat().st_size
-        except OSError:
-            size = -1  # a link to nothing; it will be named when its turn comes
-        digest.update(os.fsencode(f"{path.rpartition(os.sep)[2]}\0{size}\0"))
+        # A link to nothing counts as well: it will be named when its turn comes.
+        digest.update(os.fsencode(f"{path.rpartition(os.sep)[2]}\0{size_of(path)}\0"))
     return digest.hexdigest()[:16]
 
 

@@ -55,7 +55,7 @@ def keep(out: Path, results: Path) -> None:
         for bulky in ("epoch_seconds", "epoch_cpu_seconds"):
             run.pop(bulky, None)
         # One digest for those of all epochs, which says whether a run that came out otherwise saw the same pictures.
-        run["pictures"] = hashlib.sha256("".join(run["pictures"]).encode()).hexdigest()[:8]
+        run["pictures"] = hashlib.sha256("".join(filter(None, run["pictures"])).encode()).hexdigest()[:8]
         lines.append(json.dumps(run))
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", encoding="utf-8") as stream:

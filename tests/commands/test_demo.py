@@ -231,6 +231,7 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path, finished: str) -> None:
     (out / "data" / "images").mkdir(parents=True)
     (out / "demo.json").write_text(f'{{"finished": {finished}}}')
     (out / "distilled.onnx").write_bytes(b"old")
+    (out / ".distilled-export-k1ll3d").mkdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kept.txt").write_text("x")

@@ -118,6 +118,8 @@ def test_arms_that_are_refused(words: str, says: str) -> None:
         ({"pretrained": "x.pt"}, "pretrained=x.pt: all arms start from one student"),
         ({"time": 1.0}, "time= does not belong here"),
         ({"epochs": 0.5}, "epochs=0.5"),
+        ({"batch": -1}, "batch=-1: each arm would find a batch of its own"),
+        ({"batch": 0.8}, "batch=0.8: each arm would find a batch of its own"),
     ],
 )
 def test_settings_for_all_that_are_refused(host: dict[str, Any], says: str) -> None:
@@ -130,6 +132,13 @@ def test_a_recipe_with_a_setting_that_does_not_belong_here(tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text("seed: 7\n")
     with pytest.raises(RequestError, match=r"mine\.yaml: seed= does not belong here: give seeds=0,1,2"):
         read(str(tmp_path / "mine.yaml"))
+
+
+def test_a_recipe_with_a_setting_that_all_arms_share(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("imgsz: 320\n")
+    with pytest.raises(RequestError, match=r"mine\.yaml: imgsz=320 in its recipe does not belong there: one for all"):
+        read(f"plain,{tmp_path / 'mine.yaml'}")
+    assert read(f"plain,{tmp_path / 'mine.yaml'}", host={"imgsz": 320})["mine"].host["imgsz"] == 320
 
 
 def test_a_file_that_is_called_as_an_arm_of_our_own_keeps_its_whole_name(tmp_path: Path) -> None:

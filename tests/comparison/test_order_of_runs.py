@@ -237,8 +237,29 @@ def test_equal_time(request_of: Callable[..., Request], do: Callable[..., Any], 
     assert "plain (equal time)" in summary(tmp_path / "out")["arms"]
 
 
+def test_plain_that_had_as_much_time_is_not_trained_again(
+    request_of: Callable[..., Request], do: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = begun(do(request_of(arms="plain,init", seeds="0", equal_time=True), {"init-s0": [0.5, 0.9]}))
+    assert names == ["teacher", "plain-s0", "init-s0"]
+    said = capsys.readouterr().err
+    assert "budget=equal-time: an epoch of init took 0.90 times as long as one of plain, so plain has had" in said
+
+
+def test_precision_is_chosen_anew_until_a_student_is_trained(
+    request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path
+) -> None:
+    do(request_of(arms="plain", seeds="0"))
+    file = tmp_path / "out" / "plan.json"
+    for record in (tmp_path / "out").glob("*/*.json*"):
+        record.unlink()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "precision": "bf16"}))
+    jobs = [line["job"] for line in do(request_of(arms="plain", seeds="0")) if "begins" in line]
+    assert {job["precision"] for job in jobs} == {"fp32"}  # amp=False
+
+
 def test_the_time_of_one_arm_is_not_that_of_another(request_of: Callable[..., Request], do: Callable[..., Any]) -> None:
-    do(request_of(arms="plain,init", seeds="0", equal_time=True))
+    do(request_of(arms="plain,init", seeds="0", equal_time=True), {"init-s0": [0.5, 2.0]})
     with pytest.raises(RequestError, match=r"plain was given the time of init, not of distilled; leave it out"):
         do(request_of(arms="plain,distilled", seeds="0", equal_time=True))
 

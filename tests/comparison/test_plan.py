@@ -190,5 +190,9 @@ def test_data_is_known_by_what_it_holds(tiny_data: Path, tmp_path: Path) -> None
     assert source_of_data(check_data(file), splits).digest != one.digest
     label.write_text(text)
     assert source_of_data(check_data(file), splits).digest == one.digest
+    # The host passes over what it cannot read, and so does this.
+    (label.parents[2] / "images" / "test" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert source_of_data(check_data(file), splits).digest != one.digest
+    (label.parents[2] / "images" / "test" / "gone.jpg").unlink()
     file.write_text(file.read_text().replace("disc", "disk"))
     assert source_of_data(check_data(file), splits).digest != one.digest

@@ -85,6 +85,11 @@ def test_the_tables_by_hand(summary_of: Tell) -> None:
     assert rows["teacher"] == ["-", "-", "-", "2", "2.0", "1.0", "-"]  # what its training took, too
 
 
+def test_next_to_nothing_has_no_sign(summary_of: Tell) -> None:
+    summary = summary_of([TEACHER, record("plain", 0, 0.4), record("distilled", 0, 0.3999)])
+    assert differences(summary).rows[0][4] == "0%"
+
+
 def test_markdown_is_a_table(summary_of: Tell) -> None:
     summary = summary_of([*three_seeds(), record("a|b", 0, 0.4)])
     text = markdown(summary)
@@ -173,6 +178,21 @@ def test_notes_on_mixed_runs(summary_of: Tell) -> None:
     assert "continued from the last epoch: distilled seed 2" in text
     assert "on different machines" in text
     assert "computed in different ways (s, bf16; s, int8)" in text
+
+
+def test_batches_that_memory_made_smaller_are_said(summary_of: Tell) -> None:
+    records = three_seeds()
+    for one in records:
+        one["batch"] = 16
+    records[-1]["batch"] = 8
+    (note,) = [note for note in notes_of(summary_of(records)) if "Memory" in note]
+    assert "smaller batches: distilled seed 2 (8 for 16)." in note
+
+
+def test_a_line_that_a_power_cut_took_is_no_other_picture(summary_of: Tell) -> None:
+    records = three_seeds()
+    records[-1]["pictures"] = [None, records[-1]["pictures"][1]]
+    assert summary_of(records)["pairing"]["distilled"]["2"]["pictures"]
 
 
 def test_equal_time_is_explained(summary_of: Tell) -> None:

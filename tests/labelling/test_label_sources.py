@@ -46,6 +46,13 @@ def test_results_inside_a_source_are_not_taken_for_pictures(tmp_path):
     assert names(find_sources(f"{tmp_path}/**/*", tmp_path / "out").pictures) == ["0000.jpg", "0001.jpg"]
 
 
+def test_a_folder_called_by_a_number_is_no_camera(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path("2023"), 1)
+    write_pictures(Path("2024"), 2)
+    assert names(find_sources("2023,2024", Path("out")).pictures) == ["0000.jpg", "0000.jpg", "0001.jpg"]
+
+
 def test_a_comma_in_a_name_parts_nothing(tmp_path):
     write_pictures(tmp_path / "one, two", 1)
     assert names(find_sources(str(tmp_path / "one, two"), Path("out")).pictures) == ["0000.jpg"]

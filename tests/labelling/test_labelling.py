@@ -205,6 +205,24 @@ def test_shards_of_different_requests_are_not_merged():
         merge(Path("out"))
 
 
+def test_thresholds_that_differ_by_rounding_are_the_same():
+    write_pictures(Path("in"), 70)
+    run("in", shard=Shard(1, 2))
+    run("in", shard=Shard(2, 2))
+    file = Path("out/shards/2-of-2.json")
+    shard = json.loads(file.read_text())
+    (found,) = [one for one in (shard, shard.get("plan", {})) if "thresholds" in one]
+    for threshold in found["thresholds"]:
+        threshold["at"] += 1e-6
+    file.write_text(json.dumps(shard))
+    assert merge(Path("out")) == 0
+    found["thresholds"][0]["at"] += 0.1
+    file.write_text(json.dumps(shard))
+    Path("out/data.yaml").unlink()
+    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(thresholds"):
+        merge(Path("out"))
+
+
 def test_more_shards_than_work():
     write_pictures(Path("in"), 3)
     for index in (1, 4):

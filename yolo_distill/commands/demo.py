@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.files import write_bytes
 from yolo_distill.settings import Setting
 
 SUMMARY = "the whole story in a few minutes: draws a data set, distils, exports, proves, predicts, compares"
@@ -28,6 +29,8 @@ _OURS = {
     _MARK, "data", "logs", "teacher", "plain", "distilled", "distilled.onnx", "distilled.json", "pictures",
     "contact-sheet.jpg",
 }  # fmt: skip
+#: What a demo that was killed may leave besides: files and folders that were not finished.
+_UNFINISHED = (".demo.", ".distilled")
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -63,7 +66,7 @@ def _check(out: Path, said: str) -> list[Path]:
     if not out.is_dir():
         raise RequestError(f"out={said}: is a file; give the name of a folder")
     inside = sorted(out.iterdir())
-    foreign = [path.name for path in inside if path.name not in _OURS]
+    foreign = [path.name for path in inside if path.name not in _OURS and not path.name.startswith(_UNFINISHED)]
     if inside and (foreign or not _is_mark(out / _MARK)):
         what = foreign[0] if foreign else inside[0].name
         raise RequestError(f"out={said}: holds something else ({what}); give a new or empty folder")
@@ -81,7 +84,7 @@ def _claim(out: Path, said: str, earlier: list[Path]) -> None:
     """Empty the folder of an earlier demo and mark it as one, so that a demo cut short can be replaced as well."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / _MARK).write_text('{"finished": false}\n', encoding="utf-8")
+        write_bytes(out / _MARK, b'{"finished": false}\n')
         for path in earlier:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

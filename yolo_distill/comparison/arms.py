@@ -55,7 +55,7 @@ _NOT_HERE = {
     "time": "runs that end by the clock can't be compared; give epochs=, or budget=equal-time",
     "single_cls": "give a data set with one class",
 }
-#: Settings that every arm has to have alike, so that `@key=value` refuses them.
+#: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {
     "data": _ONE_FOR_ALL,
     "imgsz": _ONE_FOR_ALL,
@@ -162,6 +162,11 @@ def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, An
     if isinstance(checked["pretrained"], (str, Path)) and "pretrained" in given:
         file = checked["pretrained"]
         raise RequestError(f"{said}pretrained={file}: all arms start from one student; give student={file}")
+    if "batch" in given and checked["batch"] < 1:
+        raise RequestError(
+            f"{said}batch={checked['batch']}: each arm would find a batch of its own, by the memory that it takes; "
+            "give a number of pictures, such as batch=16"
+        )
     return {key: checked[key] for key in given}
 
 
@@ -178,6 +183,9 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
     else:
         values, preset_host = _recipe_of(base, word)
     check_host_settings(preset_host, said)
+    for key in _SHARED.keys() & preset_host.keys():
+        if preset_host[key] != host.get(key):
+            raise RequestError(f"{said}{key}={preset_host[key]} in its recipe does not belong there: {_SHARED[key]}")
     values = overlaid(overlaid(values, own), more_own)
     try:
         checked = check_recipe({**values, "teacher": teacher})

@@ -148,10 +148,18 @@ class _Comparison:
                 return  # one is still to come; another seed is asked only where a run failed, or is not asked for
         if decision is not None:
             arm = equal_time_arm(plain, decision)
-            self._agenda.add([run_of(self._out, arm, seed) for seed in self._seeds])
+            if arm.as_it_runs() != plain.as_it_runs():  # else plain has had as much time already
+                self._agenda.add([run_of(self._out, arm, seed) for seed in self._seeds])
 
     def _say_without_equal_time(self) -> None:
-        if self._request.equal_time and EQUAL_TIME not in {run.arm.label for run in self._agenda.runs}:
+        if not self._request.equal_time or EQUAL_TIME in {run.arm.label for run in self._agenda.runs}:
+            return
+        if decision := decided(self._out):
+            self._progress.say(
+                f"budget=equal-time: an epoch of {decision['arm']} took {decision['ratio']:.2f} times as long as one "
+                "of plain, so plain has had as much time already"
+            )
+        else:
             self._progress.say(
                 "budget=equal-time: plain was given nothing, as no seed has runs of it and of ours that were timed on "
                 "the same machine, with as many threads"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.engine.honesty import PICTURES, Look
@@ -171,6 +173,16 @@ def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
     machines = {str(record["machine"]) for record in records}
     if len(machines) > 1:
         notes.append("The runs were made on different machines or numbers of threads, so their times do not compare.")
+    smaller = [
+        f"{record['arm']} seed {record['seed']} ({record['batch']} for {asked})"
+        for record in records
+        if record.get("batch") not in {None, asked := record["settings"].get("batch", DEFAULT_CFG_DICT["batch"])}
+    ]
+    if smaller:
+        notes.append(
+            f"Memory ran out, and Ultralytics went on with smaller batches: {', '.join(smaller)}. They do not compare "
+            "with other runs; give all a batch= that fits."
+        )
     if cut := [f"{r['arm']} seed {r['seed']}" for r in records if r["parts"] > 1]:
         notes.append(f"Interrupted and continued from the last epoch: {', '.join(cut)}.")
     return notes

@@ -76,14 +76,16 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "shares": {key.removeprefix("share/"): values for key, values in curve.items() if key.startswith("share/")},
         "parts": len(parts),  # more than one: it was interrupted
         "sources": sources,  # more than one: and the code had changed
-        "setup_seconds": _total(parts, "setup_seconds"),
-        "setup_cpu_seconds": _total(parts, "setup_cpu_seconds"),
+        # Of the first part: whoever goes on opens files again, which says nothing about the arm.
+        "setup_seconds": _total(parts[:1], "setup_seconds"),
+        "setup_cpu_seconds": _total(parts[:1], "setup_cpu_seconds"),
         "train_seconds": _total(epochs, "seconds"),
         "cpu_seconds": _total(epochs, "cpu_seconds"),
         "epoch_seconds": [line["seconds"] for line in epochs],
         "epoch_cpu_seconds": [line["cpu_seconds"] for line in epochs],
         "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
-        "pictures": [line["pictures"] for line in epochs],
+        "batch": epochs[-1].get("batch") if epochs else None,  # not as asked for where memory ran out
+        "pictures": _by_epoch(epochs, "pictures"),
         **_measure(job, best),
         **({"look": _look(job, best)} if job.kind == "teacher" else {}),
         # Beside the comparison's plan, or where they were given.
@@ -182,8 +184,8 @@ def read_curve(file: Path) -> dict[str, list[float | None]]:
 
 
 def write_json(value: Mapping[str, Any]) -> bytes:
-    """Return a record as a JSON file's content."""
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    """Return a record as a JSON file's content; a name that is no UTF-8 keeps its bytes as JSON escapes."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def device_name(device: Any) -> str:
@@ -206,6 +208,12 @@ def _without_folder(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return ",".join(Path(part).name if Path(part.strip()).is_absolute() else part for part in value.split(","))
+
+
+def _by_epoch(lines: list[dict[str, Any]], key: str) -> list[Any]:
+    """Return a value of each epoch by its place; None for a line that a power cut took."""
+    found = {line["epoch"]: line[key] for line in lines}
+    return [found.get(epoch) for epoch in range(1, max(found, default=0) + 1)]
 
 
 def _total(lines: list[dict[str, Any]], key: str) -> float:

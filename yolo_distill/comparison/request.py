@@ -12,7 +12,7 @@ from ultralytics.utils import LOGGER
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
 from yolo_distill.comparison.budget import decided
-from yolo_distill.comparison.plan import Plan, earlier_plan, joined
+from yolo_distill.comparison.plan import Plan, earlier_plan, joined, trained_runs
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
 from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
@@ -144,12 +144,13 @@ def check(request: Request) -> Checked:
         arms=arms,
         seeds=list(seeds),
     )
-    if before is None:
+    if before is not None:
+        plan = joined(before, plan, request.out)
+    if before is None or not trained_runs(request.out, before):  # what only a teacher's beginning was chosen for
         plan.precision = choose_precision(
             plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
         )
     else:
-        plan = joined(before, plan, request.out)
         require_precision_of(request.out, plan.precision, here)
     if before is None or not any(arm["kind"] == DISTILLED for arm in before["arms"].values()):
         _check_teacher(request, arms, found, here)

@@ -245,7 +245,7 @@ def _pairing(by_arm: Mapping[str, Mapping[int, Any]]) -> dict[str, dict[str, dic
                 continue
             both = list(zip(record["pictures"], base["pictures"], strict=False))
             found.setdefault(label, {})[str(seed)] = {
-                "pictures": all(one == other for one, other in both),
+                "pictures": all(one == other for one, other in both if one and other),
                 "weights": record["initial_weights"] == base["initial_weights"],
             }
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.teachers import digest_of_teachers, is_one_yolo, named, with_absolute_paths
 from yolo_distill.engine.unlabelled import find_unlabelled
 from yolo_distill.errors import RequestError
+from yolo_distill.files import size_of
 from yolo_distill.recipe import Recipe
 
 
@@ -124,7 +126,7 @@ def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:
     for split in splits:
         pictures = pictures_of(dict(found), split)
         for picture, label in zip(map(Path, pictures), map(Path, img2label_paths(pictures)), strict=True):
-            digest.update(f"{split} {picture.name} {picture.stat().st_size} ".encode())
+            digest.update(os.fsencode(f"{split} {picture.name} {size_of(picture)} "))
             digest.update(label.read_bytes() if label.is_file() else b"-")
     file = Path(found["yaml_file"]).absolute()
     name = f"{file.parent.name}/{file.name}" if file.stem in {"data", "dataset"} else file.name

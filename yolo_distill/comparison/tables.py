@@ -84,7 +84,8 @@ def differences(summary: Mapping[str, Any]) -> Table:
         some = "" if len(row["each"]) == len(seeds) else f" (seed {', '.join(row['each'])})"
         name = f"{row['arm']} minus {row['base']}{some}"
         cells = [name, _interval(row), _said(row), f"{row['ahead']} of {len(row['each'])}"]
-        cells += [NOTHING if row["gap_recovered"] is None else f"{row['gap_recovered']:.0%}"]
+        lead = row["gap_recovered"]
+        cells += [NOTHING if lead is None else f"{round(lead, 2) + 0:.0%}"]  # + 0: no minus before a nought
         cells += [_interval(ends.get((row["arm"], row["base"])))] if ends else []
         rows.append(cells)
     header = ["difference", "mean [95 % interval]", "so it is", "ahead in", "of the teacher's lead"]

@@ -43,8 +43,8 @@ class Witness:
     """Follows the training of one run and writes a line of JSON an epoch.
 
     A line that begins a part of the run has `start` (the epoch it begins at, from 0), `source`, `setup_seconds` and
-    `setup_cpu_seconds` and, at 0, `weights`; that of an epoch has `epoch` (from 1), `seconds`, `cpu_seconds` and
-    `pictures`.
+    `setup_cpu_seconds` and, at 0, `weights`; that of an epoch has `epoch` (from 1), `seconds`, `cpu_seconds`,
+    `batch` (which the host halves where memory runs out) and `pictures`.
     """
 
     def __init__(self, file: Path, folder: Path | None, seed: int, precision: str | None) -> None:
@@ -117,7 +117,8 @@ class Witness:
         if not self._open or not self._mine(trainer):  # the host calls once more when it measures its best epoch
             return
         self._open = False
-        line = {"epoch": trainer.epoch + 1, **self._elapsed(""), "pictures": self._digest.hexdigest()[:16]}
+        line = {"epoch": trainer.epoch + 1, **self._elapsed(""), "batch": trainer.batch_size}
+        line["pictures"] = self._digest.hexdigest()[:16]
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 

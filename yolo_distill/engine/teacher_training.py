@@ -23,7 +23,7 @@ from yolo_distill.engine.checkpoint import is_architecture, kind_of
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.kinds import Kind
-from yolo_distill.files import write_bytes
+from yolo_distill.files import size_of, write_bytes
 
 PREFIX = colorstr("teacher: ")
 
@@ -128,7 +128,7 @@ def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[st
     # Labels by what they say: a class that is corrected leaves their size as it was.
     labels = [Path(label) for label in img2label_paths(pictures)]
     digest = hashlib.sha256(b"".join(label.read_bytes() if label.is_file() else b"-" for label in labels)).hexdigest()
-    files = [[Path(picture).name, Path(picture).stat().st_size] for picture in pictures]
+    files = [[Path(picture).name, size_of(picture)] for picture in pictures]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
     plan = yaml_model_load(architecture) if is_architecture(architecture) else None
     content = json.dumps([architecture, plan, data["names"], files, digest, matters], sort_keys=True, default=str)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ FILE = stored.PLAN
 FORMAT = 1
 #: Where things lie, and what follows from the rest.
 _PLACES, _FOUND = {"source", "val"}, {"thresholds", "val"}
+#: Scores differ in their last digits between processors, and with them a threshold halfway between two.
+_ROUNDING = 0.005
 _MOST_NAMED = 4
 
 
@@ -161,15 +163,23 @@ def require_same(out: Path, there: Plan, here: Plan) -> None:
 def require_one(out: Path, plan: Plan, shards: Mapping[str, Plan]) -> None:
     """Refuse to merge shards of different plans; where their pictures lay does not matter.
 
+    Nor do thresholds that are the same but for rounding: each machine finds its own.
+
     Raises:
         DistillError: saying which shard differs, and in what.
     """
     for name, shard in shards.items():
-        if found := differences(plan.as_dict(), shard.as_dict(), _PLACES):
+        ignored = _PLACES | ({"thresholds"} if _alike(plan.thresholds, shard.thresholds) else set())
+        if found := differences(plan.as_dict(), shard.as_dict(), ignored):
             raise DistillError(
                 f"out={out}: shard {name} was made with another request ({'; '.join(found[:_MOST_NAMED])}); "
                 "label it again like the others"
             )
+
+
+def _alike(some: Sequence[Threshold], others: Sequence[Threshold]) -> bool:
+    pairs = zip(some, others, strict=False)
+    return len(some) == len(others) and all(abs(one.at - other.at) <= _ROUNDING for one, other in pairs)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:

@@ -1,0 +1,34 @@
+"""One process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.lock import Lock
+
+
+def test_a_file_is_held_by_one_and_let_go(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with Lock(file, "taken"), pytest.raises(RequestError, match=r"^taken$"), Lock(file, "taken"):
+        pass
+    with Lock(tmp_path / "lock", "taken"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
+def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(DistillError, match=r"cannot be locked .*give an out= on another disk"),
+        Lock(tmp_path / "lock", "taken"),
+    ):
+        pass
