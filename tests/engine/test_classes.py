@@ -47,6 +47,12 @@ def test_no_overlap_is_refused_unless_features_alone_are_taught():
     require_match(match, some=True, features_only_possible=True)
 
 
+def test_classes_that_are_not_to_be_learnt_are_left_out():
+    match = match_classes({0: "cat", 1: "dog", 2: "fox"}, {0: "dog", 1: "cat"}).only(["dog"])
+    assert (match.student, match.sources, match.matched, match.untaught) == ([1], [(0,)], ["dog"], [])
+    require_match(match, some=False, features_only_possible=False)  # nobody asks for foxes
+
+
 def test_long_lists_are_cut():
     match = match_classes({0: "a"}, {i: f"class{i}" for i in range(80)})
     assert "and 72 more" in str(match)

@@ -18,6 +18,7 @@ def recipe(**settings):
     [
         ({"balance": "auto"}, {"compile": True}, r"balance=auto: .*leave compile=True out"),
         ({"schedule.logit": "mosaic"}, {"epochs": 10}, r"schedule\.logit=mosaic: with epochs=10 and close_mosaic=10"),
+        ({"teacher_imgsz": 640}, {"imgsz": 320, "rect": True}, "teacher_imgsz=640: .*rect=False"),
         ({"schedule": "mosaic"}, {"epochs": 3, "close_mosaic": 5}, "nothing would be taught; give close_mosaic=0"),
     ],
 )

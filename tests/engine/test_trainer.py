@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -373,12 +374,30 @@ def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_
 
 def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(settings, make_teacher, names):
     teacher = str(make_teacher("yolo26n-p6.yaml", names))
-    for change in ({"imgsz": 96}, {"multi_scale": 0.5}):
+    for change in ({"imgsz": 96}, {"multi_scale": 0.5}, {"rect": True}):
         trainer = DistillationTrainer(
             overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, **change, "exist_ok": True}
         )
         with pytest.raises(RequestError, match="the teacher takes multiples of 64 only; use imgsz="):
             trainer.train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [17, 23])  # of the three neck maps some, and all
+def test_frozen_layers_have_no_share(layers, train, make_teacher, names):
+    teacher = make_teacher("yolo26s.yaml", names)
+    trainer = train(model="yolo26n.yaml", teacher=teacher, freeze=layers, init="student", ramp_epochs=0)
+    share = float(read_csv(trainer.save_dir)[0]["share/logit"])
+    assert share > 0 if layers == 17 else math.isnan(share)
+    if layers == 23:
+        with pytest.raises(RequestError, match="balance=auto: freeze= covers the student's neck"):
+            train(model="yolo26n.yaml", teacher=teacher, freeze=layers, balance="auto", name="balanced")
+
+
+@pytest.mark.slow
+def test_classes_that_are_left_out_are_not_taught(train, make_teacher, names):
+    trainer = train(model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), classes=[1])
+    assert trainer._terms.classes.student == [1]
 
 
 def test_under_musgd_the_projectors_learn_at_the_base_rate(settings, make_teacher, names):

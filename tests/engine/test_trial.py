@@ -67,6 +67,17 @@ def test_a_short_run_is_tried_for_long_enough(recipe, data, settings):
     assert [asked[1] for asked in trials.asked] == [8, 8]
 
 
+def test_a_trial_closes_mosaic_by_the_same_share(recipe, data, settings):
+    closed = []
+
+    def distil(recipe, settings, student):
+        closed.append((settings["epochs"], settings["close_mosaic"]))
+        return Trials(student=0.1, teacher=0.2)(recipe, settings, student)
+
+    with_better_start(recipe, data, {**settings, "epochs": 80}, "yolo26n.yaml", distil)
+    assert closed == [(16, 2), (16, 2)]
+
+
 def test_a_trial_that_was_not_measured(recipe, data, settings):
     with pytest.raises(DistillError, match=r"init=try: .* could not be measured; give init=student"):
         with_better_start(recipe, data, settings, "yolo26n.yaml", Trials(student=None, teacher=0.2))

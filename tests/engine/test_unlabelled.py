@@ -46,13 +46,14 @@ def test_labels_beside_the_pictures_are_not_taken_along(data, tmp_path):
 def test_folders_with_the_same_names_patterns_and_videos(data, tmp_path):
     for folder in "ab":
         picture(tmp_path / folder / "same.jpg", ord(folder))
-    video = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (48, 32))
-    for number in range(7):
-        video.write(np.full((32, 48, 3), 30 * number, np.uint8))
-    video.release()
-    folder = gather(data, f"{tmp_path / '*' / 'same.jpg'},{tmp_path / 'clip.mp4'}", unlabeled_every=3)
+        video = cv2.VideoWriter(str(tmp_path / folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (48, 32))
+        for number in range(7):
+            video.write(np.full((32, 48, 3), 30 * number, np.uint8))
+        video.release()
+    folder = gather(data, f"{tmp_path / '*' / 'same.jpg'},{tmp_path / '*' / 'clip.mp4'}", unlabeled_every=3)
+    films = [f"00000{film}_clip_00000{frame}.jpg" for film in (2, 3) for frame in (0, 3, 6)]
     names = sorted(file.name for file in folder.iterdir())
-    assert names == ["000000_same.jpg", "000001_same.jpg", "clip_000000.jpg", "clip_000003.jpg", "clip_000006.jpg"]
+    assert names == ["000000_same.jpg", "000001_same.jpg", *films]
 
 
 def test_two_runs_side_by_side_share_one_folder(data, tmp_path, monkeypatch):

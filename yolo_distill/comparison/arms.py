@@ -54,6 +54,7 @@ _NOT_HERE = {
     "seed": "give seeds=0,1,2",
     "time": "runs that end by the clock can't be compared; give epochs=, or budget=equal-time",
     "single_cls": "give a data set with one class",
+    "classes": "give a data set of these classes",
 }
 #: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {

@@ -12,6 +12,7 @@ from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.witness import read_lines
 from yolo_distill.engine.checkpoint import is_architecture
+from yolo_distill.engine.teacher_training import STUDENTS_OWN
 
 #: Teachers, and assistants between teacher and student, are the same for all seeds.
 TEACHER_SEED = 0
@@ -91,7 +92,8 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
     out = run.folder.parent
     shared = {"data": plan.data.file, "project": str(out), "exist_ok": True}
     shared |= {"device": device} if device is not None else {}
-    teacher_host = {"plots": False, **plan.settings, **shared, "seed": TEACHER_SEED}
+    of_teacher = {key: value for key, value in plan.settings.items() if key not in STUDENTS_OWN}
+    teacher_host = {"plots": False, **of_teacher, **shared, "seed": TEACHER_SEED}
     own = {"plots": False, **run.arm.host, **shared, "seed": run.seed, "name": run.folder.name}
     trained = weights_of(teacher_run(out), plan) if run.needs_teacher else None
     return Job(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -37,6 +37,17 @@ class ClassMatch:
     def teacher(self) -> list[int]:
         """One teacher column for each of `student`, where only one can be taken: the first."""
         return [columns[0] for columns in self.sources]
+
+    def only(self, names: Collection[str]) -> ClassMatch:
+        """Return the match as if the student had these of its classes alone; columns stay what they are."""
+        kept = [place for place, name in enumerate(self.matched) if name in names]
+        return replace(
+            self,
+            student=[self.student[place] for place in kept],
+            sources=[self.sources[place] for place in kept],
+            matched=[self.matched[place] for place in kept],
+            untaught=[name for name in self.untaught if name in names],
+        )
 
     def __str__(self) -> str:
         text = f"{len(self.matched)} of {len(self.matched) + len(self.untaught)} classes taught ({_few(self.matched)})"

@@ -18,6 +18,7 @@ from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
 from yolo_distill.engine.mixed import labelled_part
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
+from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import average_over_devices
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.folded import FoldedTeacher
@@ -171,6 +172,11 @@ class DistillationCriterion:
         self, task: Tensor, terms: dict[str, Tensor], student: DenseAnswer, strengths: dict[str, float]
     ) -> None:
         self.shares = gradient_shares(task, terms, student)
+        if self.balancer and not self.shares:
+            raise RequestError(
+                "balance=auto: freeze= covers the student's neck, so that there is no gradient to measure; freeze "
+                "fewer layers, or give balance=fixed"
+            )
         if self.balancer is None:
             self._measure_at = self.steps + self.measure_every
             return
@@ -210,8 +216,12 @@ def gradient_shares(task: Tensor, terms: dict[str, Tensor], student: DenseAnswer
 
     Maps in fp16 hold no gradient as small as that of a term at the foot of its ramp, so the losses are scaled for them
     as the host's scaler does for training.
+
+    Levels that `freeze=` keeps from learning have no gradient and don't count; without any other, nothing is returned.
     """
-    maps = list(student.maps.values())
+    maps = [found for found in student.maps.values() if found.requires_grad]
+    if not maps:
+        return {}
     half = any(m.dtype == torch.float16 for m in maps)
 
     def norm(loss: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def pictures_of(found: dict[str, Any], split: str, said: str = "data") -> list[s
     files: list[str] = []
     for source in map(Path, sources if isinstance(sources, list) else [sources or ""]):
         if source.is_dir():
-            files += [str(file) for file in source.rglob("*.*")]
+            # As the host looks: through links to folders, past hidden files. Path's patterns do neither.
+            files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207
         elif source.is_file():
             lines = source.read_text(encoding="utf-8-sig").split("\n")
             files += [

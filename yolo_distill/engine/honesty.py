@@ -103,6 +103,7 @@ def require_better(
     imgsz: int,
     device: Any,
     single_cls: bool = False,
+    classes: Any = None,
     force: bool = False,
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
@@ -114,6 +115,7 @@ def require_better(
         imgsz: side of the pictures in pixels.
         device: as the host has it.
         single_cls: whether all classes are one.
+        classes: columns of the only ones that count; None: all.
         force: only say it.
 
     Raises:
@@ -121,7 +123,8 @@ def require_better(
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            own = float(evaluate(student, file, split="val", imgsz=imgsz, device=device, single_cls=single_cls)["map"])
+            where: dict[str, Any] = {"imgsz": imgsz, "device": device, "single_cls": single_cls, "classes": classes}
+            own = float(evaluate(student, file, split="val", **where)["map"])
         except RequestError:
             return  # a student of other classes starts from nothing here
     if own <= teacher_map:

@@ -34,10 +34,10 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         raise RequestError(f"unlabeled={recipe.unlabeled}: batch=1 can't hold both kinds; give batch=2 or more")
     if recipe.unlabeled and given["rect"]:
         raise RequestError(f"unlabeled={recipe.unlabeled}: batches are mixed anew each time; leave rect=True out")
-    if (side := recipe.teacher_imgsz) and (given["multi_scale"] or side % given["imgsz"]):
+    if (side := recipe.teacher_imgsz) and (given["multi_scale"] or given["rect"] or side % given["imgsz"]):
         raise RequestError(
-            f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0, as levels of "
-            "teacher and student are matched cell by cell"
+            f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0 rect=False, as "
+            "levels of teacher and student are matched cell by cell"
         )
     epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
     ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]

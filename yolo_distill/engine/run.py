@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from yolo_distill.engine.preconditions import require_classes, require_gains, re
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
 from yolo_distill.engine.teacher_pace import read_pace, require_cacheable
-from yolo_distill.engine.teacher_training import runs_folder
+from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
 from yolo_distill.engine.teachers import named, start_of
 from yolo_distill.engine.teachers_of_run import (
     check_teachers,
@@ -91,7 +92,10 @@ def train(
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
-    student = student or DEFAULT_STUDENT
+    # The host takes ~ for the name of a folder.
+    student = os.path.expanduser(student or DEFAULT_STUDENT)  # noqa: PTH111 - it may be an address
+    if isinstance(settings.get("pretrained"), str):
+        settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_precision(checked, settings)
     require_teachable(checked, settings)
     members = named(checked.teacher, checked.teacher_weights)
@@ -103,7 +107,7 @@ def train(
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
     architecture = checked.teacher
-    others = {key: value for key, value in settings.items() if key != "pretrained"}  # which is the student's
+    others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
     try:
         checked = with_trained_teachers(checked, data, others)
     except KeyboardInterrupt:
@@ -128,7 +132,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
         RequestError: there is no such checkpoint, it is no unfinished distillation run, or its teacher is gone.
     """
     given = host["resume"]
-    last = _latest_run() if given is True else Path(str(given))
+    last = _latest_run() if given is True else Path(str(given)).expanduser()
     if not last.is_file():
         raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
     # Our own or not, the file is opened by the restricted loader before the host opens it without.
@@ -140,7 +144,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
     require_teachers(saved_recipe({**saved, "teacher": teacher, "trust": bool(own.get("trust") or saved["trust"])}))
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
-        return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}))
+        return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}), host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides))
 
@@ -179,9 +183,18 @@ def _finish(trainer: DistillationTrainer) -> Path:
     return folder
 
 
-def _finish_stripping(last: Path, recipe: Recipe) -> Path:
-    """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints."""
-    args = load_detector(last, trust=recipe.trust, role="resume").args
+def _finish_stripping(last: Path, recipe: Recipe, moved: Mapping[str, Any]) -> Path:
+    """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints.
+
+    Its data and device may be others by now, and are looked at first: a stripped checkpoint can't be resumed.
+    """
+    args = {**load_detector(last, trust=recipe.trust, role="resume").args}
+    args |= {key: moved[key] for key in ("data", "device") if key in moved}
+    check_data(args["data"])
+    try:
+        select_device(parse_device(args.get("device")), verbose=False)
+    except (TypeError, ValueError) as error:
+        raise RequestError(" ".join(str(error).split())) from None
     for file in (last, last.with_name("best.pt")):
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
@@ -197,11 +210,11 @@ def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) 
         folder: of the run.
         recipe: names the teacher.
         data: the data set file.
-        args: the run's settings of the host: of these `imgsz`, `device` and `single_cls` count here.
+        args: the run's settings of the host: of these `imgsz`, `device`, `single_cls` and `classes` count here.
     """
     student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
-    where: dict[str, Any] = {"imgsz": imgsz, "device": args.get("device"), "single_cls": bool(args.get("single_cls"))}
+    where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
         measured = measure_teachers(recipe, data, **where)
@@ -228,6 +241,15 @@ def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) 
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
     best = folder / "weights" / "best.pt"
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
+
+
+def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's settings its measurements go by."""
+    return {
+        "device": args.get("device"),
+        "single_cls": bool(args.get("single_cls")),
+        "classes": args.get("classes"),
+    }
 
 
 def _check_keys(host: Mapping[str, Any]) -> None:
@@ -321,8 +343,7 @@ def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     where: dict[str, Any] = {
         "imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]),
-        "device": settings.get("device"),
-        "single_cls": bool(settings.get("single_cls")),
+        **_measured_by(settings),
     }
 
     def measure(file: Path, split: str) -> float:

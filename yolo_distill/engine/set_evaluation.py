@@ -33,6 +33,7 @@ def evaluate_teacher(
     device: Any = None,
     conf: float | None = None,
     single_cls: bool = False,
+    classes: Any = None,
     columns: Mapping[int, int | Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Measure a teacher on one split, on the same letterboxed squares that `evaluate` measures a model on.
@@ -46,6 +47,7 @@ def evaluate_teacher(
         device: where the teacher is, as the host has it (`cpu`, `0`, ...).
         conf: detections below are not looked at; the host's 0.001 when not given.
         single_cls: all classes are one, and a box is as sure as its surest class.
+        classes: columns of the data's only classes that count; None: all.
         columns: the teacher's column, or several of which the surest speaks, for each class of the data; a class that
             is left out is never detected. Without it the classes of both have to be the same.
 
@@ -74,6 +76,7 @@ def evaluate_teacher(
         "device": device,
         "conf": conf,
         "single_cls": single_cls,
+        "classes": classes,
         "rect": False,
         "plots": False,
         "save_json": False,

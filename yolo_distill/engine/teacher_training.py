@@ -33,6 +33,9 @@ _NO_MATTER = {
     "save_period", "cache", "show", "task", "mode",
 }  # fmt: skip
 
+#: Host settings that are meant for the student: weights of its own, and layers of these that stay as they are.
+STUDENTS_OWN = {"pretrained", "freeze"}
+
 
 class TeacherTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     """The host's detection trainer, fast on a CPU, with checkpoints that are whole at every moment."""

@@ -88,7 +88,8 @@ def named(teacher: str, weights: str | None = None) -> list[Named]:
         RequestError: an unknown torchvision name, or weights that belong to nobody, or to more than one.
     """
     found = []
-    for part in map(str.strip, teacher.split(",")):
+    parts = [teacher] if Path(teacher).expanduser().exists() else teacher.split(",")  # one with a comma in its name
+    for part in map(str.strip, parts):
         if not part:
             raise RequestError(f"teacher={teacher}: names nothing between two commas")
         if part.startswith(TORCHVISION):
@@ -301,7 +302,13 @@ def with_absolute_paths(teacher: str) -> str:
     for one in named(teacher):
         file = _absolute(one.file) if one.file else None
         parts.append(f"{TORCHVISION}{one.torchvision}:{file}" if one.torchvision and file else file or one.text)
-    return ",".join(parts)
+    joined = ",".join(parts)
+    if any("," in part for part in parts) and not Path(joined).exists():
+        raise RequestError(
+            f"teacher={teacher}: lies in a folder with a comma in its name ({joined}), which parts one teacher from "
+            "the next; move it, or work in another folder"
+        )
+    return joined
 
 
 def digest_of_teachers(teacher: str) -> str:

@@ -140,7 +140,14 @@ def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> Cl
 
 
 def measure_teachers(
-    recipe: Recipe, data: str | Path, *, split: str = "val", imgsz: Any, device: Any = None, single_cls: bool = False
+    recipe: Recipe,
+    data: str | Path,
+    *,
+    split: str = "val",
+    imgsz: Any,
+    device: Any = None,
+    single_cls: bool = False,
+    classes: Any = None,
 ) -> dict[str, Any]:
     """Measure a recipe's teachers on one split, as they answer together.
 
@@ -151,6 +158,7 @@ def measure_teachers(
         imgsz: of the student's run.
         device: as the host has it.
         single_cls: whether all classes are one.
+        classes: columns of the data's only classes that count; None: all.
 
     Returns:
         as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
@@ -166,18 +174,26 @@ def measure_teachers(
         same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
         if kind_of(model) == "yolo" and (same or single_cls):
             side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
-            return evaluate(model, data, split=split, imgsz=side, device=device, single_cls=single_cls)
+            where: dict[str, Any] = {"split": split, "imgsz": side, "device": device}
+            return evaluate(model, data, **where, single_cls=single_cls, classes=classes)
     side = _side(recipe, imgsz)
     device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
     chosen = select_device(device, verbose=False)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
     opened = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side)
     teacher = opened.teacher
-    names = check_data(data, split)["names"]
-    classes = classes_of(recipe, names, teacher)
-    columns = dict(zip(classes.student, classes.sources, strict=True))
+    names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
+    match = classes_of(recipe, names, teacher)
+    columns = dict(zip(match.student, match.sources, strict=True))
     figures = evaluate_teacher(
-        teacher, data, split=split, imgsz=side, device=device, single_cls=single_cls, columns=columns
+        teacher,
+        data,
+        split=split,
+        imgsz=side,
+        device=device,
+        single_cls=single_cls,
+        classes=classes,
+        columns=columns,
     )
     return {**figures, **_size(members, opened.members)}
 

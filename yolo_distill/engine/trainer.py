@@ -200,6 +200,9 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         dense = isinstance(teacher(self.samples(1).to(self.device)), DenseAnswer)
         class_map = read_class_map(self.recipe.class_map) if self.recipe.class_map else None
         classes = match_classes(self.data["names"], teacher.names, class_map)
+        if self.args.classes is not None and not self.args.single_cls:  # objects of others are background to the host
+            chosen = self.args.classes if isinstance(self.args.classes, list) else [self.args.classes]
+            classes = classes.only([name for column, name in self.data["names"].items() if column in chosen])
         feature_terms = gains.keys() & set(FEATURE_TERMS)
         require_match(classes, some=self.recipe.match == "some", features_only_possible=dense and bool(feature_terms))
         strides = [int(s) for s in head.stride]
@@ -278,10 +281,10 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
     def _check_size(self, stride: int) -> None:
         """Refuse pictures that a teacher with a coarser level than the student's does not take."""
         gs, size = max(int(unwrap_model(self.model).stride.max()), 32), self.rounded_imgsz
-        if stride > gs and (size % stride or self.args.multi_scale):
+        if stride > gs and (size % stride or self.args.multi_scale or self.args.rect):
             raise RequestError(
-                f"imgsz={size}: the teacher takes multiples of {stride} only; use imgsz={-(-size // stride) * stride} "
-                "and multi_scale=0"
+                f"imgsz={size}: the teacher takes multiples of {stride} only; use imgsz={-(-size // stride) * stride}, "
+                "multi_scale=0 and rect=False"
             )
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:

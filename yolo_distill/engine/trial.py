@@ -42,8 +42,13 @@ def with_better_start(
     Raises:
         DistillError: a trial could not be measured.
     """
-    epochs = max(FEWEST, round(SHARE * int(settings.get("epochs") or DEFAULT_CFG_DICT["epochs"])))
-    short = {**{key: value for key, value in settings.items() if key != "time"}, "epochs": epochs, "plots": False}
+    given = {**DEFAULT_CFG_DICT, **settings}
+    whole = int(given["epochs"] or DEFAULT_CFG_DICT["epochs"])
+    epochs = max(FEWEST, round(SHARE * whole))
+    # A trial has its last epochs without mosaic as the run has, by their share.
+    closing = round(int(given["close_mosaic"]) * min(epochs / whole, 1.0))
+    short = {key: value for key, value in settings.items() if key != "time"}
+    short |= {"epochs": epochs, "close_mosaic": closing, "plots": False}
     found: dict[str, float] = {}
     for number, (start, words) in enumerate(STARTS.items(), 1):
         tried = recipe.model_copy(update={"init": start})

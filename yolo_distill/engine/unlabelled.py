@@ -60,7 +60,8 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
             images.mkdir(parents=True)
             for number, file in enumerate(map(Path, kept)):
                 _link(file, images / f"{number:06d}_{file.name}")
-            frames = sum(_write_frames(Path(video), images, recipe.unlabeled_every) for video in sources.videos)
+            films = enumerate(sources.videos, len(kept))
+            frames = sum(_write_frames(Path(video), images, number, recipe.unlabeled_every) for number, video in films)
             if not kept and not frames:
                 raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
             # The host does not train on a folder without any label file; these say nothing about their pictures.
@@ -157,8 +158,8 @@ def _content_of_picture(file: str) -> bytes | None:
         return None
 
 
-def _write_frames(video: Path, folder: Path, every: int) -> int:
-    """Write every n-th frame of a video, and return how many that were."""
+def _write_frames(video: Path, folder: Path, index: int, every: int) -> int:
+    """Write every n-th frame of a video under names that begin with `index`, and return how many that were."""
     stream = cv2.VideoCapture(str(video))
     count = number = 0
     while stream.grab():
@@ -167,7 +168,7 @@ def _write_frames(video: Path, folder: Path, every: int) -> int:
             if read:
                 written, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
                 assert written
-                (folder / f"{video.stem}_{number:06d}.jpg").write_bytes(coded.tobytes())
+                (folder / f"{index:06d}_{video.stem}_{number:06d}.jpg").write_bytes(coded.tobytes())
                 count += 1
         number += 1
     stream.release()

@@ -60,7 +60,7 @@ class DenseBranch:
         sides = self.sides[where].float()
         if self.reg_max > 1:
             bins = torch.arange(self.reg_max, dtype=sides.dtype, device=sides.device)
-            distances = sides.softmax(-1) @ bins
+            distances = (sides.softmax(-1) * bins).sum(-1)  # not @, which autocast does in half precision
         else:
             distances = sides.squeeze(-1)
         strides = self.strides[anchor].float()
