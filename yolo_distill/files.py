@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,18 +49,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def check_writable(path: Path, said: str) -> None:
+def check_writable(path: Path, said: str, read: Mapping[str, str] | None = None) -> None:
     """Check, before the work, that a file can be written at `path`.
 
     Args:
         path: the file to be.
         said: the setting as the user gave it, for the error.
+        read: what is read, by its setting, and must not be written over.
 
     Raises:
-        RequestError: it is a folder or a device, its folder is missing, or the disk cannot be written there.
+        RequestError: it is a folder, a device or what is read, its folder is missing, or the disk cannot be written.
     """
     if path.is_dir():
         raise RequestError(f"{said}: is a folder; give the name of a file")
+    for key, other in (read or {}).items():
+        there = Path(other).expanduser()
+        if path.exists() and there.exists() and path.samefile(there):
+            raise RequestError(f"{said}: is {key}= itself; give another name")
     if path.exists() and not path.is_file():
         # The finished file is moved into place: over /dev/stdout, that would be the end of it.
         raise RequestError(f"{said}: is a device or a pipe; give the name of a file")

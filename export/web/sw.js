@@ -84,10 +84,23 @@ async function keptOrt() {
 async function answer(request) {
   const kept = await caches.match(request, { cacheName: CACHE, ignoreSearch: request.mode === "navigate" });
   if (!kept) return isolated(await fetch(request));
+  if (request.mode === "navigate" && (await moved())) return fetch(request);
   // A model that was replaced is seen at once: the list of files comes from the network where that answers.
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const fresh = request.url === LIST && (await fetch(request, { signal }).catch(() => null));
   return isolated(fresh?.ok ? fresh : kept);
+}
+
+/** Whether another program answers at this address by now, as happens on localhost: then the app leaves it. */
+async function moved() {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const fresh = await fetch(LIST, { cache: "no-store", signal }).catch(() => null);
+  if (!fresh || fresh.status >= 500) return false;
+  const ours = fresh.ok && (await fresh.json().then((list) => Array.isArray(list.app)).catch(() => false));
+  if (ours) return false;
+  await self.registration.unregister();
+  for (const name of await caches.keys()) if (name.startsWith(PREFIX)) await caches.delete(name);
+  return true;
 }
 
 function isolated(response) {

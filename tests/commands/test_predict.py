@@ -247,6 +247,25 @@ def test_ctrl_c_finishes_what_is_open(tmp_path):
     assert not [name for name in files() if ".part" in name]
 
 
+def test_sources_are_not_written_over(capsys):
+    Path("photos").mkdir()
+    cv2.imwrite("photos/a.jpg", np.zeros((32, 32, 3), np.uint8))
+    before = Path("photos/a.jpg").read_bytes()
+    assert main(["predict", "model=best.onnx", "source=photos", "out=photos", "exist_ok=true"]) == 2
+    assert "out=photos: is where source= lies" in capsys.readouterr().err
+    assert main(["predict", "model=best.onnx", "source=photos/a.jpg", "jsonl=best.onnx"]) == 2
+    assert "jsonl=best.onnx: is model= itself" in capsys.readouterr().err
+    assert Path("photos/a.jpg").read_bytes() == before
+
+
+def test_a_camera_that_breaks_off_is_no_success(monkeypatch, capsys):
+    write_video(Path("clip.avi"), frames=3)
+    capture = open_video(Path("clip.avi"))
+    monkeypatch.setattr("yolo_distill.runtime.sources.open_camera", lambda number: capture)
+    assert main(["predict", "model=best.onnx", "source=0", "save=false"]) == 1
+    assert "0: gave no more frames after 3" in capsys.readouterr().err
+
+
 def test_real_pictures(shared_data):
     folder = shared_data / "bccd" / "images" / "test"
     assert predict(f"source={folder}", "save_txt=true") == 0

@@ -323,12 +323,13 @@ def start_a_long_run(*words):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
-def test_ctrl_c_finishes_the_files():
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])  # a person, a service manager
+def test_a_signal_finishes_the_files(sent):
     run = start_a_long_run("save=out.mp4", "record=labels.jsonl")
     end = time.monotonic() + 60
     while not list(Path().glob(".out.*")) and time.monotonic() < end:  # the video begins with the first frame
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert err.endswith("yolo-distill: interrupted\n")

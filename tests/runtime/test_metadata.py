@@ -90,3 +90,8 @@ def test_refused(change, said):
     assert said in str(caught.value)
     assert str(caught.value).startswith("x.onnx: ")
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["{{}}", "{[1]: 2}", "(", "{0: 'a'"])
+def test_notes_of_others_may_be_anything(text):
+    assert read_metadata({**NOTES, "note": text}, "x.onnx").everything["note"] == text

@@ -179,6 +179,17 @@ def test_video(tmp_path, suffix, shape):
         assert (capture.total, capture.fps) == (6, 12.5)
 
 
+@pytest.mark.parametrize("fps", [59.94, 71.4286, 119.7034, 777.7777])
+def test_video_of_an_odd_rate(tmp_path, fps):
+    video = Video(tmp_path / "film.mp4", fps)
+    for shade in range(5):
+        video.write(np.full((48, 64, 3), 50 * shade, np.uint8))
+    video.finish()
+    with open_video(tmp_path / "film.mp4") as capture:
+        assert capture.total == 5
+        assert capture.fps == pytest.approx(fps, rel=1e-3)
+
+
 def test_video_thrown_away(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("old")

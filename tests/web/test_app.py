@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,23 @@ def test_a_network_that_does_not_answer(hosted, visit):
     page.page.goto(hosted.url)
     page.ready()
     assert page.text("reading-model") == "best.onnx"
+
+
+def test_another_program_at_the_same_address(hosted, visit, tmp_path):
+    """On localhost the next program gets the port: what the app kept there does not stand in its way."""
+    page = visit(hosted.url).ready()
+    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    shutil.rmtree(tmp_path / "host" / "app")
+    (tmp_path / "host" / "app").mkdir()
+    (tmp_path / "host" / "app" / "index.html").write_text("<title>Another program</title>")
+    page.page.goto(hosted.url)
+    assert page.page.title() == "Another program"
+    page.page.reload()
+    assert not page.page.evaluate("crossOriginIsolated")
+    assert page.page.evaluate("navigator.serviceWorker.getRegistrations().then((found) => found.length)") == 0
+    assert page.page.evaluate("caches.keys()") == []
+    assert all("404" in error for error in page.errors)  # of files.json, which the worker asked for
+    page.errors.clear()
 
 
 def test_a_version_that_needs_other_files(served, hosted, visit, tmp_path):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
 from yolo_distill.settings import Setting
+
+if TYPE_CHECKING:
+    from yolo_distill.runtime.sources import Item
 
 SUMMARY = "find objects in pictures, videos, cameras and streams with an .onnx file"
 
@@ -55,9 +59,11 @@ def run(settings: dict[str, Any]) -> int:
     out = Path(settings["out"]).expanduser()
     if settings["save"] or settings["save_txt"]:
         _check_folder(out, settings["out"])
+    if settings["save"] and settings["exist_ok"]:
+        _spare_sources(out, settings["out"], items)
     jsonl = Path(settings["jsonl"]).expanduser() if settings["jsonl"] else None
     if jsonl:
-        check_writable(jsonl, f"jsonl={settings['jsonl']}")
+        check_writable(jsonl, f"jsonl={settings['jsonl']}", {other: settings[other] for other in ("model", "source")})
     detector = Detector(
         settings["model"],
         imgsz=read_imgsz(settings["imgsz"]),
@@ -117,6 +123,13 @@ def read_classes(text: str | None) -> list[str] | None:
     if not classes:
         raise RequestError(f"classes={text}: expected numbers or names with commas between; leave it out for all")
     return classes
+
+
+def _spare_sources(out: Path, said: str, items: Iterable[Item]) -> None:
+    """Refuse to write into the folder of what is read: a result has the name of its picture."""
+    folders = {Path(item.name).expanduser().parent for item in items if not item.live}
+    if out.is_dir() and any(folder.is_dir() and folder.samefile(out) for folder in folders):
+        raise RequestError(f"out={said}: is where source= lies, whose files would be replaced; give another folder")
 
 
 def _check_folder(out: Path, said: str) -> None:

@@ -108,11 +108,7 @@ def _new_file(key: str, settings: dict[str, Any]) -> Path | None:
     if not settings[key]:
         return None
     path, said = Path(settings[key]).expanduser(), f"{key}={settings[key]}"
-    for other in ("model", "source"):
-        read = Path(settings[other]).expanduser()
-        if path.exists() and read.exists() and path.samefile(read):
-            raise RequestError(f"{said}: is {other}= itself; give another name")
-    check_writable(path, said)
+    check_writable(path, said, {other: settings[other] for other in ("model", "source")})
     return path
 
 

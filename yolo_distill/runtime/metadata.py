@@ -82,7 +82,7 @@ def _value(text: str) -> Any:
     """Return a literal's value, or the text itself; nothing in it is ever run."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 

@@ -23,7 +23,7 @@ from yolo_distill.runtime.quiet import quiet
 from yolo_distill.runtime.screen import Screen
 from yolo_distill.runtime.sources import Item, read_picture, why_unread
 from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
-from yolo_distill.sources import PICTURES
+from yolo_distill.sources import PICTURES, VIDEOS
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 
@@ -189,6 +189,9 @@ class Prediction:
             started = time.perf_counter()
             image = capture.read()
             if image is None:
+                film = Path(item.name).suffix.lower() in VIDEOS  # one from the net ends as films do
+                if item.live and not film and not interrupt.asked:
+                    self._skip(f"{item.name}: gave no more frames after {number - 1}")
                 return
             seconds = time.perf_counter() - started
             yield _Frame(image, item, number, capture.fps / stride, f"{where} frame {number}{total}", seconds)

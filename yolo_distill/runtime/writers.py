@@ -113,7 +113,8 @@ class Video:
         """
         check_video_name(path, str(path))
         self.path = path
-        self.fps = fps
+        # MPEG-4 counts time in fractions of up to 65,535 parts a second, and OpenCV hands on three decimals.
+        self.fps = fps if fps <= 65 else round(fps, 2 if fps <= 655 else 1)
         self.frames = 0
         self._partial = partial_name(path)
         self._writer: Any = None

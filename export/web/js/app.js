@@ -93,7 +93,12 @@ export class App {
   async look(take) {
     const { source, model } = this;
     try {
-      const { frame, taken } = await take();
+      const { frame, taken } = await take().catch((error) => {
+        // A video that is seeking back to its start, say, has no frame just now; the next one comes.
+        if (source?.moving && error.name === "InvalidStateError") return {};
+        throw error;
+      });
+      if (!frame) return;
       const answer = await this.detector.find(frame, this.controls.settings);
       if (source !== this.source || model !== this.model) return discard(answer);
       this.view.show(answer, model.names);

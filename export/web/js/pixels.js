@@ -42,6 +42,7 @@ function fits(width, height) {
 
 /**
  * Decode a picture file. Colours are as they stand in it, turned as its EXIF says: what Python's reader gives.
+ * That it is turned goes without saying: Safari before 17 knows no word for it, and fails.
  *
  * @param {Blob} file
  * @returns {Promise<ImageBitmap>}
@@ -49,7 +50,7 @@ function fits(width, height) {
 export async function decode(file) {
   let picture;
   try {
-    picture = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
     const name = file.name ?? "The picture";
     throw new Error(`${name}: this browser cannot read it as a picture; PNG, JPEG and WebP it can`);
