@@ -33,12 +33,12 @@ CURVE = ("metrics/mAP50-95(B)",)
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
 #: Rows of the README's table: what stands in its first column, the file, and the arm of its last columns.
 ROWS = (
-    ("BCCD, 205", "bccd_26_60", "distilled"),
+    ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
     ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
-    ("microcontrollers, 89", "microcontrollers_26_100", "distilled@cwd=0"),
-    ("aquarium, 382", "aquarium_26_50_again", "distilled"),
+    ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100", "distilled@cwd=0"),
+    ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
     ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
-    ("BCCD, both pretrained on aquarium", "pretrained_bccd_128", "distilled@init=teacher"),
+    ("BCCD, both pretrained on aquarium, teacher for 60 epochs", "pretrained_bccd_128", "distilled@init=teacher"),
 )
 RESULTS = Path(__file__).with_name("results")
 
@@ -167,20 +167,28 @@ def pooled(words: list[str]) -> str:
 
     Args:
         words: `FILE:ARM:BASE`, of each comparison which arm is compared with which; `FILE:ARM:BASE:0+3` of some seeds.
+            One for each teacher, with commas where two files have the same: pairs that share theirs are no independent
+            samples, so that the interval over the teachers' means is told as well.
     """
-    lines = ["| | mean [95 % interval] | ahead in | each |", "|---|---|---|---|"]
+    lines = ["| | mean [95 % interval] | ahead in | each | over teachers |", "|---|---|---|---|---|"]
     for split in ("val", "test"):
         for branch, name in (("dense", "one-to-many"), ("one_to_one", "one-to-one")):
             each: dict[int, float] = {}
+            means: list[float] = []
             for word in words:
-                file, arm, base, *seeds = word.split(":")
-                found = difference(arm, base, values(read(Path(file)), split, branch)).each
-                # Of a branch that a model has not, there are none.
-                asked = [int(seed) for seed in seeds[0].split("+")] if seeds and found else sorted(found)
-                each |= dict(enumerate((found[seed] for seed in asked), len(each)))
+                own: list[float] = []
+                for part in word.split(","):
+                    file, arm, base, *seeds = part.split(":")
+                    found = difference(arm, base, values(read(Path(file)), split, branch)).each
+                    # Of a branch that a model has not, there are none.
+                    asked = [int(seed) for seed in seeds[0].split("+")] if seeds and found else sorted(found)
+                    own += [found[seed] for seed in asked]
+                each |= dict(enumerate(own, len(each)))
+                means += [statistics.fmean(own)] if own else []
             over = Difference("", "", each)
             listed = ", ".join(f"{value:+.1f}" for value in each.values())
-            lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} |")
+            across = interval(Difference("", "", dict(enumerate(means))))
+            lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} | {across} |")
     return "\n".join(lines)
 
 
