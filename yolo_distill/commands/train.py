@@ -72,7 +72,7 @@ NOTES = """\
 Every training setting of Ultralytics passes through: data=, epochs=, imgsz=, batch=, device=, seed=, optimizer=, ...
 resume=path/to/last.pt goes on with an interrupted run.
 
-  yolo-distill train teacher=yolo26s.pt student=yolo26n.pt data=data.yaml imgsz=320 epochs=100"""
+  yolo-distill train teacher=my_yolo26s.pt student=yolo26n.yaml data=data.yaml imgsz=320 epochs=100"""
 
 PASSES_HOST_SETTINGS = True
 
