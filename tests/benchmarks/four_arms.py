@@ -26,18 +26,18 @@ ARMS: dict[str, dict[str, Any]] = {
     # By the host's own trainer, in its own precision.
     "plain": {},
     "host": {"dis": 6.0},  # the host's distill_model= and its gain
-    # By ours, with the default recipe and settings but for these.
+    # By ours, with the default recipe and settings but for these. Without the maps, which came later than its tables.
     "plain-ours": {"init": "student", "logit": 0.0, "localization": 0.0, "cwd": 0.0},  # our speed, no teacher
     "init": {"init": "teacher", "logit": 0.0, "localization": 0.0, "cwd": 0.0},
-    "distilled": {},
-    "fp32": {"amp": False, "teacher_precision": "fp32"},
-    "terms": {"init": "student"},  # the default terms without the start
-    "cwd": {"cwd": 1.0},  # the feature term on top of the default
-    "bf16-teacher": {"teacher_precision": "bf16"},
-    "int8": {"teacher_precision": "int8"},
-    "every-2": {"kd_every": 2},
-    "until-half": {"kd_until": 0.5},
-    "views-10": {"views": 10, "teacher_cache": "ram"},
+    "distilled": {"cwd": 0.0},
+    "fp32": {"cwd": 0.0, "amp": False, "teacher_precision": "fp32"},
+    "terms": {"cwd": 0.0, "init": "student"},  # without the start
+    "cwd": {"cwd": 1.0},
+    "bf16-teacher": {"cwd": 0.0, "teacher_precision": "bf16"},
+    "int8": {"cwd": 0.0, "teacher_precision": "int8"},
+    "every-2": {"cwd": 0.0, "kd_every": 2},
+    "until-half": {"cwd": 0.0, "kd_until": 0.5},
+    "views-10": {"cwd": 0.0, "views": 10, "teacher_cache": "ram"},
 }
 #: Arms that do not need the teacher to be trained first.
 ALONE = {"plain", "plain-ours"}
