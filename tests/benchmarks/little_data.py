@@ -11,7 +11,7 @@ as often as it takes.
 - `plain, quarter`: the student on the labelled quarter;
 - `init, quarter`: the same, started from the teacher;
 - `distilled, quarter`: the default recipe on the quarter;
-- `plain, hard labels` and `init, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
+- `plain`, `init` and `distilled, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
   thresholds chosen on val;
 - `distilled, unlabelled, ratio 1` and `ratio 3`: the default with `unlabeled=` the rest, so many for each labelled one;
 - `plain, all`: the student on all pictures with their real labels, the ceiling.
@@ -39,7 +39,7 @@ SHARE = 4
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
 RATIOS = {"unlabelled-1": 1, "unlabelled-3": SHARE - 1}
 #: Arms on the quarter alone, and on the quarter and the rest with the teacher's labels.
-ON_QUARTER, ON_HARD = ("plain", "init", "distilled"), ("plain", "init")
+COMPARED = ("plain", "init", "distilled")
 STEPS = ("quarter", "hard", *RATIOS, "all")
 
 
@@ -131,7 +131,7 @@ def main(words: list[str]) -> None:
         run("compare", f"teacher={teacher}", f"arms={','.join(arms)}", *place, *common)
 
     if "quarter" in only:
-        compare("quarter", out / f"quarter-{SHARE}.yaml", ON_QUARTER)
+        compare("quarter", out / f"quarter-{SHARE}.yaml", COMPARED)
     if teacher.endswith(".yaml"):
         teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
     for name, ratio in RATIOS.items():
@@ -140,11 +140,11 @@ def main(words: list[str]) -> None:
     if "hard" in only:
         place = (f"source={out / 'rest'}", f"data={out / 'quarter-1.yaml'}", f"out={out / 'hard'}")
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
-        compare("plain-hard", out / "hard.yaml", ON_HARD)
+        compare("plain-hard", out / "hard.yaml", COMPARED)
     if "all" in only:
         compare("all", data, ["plain"])
-    collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, quarter" for arm in ON_QUARTER}})
-    collect(out / "plain-hard", results, {arm: f"{arm}, hard labels" for arm in ON_HARD})
+    collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, quarter" for arm in COMPARED}})
+    collect(out / "plain-hard", results, {arm: f"{arm}, hard labels" for arm in COMPARED})
     for name, ratio in RATIOS.items():
         collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio}"})
     collect(out / "all", results, {"plain": "plain, all"})
