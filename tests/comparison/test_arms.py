@@ -63,8 +63,8 @@ def test_distilled_is_what_recipe_says(tmp_path: Path) -> None:
 
 
 def test_a_list_in_brackets_is_one_value() -> None:
-    assert list(read("plain@classes=[0,1],distilled")) == ["plain@classes=[0,1]", "distilled"]
-    assert read("plain@classes=[0,1]")["plain@classes=[0,1]"].host["classes"] == [0, 1]
+    assert list(read("plain@freeze=[0,1],distilled")) == ["plain@freeze=[0,1]", "distilled"]
+    assert read("plain@freeze=[0,1]")["plain@freeze=[0,1]"].host["freeze"] == [0, 1]
 
 
 @pytest.mark.parametrize(
