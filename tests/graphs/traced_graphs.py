@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from yolo_distill.session_options import EXACT_INT8
+
 SIDE = 96
 
 
@@ -17,7 +19,9 @@ def floats(picture: np.ndarray) -> np.ndarray:
 
 def answer(file: Path | bytes, given: np.ndarray) -> np.ndarray:
     """Return what a graph answers."""
-    session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else str(file))
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_INT8)
+    session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else str(file), options)
     return np.asarray(session.run(None, {session.get_inputs()[0].name: given})[0])
 
 

@@ -61,7 +61,7 @@ def test_commands(work, words, made):
 
 
 def test_what_the_room_may_import():
-    """numpy, onnxruntime, cv2, the standard library, errors and files."""
+    """numpy, onnxruntime, cv2, the standard library, errors, files and session options."""
     code = (
         "import importlib, pkgutil, yolo_distill.runtime as room\n"
         "for one in pkgutil.iter_modules(room.__path__):\n"
@@ -71,4 +71,4 @@ def test_what_the_room_may_import():
     run = python(code)
     assert run.returncode == 0, run.stderr
     names = {name for name in run.stdout.split() if not name.startswith("yolo_distill.runtime")}
-    assert names == {"yolo_distill", "yolo_distill.errors", "yolo_distill.files", "yolo_distill.sources"}
+    assert names == {f"yolo_distill{one}" for one in ("", ".errors", ".files", ".session_options", ".sources")}

@@ -12,6 +12,7 @@ import onnxruntime
 
 from yolo_distill.graphs.quantise import Floats, Quantiser
 from yolo_distill.graphs.structure import layers
+from yolo_distill.session_options import EXACT_INT8
 
 _SURE = 0.05  # anchors below are background to both files
 
@@ -63,7 +64,9 @@ def _has_weights(quantiser: Quantiser, nodes: Sequence[str]) -> bool:
 
 
 def _answers(model: bytes, inputs: Sequence[Floats]) -> list[npt.NDArray[Any]]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_INT8)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return [np.asarray(session.run(None, {name: one})[0][0], np.float64) for one in inputs]
 

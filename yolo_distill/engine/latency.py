@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from yolo_distill.session_options import EXACT_INT8
+
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
@@ -45,6 +47,7 @@ def session_run(file: Path, threads: int) -> Callable[[], Any]:
     """Return a call that runs a file once on an input of noise, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(*EXACT_INT8)
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
     noise = np.random.default_rng(0).random(given.shape)

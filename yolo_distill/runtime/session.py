@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.session_options import EXACT_INT8
 
 _ERRORS_ONLY = 3
 _SUFFIX = "ExecutionProvider"
@@ -40,6 +41,7 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"threads={threads}: must be at least 1")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry(*EXACT_INT8)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.graphs.quantise import Quantiser
+from yolo_distill.session_options import EXACT_INT8
 
 OPSET = 17
 
@@ -41,6 +42,7 @@ class OnnxForward:
         options.inter_op_num_threads = 1
         # A thread that spins while the student has its turn takes the core from it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(*EXACT_INT8)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "teacher.onnx"
             pictures = torch.zeros(2, _channels(model), 64, 64) if calibration is None else calibration[:2]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.session_options import EXACT_INT8
 from yolo_distill.teachers.grids import Size
 from yolo_distill.teachers.onnx_description import InputForm
 
@@ -125,6 +126,7 @@ def _open(file: Path, said: str, threads: int) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     # A thread that spins while the student has its turn takes the core from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*EXACT_INT8)
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
