@@ -11,6 +11,7 @@ import numpy as np
 
 from yolo_distill.benchmark.engines import IOU, Engine, Job, use_threads
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.session_options import host_sessions
 
 
 class HostEngine(Engine):
@@ -27,7 +28,7 @@ class HostEngine(Engine):
         self._settings: dict[str, Any] = {
             "imgsz": list(job.imgsz), "conf": job.conf, "iou": IOU, "device": job.device, "verbose": False,
         }  # fmt: skip
-        with no_auto_install(), _quiet(), _session_threads(job.threads):
+        with no_auto_install(), _quiet(), host_sessions(job.threads):
             self._yolo = YOLO(job.path, task="detect")
             # Only now is the file opened.
             self.detect(np.full((*job.imgsz, 3), 114, np.uint8))
@@ -49,25 +50,6 @@ class HostEngine(Engine):
     def detect(self, picture: Picture) -> int:
         result: Any = self._yolo.predict(picture, **self._settings)[0]
         return len(result.boxes.cpu().numpy())
-
-
-@contextlib.contextmanager
-def _session_threads(threads: int) -> Iterator[None]:
-    """Have the host open ONNX files with so many threads: it takes all cores, and has no setting for it."""
-    import onnxruntime
-
-    original = onnxruntime.InferenceSession
-
-    def opened(path: Any, sess_options: Any = None, *args: Any, **settings: Any) -> Any:
-        options = sess_options or onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        return original(path, options, *args, **settings)
-
-    onnxruntime.InferenceSession = opened
-    try:
-        yield
-    finally:
-        onnxruntime.InferenceSession = original
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from yolo_distill.engine.data import check_data
 from yolo_distill.engine.host_evaluation import check_names, measure, warnings_only
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.graphs.input_form import take_floats
-from yolo_distill.session_options import EXACT_INT8
+from yolo_distill.session_options import host_sessions
 
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
@@ -121,27 +121,10 @@ def evaluate(
         except OSError as error:
             raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
         if isinstance(source, str):
-            stack.enter_context(_exact_int8())
+            stack.enter_context(host_sessions())
             source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # The host takes one side; a file of two is noted with both.
         return {**measure(source, settings, folder, data, names), "imgsz": size}
-
-
-@contextlib.contextmanager
-def _exact_int8() -> Iterator[None]:
-    """Have the host open ONNX files so that int8 is exact; it has no setting for it."""
-    original = onnxruntime.InferenceSession
-
-    def opened(path: Any, sess_options: Any = None, *args: Any, **settings: Any) -> Any:
-        options = sess_options or onnxruntime.SessionOptions()
-        options.add_session_config_entry(*EXACT_INT8)
-        return original(path, options, *args, **settings)
-
-    onnxruntime.InferenceSession = opened
-    try:
-        yield
-    finally:
-        onnxruntime.InferenceSession = original
 
 
 def cost(
