@@ -184,7 +184,7 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
     else:
         values, preset_host = _recipe_of(base, word)
     check_host_settings(preset_host, said)
-    for key in _SHARED.keys() & preset_host.keys():
+    for key in sorted(_SHARED.keys() & preset_host.keys()):
         if preset_host[key] != host.get(key):
             raise RequestError(f"{said}{key}={preset_host[key]} in its recipe does not belong there: {_SHARED[key]}")
     values = overlaid(overlaid(values, own), more_own)
