@@ -198,6 +198,6 @@ def _places(out: Path) -> str:
             "",
             "Next, on your own:",
             f"  yolo-distill webcam model={out / 'distilled.onnx'}     (hold a drawn disc or star into the camera)",
-            "  yolo-distill train teacher=yolo26s.pt student=yolo26n.pt data=your/data.yaml",
+            "  yolo-distill train teacher=your_yolo26s.pt student=yolo26n.yaml data=your/data.yaml",
         ]
     )
