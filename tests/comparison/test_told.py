@@ -180,6 +180,16 @@ def test_notes_on_mixed_runs(summary_of: Tell) -> None:
     assert "computed in different ways (s, bf16; s, int8)" in text
 
 
+def test_a_teacher_that_taught_nonsense_is_said(summary_of: Tell) -> None:
+    records = three_seeds()
+    assert not any("too far off" in note for note in notes_of(summary_of(records)))
+    for one in records[-2:]:
+        one["pace"] = {"teacher": "s, int8 by ONNX Runtime", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
+    (note,) = [note for note in notes_of(summary_of(records)) if "too far off" in note]
+    assert note.startswith("The teacher of distilled (s, int8 by ONNX Runtime) gave answers")
+    assert "(scores 0.1500, boxes 0.290 (1 - IoU))" in note
+
+
 def test_batches_that_memory_made_smaller_are_said(summary_of: Tell) -> None:
     records = three_seeds()
     for one in records:

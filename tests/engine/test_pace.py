@@ -14,6 +14,8 @@ from yolo_distill.engine.full_precision import FullPrecisionLoss
 from yolo_distill.engine.memory import WithTeacher
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.teachers import precision
+from yolo_distill.teachers.precision import Difference
 from yolo_distill.teachers.yolo import TorchForward
 
 
@@ -103,6 +105,16 @@ def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog
     assert not isinstance(trainer.criterion.teacher.forward, TorchForward)
     assert trainer.pace["teacher"] == "yolo26s, int8 by ONNX Runtime"
     assert trainer.pace["step"] >= 1
+
+
+def test_a_run_keeps_that_its_teachers_answers_are_off(settings, make_teacher, names, monkeypatch):
+    monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "bf16"))
+    monkeypatch.setattr(precision, "difference", lambda *args: Difference(0.5, 0.0, 0.0))
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    own = {"teacher": teacher, "teacher_precision": "bf16"}
+    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", **own})
+    trainer._setup_train()
+    assert trainer.pace["off"].startswith("scores 0.5000")
 
 
 def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):

@@ -170,6 +170,12 @@ def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"The teacher of {label} was computed in different ways ({'; '.join(sorted(found))}), by the clock of "
                 "each run; teacher_precision= fixes one."
             )
+    off = {r["arm"]: r["pace"] for r in records if r["pace"] and "off" in r["pace"]}
+    for label, pace in off.items():
+        notes.append(
+            f"The teacher of {label} ({pace['teacher']}) gave answers too far off to teach the same ({pace['off']}): "
+            "the arm says little about what distilling is worth; give another out= and teacher_precision=auto."
+        )
     machines = {str(record["machine"]) for record in records}
     if len(machines) > 1:
         notes.append("The runs were made on different machines or numbers of threads, so their times do not compare.")

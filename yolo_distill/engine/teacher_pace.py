@@ -50,14 +50,16 @@ class TeacherPace(RunPictures, CpuPrecision):
     """Mixin for a host trainer that distils.
 
     Attributes:
-        pace: precision of student and teacher, and how much longer than the student's own a step takes; with a cache
-            also how many pictures the teacher was asked about and how many answers were read back.
+        pace: precision of student and teacher, and how much longer than the student's own a step takes; how far the
+            teacher's answers are off where that is too far; with a cache also how many pictures the teacher was asked
+            about and how many answers were read back.
     """
 
     recipe: Recipe
     criterion: DistillationCriterion | None
     pace: dict[str, Any] | None = None
     _cached: CachedTeacher | None = None
+    _off: tuple[str, ...] = ()
     _teacher: Teacher
     _yolos: list[YoloTeacher]
     _teacher_name: str
@@ -87,8 +89,10 @@ class TeacherPace(RunPictures, CpuPrecision):
     def _set_pace(self) -> None:
         """Choose how the teacher computes, and whether it remembers."""
         samples = sample_pictures(self.data, self.recipe.teacher_imgsz or self.rounded_imgsz, SAMPLES)
-        choices = [str(choice) for choice in self._choose_precision(samples)]
+        chosen = self._choose_precision(samples)
+        choices = [str(choice) for choice in chosen]
         self._teacher_name = ", ".join([self._teacher_name, *dict.fromkeys(choices)])
+        self._off = tuple(str(choice.difference) for choice in chosen if not choice.bearable)
         if self.recipe.teacher_cache is None:
             return
         require_cacheable(self.recipe, self.device.type)
@@ -149,6 +153,8 @@ class TeacherPace(RunPictures, CpuPrecision):
         samples = self.samples(timed_pictures(self.device, self._pictures_a_step)).to(self.device)
         price = price_of_teaching(model, self.criterion, samples, precision) / every
         self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
+        if self._off:
+            self.pace["off"] = "; ".join(self._off)
         rest = f" (asked on every {every}. batch)" if every > 1 else ""
         if self._cached is not None:
             rest += f", read back when one of the {self.recipe.views} views comes again"

@@ -82,6 +82,11 @@ class Choice:
     def __str__(self) -> str:
         return self.precision if self.engine == "torch" else f"{self.precision} by {self.engine}"
 
+    @property
+    def bearable(self) -> bool:
+        """Whether its answers teach the same; others are given only by a precision that was asked for by name."""
+        return self.difference is None or self.difference.bearable(self.precision)
+
 
 @cache
 def machine_precisions(device_type: str) -> tuple[str, ...]:
@@ -148,11 +153,12 @@ def choose_forward(
         if way == ("fp32", "torch"):
             return Choice(*way, None)
         off = difference([_ask(teacher, part) for part in parts], reference)
-        if off.bearable(way[0]):
-            return Choice(*way, off)
+        choice = Choice(*way, off)
+        if choice.bearable:
+            return choice
         if wanted != "auto" and off.finite:
             LOGGER.warning(f"teacher_precision={wanted}: its answers are off by {off}; auto would not take it")
-            return Choice(*way, off)
+            return choice
     raise DistillError(f"teacher_precision={wanted}: the teacher's answers are not finite in it; use fp32")
 
 
