@@ -1,15 +1,15 @@
-"""Little data: a quarter of the training pictures is labelled, the rest is not; what does each use of the rest give?
+"""Little data: one training picture in four is labelled, the rest is not; what does each use of the rest give?
 
     python tests/benchmarks/little_data.py data=path/to/bccd/data.yaml imgsz=192 epochs=60 seeds=0,1,2 \
         out=runs/little results=runs/little.jsonl
 
-The labelled quarter is drawn so that its share of each class is that of the whole, always the same pictures (kept in
-`tests/benchmarks/lists/`). The teacher sees only them, unless `teacher=` names one that knows more. Every arm takes as
-many steps as `epochs` over all pictures are, and is looked at on val equally often: an epoch shows a labelled picture
-as often as it takes.
+The labelled quarter (`of=16`: one picture in sixteen) is drawn so that its share of each class is that of the whole,
+always the same pictures (kept in `tests/benchmarks/lists/`). The teacher sees only them, unless `teacher=` names one
+that knows more. Every arm takes as many steps as `epochs` over all pictures are, and is looked at on val equally often:
+an epoch shows a labelled picture as often as it takes.
 
 - `plain, quarter`: the student on the labelled quarter;
-- `init, quarter`: the same, started from the teacher;
+- `init, quarter` (`init, 1 in 16`): the same, started from the teacher;
 - `distilled, quarter`: the default recipe on the quarter;
 - `plain`, `init` and `distilled, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
   thresholds chosen on val;
@@ -34,10 +34,8 @@ from ultralytics.data.utils import img2label_paths
 
 from yolo_distill.engine.data import check_data, pictures_of
 
-#: Of the training pictures.
-SHARE = 4
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
-RATIOS = {"unlabelled-1": 1, "unlabelled-3": SHARE - 1}
+RATIOS = {"unlabelled-1": 1, "unlabelled-3": 3}
 #: Arms on the quarter alone, and on the quarter and the rest with the teacher's labels.
 COMPARED = ("plain", "init", "distilled")
 STEPS = ("quarter", "hard", *RATIOS, "all")
@@ -65,12 +63,13 @@ def stratified(pictures: list[str], classes: int, count: int, seed: int = 0) -> 
     return [pictures[row] for row in sorted(chosen)]
 
 
-def prepare(data: str, out: Path) -> None:
-    """Write data files of the labelled quarter, by how often each picture is shown in an epoch, and the rest."""
+def prepare(data: str, out: Path, of: int) -> None:
+    """Write data files of the labelled pictures, one of so many, by how often an epoch shows each, and the rest."""
     found = check_data(data, ("train", "val", "test"))
     pictures = pictures_of(found, "train")
-    count = len(pictures) // SHARE
-    file = Path(__file__).parent / "lists" / f"{Path(data).resolve().parent.name}.txt"
+    count = len(pictures) // of
+    name = Path(data).resolve().parent.name
+    file = Path(__file__).parent / "lists" / (f"{name}.txt" if of == 4 else f"{name}-{of}.txt")
     if file.is_file():
         names = set(file.read_text().split())
         quarter = [picture for picture in pictures if Path(picture).name in names]
@@ -87,7 +86,7 @@ def prepare(data: str, out: Path) -> None:
             link.symlink_to(picture)
     splits = {name: str(found[name]) for name in ("val", "test")}
     plan = {"path": str(out), **splits, "names": dict(found["names"])}
-    for times in {1, SHARE, *(SHARE // (1 + ratio) for ratio in RATIOS.values())}:
+    for times in {1, of, *(of // (1 + ratio) for ratio in RATIOS.values())}:
         listed = "".join(f"{picture}\n" for picture in quarter * times)
         (out / f"quarter-{times}.txt").write_text(listed)
         (out / f"quarter-{times}.yaml").write_text(yaml.safe_dump({**plan, "train": f"quarter-{times}.txt"}))
@@ -122,8 +121,8 @@ def main(words: list[str]) -> None:
     options = dict(word.split("=", 1) for word in words)
     data, out, results = options.pop("data"), Path(options.pop("out")).resolve(), Path(options.pop("results"))
     only = options.pop("only", ",".join(STEPS)).split(",")
-    teacher = options.pop("teacher", "yolo26s.yaml")
-    prepare(data, out)
+    teacher, of = options.pop("teacher", "yolo26s.yaml"), int(options.pop("of", "4"))
+    prepare(data, out, of)
     common = [*(f"{key}={value}" for key, value in options.items()), "student=yolo26n.yaml"]
 
     def compare(folder: str, train_on: str | Path, arms: Iterable[str]) -> None:
@@ -131,24 +130,25 @@ def main(words: list[str]) -> None:
         run("compare", f"teacher={teacher}", f"arms={','.join(arms)}", *place, *common)
 
     if "quarter" in only:
-        compare("quarter", out / f"quarter-{SHARE}.yaml", COMPARED)
+        compare("quarter", out / f"quarter-{of}.yaml", COMPARED)
     if teacher.endswith(".yaml"):
         teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
     for name, ratio in RATIOS.items():
         if name in only:
-            compare(name, out / f"quarter-{SHARE // (1 + ratio)}.yaml", ("plain", f"{out / name}.yaml"))
+            compare(name, out / f"quarter-{of // (1 + ratio)}.yaml", ("plain", f"{out / name}.yaml"))
     if "hard" in only:
         place = (f"source={out / 'rest'}", f"data={out / 'quarter-1.yaml'}", f"out={out / 'hard'}")
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
         compare("plain-hard", out / "hard.yaml", COMPARED)
     if "all" in only:
         compare("all", data, ["plain"])
-    collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, quarter" for arm in COMPARED}})
+    few = "quarter" if of == 4 else f"1 in {of}"
+    collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, {few}" for arm in COMPARED}})
     collect(out / "plain-hard", results, {arm: f"{arm}, hard labels" for arm in COMPARED})
     for name, ratio in RATIOS.items():
         collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio}"})
     collect(out / "all", results, {"plain": "plain, all"})
-    for base in ("plain, quarter", "plain, hard labels"):
+    for base in (f"plain, {few}", "plain, hard labels"):
         print(f"\n{table(read(results), base)}")
 
 
