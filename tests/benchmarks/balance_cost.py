@@ -1,8 +1,8 @@
-"""What `balance=auto` costs: a step that compares gradients beside one that does not, in processor time.
+"""What `balance=auto` costs with the default's terms: a step that compares gradients beside one that does not.
 
     python tests/benchmarks/balance_cost.py teacher=best.pt student=yolo26n.yaml imgsz=192 batch=16
 
-The two alternate, and the least of each counts: what is above it is other processes.
+In processor time. The two alternate, and the least of each counts: what is above it is other processes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import time
 
 import torch
-from torch import nn
 from ultralytics.cfg import get_cfg
 
 from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
@@ -19,6 +18,7 @@ from yolo_distill.engine.checkpoint import load_architecture, load_detector
 from yolo_distill.engine.classes import match_classes
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.price import made_batch
+from yolo_distill.engine.projectors import make_projectors
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.recipe import make_recipe
@@ -35,10 +35,15 @@ def main(words: list[str]) -> None:
     student.args = get_cfg()
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    recipe = make_recipe({"teacher": options["teacher"], "balance": "auto"})
+    # As the default comes to be where the student starts inside its teacher.
+    recipe = make_recipe({"teacher": options["teacher"], "balance": "auto"}).settled(inside=True)
     strides, theirs = ([int(s) for s in model.stride] for model in (student, teacher))
     answers = YoloTeacher(teacher, needs=needs_of(recipe, student.model[-1], teacher.model[-1]))
-    terms = Terms(recipe, match_classes(teacher.names, teacher.names), Levels.match(strides, theirs), nn.ModuleDict())
+    levels = Levels.match(strides, theirs)
+    channels = [seq[0].conv.in_channels for seq in student.model[-1].cv2]
+    widths = dict(zip(levels.student, channels, strict=True))
+    projectors = make_projectors(recipe, levels, widths, answers.widths, seed=0)
+    terms = Terms(recipe, match_classes(teacher.names, teacher.names), levels, projectors, maps=answers.widths)
     criterion = DistillationCriterion(
         student.init_criterion(),
         answers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import YOLODataset
 
 from yolo_distill.engine.data import check_data, pictures_of
-from yolo_distill.engine.folds import WithinFolds, read_folds, train_folds
+from yolo_distill.engine.folds import WithinFolds, classes_in, deal, read_folds, train_folds
 from yolo_distill.engine.views import walk_transforms
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.folded import FoldedTeacher
@@ -58,6 +59,36 @@ def test_it_still_does_after_the_transforms_are_built_anew_and_after_a_pickle(da
         one._current = 1
         assert {i % 2 for i in chooser()} == {1}
         assert chooser.dataset is one
+
+
+def test_a_mixed_listing_is_dealt_in_stretches_one_a_fold():
+    assert deal([frozenset({0, 1})] * 7, 3) == [0, 0, 0, 1, 1, 2, 2]
+    assert deal([frozenset()] * 4, 4) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_listing_sorted_by_class_keeps_no_teacher_from_a_class(count):
+    classes = [frozenset({0})] * 30 + [frozenset({1})] * 50 + [frozenset({2, 1})] * 20
+    folds = deal(classes, count)
+    assert set(folds) == set(range(count))
+    for fold in range(count):
+        seen = [found for found, own in zip(classes, folds, strict=True) if own != fold]
+        for one in range(3):
+            share = sum(one in found for found in seen) / sum(one in found for found in classes)
+            assert share >= (count - 1) / count / 2
+    # In stretches all the same: no more seams between folds than that takes.
+    assert sum(a != b for a, b in pairwise(folds)) < 50
+
+
+def test_a_class_of_one_picture_does_not_cut_the_rest_into_pieces():
+    assert deal([frozenset({0})] * 9 + [frozenset({1})], 2) == [0] * 5 + [1] * 5
+
+
+def test_classes_of_label_files(tmp_path):
+    label = tmp_path / "a.txt"
+    assert classes_in(label) == frozenset()
+    label.write_text("2 0.5 0.5 0.1 0.1\n\n0.0 0.1 0.1 0.2 0.1 0.2 0.2\nx\n2 0.4 0.4 0.1 0.1\n")
+    assert classes_in(label) == {0, 2}
 
 
 def test_pictures_without_a_fold_are_refused(dataset):

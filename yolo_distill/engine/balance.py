@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Batches between two comparisons, so that they take well below 2 % of the steps (tests/benchmarks/balance_cost.py).
+#: Batches between two comparisons, so that they take half a percent of the time; epochs of fewer batches have one each,
+#: which is above 2 % where there are less than 9 of them (tests/benchmarks/balance_cost.py).
 MEASURE_EVERY = 32
 #: Exponent of a correction: the share of one batch is noisy, and its square root is a moving average in logarithms.
 SMOOTHING = 0.5

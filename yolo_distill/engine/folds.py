@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ultralytics.data import YOLODataset
+from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.data import check_data, pictures_of
@@ -39,8 +41,11 @@ def train_folds(
     """
     pictures = pictures_of(dict(data), "train")
     require_pictures(count, pictures)
-    # Neighbours in a listing are often frames of one video, which would tell a fold's teacher what it must not know.
-    fold_of = {picture: number * count // len(pictures) for number, picture in enumerate(pictures)}
+    classes = [classes_in(Path(label)) for label in img2label_paths(pictures)]
+    fold_of = dict(zip(pictures, folds := deal(classes, count), strict=True))
+    if unseen := sorted({one for one, _, elsewhere in _spread(classes, folds, count) if not elsewhere}):
+        names = ", ".join(str(data["names"].get(one, one)) for one in unseen)
+        LOGGER.warning(f"{PREFIX}too few pictures of {names}: a teacher that does not see one of them teaches it")
     folder = _file(best, count).parent
     folder.mkdir(parents=True, exist_ok=True)
     teachers = []
@@ -54,6 +59,44 @@ def train_folds(
         own_data = check_data(file, ("train", "val"))
         teachers.append(str(train_teacher(architecture, own_data, {**settings, "data": str(file)}, epochs)))
     write_bytes(_file(best, count), json.dumps({"teachers": teachers, "fold_of": fold_of}).encode())
+
+
+def deal(classes: Sequence[frozenset[int]], count: int) -> list[int]:
+    """Return the fold of each picture of a listing, so that what a fold's teacher is trained on has all classes.
+
+    Neighbours are often frames of one video, which would tell a fold's teacher what it must not know: so the fewest
+    stretches of the listing that will do are dealt out in turn, one a fold where its classes are mixed already. Where
+    it is sorted by class, such long ones would keep a teacher from whole classes.
+
+    Args:
+        classes: of each picture, in the order of the listing.
+        count: of folds, at most as many as there are pictures.
+    """
+    dealt, stretches = [], count
+    while stretches <= len(classes):
+        folds = [number * stretches // len(classes) % count for number in range(len(classes))]
+        # Half of what an even deal would leave it to learn a class from is too little.
+        short = sum(
+            elsewhere < pictures * (count - 1) / count / 2 for _, pictures, elsewhere in _spread(classes, folds, count)
+        )
+        dealt.append((short, stretches, folds))
+        stretches *= 2
+    return min(dealt)[-1]
+
+
+def _spread(classes: Sequence[frozenset[int]], folds: Sequence[int], count: int) -> Iterator[tuple[int, int, int]]:
+    """Yield, of each class and fold, the class, its pictures, and those of them that lie in other folds."""
+    everywhere = Counter(one for found in classes for one in found)
+    for fold in range(count):
+        inside = Counter(one for found, own in zip(classes, folds, strict=True) if own == fold for one in found)
+        yield from ((one, pictures, pictures - inside[one]) for one, pictures in everywhere.items())
+
+
+def classes_in(label: Path) -> frozenset[int]:
+    """Return the classes in a picture's label file; none where it has no file. The host refuses what is no number."""
+    lines = label.read_text(encoding="utf-8", errors="replace").splitlines() if label.is_file() else []
+    first = (line.split()[0] for line in lines if line.strip())
+    return frozenset(int(float(word)) for word in first if word.replace(".", "", 1).isdecimal())
 
 
 def require_pictures(count: int, pictures: Sequence[str]) -> None:
