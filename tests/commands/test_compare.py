@@ -130,6 +130,22 @@ def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, w
 
 
 @pytest.mark.slow
+def test_arms_with_teachers_of_their_own(words: list[str], tmp_path: Path) -> None:
+    """Folds and an assistant are trained for the arm that asks for them, of the comparison's own teacher."""
+    arms = "plain,distilled@teacher_folds=2,distilled@assistant=yolo26s.yaml"
+    words = [word for word in words if not word.startswith("epochs=")]
+    assert main([*words, "epochs=1", "seeds=0", "force=true", f"arms={arms}", f"out={tmp_path / 'out'}"]) == 0
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (told["finished"], told["missing"]) == (True, [])
+    records = {record["arm"]: record for record in told["records"]}
+    _, folded, chained = (records[arm] for arm in arms.split(","))
+    assert folded["pace"]["teacher"].startswith("yolo26n, ")
+    assert chained["pace"]["teacher"].startswith("yolo26s, ")
+    assert len(list((tmp_path / "out").rglob("folds-2/folds.json"))) == 1
+    assert len(list((tmp_path / "out").rglob("assistant-yolo26s-*/weights/best.pt"))) == 1
+
+
+@pytest.mark.slow
 def test_a_record_holds_what_a_reader_needs_and_no_paths(whole: Whole, tiny_data: Path) -> None:
     out = whole.out
     record = json.loads((out / "distilled-s1" / "run.json").read_text())

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from ultralytics.nn import tasks
+from ultralytics.utils.torch_utils import select_device
 
-from yolo_distill.comparison import record, training
+from yolo_distill.comparison import record, training, worker
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
 from yolo_distill.comparison.training import train
 from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
@@ -60,6 +61,22 @@ def job_of(tiny_data: Path, untrained: Path, tmp_path: Path) -> MakeJob:
         )
 
     return make
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_has_its_share_of_the_threads(job_of: MakeJob, monkeypatch: Any, threads: int) -> None:
+    """Also once the host has selected the device, which gives torch the host's own number anew."""
+    had = []
+
+    def train(job: Job) -> Path:
+        select_device("cpu", verbose=False)
+        had.append(torch.get_num_threads())
+        return Path("best.pt")
+
+    monkeypatch.setattr(worker, "train", train)
+    monkeypatch.setattr(worker, "make_record", lambda job, best: {})
+    assert main([str(dataclasses.replace(job_of("plain"), threads=threads).write())]) == 0
+    assert had == [threads]
 
 
 class Pulled(Exception):
