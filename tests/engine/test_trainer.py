@@ -384,9 +384,10 @@ def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(settings, make_te
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", [17, 23])  # of the three neck maps some, and all
-def test_frozen_layers_have_no_share(layers, train, make_teacher, names):
+def test_frozen_layers_have_no_share(layers, train, make_teacher, names, caplog):
     teacher = make_teacher("yolo26s.yaml", names)
-    trainer = train(model="yolo26n.yaml", teacher=teacher, freeze=layers, init="student", ramp_epochs=0)
+    trainer = train(model="yolo26n.yaml", teacher=teacher, freeze=layers, init="student", ramp_epochs=0, pkd=1.0)
+    assert ("pkd teach nothing: freeze= covers all layers" in caplog.text) == (layers == 23)
     share = float(read_csv(trainer.save_dir)[0]["share/logit"])
     assert share > 0 if layers == 17 else math.isnan(share)
     if layers == 23:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import distributed
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.engine.balance import Balancer
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.recipe import Recipe
+from yolo_distill.vocabulary import FEATURE_TERMS
 
 PREFIX = colorstr("distill: ")
 #: A term whose gradient is below this share of the task's does nothing that could be measured.
@@ -76,6 +78,15 @@ class ShareReport:
             self._warn_of_idle(criterion, shares)
             criterion.shares = {}
         super().save_metrics(metrics)  # type: ignore[misc]
+
+    def warn_of_frozen_layers(self, model: DetectionModel) -> None:
+        """Warn of feature terms that reach nothing which learns, for `freeze=` covers all that makes the maps."""
+        idle = [name for name in FEATURE_TERMS if name in self.recipe.gains]
+        if idle and RANK in {-1, 0} and not any(p.requires_grad for p in model.model[:-1].parameters()):
+            LOGGER.warning(
+                f"{PREFIX}{', '.join(idle)} teach nothing: freeze= covers all layers that the maps come from; freeze "
+                f"fewer, or switch off with {' '.join(f'{name}=0' for name in idle)}"
+            )
 
     def _warn_of_idle(self, criterion: DistillationCriterion, shares: Mapping[str, float]) -> None:
         """Warn once of each term that has had no effect for an epoch although it is meant to have one.

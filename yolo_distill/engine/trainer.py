@@ -322,6 +322,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             every=self.recipe.kd_every,
             balancer=self.make_balancer(),
         )
+        self.warn_of_frozen_layers(model)
         self._say_price()
         self._keep_pace()
         self._remember()
