@@ -37,6 +37,7 @@ _NEUTRAL: dict[str, Any] = {
     **{"init_channels": "even", "init_bn": False, "init_heal": 0, "balance": "fixed"},
     "schedule": dict.fromkeys(TERMS, "ramp"),
     "unlabeled": None,
+    "unlabeled_conf": None,
 }
 
 
@@ -54,6 +55,8 @@ class Recipe(BaseModel):
         unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
         unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 1.
         unlabeled_every: every n-th frame of a video is taken.
+        unlabeled_conf: score above which the teacher's boxes on them are labels of the task's own loss as well; None:
+            the terms alone teach them.
         assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
@@ -96,6 +99,7 @@ class Recipe(BaseModel):
     unlabeled: str | None
     unlabeled_ratio: float | None = Field(gt=0)
     unlabeled_every: int = Field(ge=1)
+    unlabeled_conf: float | None = Field(gt=0, lt=1)
     assistant: str | None
     init: Literal["auto", "teacher", "student", "try"]
     init_channels: Literal["even", "norm", "importance"]
@@ -187,6 +191,13 @@ class Recipe(BaseModel):
         if self.teacher_folds or self.views:
             other = "teacher_folds" if self.teacher_folds else "views"
             raise ValueError(f"{said}: not together with {other}={getattr(self, other)}")
+        if self.unlabeled_conf is None:
+            return
+        said = f"unlabeled_conf={self.unlabeled_conf:g}"
+        if not self.localization:
+            raise ValueError(f"{said}: the teacher is asked for no boxes with localization=0; leave it out")
+        if self.match == "some":
+            raise ValueError(f"{said}: objects that no teacher knows would count as background; leave match=some out")
 
 
 def recipe_keys() -> list[str]:

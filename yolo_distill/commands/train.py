@@ -54,6 +54,9 @@ SETTINGS = {
     "unlabeled": Setting(str, "pictures without labels: folder, glob, video, what yolo-distill label wrote"),
     "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", low=0.01),
     "unlabeled_every": Setting(int, "every n-th frame of a video is taken", low=1),
+    "unlabeled_conf": Setting(
+        float, "score above which the teacher's boxes on them are labels as well; not set: none", low=0.01, high=0.99
+    ),
     "kd_every": Setting(int, "the teacher is asked for every n-th batch", low=1),
     "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),
     "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from yolo_distill.engine.assignment import SetAssignment
 from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
-from yolo_distill.engine.mixed import labelled_part
+from yolo_distill.engine.mixed import LABELLED, labelled_part
+from yolo_distill.engine.pseudo_labels import with_pseudo_labels
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
 from yolo_distill.errors import RequestError
@@ -128,7 +129,8 @@ class DistillationCriterion:
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.
 
-        The host's loss is that of the labelled pictures, the terms are of all.
+        The host's loss is that of the labelled pictures, and with `unlabeled_conf` of all, by what the teacher is sure
+        of; the terms are of all.
 
         Args:
             preds: the student's raw head output in training.
@@ -139,6 +141,10 @@ class DistillationCriterion:
             without the teacher are 0.
         """
         batch_size = batch["img"].shape[0]
+        if self.teaches and self.terms.recipe.unlabeled_conf is not None and LABELLED in batch:
+            batch = with_pseudo_labels(
+                batch, self._answer_to(batch), self.terms.classes, self.terms.recipe.unlabeled_conf
+            )
         part = labelled_part(preds, batch)
         loss, items = self.host(*(part or (preds, batch)))
         if part is not None:  # in proportion to the terms as it is where all are labelled
@@ -148,13 +154,17 @@ class DistillationCriterion:
         names = {LOSS_NAMES[name]: term.detach() for name, term in terms.items()}
         return torch.cat([loss, torch.stack(list(terms.values())) * batch_size]), {**items, **names}
 
-    def _terms(self, task: Tensor, preds: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
-        images = batch["img"]
+    def _answer_to(self, batch: dict[str, Any]) -> DenseAnswer | SetAnswer:
+        """Return the teacher's answer, asked for now where nobody has before."""
         if self._answer is None:
             self.prepare(batch)
-        answer, self._answer = self._answer, None
-        assert answer is not None
-        self.teacher.wait(answer)
+        assert self._answer is not None
+        self.teacher.wait(self._answer)
+        return self._answer
+
+    def _terms(self, task: Tensor, preds: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
+        images = batch["img"]
+        answer, self._answer = self._answer_to(batch), None
         many, single = branch_weights(self.host)
         strengths = self.strengths()
         gains = {name: gain * strengths[name] for name, gain in self.gains().items()}
