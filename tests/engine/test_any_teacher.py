@@ -83,9 +83,11 @@ def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("conf", [None, 0.001])  # above the latter is all that an untrained teacher says
 def test_unlabelled_pictures_are_taught_and_survive_a_resume(
-    host, make_teacher, tmp_path, monkeypatch, killed_and_resumed
+    host, make_teacher, tmp_path, monkeypatch, killed_and_resumed, conf
 ):
+    from yolo_distill.engine import criterion
     from yolo_distill.engine.trainer import DistillationTrainer
 
     (tmp_path / "raw").mkdir()
@@ -100,11 +102,23 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(
         return prepare(self, batch)
 
     monkeypatch.setattr(DistillationTrainer, "preprocess_batch", look)
+    judged: list[int] = []
+    part = criterion.labelled_part
+
+    def judge(preds, batch):
+        found = part(preds, batch)
+        if torch.is_grad_enabled() and "labelled" in batch:  # not what the price is measured on
+            judged.append(len((found[1] if found else batch)["img"]))
+        return found
+
+    monkeypatch.setattr(criterion, "labelled_part", judge)
 
     own = {"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw", "unlabeled_ratio": 1.0}
+    own |= {"unlabeled_conf": conf}
     folder = killed_and_resumed(own, {**host, "name": "run"})
     assert len(rows_of(folder)) == 2
     assert set(seen) == {(True, True, False, False)}
+    assert set(judged) == {2 if conf is None else 4}
     assert len(seen) == 2 * 4  # an epoch is all eight labelled pictures, two a batch
     assert len(list(Path(host["project"]).glob("unlabeled-*"))) == 1
 
