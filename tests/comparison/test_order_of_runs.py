@@ -379,6 +379,9 @@ def test_what_is_said_meanwhile(tmp_path: Path) -> None:
     # 9 epochs of plain and 10 of distilled, of which nothing is known yet, at a minute each.
     assert agenda.status([(runs[1], 10)], 1) == "1/3 runs done, plain seed 0 1/10 epochs, about 19 min left"
     assert agenda.status([(runs[1], 10)], 2).endswith("about 10 min left")
+    folds = Arm("folds", "distilled", {"epochs": 10}, {"teacher_folds": 2, "assistant": None, "init": "auto"})
+    said = agenda.status([(runs[1], 10), (run_of(tmp_path, folds, 0), 10)], 1)
+    assert said.endswith("folds seed 0 trains its assistant, folds or trials, at least 19 min left")
 
 
 def test_runs_that_train_the_same_teachers_are_not_done_side_by_side(tmp_path: Path) -> None:

@@ -80,10 +80,16 @@ class Agenda:
             slots: how many are done side by side.
         """
         parts = [f"{self.done}/{len(self.runs)} runs done"]
+        roughly = "about"
         for run, epochs in running:
-            parts.append(f"{run.name} {len(run.epochs_done())}/{epochs} epochs" if epochs else f"{run.name} measured")
+            done = len(run.epochs_done())
+            if epochs and not done and run.arm.prepares:  # how long that takes is not known
+                parts.append(f"{run.name} trains its assistant, folds or trials")
+                roughly = "at least"
+            else:
+                parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")
         left = self._seconds_left({run.folder: epochs for run, epochs in running}, slots)
-        return ", ".join(parts) + (f", about {_span(left)} left" if left is not None else "")
+        return ", ".join(parts) + (f", {roughly} {_span(left)} left" if left is not None else "")
 
     def _seconds_left(self, running: Mapping[Path, int], slots: int) -> float | None:
         """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
