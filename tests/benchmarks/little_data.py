@@ -14,6 +14,7 @@ an epoch shows a labelled picture as often as it takes.
 - `plain`, `init` and `distilled, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
   thresholds chosen on val;
 - `distilled, unlabelled, ratio 1` and `ratio 3`: the default with `unlabeled=` the rest, so many for each labelled one;
+  `conf=0.4`: and once more with that as `unlabeled_conf=`;
 - `plain, all`: the student on all pictures with their real labels, the ceiling.
 
 Everything is done by `yolo-distill compare` and `label`, and goes on where it stopped. `only=` names some of the steps.
@@ -122,6 +123,7 @@ def main(words: list[str]) -> None:
     data, out, results = options.pop("data"), Path(options.pop("out")).resolve(), Path(options.pop("results"))
     only = options.pop("only", ",".join(STEPS)).split(",")
     teacher, of = options.pop("teacher", "yolo26s.yaml"), int(options.pop("of", "4"))
+    sure = f"@unlabeled_conf={options.pop('conf')}" if "conf" in options else ""
     prepare(data, out, of)
     common = [*(f"{key}={value}" for key, value in options.items()), "student=yolo26n.yaml"]
 
@@ -135,7 +137,8 @@ def main(words: list[str]) -> None:
         teacher = str(next(iter(sorted((out / "quarter").glob("teacher-*/weights/best.pt")))))
     for name, ratio in RATIOS.items():
         if name in only:
-            compare(name, out / f"quarter-{of // (1 + ratio)}.yaml", ("plain", f"{out / name}.yaml"))
+            recipes = [f"{out / name}.yaml", *([f"{out / name}.yaml{sure}"] if sure else [])]
+            compare(name, out / f"quarter-{of // (1 + ratio)}.yaml", ("plain", *recipes))
     if "hard" in only:
         place = (f"source={out / 'rest'}", f"data={out / 'quarter-1.yaml'}", f"out={out / 'hard'}")
         run("label", f"teacher={teacher}", f"imgsz={options['imgsz']}", *place)
@@ -146,7 +149,8 @@ def main(words: list[str]) -> None:
     collect(out / "quarter", results, {"teacher": "teacher", **{arm: f"{arm}, {few}" for arm in COMPARED}})
     collect(out / "plain-hard", results, {arm: f"{arm}, hard labels" for arm in COMPARED})
     for name, ratio in RATIOS.items():
-        collect(out / name, results, {name: f"distilled, unlabelled, ratio {ratio}"})
+        called = f"distilled, unlabelled, ratio {ratio}"
+        collect(out / name, results, {name: called, f"{name}{sure}": f"{called}{sure}"})
     collect(out / "all", results, {"plain": "plain, all"})
     for base in (f"plain, {few}", "plain, hard labels"):
         print(f"\n{table(read(results), base)}")
