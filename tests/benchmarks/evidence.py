@@ -35,7 +35,7 @@ FIRST = ("teacher", "plain", "plain (equal time)", "host")
 ROWS = (
     ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
     ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
-    ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100", "distilled@cwd=0"),
+    ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
     ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
     ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
     ("BCCD, both pretrained on aquarium, teacher for 60 epochs", "pretrained_bccd_128", "distilled@init=teacher"),
