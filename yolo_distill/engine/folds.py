@@ -80,6 +80,8 @@ def deal(classes: Sequence[frozenset[int]], count: int) -> list[int]:
             elsewhere < pictures * (count - 1) / count / 2 for _, pictures, elsewhere in _spread(classes, folds, count)
         )
         dealt.append((short, stretches, folds))
+        if not short:
+            break
         stretches *= 2
     return min(dealt)[-1]
 

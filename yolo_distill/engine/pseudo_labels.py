@@ -4,9 +4,8 @@ The terms are a fraction of the task's gradient, so that a picture which has not
 teacher is sure of can stand in for its labels, while the terms still carry what it is not sure of.
 
 Source: pseudo-labels of one threshold (Lee, ICML workshop 2013), for detectors Sohn et al., "A Simple Semi-Supervised
-Learning Framework for Object Detection" (STAC), arXiv 2005.04757. Departures: the teacher is another, larger model that
-stays as it is, and it labels the augmented view that the student sees, as in Xu et al., "Efficient Teacher", arXiv
-2302.07577, instead of the picture before augmentation.
+Learning Framework for Object Detection" (STAC), arXiv 2005.04757. Departures: the teacher is another, larger model; and
+it labels the very view that the student sees, instead of the picture before its strong augmentation.
 """
 
 from __future__ import annotations
