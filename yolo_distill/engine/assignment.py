@@ -66,8 +66,7 @@ class SetAssignment:
 
     def _worth_teaching(self, answer: SetAnswer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return boxes (B, M, 4), class vectors (B, M, nc), the student's column for each (B, M) and which count."""
-        matched = torch.stack([answer.scores[..., list(columns)].amax(-1) for columns in self._classes.sources], -1)
-        best, index = matched.max(-1)
+        best, index = self._classes.of_teacher(answer.scores).max(-1)
         label = torch.tensor(self._classes.student, device=index.device)[index]
         return answer.boxes, answer.scores, label, best > self._floor
 

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import yaml
+from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.vocabulary import spelled
@@ -37,6 +39,10 @@ class ClassMatch:
     def teacher(self) -> list[int]:
         """One teacher column for each of `student`, where only one can be taken: the first."""
         return [columns[0] for columns in self.sources]
+
+    def of_teacher(self, scores: Tensor) -> Tensor:
+        """Return the teacher's scores or logits, shape (..., its classes), by the classes of `student`."""
+        return torch.stack([scores[..., list(columns)].amax(-1) for columns in self.sources], -1)
 
     def only(self, names: Collection[str]) -> ClassMatch:
         """Return the match as if the student had these of its classes alone; columns stay what they are."""

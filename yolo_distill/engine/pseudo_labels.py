@@ -38,8 +38,7 @@ def with_pseudo_labels(
         return dict(batch)
     found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=conf)
     device = batch["img"].device
-    scores = torch.stack([found.scores[..., list(columns)].amax(-1) for columns in classes.sources], -1)
-    best, column = scores.max(-1)
+    best, column = classes.of_teacher(found.scores).max(-1)
     unlabelled = ~torch.tensor(batch[LABELLED], device=device)
     picture, place = ((best > conf) & unlabelled[:, None]).nonzero(as_tuple=True)
     height, width = batch["img"].shape[-2:]

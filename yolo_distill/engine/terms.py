@@ -191,7 +191,7 @@ class Terms:
         """Return the teacher's logits of the matched classes; of several that mean the same, the surest."""
         if all(len(columns) == 1 for columns in self.classes.sources):
             return self._columns(branch, self.classes.teacher)
-        return torch.stack([branch.logits[..., list(columns)].amax(-1) for columns in self.classes.sources], -1)
+        return self.classes.of_teacher(branch.logits)
 
     @staticmethod
     def _boxes(
