@@ -34,7 +34,7 @@ def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(TERMS, 0.0),
-    **{"init_channels": "even", "init_bn": False, "init_heal": 0, "balance": "fixed"},
+    **{"init_channels": "even", "init_fit": False, "balance": "fixed"},
     "schedule": dict.fromkeys(TERMS, "ramp"),
     "unlabeled": None,
     "unlabeled_conf": None,
@@ -60,8 +60,7 @@ class Recipe(BaseModel):
         assistant: architectures or weights between teacher and student, comma-separated, largest first.
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
-        init_bn: estimate the start's batch-norm statistics anew on training pictures.
-        init_heal: steps of layer-wise healing of the start.
+        init_fit: fit the start's convolutions to the teacher's by least squares.
         logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; cwd None: depends on the start.
         logit_gamma: exponent of |p_t - p_s| in the class term.
         hinton_tau: temperature of Hinton's class term.
@@ -103,8 +102,7 @@ class Recipe(BaseModel):
     assistant: str | None
     init: Literal["auto", "teacher", "student", "try"]
     init_channels: Literal["even", "norm", "importance"]
-    init_bn: bool
-    init_heal: int = Field(ge=0)
+    init_fit: bool
     logit: Gain
     hinton: Gain
     localization: Gain

@@ -3,7 +3,7 @@
     python tests/benchmarks/starts.py data=path/to/bccd/data.yaml teacher=best.pt student=yolo26n.yaml imgsz=192
 
 Prints a Markdown table of mAP50-95 on val: each choice of channels (two by chance, to see what a choice is worth) as
-selected, with batch-norm statistics estimated anew, healed, and both. `steps=100 pictures=256 threads=1` by default.
+selected, and fitted to the teacher by least squares (`init_fit`). `pictures=128 threads=1` by default.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.engine.batch_norm import estimate_batch_norm
 from yolo_distill.engine.checkpoint import load_architecture, load_detector
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import evaluate
-from yolo_distill.engine.healing import heal
 from yolo_distill.engine.importance import importance_scores, norm_scores
 from yolo_distill.engine.labelled import labelled_batches
+from yolo_distill.engine.reconstruction import reconstruct
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.engine.start import plan_start
 
@@ -30,28 +29,25 @@ from yolo_distill.engine.start import plan_start
 def main(words: list[str]) -> None:
     options = dict(word.split("=", 1) for word in words)
     torch.set_num_threads(int(options.get("threads", 1)))
-    imgsz, steps = int(options["imgsz"]), int(options.get("steps", 100))
+    imgsz = int(options["imgsz"])
     data = check_data(options["data"], ("train", "val"))
     teacher = load_detector(options["teacher"], role="teacher")
-    pictures = sample_pictures(data, imgsz, int(options.get("pictures", 256)))
+    pictures = sample_pictures(data, imgsz, int(options.get("pictures", 128)))
 
     def worth(model: DetectionModel) -> str:
         return f"{100 * evaluate(model, options['data'], imgsz=imgsz)['map']:.1f}"
 
     print(f"teacher: {worth(teacher)}\n")
-    print("| channels | as selected | batch norm estimated anew | healed | both |\n|---|---|---|---|---|")
+    print("| channels | as selected | fitted | error of the convolutions |\n|---|---|---|---|")
     for name, scores in choices(teacher, data, imgsz).items():
         torch.manual_seed(0)
         student = load_architecture(options["student"], data["nc"], role="student")
         student.names = teacher.names
         selected, report = plan_start(student, teacher, scores=scores)
         student.load_state_dict(selected, strict=False)
-        fitted, healed = copy.deepcopy(student), copy.deepcopy(student)
-        estimate_batch_norm(fitted, pictures)
-        heal(healed, teacher, report, pictures, steps)
-        both = copy.deepcopy(healed)
-        estimate_batch_norm(both, pictures)
-        print(f"| {name} | {' | '.join(worth(model) for model in (student, fitted, healed, both))} |", flush=True)
+        fitted = copy.deepcopy(student)
+        done = reconstruct(fitted, teacher, report, pictures)
+        print(f"| {name} | {worth(student)} | {worth(fitted)} | {done} |", flush=True)
 
 
 def choices(teacher: DetectionModel, data: dict[str, Any], imgsz: int) -> dict[str, Any]:

@@ -360,10 +360,10 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(
 
 
 def test_a_setting_of_an_arm_that_does_nothing_is_said(request_of: Callable[..., Request], caplog: Any) -> None:
-    check(request_of(arms="plain,distilled,distilled@share.logit=0.3,distilled@init=student@init_heal=5"))
+    check(request_of(arms="plain,distilled,distilled@share.logit=0.3,distilled@init=student@init_fit=true"))
     first, second = [entry.message for entry in caplog.records if " arm " in entry.message]
     assert "arm distilled@share.logit=0.3: share.logit= has no effect without balance=auto" in first
-    assert "arm distilled@init=student@init_heal=5: init_heal= has no effect: the student starts from its own" in second
+    assert "arm distilled@init=student@init_fit=true: init_fit= has no effect: the student starts from its" in second
 
 
 def test_what_is_said_meanwhile(tmp_path: Path) -> None:

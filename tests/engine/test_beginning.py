@@ -1,8 +1,9 @@
-"""The student's start, as the recipe says: channels, statistics, healing, and projectors that begin as it did."""
+"""The student's start, as the recipe says: channels, their fit, and projectors that begin as it did."""
 
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -50,21 +51,11 @@ def test_channels_are_chosen_as_asked(begin):
         assert sorted(report.chosen) == [8, 16, 32]
 
 
-def test_statistics_are_estimated_and_nothing_else_changes(begin):
-    plain, _, _ = begin()
-    student, _, _ = begin(init_bn=True)
-    moved = {k for k, v in student.state_dict().items() if not torch.equal(v, plain.state_dict()[k])}
-    assert moved
-    assert all(key.rpartition(".")[2] in {"running_mean", "running_var"} for key in moved)
-
-
-@pytest.mark.slow
-def test_healing_changes_weights(begin):
-    plain, _, _ = begin()
-    student, _, _ = begin(init_heal=2)
-    assert not torch.equal(
-        student.state_dict()["model.2.cv1.conv.weight"], plain.state_dict()["model.2.cv1.conv.weight"]
-    )
+def test_convolutions_are_fitted_as_asked(begin, caplog):
+    weights = [begin(init_fit=fit)[0].state_dict()["model.2.cv1.conv.weight"] for fit in (False, True)]
+    assert not torch.equal(*weights)
+    (said,) = [entry.message for entry in caplog.records if "fitted" in entry.message]
+    assert re.search(r"fitted to the teacher's answers to \d+ pictures: 112 convolutions, mean error 0\.", said)
 
 
 def test_a_student_of_another_family(begin):

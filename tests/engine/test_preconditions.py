@@ -55,7 +55,7 @@ def test_one_class_has_nothing_to_be_compared_with():
         ({"share.logit": 0.3}, {}, "share.logit= has no effect without balance=auto"),
         ({"schedule.pkd": "cosine"}, {}, "schedule.pkd= has no effect: pkd has no gain; give pkd=1"),
         ({"schedule.cwd": "cosine"}, {"starts_inside": False}, "schedule.cwd= has no effect: cwd has no gain"),
-        ({"init_heal": 10}, {"starts_inside": False}, "init_heal= .*give init=teacher"),
+        ({"init_fit": True}, {"starts_inside": False}, "init_fit= .*give init=teacher"),
         ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt has been trained"),
         ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
         ({"balance": "auto", "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
@@ -70,6 +70,6 @@ def test_settings_that_do_nothing_are_said(given, where, line):
 
 
 def test_settings_that_do_something_are_not():
-    given = {"share.logit": 0.3, "balance": "auto", "schedule": "cosine", "init_heal": 10, "teacher_epochs": 3}
+    given = {"share.logit": 0.3, "balance": "auto", "schedule": "cosine", "init_fit": True, "teacher_epochs": 3}
     given |= {"share.cwd": 0.1}
     assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []

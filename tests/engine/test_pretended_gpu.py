@@ -58,10 +58,7 @@ def test_the_pretence_is_as_strict_as_torch(gpu):
 @pytest.mark.parametrize(
     ("own", "terms"),
     [
-        (
-            {"balance": "auto", "init_channels": "importance", "init_heal": 2, "init_bn": True},
-            ["logit", "local", "cwd"],
-        ),
+        ({"balance": "auto", "init_channels": "importance", "init_fit": True}, ["logit", "local", "cwd"]),
         ({"logit": 0, "hinton": 1, "pkd": 1, "mgd": 1, "mimic": 1, "mimic_projector": "mlp"}, ["hint", "mgd", "mimic"]),
         ({"teacher": "two stages", "pkd": 1, "mimic": 1}, ["logit", "local", "pkd", "mimic"]),
         ({"teacher_tta": True, "teacher_imgsz": 128}, ["logit", "local"]),

@@ -23,8 +23,7 @@ SETTINGS = {
         str, "where the student starts; try: by a short training each", choices=("auto", "teacher", "student", "try")
     ),
     "init_channels": Setting(str, "how the start chooses the teacher's channels", choices=CHANNEL_CHOICES),
-    "init_bn": Setting(bool, "estimate the start's batch-norm statistics anew"),
-    "init_heal": Setting(int, "steps of layer-wise healing of the start", low=0),
+    "init_fit": Setting(bool, "fit the start's convolutions to the teacher's by least squares"),
     "logit": Setting(float, "gain of the class term; 0 switches it off", low=0),
     "hinton": Setting(float, "gain of the class term by softmax KL", low=0),
     "localization": Setting(float, "gain of the box term", low=0),

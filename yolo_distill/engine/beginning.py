@@ -10,17 +10,16 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
-from yolo_distill.engine.batch_norm import estimate_batch_norm
 from yolo_distill.engine.channels import Scores
-from yolo_distill.engine.healing import heal
 from yolo_distill.engine.importance import importance_scores, norm_scores
 from yolo_distill.engine.labelled import labelled_batches
+from yolo_distill.engine.reconstruction import reconstruct
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.engine.start import AUTO_SHARE, StartReport, plan_start, require_correspondence
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
-#: Training pictures that batch-norm statistics are estimated on, and layers healed on.
+#: Training pictures that the student is fitted on, of up to 256 px.
 PICTURES = 128
 
 
@@ -43,7 +42,7 @@ def begin_inside(
         args: the host's training settings.
         data: the host's description of the data set.
         imgsz: side of the pictures in pixels, as the host rounds it.
-        device: where to heal.
+        device: where to fit.
 
     Returns:
         what was taken; None where `init=auto` found too little that corresponds, and the student stays as it is.
@@ -60,17 +59,12 @@ def begin_inside(
         return None
     student.load_state_dict(selected, strict=False)
     LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
-    if not (recipe.init_heal or recipe.init_bn):
-        return report
-    pictures = sample_pictures(dict(data), imgsz, PICTURES)
-    if recipe.init_heal:
-        healing = heal(
-            student, teacher, report, pictures, recipe.init_heal, seed=args.seed, device=device, prefix=PREFIX
-        )
-        LOGGER.info(f"{PREFIX}healed layer by layer: {healing}")
-    if recipe.init_bn:
-        estimate_batch_norm(student, pictures)
-        LOGGER.info(f"{PREFIX}batch-norm statistics estimated on {len(pictures)} training pictures")
+    if recipe.init_fit:
+        # Fewer of larger pictures, which have more places to fit at each.
+        count = min(PICTURES, max(PICTURES // 4, PICTURES * 256**2 // imgsz**2))
+        pictures = sample_pictures(dict(data), imgsz, count)
+        fitted = reconstruct(student, teacher, report, pictures, device=device)
+        LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} pictures: {fitted}")
     return report
 
 

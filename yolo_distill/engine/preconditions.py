@@ -10,7 +10,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 
-_START = ("init_channels", "init_bn", "init_heal")
+_START = ("init_channels", "init_fit")
 
 
 def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:

@@ -6,14 +6,15 @@ sizes of one family that differ in width alone (s -> n) correspond in every laye
 
 The selection is consistent from layer to layer: the input channels that a layer keeps are the output channels that the
 layers before it keep, through splits, sums and concatenations. `layers` says which layers correspond, `channels` which
-channels are taken, `importance` what those are worth.
+channels are taken, `importance` what those are worth, `reconstruction` how they are fitted.
 
 Departures from the paper:
 - Channels may be chosen by their worth, within runs of neighbours, where the paper takes evenly spaced ones.
 - Attention heads are taken whole (query, key and value of one head belong together).
-- A convolution sums over fewer inputs than the teacher's. The batch norm behind it takes care of that, once its
-  statistics are the student's own (`batch_norm`). Where there is none (the last one of each head branch), it is
-  rescaled by the ratio of inputs; so are the pieces of a concatenation that are thinned out more than others.
+- A convolution sums over fewer inputs than the teacher's. What the others carried is made up for by `reconstruction`;
+  without it the batch norm behind takes care of the scale, and where there is none (the last one of each head branch)
+  the weights are multiplied by the ratio of inputs. So are the pieces of a concatenation that are thinned out more than
+  others.
 - Rows of class convolutions go by class name, not by position.
 """
 
