@@ -15,6 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
 from yolo_distill.engine.criterion import branch_weights
+from yolo_distill.engine.reconstruction import run_in_steps
 from yolo_distill.teachers.yolo import YoloTeacher, fold
 
 IMAGES = torch.rand(2, 3, 64, 64)
@@ -50,6 +51,21 @@ def test_the_one_to_one_branch_is_cut_off_from_the_neck(model):
 def test_the_maps_have_the_widths_of_the_heads_first_convolutions(model):
     widths = [layers[0].conv.in_channels for layers in model.model[-1].cv2]
     assert [m.shape[1] for m in branches(model.train()(IMAGES))[0]["feats"]] == widths
+
+
+@torch.no_grad()
+def test_layers_one_by_one_are_the_forward_pass(model):
+    model.eval().model[-1].training = True
+    *_, last = run_in_steps(model, IMAGES)
+    for found, wanted in zip(branches(last), branches(model(IMAGES)), strict=True):
+        assert torch.equal(found["boxes"], wanted["boxes"])
+        assert torch.equal(found["scores"], wanted["scores"])
+
+
+def test_every_batch_norm_keeps_statistics(model):
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert all(norm.running_mean is not None and norm.running_var is not None for norm in norms)
 
 
 def test_a_folded_teacher_keeps_both_branches_and_its_answers(model):

@@ -19,8 +19,9 @@ from yolo_distill.engine.start import AUTO_SHARE, StartReport, plan_start, requi
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
-#: Training pictures that the student is fitted on, of up to 256 px.
-PICTURES = 128
+#: Training pictures that the student is fitted on; fewer of large ones, which have more places to fit at each, for they
+#: are all in memory.
+PICTURES, PIXELS = 128, 32 * 640 * 640
 
 
 def begin_inside(
@@ -60,8 +61,7 @@ def begin_inside(
     student.load_state_dict(selected, strict=False)
     LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
     if recipe.init_fit:
-        # Fewer of larger pictures, which have more places to fit at each.
-        count = min(PICTURES, max(PICTURES // 4, PICTURES * 256**2 // imgsz**2))
+        count = max(PICTURES // 16, min(PICTURES, PIXELS // imgsz**2))
         pictures = sample_pictures(dict(data), imgsz, count)
         fitted = reconstruct(student, teacher, report, pictures, device=device)
         LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} pictures: {fitted}")

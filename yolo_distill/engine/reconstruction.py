@@ -20,7 +20,7 @@ its mean alone would give.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +85,7 @@ def reconstruct(
     fitting = _Fitting(student, teacher, report, places, torch.Generator().manual_seed(seed))
     with _prepared(student, teacher, device), fitting.hooked():
         # In step, so that no more than one layer's maps of the teacher are kept.
-        for _ in zip(_layers(teacher, pictures.to(device)), _layers(student, pictures.to(device)), strict=False):
+        for _ in zip(*(run_in_steps(m, pictures.to(device)) for m in (teacher, student)), strict=False):
             fitting.forget()
     return fitting.done
 
@@ -117,25 +117,27 @@ def regress(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> tu
         left = missing[held] - x[held] @ change.T
         return float((left.square().mean(0) / z[held].square().mean(0).clamp_min(_TINY)).mean())
 
-    gram, wanted = _moments(x[~held], missing[~held])
-    changes = {None: torch.zeros_like(rows)} | {ridge: _solve(gram, wanted, ridge).to(rows) for ridge in RIDGES}
-    errors = {ridge: error(change) for ridge, change in changes.items() if torch.isfinite(change).all()}
+    fits = {None: torch.zeros_like(rows)} | dict(zip(RIDGES, _ridge(x[~held], missing[~held], RIDGES), strict=True))
+    errors = {ridge: error(change) for ridge, change in fits.items() if torch.isfinite(change).all()}
     best = min(errors, key=lambda ridge: errors[ridge])
     if best is not None:
-        more_gram, more_wanted = _moments(x[held], missing[held])
-        rows = rows + _solve(gram + more_gram, wanted + more_wanted, best).to(rows)
+        rows = rows + next(_ridge(x, missing, [best]))
     return rows, middle - rows @ center, errors[None], errors[best]
 
 
-def _moments(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return X'X and X'Z, on the CPU and in double precision, which not every device has."""
-    return (x.T @ x).double().cpu(), (x.T @ z).double().cpu()
+def _ridge(x: Tensor, z: Tensor, ridges: Iterable[float]) -> Iterator[Tensor]:
+    """Yield (X'X + r I)^-1 X'Z, which is X' (X X' + r I)^-1 Z, of whichever is smaller, for each ridge; rows by inputs.
 
-
-def _solve(gram: Tensor, wanted: Tensor, ridge: float) -> Tensor:
-    penalty = ridge * gram.diagonal().mean().clamp_min(_TINY)
-    factor, _ = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
-    return torch.cholesky_solve(wanted, factor).T
+    Solved on the CPU in double precision, which not every device has.
+    """
+    wide = x.shape[0] < x.shape[1]
+    gram = (x @ x.T if wide else x.T @ x).cpu().double()
+    wanted = (z if wide else x.T @ z).cpu().double()
+    unit = (x.square().sum() / x.shape[1]).clamp_min(_TINY).item() * torch.eye(len(gram), dtype=gram.dtype)
+    for ridge in ridges:
+        factor, _ = torch.linalg.cholesky_ex(gram + ridge * unit)
+        found = torch.cholesky_solve(wanted, factor).to(z)
+        yield (x.T @ found if wide else found).T
 
 
 class _Fitting:
@@ -257,8 +259,8 @@ def _patches(convolution: nn.Conv2d, maps: Tensor, size: torch.Size, at: Tensor)
     return torch.stack(cells, -1).flatten(1)
 
 
-def _layers(model: DetectionModel, pictures: Tensor) -> Iterator[None]:
-    """Run a detector a layer at a time.
+def run_in_steps(model: DetectionModel, pictures: Tensor) -> Iterator[Any]:
+    """Run a detector a layer at a time; yields what each gives.
 
     Relies on: what the host's forward pass does with each layer's `f` (where it reads from) and the model's `save`.
     """
@@ -269,7 +271,7 @@ def _layers(model: DetectionModel, pictures: Tensor) -> Iterator[None]:
             maps = given[layer.f] if isinstance(layer.f, int) else [maps if at == -1 else given[at] for at in layer.f]
         maps = layer(maps)
         given.append(maps if layer.i in model.save else None)
-        yield
+        yield maps
 
 
 @contextmanager
