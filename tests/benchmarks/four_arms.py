@@ -22,22 +22,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+#: What the default recipe was when its tables were made: without the maps, and with a start that is not fitted.
+_THEN: dict[str, Any] = {"cwd": 0.0, "init_channels": "even", "init_fit": False}
 ARMS: dict[str, dict[str, Any]] = {
     # By the host's own trainer, in its own precision.
     "plain": {},
     "host": {"dis": 6.0},  # the host's distill_model= and its gain
-    # By ours, with the default recipe and settings but for these. Without the maps, which came later than its tables.
-    "plain-ours": {"init": "student", "logit": 0.0, "localization": 0.0, "cwd": 0.0},  # our speed, no teacher
-    "init": {"init": "teacher", "logit": 0.0, "localization": 0.0, "cwd": 0.0},
-    "distilled": {"cwd": 0.0},
-    "fp32": {"cwd": 0.0, "amp": False, "teacher_precision": "fp32"},
-    "terms": {"cwd": 0.0, "init": "student"},  # without the start
-    "cwd": {"cwd": 1.0},
-    "bf16-teacher": {"cwd": 0.0, "teacher_precision": "bf16"},
-    "int8": {"cwd": 0.0, "teacher_precision": "int8"},
-    "every-2": {"cwd": 0.0, "kd_every": 2},
-    "until-half": {"cwd": 0.0, "kd_until": 0.5},
-    "views-10": {"cwd": 0.0, "views": 10, "teacher_cache": "ram"},
+    # By ours, with the recipe of then and the default settings but for these.
+    "plain-ours": {**_THEN, "init": "student", "logit": 0.0, "localization": 0.0},  # our speed, no teacher
+    "init": {**_THEN, "init": "teacher", "logit": 0.0, "localization": 0.0},
+    "distilled": _THEN,
+    "fp32": {**_THEN, "amp": False, "teacher_precision": "fp32"},
+    "terms": {**_THEN, "init": "student"},  # without the start
+    "cwd": {**_THEN, "cwd": 1.0},
+    "bf16-teacher": {**_THEN, "teacher_precision": "bf16"},
+    "int8": {**_THEN, "teacher_precision": "int8"},
+    "every-2": {**_THEN, "kd_every": 2},
+    "until-half": {**_THEN, "kd_until": 0.5},
+    "views-10": {**_THEN, "views": 10, "teacher_cache": "ram"},
 }
 #: Arms that do not need the teacher to be trained first.
 ALONE = {"plain", "plain-ours"}

@@ -174,10 +174,9 @@ def test_through_the_hosts_own_front_door(settings, make_teacher, names):
 
 def test_the_student_starts_from_the_teacher_when_it_has_no_weights(settings, make_teacher, names, caplog):
     teacher = make_teacher("yolo26s.yaml", names)
+    evenly = {"model": "yolo26n.yaml", "teacher": str(teacher), "init_channels": "even", "init_fit": False}
     for init, starts in (("auto", True), ("teacher", True), ("student", False)):
-        trainer = DistillationTrainer(
-            overrides={**settings, "model": "yolo26n.yaml", "teacher": str(teacher), "init": init, "exist_ok": True}
-        )
+        trainer = DistillationTrainer(overrides={**settings, **evenly, "init": init, "exist_ok": True})
         model = trainer.get_model("yolo26n.yaml", None, verbose=False)
         first = weights_of(teacher)["model.0.conv.weight"][::2]
         assert torch.equal(model.state_dict()["model.0.conv.weight"], first) is starts, init
