@@ -121,5 +121,5 @@ def test_a_recipe_saved_before_there_were_some_settings():
     saved = make_recipe({"teacher": "t.pt", "logit": 0.3}).model_dump()
     for key in ("teacher_precision", "kd_every", "kd_until"):
         del saved[key]
-    recipe = saved_recipe(saved)
+    recipe = saved_recipe({**saved, "init_bn": False, "init_heal": 0})  # and when there were others
     assert (recipe.logit, recipe.kd_every, recipe.kd_until) == (0.3, 1, 1.0)

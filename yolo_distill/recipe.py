@@ -41,6 +41,10 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
+#: Settings that there were, all about how a student starts, which is past where a saved recipe is read.
+_GONE = frozenset({"init_bn", "init_heal"})
+
+
 class Recipe(BaseModel):
     """Settings of a distillation run that are not the host's own. `cfg/default.yaml` explains each.
 
@@ -287,13 +291,14 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def saved_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Validate the recipe of a run that was started earlier, perhaps before there were some of the settings.
+    """Validate the recipe of a run that was started earlier, perhaps when there were fewer settings, or others.
 
     Raises:
         RequestError: as `check_recipe`.
     """
     default, _ = read_recipe_file("default")
-    return check_recipe(overlaid({**default, **_NEUTRAL}, values))
+    known = {key: value for key, value in values.items() if key not in _GONE}
+    return check_recipe(overlaid({**default, **_NEUTRAL}, known))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -31,15 +31,22 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: Rows of the README's table: what stands in its first column, the file, and the arm of its last columns.
-ROWS = (
-    ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
-    ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
-    ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
-    ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
-    ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
-    ("BCCD, both pretrained on aquarium, teacher for 60 epochs", "pretrained_bccd_128", "distilled@init=teacher"),
-)
+#: The README's tables, by how their students start, and their rows: what stands in the first column, the file, and the
+#: arm of the last columns.
+TABLES = {
+    "": (
+        ("BCCD, 205, teacher for 120 epochs", "fitted_bccd_128", "distilled"),
+        ("BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "distilled"),
+    ),
+    ", as cut": (
+        ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
+        ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
+        ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
+        ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
+        ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
+        ("BCCD, both pretrained on aquarium, teacher for 60 epochs", "pretrained_bccd_128", "distilled@init=teacher"),
+    ),
+}
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -138,14 +145,18 @@ def ablation(runs: Runs, base: str = "init") -> str:
     return "\n".join(lines)
 
 
-def readme() -> list[str]:
-    """Return the README's table of what distillation gives, a line a row, as Markdown."""
+def readme(how: str) -> list[str]:
+    """Return a table of the README of what distillation gives, a line a row, as Markdown.
+
+    Args:
+        how: its students start; a key of `TABLES`.
+    """
     lines = [
-        "| pictures to train on | px, epochs, seeds | teacher | plain | started from the teacher "
-        "| distilled (the default) | ahead of plain [95 %] | of the teacher's lead |",
+        f"| pictures to train on | px, epochs, seeds | teacher | plain | started from the teacher{how} "
+        f"| distilled{how or ' (the default)'} | ahead of plain [95 %] | of the teacher's lead |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for title, name, arm in ROWS:
+    for title, name, arm in TABLES[how]:
         runs = read(RESULTS / f"{name}.jsonl")
         test, val = values(runs, "test"), values(runs, "val")
         found = difference(arm, "plain", test)
@@ -257,7 +268,7 @@ def main(words: list[str]) -> None:
         print(pooled(rest))
         return
     if command == "readme":
-        print("\n".join(readme()))
+        print("\n\n".join("\n".join(readme(how)) for how in TABLES))
         return
     options = dict(word.split("=", 1) for word in rest)
     results = Path(options["results"])

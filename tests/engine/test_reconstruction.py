@@ -144,6 +144,16 @@ def test_a_deeper_teacher_and_one_of_other_classes():
     assert f"model.{head}.cv3.0.2" not in done.after
 
 
+def test_what_cannot_be_fitted_stays_as_it_was(started):
+    student, teacher, report = started
+    model = copy.deepcopy(student)
+    assert str(reconstruct(model, teacher, report, _pictures(3, 0))) == "no convolution, which takes 4 pictures or more"
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in student.state_dict().items())
+    reconstruct(model, teacher, report, torch.full((8, 3, 64, 64), 0.5))  # nothing to be seen on any of them
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    assert model.model[0].bn.weight.abs().mean() > 0.1  # a picture with something on it is still let through
+
+
 def test_it_repeats_and_nothing_else_changes(started):
     student, teacher, report = started
     before = {key: value.clone() for key, value in teacher.state_dict().items()}

@@ -19,8 +19,8 @@ from yolo_distill.engine.start import AUTO_SHARE, StartReport, plan_start, requi
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
-#: Training pictures that the student is fitted on; fewer of large ones, which have more places to fit at each, for they
-#: are all in memory.
+#: Training pictures that the student is fitted on; fewer where they are large, as each has more places then and all are
+#: in memory at once.
 PICTURES, PIXELS = 128, 32 * 640 * 640
 
 
@@ -63,8 +63,8 @@ def begin_inside(
     if recipe.init_fit:
         count = max(PICTURES // 16, min(PICTURES, PIXELS // imgsz**2))
         pictures = sample_pictures(dict(data), imgsz, count)
-        fitted = reconstruct(student, teacher, report, pictures, device=device)
-        LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} pictures: {fitted}")
+        fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
+        LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} training pictures: {fitted}")
     return report
 
 

@@ -20,6 +20,7 @@ its mean alone would give.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
 
 from yolo_distill.engine.start import StartReport
 
 #: How strongly a fit may be drawn to the selected weights, by the mean variance of what a convolution reads.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
-#: Every so many pictures one is held out when a ridge is chosen.
+#: One in so many pictures is held out when a ridge is chosen: the last ones, as neighbours may be frames of one film.
 HELD_OUT = 4
+_SAY_EVERY = 15.0  # seconds
 _TINY = 1e-9  # the variance of a channel that never changes
 
 
@@ -44,15 +47,17 @@ class Reconstruction:
     """How far the fitted convolutions are from the teacher's.
 
     Attributes:
-        before: error of each, by path, as it was selected (each row at its best scale).
-        after: error as fitted.
+        before: error of each, by path, with the selected weights (each row at its best scale) behind fitted layers.
+        after: error as fitted. Both on pictures held out.
     """
 
     before: dict[str, float] = field(default_factory=dict)
     after: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        before, after = (sum(errors.values()) / max(len(errors), 1) for errors in (self.before, self.after))
+        if not self.after:
+            return f"no convolution, which takes {HELD_OUT} pictures or more"
+        before, after = (sum(errors.values()) / len(errors) for errors in (self.before, self.after))
         return f"{len(self.after)} convolutions, mean error {before:.3f} -> {after:.3f}"
 
 
@@ -66,11 +71,13 @@ def reconstruct(
     places: int = 10_000,
     seed: int = 0,
     device: torch.device | None = None,
+    prefix: str = "",
 ) -> Reconstruction:
     """Fit the convolutions and batch norms of a started student, in place.
 
-    Depthwise convolutions keep the weights they have, and so does what has no counterpart in the teacher. Modes and
-    devices are as before afterwards. The teacher stays as it is, and so does the global random state.
+    Depthwise convolutions keep the weights they have, class convolutions where a class has no counterpart in the
+    teacher, and all layers that have none. With fewer than `HELD_OUT` pictures nothing is fitted. Modes and devices are
+    as before afterwards. The teacher stays as it is, and so does the global random state.
 
     Args:
         student: started with what `plan_start` selected.
@@ -80,13 +87,20 @@ def reconstruct(
         places: how many of each map's N * H * W are looked at, chosen at random.
         seed: of that choice.
         device: where to compute; None: where the student is.
+        prefix: of the lines that say how far it is, where it takes long.
     """
+    if len(pictures) < HELD_OUT:
+        return Reconstruction()
     device = device or next(student.parameters()).device
     fitting = _Fitting(student, teacher, report, places, torch.Generator().manual_seed(seed))
     with _prepared(student, teacher, device), fitting.hooked():
-        # In step, so that no more than one layer's maps of the teacher are kept.
-        for _ in zip(*(run_in_steps(m, pictures.to(device)) for m in (teacher, student)), strict=False):
+        # In step, so that the teacher's maps inside a layer need not be kept.
+        said = time.monotonic()
+        for at, _ in enumerate(zip(*(run_in_steps(m, pictures.to(device)) for m in (teacher, student)), strict=False)):
             fitting.forget()
+            if time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                LOGGER.info(f"{prefix}fitting the start: layer {at + 1} of {len(student.model)}")
     return fitting.done
 
 
@@ -94,7 +108,7 @@ def regress(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> tu
     """Fit the rows of a linear map with a bias, by ridge regression towards other rows.
 
     Of the ridges in `RIDGES`, and none at all but the other rows, the one is taken that predicts best what was held
-    out; it is then fitted on everything.
+    out; it is then fitted on everything. Means and scales are those of all places.
 
     Args:
         patches: what it reads, shape (places, inputs).
@@ -112,32 +126,36 @@ def regress(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> tu
     scale = (found * z).sum(0) / found.square().sum(0).clamp_min(_TINY)
     rows = prior * scale.clamp(0.25, 4.0)[:, None]
     missing = z - x @ rows.T
+    spread = z.square().mean(0).clamp_min(_TINY)
 
     def error(change: Tensor) -> float:
-        left = missing[held] - x[held] @ change.T
-        return float((left.square().mean(0) / z[held].square().mean(0).clamp_min(_TINY)).mean())
+        return float(((missing[held] - x[held] @ change.T).square().mean(0) / spread).mean())
 
     fits = {None: torch.zeros_like(rows)} | dict(zip(RIDGES, _ridge(x[~held], missing[~held], RIDGES), strict=True))
     errors = {ridge: error(change) for ridge, change in fits.items() if torch.isfinite(change).all()}
     best = min(errors, key=lambda ridge: errors[ridge])
     if best is not None:
-        rows = rows + next(_ridge(x, missing, [best]))
+        change = next(_ridge(x, missing, [best]))
+        rows = rows + (change if torch.isfinite(change).all() else fits[best])
     return rows, middle - rows @ center, errors[None], errors[best]
 
 
 def _ridge(x: Tensor, z: Tensor, ridges: Iterable[float]) -> Iterator[Tensor]:
-    """Yield (X'X + r I)^-1 X'Z, which is X' (X X' + r I)^-1 Z, of whichever is smaller, for each ridge; rows by inputs.
+    """Yield (X'X + r I)^-1 X'Z for each ridge, rows by inputs; not a number where it cannot be solved.
 
-    Solved on the CPU in double precision, which not every device has.
+    That is X' (X X' + r I)^-1 Z as well, so the smaller system is solved: on the CPU, in double precision, which not
+    every device has.
     """
     wide = x.shape[0] < x.shape[1]
     gram = (x @ x.T if wide else x.T @ x).cpu().double()
     wanted = (z if wide else x.T @ z).cpu().double()
-    unit = (x.square().sum() / x.shape[1]).clamp_min(_TINY).item() * torch.eye(len(gram), dtype=gram.dtype)
+    unit = (x.square().sum() / x.shape[1]).clamp_min(_TINY).item()
     for ridge in ridges:
-        factor, _ = torch.linalg.cholesky_ex(gram + ridge * unit)
-        found = torch.cholesky_solve(wanted, factor).to(z)
-        yield (x.T @ found if wide else found).T
+        system = gram.clone()
+        system.diagonal().add_(ridge * unit)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        found = torch.full_like(wanted, torch.nan) if failed else torch.cholesky_solve(wanted, factor)
+        yield (x.T @ found.to(z) if wide else found.to(z)).T
 
 
 class _Fitting:
@@ -180,7 +198,8 @@ class _Fitting:
     def _keep(self, path: str) -> Callable[..., None]:
         def keep(convolution: nn.Conv2d, args: Any, output: Tensor) -> None:
             index, size = self._chosen[path].to(output.device), _size(output)
-            self._targets[path] = output[:, index].permute(0, 2, 3, 1).flatten(0, 2)[self._at(size, output.device)]
+            picture, y, x = _whereabouts(self._at(size, output.device), size)
+            self._targets[path] = output[picture, :, y, x][:, index]
             self._sizes[path] = size
 
         return keep
@@ -192,7 +211,7 @@ class _Fitting:
                 self._targets.pop(path, None)
             elif convolution.groups == 1:
                 at = self._at(size, maps.device)
-                held = at // (size[1] * size[2]) % HELD_OUT == 0
+                held = _whereabouts(at, size)[0] >= size[0] - size[0] // HELD_OUT
                 patches, rows = _patches(convolution, maps, size, at), convolution.weight.flatten(1)
                 weight, bias, before, after = regress(patches, self._targets[path], rows, held)
                 convolution.weight.copy_(weight.view_as(convolution.weight))
@@ -216,7 +235,8 @@ class _Fitting:
                 index = self._chosen[convolution].to(mean.device)
                 scale = theirs.weight[index] / (theirs.running_var[index] + theirs.eps).sqrt()
                 moved = target.mean(0) - theirs.running_mean[index]  # type: ignore[index]
-                norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+                weight = scale * (variance + norm.eps).sqrt()
+                norm.weight.copy_(torch.where(variance > _TINY, weight, theirs.weight[index]))  # else all is the bias
                 norm.bias.copy_(theirs.bias[index] + scale * moved)
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
@@ -245,12 +265,17 @@ def _size_behind(convolution: nn.Conv2d, maps: Tensor) -> torch.Size:
     return torch.Size([maps.shape[0], side(0), side(1)])
 
 
+def _whereabouts(at: Tensor, size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+    """Return picture, row and column of places that are numbered through."""
+    _, height, width = size
+    return at // (height * width), at % (height * width) // width, at % width
+
+
 def _patches(convolution: nn.Conv2d, maps: Tensor, size: torch.Size, at: Tensor) -> Tensor:
     """Return what a convolution reads for some places of what it gives, shape (places, inputs * kernel)."""
-    _, height, width = size
     top, left = (int(margin) for margin in convolution.padding)
     maps = pad(maps, (left, left, top, top))
-    picture, y, x = at // (height * width), at % (height * width) // width, at % width
+    picture, y, x = _whereabouts(at, size)
     cells = [
         maps[picture, :, y * convolution.stride[0] + i, x * convolution.stride[1] + j]
         for i in range(0, convolution.kernel_size[0] * convolution.dilation[0], convolution.dilation[0])

@@ -28,7 +28,7 @@ def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> lis
     """
     channels = int(data.get("channels", 3))
     flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the host reads them
-    files = pictures_of(data, "train")
+    files = sorted(set(pictures_of(data, "train")))  # a list may name one more than once
     letterbox = LetterBox(size, scaleup=True)
     pictures = []
     for at in np.linspace(0, len(files) - 1, min(len(files), count)):

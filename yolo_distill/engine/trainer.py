@@ -155,6 +155,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
                 raise RequestError(f"init=teacher: {self.recipe.teacher} is no YOLO that a student could start from")
             LOGGER.info(f"{PREFIX}student starts from random weights: {self.recipe.teacher} is no YOLO")
             return model
+        self._check_channels()
         model.names = self.data["names"]
         report = begin_inside(
             model,
