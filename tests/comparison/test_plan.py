@@ -138,7 +138,7 @@ def test_many_differences_are_counted(kept: Callable[..., Plan]) -> None:
 def test_a_recipe_of_an_older_version_is_no_difference(kept: Callable[..., Plan], tmp_path: Path) -> None:
     file = tmp_path / "out" / "plan.json"
     before = json.loads(file.read_text())
-    del before["arms"]["distilled"]["recipe"]["init_fit"]  # a setting that there was not
+    del before["arms"]["distilled"]["recipe"]["unlabeled_conf"]  # a setting that there was not
     file.write_text(json.dumps(before))
     kept()
 

@@ -5,6 +5,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.engine.channels import spaced
+from yolo_distill.engine.importance import norm_scores
 from yolo_distill.engine.start import plan_start, require_correspondence
 
 NAMES = {0: "a", 1: "b"}
@@ -206,5 +207,6 @@ def test_rows_of_classes_without_a_teacher_stay_as_they_were():
 
 
 def test_a_smaller_teacher_has_nothing_to_select(small, large):
-    _, report = plan_start(large, small)
-    assert report.share < 0.1
+    for scores in (None, norm_scores(small)):
+        _, report = plan_start(large, small, scores=scores)
+        assert report.share < 0.1

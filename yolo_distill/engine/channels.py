@@ -157,7 +157,7 @@ def _head_indices(
     keys = spaced(key_dim, getattr(student, "key_dim", student.head_dim))
     size = 2 * key_dim + teacher.head_dim
     heads = spaced(teacher.num_heads, student.num_heads)
-    if score is not None:
+    if score is not None and teacher.num_heads >= student.num_heads:  # else nothing of it will be taken
         worth = score.view(teacher.num_heads, size).sum(1).tolist()
         runs = _runs(list(range(teacher.num_heads)), student.num_heads)
         heads = torch.tensor([max(run, key=lambda head: worth[head]) for run in runs])
