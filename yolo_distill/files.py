@@ -111,6 +111,11 @@ def size_of(path: str | Path) -> int:
         return -1
 
 
+def printable(path: str) -> str:
+    """Return a path as text that any file can hold; a name may be no text at all."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def cannot_write(path: Path, error: OSError) -> DistillError:
     """Return the error for a disk that refused."""
     return DistillError(f"{path}: cannot be written ({error.strerror or error})")

@@ -148,6 +148,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["lr0=fast"], "lr0=fast"),
         (["model=yolo26n.pt"], "model= does not belong here: the student is given as student="),
         (["distill_model=yolo26s.pt"], "distill_model= does not belong here"),
+        (["save=false"], "save=False: checkpoints are what a run goes on from"),
         (["task=segment"], "task=segment: only detect can be distilled"),
         (["teacher=nowhere/t.pt"], "teacher=nowhere/t.pt: no such file"),
         (["teacher=yolo26z.yaml"], "teacher=yolo26z.yaml: no such file"),

@@ -331,6 +331,18 @@ def test_a_teacher_is_looked_at_before_a_student_with_weights_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_teacher_of_other_classes_and_pictures_of_val_are_refused_before_anything_is_trained(
+    request_of: Callable[..., Request], untrained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    check(request_of(teacher=str(untrained)))
+    (tmp_path / "map.yaml").write_text("disc: disc\n")
+    with pytest.raises(RequestError, match=r"arm distilled: .*square"):
+        check(request_of(teacher=str(untrained), own={"class_map": str(tmp_path / "map.yaml")}))
+    with pytest.raises(RequestError, match=r"arm distilled: unlabeled=.*on which the student is measured"):
+        check(request_of(own={"unlabeled": str(tiny_data.parent / "images" / "val")}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_is_for_one_at_a_time(request_of: Callable[..., Request], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     busy = pytest.raises(RequestError, match="another yolo-distill compare is at work there")

@@ -258,6 +258,14 @@ def test_what_was_not_checked_is_not_claimed(summary_of: Tell) -> None:
     assert note.endswith("Not checked, as they have another number of epochs: plain@epochs=9.")
 
 
+def test_that_nothing_was_checked_is_said(summary_of: Tell) -> None:
+    plain = [record("plain", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
+    longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
+    notes = notes_of(summary_of([*plain, *longer]))
+    (note,) = [note for note in notes if "checked" in note]
+    assert note.startswith("Whether arms saw plain's pictures was not checked, as they have another number of epochs")
+
+
 def test_early_stopping_and_a_long_preparation_are_shown(summary_of: Tell) -> None:
     records = three_seeds()
     records[-1] |= {"epochs": 2, "epochs_done": 1, "setup_seconds": 3600.0}

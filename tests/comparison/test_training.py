@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from ultralytics.nn import tasks
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import select_device
 
 from yolo_distill.comparison import record, training, worker
@@ -20,7 +21,7 @@ from yolo_distill.comparison.training import train
 from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import make_recipe
+from yolo_distill.recipe import Recipe, make_recipe
 
 pytestmark = pytest.mark.usefixtures("host_untouched")
 
@@ -298,3 +299,33 @@ def test_lines_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
     assert read_lines(file) == []
     file.write_text(json.dumps({"epoch": 1}) + '\n{"epoch": 2, "sec')
     assert read_lines(file) == [{"epoch": 1}]
+
+
+def test_a_teacher_is_measured_by_the_settings_by_which_it_teaches(
+    job_of: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "map.yaml").write_text("disc: square\nsquare: disc\n")
+    asked: list[str | None] = []
+    measure = record.measure_teachers
+
+    def look(recipe: Recipe, *given: Any, **more: Any) -> dict[str, Any]:
+        asked.append(recipe.class_map)
+        return measure(recipe, *given, **more)
+
+    monkeypatch.setattr(record, "measure_teachers", look)
+    monkeypatch.setattr(record, "_look", lambda *_: None)
+    job = job_of("teacher")
+    assert record.make_record(job, Path(job.teacher))["one_to_one"] is not None
+    assert asked == []  # its classes are the data's
+    crossed = dataclasses.replace(job, reading={"class_map": str(tmp_path / "map.yaml")})
+    assert "not_measured" not in record.make_record(crossed, Path(job.teacher))
+    assert asked == [str(tmp_path / "map.yaml")]
+
+
+def test_a_teacher_with_its_classes_in_another_order_is_measured(job_of: MakeJob, tmp_path: Path) -> None:
+    model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+    model.names = {0: "square", 1: "disc"}
+    torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
+    found = record.make_record(job_of("teacher"), tmp_path / "other.pt")
+    assert [one["name"] for one in found["val"]["classes"]] == ["disc", "square"]
+    assert found["look"] is not None

@@ -14,6 +14,7 @@ import torch
 import yaml
 from live_detector import live_detector
 from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
@@ -91,7 +92,7 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(
     from yolo_distill.engine.trainer import DistillationTrainer
 
     (tmp_path / "raw").mkdir()
-    for number in range(6):
+    for number in range(10):
         noise = np.random.default_rng(number).integers(0, 255, (80, 96, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "raw" / f"{number}.jpg"), noise)
     seen: list[tuple[bool, ...]] = []
@@ -112,6 +113,14 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(
         return found
 
     monkeypatch.setattr(criterion, "labelled_part", judge)
+    planned: list[int] = []
+    build = DetectionTrainer.build_optimizer
+
+    def count(self, *args, iterations, **kwargs):
+        planned.append(iterations)
+        return build(self, *args, iterations=iterations, **kwargs)
+
+    monkeypatch.setattr(DetectionTrainer, "build_optimizer", count)
 
     own = {"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw", "unlabeled_ratio": 1.0}
     own |= {"unlabeled_conf": conf}
@@ -119,6 +128,7 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(
     assert len(rows_of(folder)) == 2
     assert set(seen) == {(True, True, False, False)}
     assert set(judged) == {2 if conf is None else 4}
+    assert set(planned) == {8}  # two epochs of 16 pictures by 4, though there are 8 + 10
     assert len(seen) == 2 * 4  # an epoch is all eight labelled pictures, two a batch
     assert len(list(Path(host["project"]).glob("unlabeled-*"))) == 1
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from yolo_distill.engine.classes import match_classes, read_class_map, require_match
+from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
 from yolo_distill.errors import RequestError
 
 
@@ -106,3 +106,17 @@ def test_a_file_that_is_no_class_map(text, message, tmp_path):
 def test_a_class_map_is_read_as_text(tmp_path):
     (tmp_path / "map.yaml").write_text("0: 1\ncar: vehicle\n")
     assert read_class_map(tmp_path / "map.yaml") == {"0": "1", "car": "vehicle"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "taught"),
+    [
+        ({}, "abc"),
+        ({"classes": 1}, "b"),
+        ({"classes": [0, 2]}, "ac"),
+        ({"classes": (0, 2)}, "ac"),  # what classes=0,2 is read as
+        ({"classes": [0], "single_cls": True}, "abc"),
+    ],
+)
+def test_the_classes_that_a_run_teaches(settings, taught):
+    assert taught_names(dict(enumerate("abc")), settings) == list(taught)

@@ -124,6 +124,21 @@ def test_shares_are_measured_once_an_epoch_also_where_its_last_batch_is_not_taug
     assert criterion.shares["logit"] > 0
 
 
+def test_each_epoch_is_measured_where_it_does_not_end_with_a_batch_that_is_taught(student, teacher, monkeypatch):
+    criterion = make_criterion(student, teacher, every=3)
+    criterion.start_at(0, course=Course(), until=None, measure_every=10)
+    measured: list[int] = []
+    measure = criterion._measure
+
+    def look(*given):
+        measured.append(criterion.steps)
+        measure(*given)
+
+    monkeypatch.setattr(criterion, "_measure", look)
+    walk(criterion, student, 40)
+    assert measured == [9, 18, 27, 39]
+
+
 def test_a_share_does_not_depend_on_how_often_the_teacher_is_asked(student, teacher):
     shares = []
     for every in (1, 2):

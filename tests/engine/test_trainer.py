@@ -305,7 +305,7 @@ def test_a_killed_run_goes_on_to_the_same_epoch_count(in_save, settings, make_te
 
 
 @pytest.mark.slow
-def test_resume_restores_projectors_and_optimizer(settings, make_teacher, names):
+def test_resume_restores_projectors_and_optimizer_where_the_run_is_now(settings, make_teacher, names, tmp_path):
     teacher = str(make_teacher("yolo26s.yaml", names))
     overrides = {**settings, "model": "yolo26n.yaml", "teacher": teacher, "cwd": 1.0, "epochs": 3}
     trainer = DistillationTrainer(overrides=overrides)
@@ -319,7 +319,9 @@ def test_resume_restores_projectors_and_optimizer(settings, make_teacher, names)
         trainer.train()
     at_save = torch.load(trainer.save_dir / "weights" / "projectors.pt", weights_only=True)[0]
 
-    resumed = DistillationTrainer(overrides={"model": str(trainer.last), "resume": str(trainer.last)})
+    moved = trainer.save_dir.rename(tmp_path / "moved")
+    last = moved / "weights" / "last.pt"
+    resumed = DistillationTrainer(overrides={"model": str(last), "resume": str(last)})
     seen = {}
 
     def look(trainer):
@@ -331,6 +333,8 @@ def test_resume_restores_projectors_and_optimizer(settings, make_teacher, names)
     resumed.train()
     assert seen.pop("moments") == len(at_save)
     assert all(torch.equal(seen[key], at_save[key]) for key in at_save)
+    assert [int(row["epoch"]) for row in read_csv(moved)] == [1, 2, 3]
+    assert not trainer.save_dir.exists()
 
 
 def test_resume_of_a_plain_run_is_refused(settings, make_teacher, names):
@@ -412,3 +416,12 @@ def test_under_musgd_the_projectors_learn_at_the_base_rate(settings, make_teache
     )
     trainer.train()
     assert rates == [trainer.args.lr0]
+
+
+def test_a_recipe_from_python_holds_no_settings_of_the_host(settings, make_teacher, names, tmp_path):
+    (tmp_path / "mine.yaml").write_text("logit: 2.0\noptimizer: SGD\n")
+    own = {"teacher": str(make_teacher("yolo26s.yaml", names)), "recipe": str(tmp_path / "mine.yaml")}
+    with pytest.raises(RequestError, match=r"holds settings of Ultralytics \(optimizer\), which are given to train"):
+        DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", **own})
+    (tmp_path / "mine.yaml").write_text("logit: 2.0\n")
+    assert DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", **own}).recipe.logit == 2.0

@@ -12,7 +12,7 @@ import yaml
 
 from yolo_distill.engine import unlabelled
 from yolo_distill.engine.data import check_data, pictures_of
-from yolo_distill.engine.unlabelled import gather_unlabelled
+from yolo_distill.engine.unlabelled import check_unlabelled, gather_unlabelled
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
@@ -108,6 +108,24 @@ def test_pictures_of_train_are_left_out(data, tmp_path):
     assert [file.name for file in gather(data, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
     with pytest.raises(RequestError, match="in train already"):
         gather(data, data["train"])
+
+
+def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
+    picture(tmp_path / "raw" / "0.jpg", 0)
+    train = tmp_path / "train.txt"
+    train.write_text("\n".join([*map(str, sorted(Path(data["train"]).iterdir())), str(tmp_path / "gone.png")]))
+    less = {**data, "train": str(train), "test": str(tmp_path / "nowhere")}
+    assert [file.name for file in gather(less, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
+
+
+def test_it_is_checked_without_writing(data, tmp_path):
+    recipe = make_recipe({"teacher": "-", "unlabeled": str(tmp_path / "raw")})
+    picture(tmp_path / "raw" / "0.jpg", 0)
+    check_unlabelled(recipe, data, tmp_path / "runs")
+    shutil.copy(sorted(Path(data["val"]).iterdir())[0], tmp_path / "raw" / "renamed.png")
+    with pytest.raises(RequestError, match="on which the student is measured"):
+        check_unlabelled(recipe, data, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_label_wrote_is_taken_as_a_whole(data, tmp_path):

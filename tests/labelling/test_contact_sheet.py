@@ -44,6 +44,7 @@ def test_the_least_sure_come_first_and_the_surest_are_left_out():
         counted.add(one)
     assert [doubt.row.number for doubt in counted.doubts] == [3, 1, 5, 0]
     assert [doubt.near for doubt in counted.doubts] == [2, 1, 1, 0]
+    assert counted.shown == 6  # so that four are not called all
     assert (counted.boxes.tolist(), counted.pictures.tolist(), counted.empty) == ([6, 0], [5, 0], 1)
     assert counted.histogram[0].sum() == 8
     assert counted.histogram[0, int(0.9 * BINS)] == 4

@@ -16,7 +16,7 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
-from yolo_distill.comparison.source import digests_of_files
+from yolo_distill.engine.digests import digests_of_files
 from yolo_distill.engine.preconditions import require_gains
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir

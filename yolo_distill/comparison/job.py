@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Job:
         precision: in which to train on a CPU; None on other devices.
         threads: of the process.
         trust: load given checkpoints without restriction.
+        reading: settings of the recipe that say how the teacher is read: whose its classes are, and the like.
     """
 
     label: str
@@ -56,6 +57,7 @@ class Job:
     precision: str | None
     threads: int
     trust: bool
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

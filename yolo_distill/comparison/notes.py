@@ -143,16 +143,17 @@ def _duration(seconds: float) -> str:
 
 
 def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]], unchecked: Sequence[str]) -> list[str]:
+    why = f"as they have another number of epochs: {', '.join(unchecked)}."
     if not pairing:
-        return []
+        return [f"Whether arms saw plain's pictures was not checked, {why}"] if unchecked else []
     others = [label for label, seeds in pairing.items() if not all(seed["pictures"] for seed in seeds.values())]
     own = [label for label, seeds in pairing.items() if not all(seed["weights"] for seed in seeds.values())]
     seen = "All arms of a seed saw the same pictures in the same order"
     if others:
         seen = f"Other pictures, or another order, than plain: {', '.join(others)}; all other arms saw the same"
     start = f"; initial weights of their own: {', '.join(own)}" if own else ", and began with the same weights"
-    left = f" Not checked, as they have another number of epochs: {', '.join(unchecked)}." if unchecked else ""
-    return [f"{seen}{start} (checked by digests of the weights and of the first batches of every epoch).{left}"]
+    checked = f"{seen}{start} (checked by digests of the weights and of the first batches of every epoch)."
+    return [f"{checked} Not checked, {why}" if unchecked else checked]
 
 
 def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name that is no UTF-8
 
 from yolo_distill.comparison.matching import Boxes, Match, match, read_labels
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.files import printable
 
 Picture = npt.NDArray[np.uint8]
 
@@ -81,7 +83,7 @@ def most_different(
         for label in weights:
             panes[label] = _drawn(_read(file), boxes[label][file], matches[file][label], labels[file], names)
         scores = {label: round(matches[file][label].f1, 3) for label in weights}
-        shown.append(Shown(Path(file).name, scores, panes))
+        shown.append(Shown(printable(Path(file).name), scores, panes))
     return shown
 
 
@@ -108,9 +110,10 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
     predictor.setup_model(model, verbose=False)
     found = {}
     for file in files:
-        if cv2.imread(file) is None:
+        picture = imread(file)
+        if picture is None:
             continue
-        (result,) = predictor(source=file)
+        (result,) = predictor(source=picture)
         corners, classes = result.boxes.xyxy.cpu().numpy(), result.boxes.cls.cpu().numpy()
         order = np.argsort(-result.boxes.conf.cpu().numpy(), kind="stable")
         found[file] = Boxes(corners[order].astype(np.float32), classes[order].astype(np.int64))
@@ -144,6 +147,6 @@ def _box(canvas: Picture, box: npt.NDArray[np.float32], colour: tuple[int, int, 
 
 
 def _read(file: str) -> Picture:
-    picture = cv2.imread(file)
+    picture = imread(file)
     assert picture is not None
     return np.asarray(picture, np.uint8)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import yaml
 from ultralytics import __version__ as host_version
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill import __version__
 from yolo_distill.benchmark.machine import cpu_name
@@ -122,46 +123,48 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
     if job.kind == "teacher" and not is_one_yolo(str(best), job.trust):
         return _measure_other(job, best)
     model = load_detector(best, trust=job.trust, role=job.kind)
+    if job.kind == "teacher" and (job.reading or not _same_names(model, job)):
+        return _measure_other(job, best)
     branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
     found: dict[str, Any] = {"one_to_one": None}
-    try:
-        for nms in branches:
-            figures = {
-                split: evaluate(
-                    model,
-                    job.data,
-                    split=split,
-                    imgsz=rounded_imgsz(model, job.imgsz),
-                    device=job.host.get("device"),
-                    nms=nms,
-                )
-                for split in job.splits
-            }
-            kept = {split: {key: values[key] for key in _FIGURES} for split, values in figures.items()}
-            found |= kept if nms is None else {"one_to_one": kept}
-    except RequestError as error:
-        if job.kind != "teacher":
-            raise
-        found["not_measured"] = str(error).replace(str(best), best.name)
+    for nms in branches:
+        figures = {
+            split: evaluate(
+                model,
+                job.data,
+                split=split,
+                imgsz=rounded_imgsz(model, job.imgsz),
+                device=job.host.get("device"),
+                nms=nms,
+            )
+            for split in job.splits
+        }
+        kept = {split: {key: values[key] for key in _FIGURES} for split, values in figures.items()}
+        found |= kept if nms is None else {"one_to_one": kept}
     return found
 
 
+def _same_names(model: DetectionModel, job: Job) -> bool:
+    """Return whether a teacher's classes are the data's, in their order."""
+    return list(map(str, model.names.values())) == list(map(str, check_data(job.data)["names"].values()))
+
+
 def _measure_other(job: Job, best: Path) -> dict[str, Any]:
-    """Return the figures of a teacher that is no YOLO, or of several, as they answer together."""
-    recipe = make_recipe({"teacher": str(best), "trust": job.trust})
+    """Return the figures of a teacher that is no YOLO, of several, or of one with classes of its own."""
+    recipe = make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
     found: dict[str, Any] = {"one_to_one": None}
     try:
         for split in job.splits:
             values = measure_teachers(recipe, job.data, split=split, imgsz=job.imgsz, device=job.host.get("device"))
             found[split] = {key: values[key] for key in _FIGURES}
     except RequestError as error:
-        return {"one_to_one": None, "not_measured": str(error)}
+        return {"one_to_one": None, "not_measured": str(error).replace(str(best), best.name)}
     return found
 
 
 def _look(job: Job, best: Path) -> dict[str, float] | None:
     """Return how good a teacher is on some pictures of train and of val, or None where it knows other classes."""
-    recipe = make_recipe({"teacher": str(best), "trust": job.trust})
+    recipe = make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
 
     def measure(file: Path, split: str) -> float:
         found = measure_teachers(recipe, file, split=split, imgsz=job.imgsz, device=job.host.get("device"))

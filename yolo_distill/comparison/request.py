@@ -23,6 +23,8 @@ from yolo_distill.engine.preconditions import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
 from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
+from yolo_distill.engine.teachers_of_run import require_known_classes
+from yolo_distill.engine.unlabelled import check_unlabelled
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import check_recipe, read_recipe_file
 from yolo_distill.teachers.precision import require_precision
@@ -144,6 +146,8 @@ def check(request: Request) -> Checked:
         arms=arms,
         seeds=list(seeds),
     )
+    for arm in arms.values():
+        _check_teaching(arm, request, found)
     if before is not None:
         plan = joined(before, plan, request.out)
     if before is None or not trained_runs(request.out, before):  # what only a teacher's beginning was chosen for
@@ -199,6 +203,20 @@ def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
     recipe = check_recipe({**(arm.recipe or {}), "teacher": request.teacher})
     try:
         check_pair(request.student, recipe, data, arm.host)
+    except RequestError as error:
+        raise RequestError(f"arm {arm.label}: {error}") from None
+
+
+def _check_teaching(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
+    """Refuse a teacher that does not know the classes, and unlabelled pictures that can't be taken."""
+    if arm.recipe is None:
+        return
+    recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
+    try:
+        if not is_architecture(request.teacher):
+            require_known_classes(recipe, data["names"], arm.host)
+        if recipe.unlabeled:
+            check_unlabelled(recipe, data, request.out)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
 

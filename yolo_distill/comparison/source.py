@@ -15,11 +15,10 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.engine.data import pictures_of
-from yolo_distill.engine.teachers import digest_of_teachers, is_one_yolo, named, with_absolute_paths
-from yolo_distill.engine.unlabelled import find_unlabelled
+from yolo_distill.engine.digests import digest_of_teachers
+from yolo_distill.engine.teachers import is_one_yolo, named, with_absolute_paths
 from yolo_distill.errors import RequestError
 from yolo_distill.files import size_of
-from yolo_distill.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -95,24 +94,6 @@ def _source_of_architecture(path: str) -> Source:
         return Source(Path(path).name, path, None)
     plan = json.dumps(yaml_model_load(path), sort_keys=True, default=str)
     return Source(Path(path).name, str(Path(path).resolve()), hashlib.sha256(plan.encode()).hexdigest()[:16])
-
-
-def digests_of_files(recipe: Recipe) -> dict[str, str]:
-    """Return digests of the files that a recipe names beside its teacher, by setting.
-
-    Files by their content; of unlabelled pictures and videos, which may be many, name and size.
-
-    Raises:
-        RequestError: unlabelled pictures that are not there.
-    """
-    found = {}
-    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
-        file = Path(str(getattr(recipe, key))).expanduser()
-        if file.is_file():
-            found[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    if recipe.unlabeled:
-        found["unlabeled"] = find_unlabelled(recipe.unlabeled).digest
-    return found
 
 
 def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:

@@ -133,7 +133,9 @@ def cost(summary: Mapping[str, Any]) -> Table:
                 NOTHING if ratio is None or label == PLAIN else f"{ratio:.2f}",
             ]
         )
-    header = ["", "parameters", "GFLOPs", "ms a picture (CPU)", "epochs", "minutes a run"]
+    threads = sorted({model["threads"] for model in costs.values() if "threads" in model})
+    timed = f"CPU, {' or '.join(map(str, threads))} thread(s)" if threads else "CPU"
+    header = ["", "parameters", "GFLOPs", f"ms a picture ({timed})", "epochs", "minutes a run"]
     return Table("Cost", [*header, "of processor time", "an epoch, times plain's"], rows)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 from ultralytics.utils import LOGGER, colorstr
 
+from yolo_distill.engine.digests import digest_of_teachers, digests_of_files
 from yolo_distill.engine.teacher_training import content_key, runs_folder
-from yolo_distill.engine.teachers import digest_of_teachers
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("chain: ")
 
 #: Recipe settings that say where a stage gets its teacher, or how fast it goes, but not what it learns from it.
-_NO_MATTER = {"teacher", "assistant", "teacher_precision", "teacher_cache", "teacher_epochs", "force", "trust"}
+_NO_MATTER = {"teacher", "assistant", "teacher_precision", "teacher_epochs", "force", "trust"}
 
 #: What is said of a teacher and not of an assistant: that one has seen all pictures, at the student's size, and has the
 #: data's own classes.
@@ -109,6 +109,6 @@ def stage_key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapp
     teacher = digest_of_teachers(recipe.teacher)
     file = Path(name).expanduser()
     weights = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".pt" and file.is_file() else None
-    own = [teacher, matters, weights]
+    own = [teacher, matters, weights, digests_of_files(recipe)]
     text = content_key(file.stem if weights else name, data, settings) + json.dumps(own, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

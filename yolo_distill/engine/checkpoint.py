@@ -72,7 +72,7 @@ def load_detector(
             refuses, or the model in it is no detector of these kinds.
     """
     said = f"{role}={path}"
-    file = _find_checkpoint(path, said)
+    file = find_checkpoint(path, said)
     _check_whole(file, said)
     checkpoint = _unpickle(file, trust, said)
     model: Any = _student(checkpoint.get("ema") or checkpoint.get("model"))
@@ -156,7 +156,7 @@ def no_auto_install() -> Iterator[None]:
         checks.AUTOINSTALL = before
 
 
-def _find_checkpoint(path: str | Path, said: str) -> Path:
+def find_checkpoint(path: str | Path, said: str) -> Path:
     """Return the file on disk, after a download when `path` is a bare official name."""
     text = str(path).strip()
     if "://" in text:

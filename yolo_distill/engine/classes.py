@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -79,6 +80,20 @@ class ClassMatch:
         width = max(len(name) for name, _ in rows)
         lines = [f"  {name:<{width}}  taught by  {theirs}" for name, theirs in rows[:_SHOWN]]
         return "\n".join([*lines, *([f"  and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else [])])
+
+
+def taught_names(names: Mapping[int, str], settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes that a run teaches: objects of all but `classes=` are background to the host.
+
+    Args:
+        names: of the data, by column.
+        settings: the host's: of these `classes` (a column, or several; None for all) and `single_cls` count.
+    """
+    chosen = settings.get("classes")
+    if chosen is None or settings.get("single_cls"):
+        return list(names.values())
+    columns = chosen if isinstance(chosen, (list, tuple)) else [chosen]
+    return [name for column, name in names.items() if column in columns]
 
 
 def match_classes(

@@ -188,7 +188,8 @@ class DistillationCriterion:
                 "fewer layers, or give balance=fixed"
             )
         if self.balancer is None:
-            self._measure_at = self.steps + self.measure_every
+            # By the last such batch of the next epoch, counted from where this one ends.
+            self._measure_at = (self.steps // self.measure_every + 2) * self.measure_every - self.every
             return
         # Every device has to move its gains alike.
         mean = average_over_devices(torch.tensor(list(self.shares.values()), device=task.device)).tolist()

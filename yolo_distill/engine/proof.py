@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
+from ultralytics.utils.patches import imread
 
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError
@@ -354,7 +355,7 @@ def proof_pictures(data: str | Path | None) -> list[tuple[str, Any]]:
         files = [files[int(at)] for at in np.linspace(0, len(files) - 1, min(len(files), _MOST_PICTURES))]
     else:
         files = [str(file) for file in sorted((ROOT / "assets").glob("*.jpg"))]
-    pictures = [(Path(file).name, cv2.imread(file, cv2.IMREAD_COLOR)) for file in files]
+    pictures = [(Path(file).name, imread(file, cv2.IMREAD_COLOR)) for file in files]
     readable = [(name, picture) for name, picture in pictures if picture is not None]
     if data is not None and not readable:
         raise RequestError(f"data={data}: none of the pictures of val can be read")

@@ -39,7 +39,7 @@ from yolo_distill.engine.teachers_of_run import (
     with_trained_teachers,
 )
 from yolo_distill.engine.terms import Levels
-from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
 from yolo_distill.engine.trial import with_better_start
 from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
@@ -140,11 +140,12 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
     saved = model.args.get("distill")
     if saved is None:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
-    teacher = str(own.get("teacher") or saved["teacher"])
-    require_teachers(saved_recipe({**saved, "teacher": teacher, "trust": bool(own.get("trust") or saved["trust"])}))
+    moved = {key: value for key, value in own.items() if key in MOVABLE and value is not None}
+    recipe = saved_recipe({**saved, **moved})
+    require_teachers(recipe)
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
-        return _finish_stripping(last, saved_recipe({**saved, "teacher": teacher}), host)
+        return _finish_stripping(last, recipe, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides))
 
@@ -159,8 +160,7 @@ def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
             summarise(folder, recipe, settings["data"], trained)
             return folder
         moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
-        own = {key: getattr(recipe, key) for key in ("teacher", "teacher_precision", "trust")}
-        return resume(own, {**moved, "resume": last, "save_dir": str(folder)})
+        return resume({key: getattr(recipe, key) for key in MOVABLE}, {**moved, "resume": last})
     return _finish(DistillationTrainer(overrides={**settings, "model": student, **recipe.model_dump()}))
 
 
@@ -267,6 +267,8 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError("data= is missing; give the data.yaml of your pictures, e.g. data=path/to/data.yaml")
     if given.get("task", "detect") != "detect":
         raise RequestError(f"task={given['task']}: only detect can be distilled")
+    if given.get("save") is False:
+        raise RequestError("save=False: checkpoints are what a run goes on from, and ends with; leave it out")
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         select_device(parse_device(checked["device"]), verbose=False)

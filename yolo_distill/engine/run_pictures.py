@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +28,13 @@ class RunPictures:
     """Mixin for a host trainer that distils."""
 
     args: Any
+    batch_size: int
     data: dict[str, Any]
+    epochs: int
     recipe: Recipe
     rounded_imgsz: int
     save_dir: Path
+    train_loader: Any
     world_size: int
     _fold_of: Mapping[str, int] | None = None
     _stored: StoredAnswers | None = None
@@ -74,6 +78,17 @@ class RunPictures:
                 f"{sampler.share} of a batch of {loader.batch_size} are labelled"
             )
         return loader
+
+    def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let the host choose by how much an epoch shows, not by how many unlabelled pictures there are to draw from.
+
+        Relies on: the host gives `iterations`, from the number of its data set's pictures, by name.
+        """
+        loader = self.train_loader
+        if "iterations" in kwargs and isinstance(loader.dataset, MixedPictures):
+            shown = len(loader.sampler) * max(self.world_size, 1)
+            kwargs["iterations"] = math.ceil(shown / max(self.batch_size, self.args.nbs)) * self.epochs
+        return super().build_optimizer(model, *args, **kwargs)  # type: ignore[misc]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take stored answers out of the labels; reduce pictures for the student that the teacher sees larger."""

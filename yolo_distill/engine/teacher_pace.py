@@ -13,6 +13,7 @@ from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.engine.checkpoint import find_checkpoint
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
@@ -102,7 +103,9 @@ class TeacherPace(RunPictures, CpuPrecision):
             )
         store: Store = MemoryStore()
         if self.recipe.teacher_cache == "disk":
-            owner = owner_of(Path(self.recipe.teacher), self._teacher.needs, choices[0], samples)
+            # Named bare, it may lie where the host keeps weights.
+            file = find_checkpoint(self.recipe.teacher, f"teacher={self.recipe.teacher}")
+            owner = owner_of(file, self._teacher.needs, choices[0], samples)
             store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
         self._cached = CachedTeacher(self._teacher, store)
 

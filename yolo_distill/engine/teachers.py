@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -309,16 +308,6 @@ def with_absolute_paths(teacher: str) -> str:
             "the next; move it, or work in another folder"
         )
     return joined
-
-
-def digest_of_teachers(teacher: str) -> str:
-    """Return a hash of what `teacher=` names: of the files' contents, and of names where there is no file yet."""
-    digest = hashlib.sha256()
-    for one in named(teacher):
-        file = Path(one.file).expanduser() if one.file else None
-        digest.update((one.torchvision or "").encode())
-        digest.update(file.read_bytes() if file is not None and file.is_file() else one.text.encode())
-    return digest.hexdigest()
 
 
 def _absolute(text: str) -> str:

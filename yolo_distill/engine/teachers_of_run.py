@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.engine.checkpoint import kind_of, load_architecture, load_ultralytics, rounded_imgsz
-from yolo_distill.engine.classes import ClassMatch, match_classes, read_class_map, require_match
+from yolo_distill.engine.classes import ClassMatch, match_classes, read_class_map, require_match, taught_names
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import evaluate
 from yolo_distill.engine.kinds import KINDS
@@ -120,14 +120,29 @@ def with_trained_teachers(recipe: Recipe, data: Mapping[str, Any], settings: Map
         else:
             parts.append(one.text)
     recipe = with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
-    if recipe.gains:
-        teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
-        classes = classes_of(recipe, data["names"], teacher)
-        require_classes(recipe, len(classes.matched))
-        require_match(
-            classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
-        )
+    require_known_classes(recipe, data["names"], settings)
     return recipe
+
+
+def require_known_classes(recipe: Recipe, names: Mapping[int, str], settings: Mapping[str, Any]) -> None:
+    """Refuse teachers that do not know the classes that they are to teach.
+
+    Args:
+        recipe: with teachers that have weights.
+        names: of the data's classes, by column.
+        settings: the host's.
+
+    Raises:
+        RequestError: saying which.
+    """
+    if not recipe.gains:
+        return
+    teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
+    classes = classes_of(recipe, names, teacher).only(taught_names(names, settings))
+    require_classes(recipe, len(classes.matched))
+    require_match(
+        classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
+    )
 
 
 def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> ClassMatch:

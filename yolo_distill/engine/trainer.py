@@ -16,13 +16,13 @@ import yaml
 from torch import Tensor, distributed, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.beginning import begin_inside
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
-from yolo_distill.engine.classes import match_classes, read_class_map, require_match
+from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.preconditions import require_teachable
@@ -35,7 +35,7 @@ from yolo_distill.engine.terms import Levels, Terms, needs_of
 from yolo_distill.engine.told import stored_answers
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, make_recipe, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, overlaid, read_recipe_file, saved_recipe
 from yolo_distill.teachers.answer import DenseAnswer
 from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.stored import StoredTeacher
@@ -45,6 +45,10 @@ from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
+#: Settings of a recipe that belong to the machine: files, which may lie elsewhere by now, and how the teacher computes.
+MOVABLE = frozenset(
+    {"teacher", "teacher_precision", "teacher_names", "teacher_outputs", "class_map", "unlabeled", "trust"}
+)
 
 
 class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, DetectionTrainer):
@@ -82,7 +86,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
-            self.recipe = make_recipe(own, own.pop("recipe", "default"))
+            self.recipe = _recipe_of(own, str(own.pop("recipe", "default")))
             if self.recipe.assistant:
                 raise RequestError(
                     f"assistant={self.recipe.assistant}: yolo-distill train distils one; a trainer can't"
@@ -102,9 +106,14 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
 
-        Relies on: `self.args` is rebuilt from the checkpoint's arguments with keys unknown to the host left in.
+        A run's folder may have been moved, and another one lie where it was: a run goes on beside its checkpoint.
+
+        Relies on: `self.args` is rebuilt from the checkpoint's arguments with keys unknown to the host left in, among
+        them `save_dir`, where the run was.
         """
         super().check_resume(overrides)
+        if self.resume and "save_dir" not in overrides and (last := Path(self.args.resume)).parent.name == "weights":
+            self.args.save_dir = str(last.resolve().parent.parent)
         if self.resume and hasattr(self.args, ARGS_KEY):
             self._resumed_recipe = getattr(self.args, ARGS_KEY)
             delattr(self.args, ARGS_KEY)
@@ -190,6 +199,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         gains = self.recipe.gains
         if not gains:
             LOGGER.info(f"{PREFIX}all gains are 0: training the student without its teacher")
+            self._teacher_model = None  # not needed any more
             return
         model = unwrap_model(self.model)
         head = model.model[-1]
@@ -201,9 +211,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         dense = isinstance(teacher(self.samples(1).to(self.device)), DenseAnswer)
         class_map = read_class_map(self.recipe.class_map) if self.recipe.class_map else None
         classes = match_classes(self.data["names"], teacher.names, class_map)
-        if self.args.classes is not None and not self.args.single_cls:  # objects of others are background to the host
-            chosen = self.args.classes if isinstance(self.args.classes, list) else [self.args.classes]
-            classes = classes.only([name for column, name in self.data["names"].items() if column in chosen])
+        classes = classes.only(taught_names(self.data["names"], vars(self.args)))
         feature_terms = gains.keys() & set(FEATURE_TERMS)
         require_match(classes, some=self.recipe.match == "some", features_only_possible=dense and bool(feature_terms))
         strides = [int(s) for s in head.stride]
@@ -399,13 +407,18 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         return Path(self.save_dir) / "weights" / "projectors.pt"
 
 
+def _recipe_of(given: dict[str, Any], name: str) -> Recipe:
+    """Return the recipe of a name or file with what is given on top; from Python it can't hold settings of the host."""
+    values, of_host = read_recipe_file(name, DEFAULT_CFG_DICT)
+    if of_host:
+        listed = ", ".join(of_host)
+        raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
+    return check_recipe(overlaid(values, given))
+
+
 def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
     """Return the saved recipe; of what is given anew only what belongs to the machine may differ."""
-    movable = {
-        key: value
-        for key, value in given.items()
-        if key in {"teacher", "teacher_precision", "trust", "unlabeled"} and value is not None
-    }
+    movable = {key: value for key, value in given.items() if key in MOVABLE and value is not None}
     ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
     if ignored:
         LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.errors import RequestError
+from yolo_distill.files import size_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -44,11 +46,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
         RequestError: there are none, or some are pictures of val or test.
     """
     said = f"unlabeled={recipe.unlabeled}"
-    sources = find_unlabelled(str(recipe.unlabeled))
-    held_out = [file for name in ("val", "test") if data.get(name) for file in pictures_of(dict(data), name)]
-    train = pictures_of(dict(data), "train")
-    key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
-    folder = runs / f"unlabeled-{key}"
+    sources, held_out, train, folder = _look_for(recipe, data, runs)
     with torch_distributed_zero_first(LOCAL_RANK):
         if (folder / _DONE).is_file():
             return folder / "images"
@@ -81,6 +79,30 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
     return folder / "images"
 
 
+def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> None:
+    """Refuse what `gather_unlabelled` would refuse, and write nothing.
+
+    Args:
+        recipe: names the pictures.
+        data: the checked data set.
+        runs: the folder of runs; what is gathered there already is not looked at again.
+
+    Raises:
+        RequestError: as `gather_unlabelled`.
+    """
+    sources, held_out, train, folder = _look_for(recipe, data, runs)
+    if not (folder / _DONE).is_file():
+        _without_known(sources.pictures, held_out, train, f"unlabeled={recipe.unlabeled}")
+
+
+def _look_for(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> tuple[Sources, list[str], list[str], Path]:
+    """Return the pictures, those held out, those of train, and the folder that the first are gathered in."""
+    sources = find_unlabelled(str(recipe.unlabeled))
+    held_out, train = _held_out(data), pictures_of(dict(data), "train")
+    key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
+    return sources, held_out, train, runs / f"unlabeled-{key}"
+
+
 def find_unlabelled(unlabeled: str) -> Sources:
     """Return the pictures and videos that `unlabeled=` names.
 
@@ -92,6 +114,15 @@ def find_unlabelled(unlabeled: str) -> Sources:
         return find_sources(",".join(map(_pictures_of_label, split(unlabeled))), Path(_DONE))
     except RequestError as error:
         raise RequestError(str(error).replace("source=", "unlabeled=")) from None
+
+
+def _held_out(data: Mapping[str, Any]) -> list[str]:
+    """Return the pictures of val, and of a test split that is there: data sets often name one that is not."""
+    pictures = pictures_of(dict(data), "val")
+    if data.get("test"):
+        with suppress(RequestError):
+            pictures += pictures_of(dict(data), "test")
+    return pictures
 
 
 def _pictures_of_label(part: str) -> str:
@@ -185,7 +216,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _names(files: Sequence[str]) -> list[list[Any]]:
-    return [[Path(file).name, Path(file).stat().st_size] for file in files]
+    return [[Path(file).name, size_of(file)] for file in files]
 
 
 def _key(content: Any) -> str:

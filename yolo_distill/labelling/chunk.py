@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yolo_distill.files import printable
 from yolo_distill.labelling.asking import Asker, Fitted, Floats, Found
 from yolo_distill.labelling.dataset import DataSet, text_of
 from yolo_distill.labelling.pace import Pace
@@ -120,8 +120,3 @@ class Chunk:
         text = text_of(found, classes, margins >= 0, (height, width))
         tools.data_set.add(picture.file, picture.source if picture.image is None else picture.image, text)
         return replace(row, state=KEPT, file=picture.file, bytes=len(text))
-
-
-def printable(path: str) -> str:
-    """Return a path as text that any file can hold; a name may be no text at all."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -41,7 +41,7 @@ def write_contact_sheet(file: Path, plan: Plan, counted: Tally, images: Path) ->
 
 
 def _page(plan: Plan, counted: Tally, images: Path) -> Iterator[str]:
-    kept, boxes = counted.states[KEPT], int(counted.boxes.sum())
+    boxes = int(counted.boxes.sum())
     yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(plan.teacher['name'])}: yolo-distill label</title>"
@@ -51,7 +51,7 @@ def _page(plan: Plan, counted: Tally, images: Path) -> Iterator[str]:
     yield "<h2>Classes</h2>"
     yield from _classes(plan, counted)
     yield from _unread(counted)
-    yield from _pictures(plan, counted.doubts, images, len(counted.doubts) < kept)
+    yield from _pictures(plan, counted.doubts, images, len(counted.doubts) < counted.shown)
     yield "</body></html>"
 
 

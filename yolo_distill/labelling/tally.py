@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +49,7 @@ class Tally:
         histogram: boxes by class and by their best score, labels or not, (targets, BINS).
         unread: path and reason of the first files that could not be read.
         empty: pictures that are kept without a label.
+        shown: pictures that can be shown, of which `doubts` are some or all.
     """
 
     def __init__(self, thresholds: Floats, most: int) -> None:
@@ -61,7 +61,7 @@ class Tally:
         """
         self._thresholds, self._most = thresholds, most
         self.states: Counter[str] = Counter()
-        self.frames = self.empty = 0
+        self.frames = self.empty = self.shown = 0
         self.boxes: npt.NDArray[np.int64] = np.zeros(len(thresholds), np.int64)
         self.pictures: npt.NDArray[np.int64] = np.zeros(len(thresholds), np.int64)
         self.histogram: npt.NDArray[np.int64] = np.zeros((len(thresholds), BINS), np.int64)
@@ -93,6 +93,7 @@ class Tally:
         nearness = (1 - np.abs(margins) / NEAR).clip(min=0)
         if row.frame is not None and row.file is None:
             return  # a frame that was left out is nowhere to be seen
+        self.shown += 1
         doubt = Doubt(row, float(nearness.sum()), int((nearness > 0).sum()))
         entry = (doubt.sum, -row.number, -(row.frame or 0), doubt)
         if len(self._doubts) < self._most:
@@ -117,11 +118,3 @@ def tally(parts: Iterable[Path], thresholds: Floats, most: int) -> Tally:
         for row in rows_of(read_part(part)):
             counted.add(row)
     return counted
-
-
-def summary(counted: Tally, names: Iterable[str]) -> dict[str, Any]:
-    """Return the counts as plain values, by class name."""
-    return {
-        name: {"boxes": boxes, "pictures": pictures}
-        for name, boxes, pictures in zip(names, counted.boxes.tolist(), counted.pictures.tolist(), strict=True)
-    }

@@ -88,7 +88,7 @@ def lay_out(folder: Path, into: Path) -> None:
                 files += [os.path.realpath(folder / PICTURES / name) for name in frame["file"]]
         starts = np.concatenate([[0], *counts]).cumsum() if counts else np.zeros(1, np.int64)
         np.save(into / _STARTS, starts)
-        (into / _FILES).write_text("\n".join(files), encoding="utf-8")
+        (into / _FILES).write_bytes(os.fsencode("\n".join(files)))  # a name may be no text
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DistillError(f"teacher={folder}: {' '.join(str(error).split())[:200]}") from error
     if not starts[-1]:
@@ -124,7 +124,7 @@ class StoredAnswers:
                 f"teacher: {count:,} stored boxes are more than the {self.MOST:,} that one run can tell apart; label "
                 "with a higher conf=, or fewer pictures"
             )
-        files = (folder / _FILES).read_text(encoding="utf-8").split("\n")
+        files = os.fsdecode((folder / _FILES).read_bytes()).split("\n")
         self._span = {file: span for file, *span in zip(files, starts[:-1].tolist(), starts[1:].tolist(), strict=True)}
         self._mapped: tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]] | None = None
 
