@@ -7,7 +7,7 @@
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
         picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
     python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init:0+3
-    python tests/benchmarks/evidence.py readme
+    python tests/benchmarks/evidence.py overview document=README.md
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -31,20 +31,26 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: The README's tables, by how their students start, and their rows: what stands in the first column, the file, and the
-#: arm of the last columns.
+#: Tables of what distillation gives, by the document that has them: how its students start, and its rows: what stands
+#: in the first column, the file, and the arm of the last columns.
 TABLES = {
-    "": (
-        ("BCCD, 205, teacher for 120 epochs", "fitted_bccd_128", "distilled"),
-        ("BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "distilled"),
+    "README.md": (
+        "",
+        (
+            ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128", "distilled"),
+            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "distilled"),
+        ),
     ),
-    ", as cut": (
-        ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
-        ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
-        ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
-        ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
-        ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
-        ("BCCD, both pretrained on aquarium, teacher for 60 epochs", "pretrained_bccd_128", "distilled@init=teacher"),
+    "tests/benchmarks/MEASURED.md": (
+        ", as cut",
+        (
+            ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
+            ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
+            ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
+            ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
+            ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
+            ("BCCD, both pretrained on aquarium, teacher for 60", "pretrained_bccd_128", "distilled@init=teacher"),
+        ),
     ),
 }
 RESULTS = Path(__file__).with_name("results")
@@ -145,31 +151,33 @@ def ablation(runs: Runs, base: str = "init") -> str:
     return "\n".join(lines)
 
 
-def readme(how: str) -> list[str]:
-    """Return a table of the README of what distillation gives, a line a row, as Markdown.
+def overview(document: str) -> list[str]:
+    """Return the table of what distillation gives that stands in a document, a line a row, as Markdown.
 
     Args:
-        how: its students start; a key of `TABLES`.
+        document: a key of `TABLES`.
     """
+    start, rows = TABLES[document]
     lines = [
-        f"| pictures to train on | px, epochs, seeds | teacher | plain | started from the teacher{how} "
-        f"| distilled{how or ' (the default)'} | ahead of plain [95 %] | of the teacher's lead |",
+        f"| pictures to train on | px, epochs, seeds | teacher | plain | started{start} | distilled{start} "
+        "| ahead of plain [95 %] | time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for title, name, arm in TABLES[how]:
+    for title, name, arm in rows:
         runs = read(RESULTS / f"{name}.jsonl")
         test, val = values(runs, "test"), values(runs, "val")
         found = difference(arm, "plain", test)
 
-        def both(who: str, test: Values = test, val: Values = val, *, strong: bool = False) -> str:
+        def both(who: str, test: Values = test, val: Values = val) -> str:
             on_test, on_val = (f"{statistics.fmean(split[who].values()):.1f}" for split in (test, val))
-            return f"**{on_test}** ({on_val})" if strong else f"{on_test} ({on_val})"
+            return f"{on_test} ({on_val})"
 
-        ours = both(arm, strong=arm == "distilled") + (f", `{arm.partition('@')[2]}`" if "@" in arm else "")
+        ours = both(arm) + (f", `{arm.partition('@')[2]}`" if "@" in arm else "")
         plain = next(run["settings"] for run in runs if run["arm"] == "plain")
-        lead = gap_recovered(arm, "plain", test, next(iter(test["teacher"].values()))) or 0.0
-        cells = [title, f"{plain['imgsz']}, {plain['epochs']}, {found.count}", both("teacher"), both("plain")]
-        lines.append("| " + " | ".join([*cells, both("init"), ours, interval(found), f"{100 * lead:.0f} %"]) + " |")
+        size = f"{plain['imgsz']}, {plain['epochs']}, {found.count}"
+        time = f"{time_ratios(runs, 'plain')[arm]:.2f}"
+        cells = [title, size, both("teacher"), both("plain"), both("init"), ours, interval(found), time]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -267,10 +275,10 @@ def main(words: list[str]) -> None:
     if command == "pooled":
         print(pooled(rest))
         return
-    if command == "readme":
-        print("\n\n".join("\n".join(readme(how)) for how in TABLES))
-        return
     options = dict(word.split("=", 1) for word in rest)
+    if command == "overview":
+        print("\n".join(overview(options["document"])))
+        return
     results = Path(options["results"])
     if command == "keep":
         keep(Path(options["out"]), results)
@@ -281,7 +289,7 @@ def main(words: list[str]) -> None:
     elif command == "plot":
         plot(read(results), Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
-        raise SystemExit(f"{command}: not one of keep, table, ablation, plot, pooled, readme")
+        raise SystemExit(f"{command}: not one of keep, table, ablation, plot, pooled, overview")
 
 
 if __name__ == "__main__":
