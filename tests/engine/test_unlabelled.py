@@ -26,6 +26,10 @@ def gather(data, source, **settings):
     return gather_unlabelled(make_recipe({"teacher": "-", "unlabeled": str(source), **settings}), data, Path("runs"))
 
 
+def check(data, source):
+    check_unlabelled(make_recipe({"teacher": "-", "unlabeled": str(source)}), data, Path("runs"))
+
+
 def picture(file: Path, seed: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(file), np.random.default_rng(seed).integers(0, 255, (32, 40, 3), dtype=np.uint8))
@@ -106,8 +110,9 @@ def test_pictures_of_train_are_left_out(data, tmp_path):
     known = sorted(Path(data["train"]).iterdir())[0]
     shutil.copy(known, tmp_path / "raw" / known.name)
     assert [file.name for file in gather(data, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
-    with pytest.raises(RequestError, match="in train already"):
-        gather(data, data["train"])
+    for look in (gather, check):
+        with pytest.raises(RequestError, match="in train already"):
+            look(data, data["train"])
 
 
 def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
@@ -119,13 +124,12 @@ def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
 
 
 def test_it_is_checked_without_writing(data, tmp_path):
-    recipe = make_recipe({"teacher": "-", "unlabeled": str(tmp_path / "raw")})
     picture(tmp_path / "raw" / "0.jpg", 0)
-    check_unlabelled(recipe, data, tmp_path / "runs")
+    check(data, tmp_path / "raw")
     shutil.copy(sorted(Path(data["val"]).iterdir())[0], tmp_path / "raw" / "renamed.png")
     with pytest.raises(RequestError, match="on which the student is measured"):
-        check_unlabelled(recipe, data, tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+        check(data, tmp_path / "raw")
+    assert not Path("runs").exists()
 
 
 def test_what_label_wrote_is_taken_as_a_whole(data, tmp_path):

@@ -60,8 +60,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
                 _link(file, images / f"{number:06d}_{file.name}")
             films = enumerate(sources.videos, len(kept))
             frames = sum(_write_frames(Path(video), images, number, recipe.unlabeled_every) for number, video in films)
-            if not kept and not frames:
-                raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
+            _require_some(bool(kept or frames), said)
             # The host does not train on a folder without any label file; these say nothing about their pictures.
             labels = made / "labels"
             labels.mkdir()
@@ -90,9 +89,11 @@ def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Non
     Raises:
         RequestError: as `gather_unlabelled`.
     """
+    said = f"unlabeled={recipe.unlabeled}"
     sources, held_out, train, folder = _look_for(recipe, data, runs)
     if not (folder / _DONE).is_file():
-        _without_known(sources.pictures, held_out, train, f"unlabeled={recipe.unlabeled}")
+        kept = _without_known(sources.pictures, held_out, train, said)
+        _require_some(bool(kept or sources.videos), said)
 
 
 def _look_for(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> tuple[Sources, list[str], list[str], Path]:
@@ -123,6 +124,11 @@ def _held_out(data: Mapping[str, Any]) -> list[str]:
         with suppress(RequestError):
             pictures += pictures_of(dict(data), "test")
     return pictures
+
+
+def _require_some(found: bool, said: str) -> None:
+    if not found:
+        raise RequestError(f"{said}: all of its pictures are in train already; give others, or leave it out")
 
 
 def _pictures_of_label(part: str) -> str:
