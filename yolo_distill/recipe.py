@@ -34,7 +34,7 @@ def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(TERMS, 0.0),
-    **{"init_channels": "even", "init_fit": False, "balance": "fixed"},
+    **{"init_channels": "even", "init_fit": False, "balance": "fixed", "kd_until": 1.0},
     "schedule": dict.fromkeys(TERMS, "ramp"),
     "unlabeled": None,
     "unlabeled_conf": None,
@@ -79,7 +79,7 @@ class Recipe(BaseModel):
         ramp_epochs: epochs over which the terms grow to their gains.
         teacher_precision: in which precision the teacher answers.
         kd_every: the teacher is asked for every n-th batch.
-        kd_until: share of the epochs after which the teacher is not asked any more.
+        kd_until: share of the epochs after which the teacher is not asked any more; None: once the student is better.
         views: augmented views of each picture, in turn; 0: a new one each time.
         teacher_cache: where answers to views are kept; None: nowhere.
         match: whether all of the data's classes need a counterpart in the teacher.
@@ -127,7 +127,7 @@ class Recipe(BaseModel):
     ramp_epochs: float = Field(ge=0)
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
     kd_every: int = Field(ge=1)
-    kd_until: float = Field(gt=0, le=1)
+    kd_until: float | None = Field(gt=0, le=1)
     views: int = Field(ge=0)
     teacher_cache: Literal["ram", "disk"] | None
     match: Literal["all", "some"]

@@ -57,7 +57,9 @@ SETTINGS = {
         float, "score above which the teacher's boxes on them are labels as well; not set: none", low=0.01, high=0.99
     ),
     "kd_every": Setting(int, "the teacher is asked for every n-th batch", low=1),
-    "kd_until": Setting(float, "share of the epochs after which the teacher rests", low=0, high=1),
+    "kd_until": Setting(
+        float, "share of the epochs after which the teacher rests; null: once it is passed", low=0, high=1
+    ),
     "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),
     "teacher_cache": Setting(str, "where the teacher's answers to views are kept", choices=("ram", "disk")),
     "match": Setting(str, "whether every class of the data needs a teacher", choices=("all", "some")),

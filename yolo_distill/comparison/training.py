@@ -24,7 +24,7 @@ from yolo_distill.engine.data import check_data
 from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.run import look_at_both, own_weights, summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
-from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
 from yolo_distill.engine.trial import with_better_start
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
@@ -69,7 +69,7 @@ def _train_in(
     elif 0 <= epoch < epochs - 1:
         # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.
         moved = {key: settings[key] for key in ("data", "device", "workers", "distill_model") if key in settings}
-        own = {key: own[key] for key in ("teacher", "trust") if key in own}
+        own = {key: own[key] for key in MOVABLE if key in own}
         trainer = kind(overrides={**moved, **own, "model": str(last), "resume": str(last), "save_dir": str(folder)})
     else:
         if epoch >= 0:  # stopped after its last epoch, while the host stripped its checkpoints

@@ -25,6 +25,7 @@ from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
+from yolo_distill.engine.passing import teacher_on_val
 from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
@@ -217,7 +218,7 @@ def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) 
     where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
-        measured = measure_teachers(recipe, data, **where)
+        measured = teacher_on_val(folder, recipe, data, **where)
         rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
     except RequestError as error:
         # The training is done; a teacher with other classes, say, is no reason to fail now.

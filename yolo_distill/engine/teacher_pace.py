@@ -18,6 +18,7 @@ from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.memory import WithTeacher
+from yolo_distill.engine.passing import Passing
 from yolo_distill.engine.price import price_of_teaching
 from yolo_distill.engine.run_pictures import RunPictures
 from yolo_distill.engine.samples import sample_pictures
@@ -47,7 +48,7 @@ PACE = "pace.json"
 PREFIX = colorstr("distill: ")
 
 
-class TeacherPace(RunPictures, CpuPrecision):
+class TeacherPace(Passing, RunPictures, CpuPrecision):
     """Mixin for a host trainer that distils.
 
     Attributes:
@@ -113,7 +114,7 @@ class TeacherPace(RunPictures, CpuPrecision):
         """Set up how each YOLO among the teachers computes; with several devices as on the first of them."""
         recipe = self.recipe
         looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
-        answers = len(pictures_of(self.data, "train")) * looks * recipe.kd_until / recipe.kd_every
+        answers = len(pictures_of(self.data, "train")) * looks * (recipe.kd_until or 1.0) / recipe.kd_every
         batch = self._pictures_a_step
 
         def choose(wanted: Sequence[str]) -> list[Choice]:
@@ -186,10 +187,12 @@ class TeacherPace(RunPictures, CpuPrecision):
     @property
     def _last_taught(self) -> int | None:
         """Batches after which the teacher rests; None for never. With `time=` the host corrects `epochs` as it goes."""
-        share = self.recipe.kd_until
+        share, batches = self.recipe.kd_until or 1.0, len(self.train_loader)
         if all(self.recipe.schedule.get(name) == "mosaic" for name in self.recipe.gains):
             share = min(share, 1 - self.args.close_mosaic / self.epochs)
-        return None if share == 1 else max(1, round(share * self.epochs * len(self.train_loader)))
+        ends = [] if share == 1 else [max(1, round(share * self.epochs * batches))]
+        ends += [] if self.passed_after is None else [self.passed_after * batches]
+        return min(ends, default=None)
 
     @property
     def course(self) -> Course:
@@ -216,6 +219,7 @@ class TeacherPace(RunPictures, CpuPrecision):
         if isinstance(self.train_loader.dataset, ViewsInTurn):
             self.train_loader.dataset.start_epoch(self.epoch)
         if self.criterion is not None:
+            self.look_whether_passed()
             self.criterion.until, self.criterion.course = self._last_taught, self.course
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
