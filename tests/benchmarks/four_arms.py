@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: What the default recipe was when its tables were made: without the maps, and with a start that is not fitted.
-_THEN: dict[str, Any] = {"cwd": 0.0, "init_channels": "even", "init_fit": False}
+#: What the default recipe was when its tables were made: without the maps, with a start that is not fitted, and with a
+#: teacher that teaches to the end.
+_THEN: dict[str, Any] = {"cwd": 0.0, "init_channels": "even", "init_fit": False, "kd_until": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
     # By the host's own trainer, in its own precision.
     "plain": {},

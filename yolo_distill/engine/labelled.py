@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ultralytics.data.dataset import YOLODataset
 
 from yolo_distill.engine.classes import match_classes
+from yolo_distill.engine.random_state import random_state_kept
 from yolo_distill.errors import RequestError
 
 Batch = dict[str, Tensor]
@@ -46,8 +46,7 @@ def labelled_batches(
             f"init_channels=importance: the teacher knows none of the data's classes ({', '.join(match.untaught)}); "
             "use init_channels=norm or even"
         )
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
+    with random_state_kept():
         dataset = YOLODataset(
             img_path=data["train"],
             imgsz=imgsz,
@@ -65,10 +64,6 @@ def labelled_batches(
             dataset.collate_fn([dataset[place] for place in places[start : start + size]])
             for start in range(0, len(places), size)
         ]
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
     column = dict(zip(match.student, match.teacher, strict=True))
     return [_in_classes_of(batch, column) for batch in batches]
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import distributed
 from ultralytics.utils import LOGGER, RANK, colorstr
 
+from yolo_distill.engine.random_state import random_state_kept
 from yolo_distill.engine.shares import read_columns
 from yolo_distill.engine.teachers_of_run import measure_teachers
 from yolo_distill.errors import RequestError
@@ -61,7 +62,8 @@ class Passing:
         args = self.args
         where = {"imgsz": args.imgsz, "device": args.device, "single_cls": args.single_cls, "classes": args.classes}
         try:
-            found = teacher_on_val(Path(self.save_dir), self.recipe, args.data, **where)
+            with random_state_kept():
+                found = teacher_on_val(Path(self.save_dir), self.recipe, args.data, **where)
         except RequestError as error:
             LOGGER.info(f"{PREFIX}the teacher teaches to the end, as it is not measured: {error}")
             return
