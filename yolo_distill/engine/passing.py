@@ -22,8 +22,6 @@ from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
-#: Epochs in a row in which the student has to be ahead: a single one may be chance.
-IN_A_ROW = 3
 #: Column of results.csv by which a student is compared with its teacher.
 MAP = "metrics/mAP50-95(B)"
 #: Of a run's folder, where its teacher's figures on val are kept.
@@ -68,8 +66,8 @@ class Passing:
             LOGGER.info(f"{PREFIX}the teacher teaches to the end, as it is not measured: {error}")
             return
         LOGGER.info(
-            f"{PREFIX}teacher: mAP50-95 {100 * found['map']:.1f} on val; it rests once the student is better in "
-            f"{IN_A_ROW} epochs in a row (kd_until=1: never)"
+            f"{PREFIX}teacher: mAP50-95 {100 * found['map']:.1f} on val; it rests once the student is better "
+            "(kd_until=1: never)"
         )
 
     def look_whether_passed(self) -> None:
@@ -89,18 +87,15 @@ class Passing:
 
 
 def epochs_until_passed(curve: Sequence[float], teacher: float) -> int | None:
-    """Return after how many epochs a student has passed its teacher, or None.
+    """Return after how many epochs a student was better than its teacher for the first time, or None.
+
+    That may be chance where the two are nearly level, and then there is little left to teach.
 
     Args:
         curve: the student's mAP50-95 on val, an epoch each.
         teacher: its teacher's.
     """
-    ahead = 0
-    for done, value in enumerate(curve, 1):
-        ahead = ahead + 1 if value > teacher else 0
-        if ahead == IN_A_ROW:
-            return done
-    return None
+    return next((done for done, value in enumerate(curve, 1) if value > teacher), None)
 
 
 def teacher_on_val(folder: Path, recipe: Recipe, data: str, **where: Any) -> dict[str, Any]:
