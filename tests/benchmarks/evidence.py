@@ -39,6 +39,9 @@ TABLES = {
         (
             ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128", "distilled"),
             ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "distilled"),
+            ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40", "distilled"),
+            ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50", "distilled"),
+            ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "distilled"),
         ),
     ),
     "tests/benchmarks/MEASURED.md": (
