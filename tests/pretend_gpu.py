@@ -61,8 +61,8 @@ class _Devices(TorchFunctionMode):
             return result
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         gpu = _agree(func, args, tensors)
-        if kwargs.get("device") is not None:
-            gpu = torch.device(kwargs["device"]).type == "cuda"
+        if kwargs.get("device") is not None and (kind := torch.device(kwargs["device"]).type) != "meta":
+            gpu = kind == "cuda"
             kwargs["device"] = "cpu"
         result = func(*args, **kwargs)
         if func == Tensor.data.__set__:
@@ -90,6 +90,8 @@ def _move(func: Any, args: Any, kwargs: Any) -> Tensor:
         device, dtype, _, layout = torch._C._nn._parse_to(*rest, **kwargs)
         if rest and isinstance(rest[0], Tensor):
             device, dtype = (GPU if marked(rest[0]) else torch.device("cpu")), rest[0].dtype
+        if device is not None and device.type == "meta":  # without data there is nothing to pretend
+            return tensor.to(device, dtype)
         gpu = marked(tensor) if device is None else device.type == "cuda"
         call = {"copy": copied, **({"dtype": dtype} if dtype else {}), **({"memory_format": layout} if layout else {})}
     changes = gpu != marked(tensor)
@@ -140,6 +142,13 @@ class _Stream:
         """Wait for nothing."""
 
 
+class _Generator(torch.Generator):
+    """A generator of random numbers for any device."""
+
+    def __new__(cls, device: Any = None) -> _Generator:
+        return super().__new__(cls)
+
+
 def _parameter(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:
     made = _new_parameter(cls, data, requires_grad)
     if isinstance(data, Tensor):
@@ -174,7 +183,7 @@ def pretend_gpu() -> Iterator[None]:
         (torch.cuda, "Stream", _Stream),
         (torch.cuda, "current_stream", _Stream),
         (torch.autocast, "__init__", of_cpu),
-        (torch, "Generator", mock.Mock(side_effect=lambda device=None, own=torch.Generator: own())),
+        (torch, "Generator", _Generator),
         (Tensor, "record_stream", mock.Mock()),
         (nn.Parameter, "__new__", _parameter),
         (pin_memory, "pin_memory", mock.Mock(side_effect=lambda data, device=None: data)),

@@ -41,6 +41,8 @@ def test_the_pretence_is_as_strict_as_torch(gpu):
     assert (there.sum() * torch.tensor(2.0)).device == gpu  # one number may come from anywhere
     assert there[torch.tensor([0])].device == gpu
     assert there.cpu().device == here.device
+    assert there.to("meta").is_meta
+    assert torch.empty(2, device="meta").is_meta
     assert here.to(there).device == gpu
     for mixed in (
         lambda: model(here),
