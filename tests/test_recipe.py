@@ -5,7 +5,8 @@ import yaml
 
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
-from yolo_distill.recipe import INSIDE, Recipe, make_recipe, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.recipe import USUAL, Recipe, make_recipe, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.vocabulary import TERMS
 
 
 def test_the_default_recipe_names_every_setting_but_the_teacher():
@@ -31,30 +32,50 @@ def test_gains_are_those_above_zero():
     assert recipe.gains == {"localization": 2}
 
 
+ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
+
+
 @pytest.mark.parametrize(
-    ("given", "inside", "gain"),
+    ("given", "inside", "gains"),
     [
-        ({}, True, INSIDE),
-        ({}, False, 0.0),
-        ({"cwd": 0}, True, 0.0),
-        ({"cwd": 0.7}, True, 0.7),
-        ({"cwd": 0.7}, False, 0.7),
-        ({"teacher_cache": "ram", "views": 10}, True, 0.0),  # maps are too large to keep
-        ({"teacher_folds": 3}, True, 0.0),  # each has its own
-        ({"teacher_tta": True}, True, 0.0),
-        ({"teacher_imgsz": 640}, True, 0.0),
-        ({"teacher": "a.pt,b.pt"}, True, 0.0),
-        ({"logit": 0, "localization": 0}, True, 0.0),  # no terms at all
-        ({"mimic": 1}, True, 0.0),  # other maps
-        ({"logit": 0}, True, INSIDE),
-        ({"balance": "auto"}, True, INSIDE),
-        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, 0.0),  # with its own 0.2: above 1
+        ({}, True, {}),  # the start has it all
+        ({}, False, USUAL_BUT_MAPS),
+        ({"init_fit": False}, True, ALL),  # as cut it has not
+        ({"logit": 0}, True, {}),
+        ({"logit": 0}, False, {"localization": 1.5}),
+        ({"logit": 0, "localization": 0}, False, {}),
+        # What asks for one of them has the others as well, unless it is said otherwise.
+        ({"logit": 1}, True, ALL),
+        ({"localization": 1.5}, True, ALL),
+        ({"localization": 1.5, "logit": 0}, True, {"localization": 1.5, "cwd": USUAL["cwd"]}),
+        ({"cwd": 0.7}, True, {**ALL, "cwd": 0.7}),
+        ({"cwd": 0.7}, False, {**ALL, "cwd": 0.7}),
+        ({"cwd": 0.7, "logit": 0, "localization": 0}, True, {"cwd": 0.7}),
+        ({"logit": 1, "cwd": 0}, True, USUAL_BUT_MAPS),
+        ({"mimic": 1}, True, {**USUAL_BUT_MAPS, "mimic": 1}),  # other maps
+        ({"kd_until": 1}, True, ALL),
+        ({"ramp_epochs": 1}, True, ALL),
+        ({"unlabeled": "raw"}, True, ALL),
+        ({"balance": "auto"}, True, ALL),
+        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, USUAL_BUT_MAPS),  # 0.2 more: over 1
+        ({"teacher_cache": "ram", "views": 10}, True, USUAL_BUT_MAPS),  # maps are too large to keep
+        ({"teacher_folds": 3}, True, USUAL_BUT_MAPS),  # each has its own
+        ({"teacher_tta": True}, True, USUAL_BUT_MAPS),
+        ({"teacher_imgsz": 640}, True, USUAL_BUT_MAPS),
+        ({"teacher": "a.pt,b.pt"}, True, USUAL_BUT_MAPS),
+        ({"teacher_precision": "int8", "trust": True, "match": "some"}, True, {}),  # not about the terms
     ],
 )
-def test_maps_are_taught_where_the_student_starts_inside_its_teacher(given, inside, gain):
+def test_terms_that_are_left_open(given, inside, gains):
     recipe = make_recipe({"teacher": "t.pt", **given}).settled(inside=inside)
-    assert recipe.cwd == gain
-    assert ("cwd" in recipe.gains) is (gain > 0)
+    assert recipe.gains == gains
+    assert None not in {getattr(recipe, name) for name in TERMS}
+    assert recipe.settled(inside=not inside) == recipe  # once and for all
+
+
+def test_the_preset_that_teaches_has_all_of_them():
+    assert make_recipe({"teacher": "t.pt"}, "taught").settled(inside=True).gains == ALL
+    assert make_recipe({"teacher": "t.pt"}, "init").settled(inside=True).gains == {}
 
 
 def test_a_recipe_may_hold_settings_of_the_host(tmp_path):

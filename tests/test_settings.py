@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.errors import RequestError
-from yolo_distill.settings import Setting, explain, host_settings, literal, resolve, split_pairs
+from yolo_distill.settings import Setting, explain, given, host_settings, literal, resolve, split_pairs
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,15 @@ def test_a_list_of_devices_stays_text_and_other_lists_do_not():
     assert host_settings({"device": "0,1", "classes": "0,1"}) == {"device": "0,1", "classes": (0, 1)}
     assert host_settings({"device": "0"}) == {"device": 0}
     assert host_settings({"device": "none", "name": "None"}) == {"device": None, "name": None}
+
+
+def test_what_may_be_left_open_can_be_given_as_open():
+    table = {"gain": Setting(float, "how much", low=0, nullable=True), "n": Setting(int, "how many")}
+    assert given(resolve({}, table)) == {}
+    assert given(resolve({"gain": "null", "n": "null"}, table)) == {"gain": None}
+    assert given(resolve({"gain": "0.5"}, table)) == {"gain": 0.5}
+    with pytest.raises(RequestError, match="gain=-1: must be at least 0"):
+        resolve({"gain": "-1"}, table)
 
 
 def test_a_host_setting_without_a_value_is_refused():

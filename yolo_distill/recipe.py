@@ -19,9 +19,16 @@ from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
 
 Schedule = Literal["ramp", "constant", "cosine", "mosaic"]
 Gain = Annotated[float, Field(ge=0)]
-#: Gain of `cwd` where the recipe leaves it open and the student starts inside its teacher: 0.1 to 0.25 of the task's
-#: gradient at the neck in all runs of tests/benchmarks/MEASURED.md that have it.
-INSIDE = 2.5
+#: Gains of the terms that a recipe may leave open, where they teach: twice the host's own class gain; a fifth of its
+#: box gain, as more crowds the task out; and 0.1 to 0.25 of the task's gradient at the neck in all runs of
+#: tests/benchmarks/MEASURED.md that have `cwd`.
+USUAL = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}
+#: Settings that are about the terms alone: whoever gives one another value than the default's wants to be taught.
+_OF_TERMS = (
+    *("unlabeled", "teacher_imgsz", "teacher_tta", "teacher_folds", "teacher_cache", "kd_every", "kd_until"),
+    *("balance", "share", "schedule", "ramp_epochs", "logit_gamma", "hinton_tau", "box_floor"),
+    *("cwd_tau", "mgd_mask", "mimic_weight", "mimic_projector"),
+)
 
 
 def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +48,8 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
-#: Settings that there were, all about how a student starts, which is past where a saved recipe is read.
+#: Settings that there were, all about how a student starts, which is past where a run goes on. (Comparisons of the week
+#: that had them are taken for such without.)
 _GONE = frozenset({"init_bn", "init_heal"})
 
 
@@ -65,7 +73,7 @@ class Recipe(BaseModel):
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
         init_fit: fit the start's convolutions to the teacher's by least squares.
-        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; cwd None: depends on the start.
+        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; None: see `settled`.
         logit_gamma: exponent of |p_t - p_s| in the class term.
         hinton_tau: temperature of Hinton's class term.
         box_floor: teacher score above which an anchor's box is taught.
@@ -107,9 +115,9 @@ class Recipe(BaseModel):
     init: Literal["auto", "teacher", "student", "try"]
     init_channels: Literal["even", "norm", "importance"]
     init_fit: bool
-    logit: Gain
+    logit: Gain | None
     hinton: Gain
-    localization: Gain
+    localization: Gain | None
     cwd: Gain | None
     pkd: Gain
     mgd: Gain
@@ -138,24 +146,36 @@ class Recipe(BaseModel):
 
     @property
     def gains(self) -> dict[str, float]:
-        """Gains of the terms that are switched on, by name."""
-        return {name: gain for name in TERMS if (gain := float(getattr(self, name) or 0)) > 0}
+        """Gains of the terms that are on, by name; of open ones those that teach wherever a student starts."""
+        given = {name: getattr(self, name) for name in TERMS}
+        given |= {name: USUAL[name] for name in ("logit", "localization") if given[name] is None}
+        return {name: float(gain) for name, gain in given.items() if gain}
+
+    @property
+    def asks_for_terms(self) -> bool:
+        """Whether anything but the defaults says that terms are to teach."""
+        if any(getattr(self, name) for name in TERMS) or "," in self.teacher:
+            return True
+        default, _ = read_recipe_file("default")
+        return any(getattr(self, key) != default[key] for key in _OF_TERMS)
 
     def settled(self, *, inside: bool) -> Recipe:
-        """Return the recipe with a gain for `cwd`, where it was left open.
+        """Return the recipe with a gain for each term that was left open.
 
-        It joins the class and box terms where the student starts inside the teacher that is asked, about what the
-        student sees; not beside other maps, and not where shares leave it no room.
+        A student that starts inside its teacher and is fitted to it has what the terms could teach it: they are left
+        out, unless something asks for them. Otherwise class and box term are there, and `cwd` joins them where the
+        student starts inside the teacher that is asked, about what the student sees; not beside other maps, and not
+        where shares leave it no room.
 
         Args:
             inside: whether the student starts inside its teacher.
         """
-        if self.cwd is not None:
-            return self
-        asked = {"logit", "localization"} & self.gains.keys() and not self.gains.keys() & set(FEATURE_TERMS)
+        gains = {} if inside and self.init_fit and not self.asks_for_terms else self.gains
         otherwise = self.teacher_folds or self.teacher_tta or self.teacher_imgsz or self.teacher_cache
-        joins = inside and asked and not otherwise and "," not in self.teacher and self.has_room_for_cwd
-        return self.model_copy(update={"cwd": INSIDE if joins else 0.0})
+        joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
+        if joins and not otherwise and "," not in self.teacher and self.has_room_for_cwd:
+            gains = {**gains, "cwd": USUAL["cwd"]}
+        return self.model_copy(update={name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None})
 
     @property
     def has_room_for_cwd(self) -> bool:
@@ -196,7 +216,7 @@ class Recipe(BaseModel):
         if self.unlabeled_conf is None:
             return
         said = f"unlabeled_conf={self.unlabeled_conf:g}"
-        if not self.localization:
+        if "localization" not in self.gains:
             raise ValueError(f"{said}: the teacher is asked for no boxes with localization=0; leave it out")
         if self.match == "some":
             raise ValueError(f"{said}: objects that no teacher knows would count as background; leave match=some out")

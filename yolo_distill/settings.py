@@ -15,6 +15,8 @@ from yolo_distill.errors import RequestError, did_you_mean
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _HOST_WORDS = {"none": None, "true": True, "false": False}
+#: What a setting that may be left open is read as where it is given as open, which a recipe may not have it.
+OPEN: Any = object()
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Setting:
         choices: the only values allowed, if any.
         low: smallest number allowed, inclusive.
         high: largest number allowed, inclusive.
+        nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
     """
 
     kind: type
@@ -38,6 +41,7 @@ class Setting:
     choices: tuple[Any, ...] = ()
     low: float | None = None
     high: float | None = None
+    nullable: bool = False
 
     def read(self, key: str, text: str) -> Any:
         """Return `text` as this setting's kind.
@@ -46,8 +50,8 @@ class Setting:
             RequestError: the text is of another kind, not among the choices, or out of range.
         """
         value = self._convert(key, text)
-        if value is None:
-            return None
+        if value is None or value is OPEN:
+            return value
         if self.choices:
             # `nms=False` and `nms=false` are the same wish.
             alike = {str(choice).lower(): choice for choice in self.choices}
@@ -69,6 +73,8 @@ class Setting:
         return f"at least {self.low:g}" if self.high is None else f"between {self.low:g} and {self.high:g}"
 
     def _convert(self, key: str, text: str) -> Any:
+        if self.nullable and text.lower() in {"none", "null"}:
+            return OPEN
         if self.default is None and not self.required and text.lower() in {"none", "null", ""}:
             return None
         if self.kind is bool:
@@ -149,6 +155,11 @@ def resolve(pairs: Mapping[str, str], table: Mapping[str, Setting]) -> dict[str,
         if setting.required and not pairs.get(key):
             raise RequestError(f"{key}= is missing: {setting.help}")
     return {key: s.read(key, pairs[key]) if key in pairs else s.default for key, s in table.items()}
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of resolved settings that were given; None for one that was given as open."""
+    return {key: None if value is OPEN else value for key, value in settings.items() if value is not None}
 
 
 def explain(table: Mapping[str, Setting]) -> str:

@@ -5,8 +5,8 @@
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py ablation results=tests/benchmarks/results/ablation_bccd_128.jsonl
     python tests/benchmarks/evidence.py plot results=tests/benchmarks/results/bccd_11_60.jsonl \
-        picture=.github/gain.png arms=plain,host@dis=0.6,init,distilled
-    python tests/benchmarks/evidence.py pooled one.jsonl:distilled:init other.jsonl:distilled@init=teacher:init:0+3
+        picture=.github/gain.png arms=plain,host@dis=0.6,init,taught
+    python tests/benchmarks/evidence.py pooled one.jsonl:taught:init other.jsonl:distilled@init=teacher:init:0+3
     python tests/benchmarks/evidence.py overview document=README.md
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
@@ -31,21 +31,24 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: Tables of what distillation gives, by the document that has them: how its students start, and its rows: what stands
-#: in the first column, the file, and the arm of the last columns.
+#: Tables of what distillation gives, by the document that has them: the headings of the start alone and of what is
+#: taught as well, which of the two arms is compared with plain, and the rows: what stands in the first column, the
+#: file, and the arm that is taught as well.
 TABLES = {
     "README.md": (
-        "",
+        ("distilled", "taught as well"),
+        0,
         (
-            ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128", "distilled"),
-            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "distilled"),
-            ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40", "distilled"),
-            ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50", "distilled"),
-            ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "distilled"),
+            ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128", "taught"),
+            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "taught"),
+            ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40", "taught"),
+            ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50", "taught"),
+            ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "taught"),
         ),
     ),
     "tests/benchmarks/MEASURED.md": (
-        ", as cut",
+        ("started, as cut", "distilled, as cut"),
+        1,
         (
             ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
             ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
@@ -160,28 +163,34 @@ def overview(document: str) -> list[str]:
     Args:
         document: a key of `TABLES`.
     """
-    start, rows = TABLES[document]
+    headings, judged, rows = TABLES[document]
     lines = [
-        f"| pictures to train on | px, epochs, seeds | teacher | plain | started{start} | distilled{start} "
+        f"| pictures to train on | px, epochs, seeds | teacher | plain | {' | '.join(headings)} "
         "| ahead of plain [95 %] | time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for title, name, arm in rows:
+    for title, name, taught in rows:
         runs = read(RESULTS / f"{name}.jsonl")
         test, val = values(runs, "test"), values(runs, "val")
-        found = difference(arm, "plain", test)
-
-        def both(who: str, test: Values = test, val: Values = val) -> str:
-            on_test, on_val = (f"{statistics.fmean(split[who].values()):.1f}" for split in (test, val))
-            return f"{on_test} ({on_val})"
-
-        ours = both(arm) + (f", `{arm.partition('@')[2]}`" if "@" in arm else "")
+        arms = ("init", taught)
+        found = difference(arms[judged], "plain", test)
+        figures = [_cell(who, test, val, found.count) for who in ("teacher", "plain", *arms)]
         plain = next(run["settings"] for run in runs if run["arm"] == "plain")
         size = f"{plain['imgsz']}, {plain['epochs']}, {found.count}"
-        time = f"{time_ratios(runs, 'plain')[arm]:.2f}"
-        cells = [title, size, both("teacher"), both("plain"), both("init"), ours, interval(found), time]
+        ratios = time_ratios(runs, "plain")
+        time = ", ".join(f"{ratios[arm]:.2f}" for arm in arms)
+        cells = [title, size, *figures, interval(found), time]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _cell(arm: str, test: Values, val: Values, seeds: int) -> str:
+    """Return an arm's figures on test (on val), with what it was given, and its seeds where they are others."""
+    on_test, on_val = (f"{statistics.fmean(split[arm].values()):.1f}" for split in (test, val))
+    notes = [f"`{arm.partition('@')[2]}`"] if "@" in arm else []
+    if arm != "teacher" and (own := len(test[arm])) != seeds:
+        notes.append(f"{own} seed{'s' if own > 1 else ''}")
+    return ", ".join([f"{on_test} ({on_val})", *notes])
 
 
 def pooled(words: list[str]) -> str:

@@ -62,7 +62,7 @@ class Whole:
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Begin a comparison, kill it without a warning in its first student's training, and give the command again."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    words = [*words, "seeds=0,1", "arms=plain,distilled", f"out={out}"]
+    words = [*words, "seeds=0,1", "arms=plain,distilled", "recipe=taught", f"out={out}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "yolo_distill.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -134,7 +134,8 @@ def test_arms_with_teachers_of_their_own(words: list[str], tmp_path: Path) -> No
     """Folds and an assistant are trained for the arm that asks for them, of the comparison's own teacher."""
     arms = "plain,distilled@teacher_folds=2,distilled@assistant=yolo26s.yaml"
     words = [word for word in words if not word.startswith("epochs=")]
-    assert main([*words, "epochs=1", "seeds=0", "force=true", f"arms={arms}", f"out={tmp_path / 'out'}"]) == 0
+    words += ["epochs=1", "seeds=0", "force=true", "recipe=taught"]
+    assert main([*words, f"arms={arms}", f"out={tmp_path / 'out'}"]) == 0
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert (told["finished"], told["missing"]) == (True, [])
     records = {record["arm"]: record for record in told["records"]}

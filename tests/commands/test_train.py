@@ -17,6 +17,7 @@ from ultralytics.nn.tasks import ClassificationModel, DetectionModel, Segmentati
 
 from yolo_distill.cli import main
 from yolo_distill.errors import RequestError
+from yolo_distill.vocabulary import TERMS
 
 
 @pytest.fixture
@@ -59,8 +60,10 @@ def test_the_whole_run(words, tmp_path, capsys):
     for who in ("teacher", "student"):
         assert {"map", "map50", "parameters", "gflops", "file_bytes", "ms"} <= summary[who].keys()
     assert summary["student"]["parameters"] < summary["teacher"]["parameters"] / 3
-    assert summary["pace"]["teacher"].startswith("yolo26s, ")
-    assert yaml.safe_load((run / "recipe.yaml").read_text())["teacher"].endswith("best.pt")
+    assert summary["pace"] is None  # inside its teacher, the student is trained alone
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert recipe["teacher"].endswith("best.pt")
+    assert {recipe[name] for name in TERMS} == {0}
     (folder,) = (tmp_path / "runs").glob("teacher-yolo26s-*")
     stamp = (folder / "weights" / "best.pt").stat().st_mtime_ns
 
@@ -68,6 +71,8 @@ def test_the_whole_run(words, tmp_path, capsys):
     assert [p.name for p in (tmp_path / "runs").glob("teacher-*")] == [folder.name]
     assert (folder / "weights" / "best.pt").stat().st_mtime_ns == stamp
     assert (tmp_path / "runs" / "second" / "weights" / "best.pt").exists()
+    summary = json.loads((tmp_path / "runs" / "second" / "summary.json").read_text())
+    assert summary["pace"]["teacher"].startswith("yolo26s, ")
 
     assert main(["train", *words, "teacher_epochs=2", "name=longer"]) == 0  # another teacher
     assert len(list((tmp_path / "runs").glob("teacher-*"))) == 2
@@ -252,7 +257,7 @@ def test_a_finished_run_has_nothing_to_resume(teacher, capsys):
 @pytest.mark.slow
 def test_some_classes_may_go_without_a_teacher(words, tmp_path, caplog):
     path = _save(tmp_path / "some.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "dog", 1: _NAMES[0]})
-    assert main(["train", *words, f"teacher={path}", "match=some"]) == 0
+    assert main(["train", *words, f"teacher={path}", "match=some", "recipe=taught"]) == 0
     for said in ("1 of 2 classes taught", f"not taught: {_NAMES[1]}"):
         assert said in caplog.text
     assert "map" in json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())["teacher"]
@@ -261,7 +266,7 @@ def test_some_classes_may_go_without_a_teacher(words, tmp_path, caplog):
 @pytest.mark.slow
 def test_classes_in_another_order_are_no_reason_to_fail_after_the_training(words, tmp_path, caplog):
     path = _save(tmp_path / "t.pt", DetectionModel("yolo26n.yaml", nc=2, verbose=False), {0: "square", 1: "disc"})
-    assert main(["train", *words, f"teacher={path}"]) == 0
+    assert main(["train", *words, f"teacher={path}", "recipe=taught"]) == 0
     assert "2 of 2 classes taught" in caplog.text
     summary = json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())
     assert "map" in summary["teacher"]  # class by class, by name

@@ -52,6 +52,7 @@ def test_a_recipe_by_path_under_what_is_given_for_all(tmp_path: Path) -> None:
     assert arms["mine"].host == {"mosaic": 0.0, "epochs": 5}
     assert arms["mine@logit=7"].recipe == {**DEFAULT, "cwd": 2.0, "logit": 7.0}
     assert arms["plain"].host == {"epochs": 5}
+    assert read(f"plain,{file}@logit=null")["mine@logit=null"].recipe == {**DEFAULT, "cwd": 2.0}
 
 
 def test_distilled_is_what_recipe_says(tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_a_teacher_of_other_classes_and_pictures_of_val_are_refused_before_anyth
     (tmp_path / "map.yaml").write_text("disc: disc\n")
     with pytest.raises(RequestError, match=r"arm distilled: .*square"):
         check(request_of(teacher=str(untrained), own={"class_map": str(tmp_path / "map.yaml")}))
-    with pytest.raises(RequestError, match=r"arm distilled: unlabeled=.*on which the student is measured"):
+    with pytest.raises(RequestError, match=r"unlabeled=.*on which the student is measured"):
         check(request_of(own={"unlabeled": str(tiny_data.parent / "images" / "val")}))
     assert not (tmp_path / "out").exists()
 

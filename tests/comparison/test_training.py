@@ -21,7 +21,7 @@ from yolo_distill.comparison.training import train
 from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import Recipe, make_recipe
+from yolo_distill.recipe import USUAL, Recipe, make_recipe
 
 pytestmark = pytest.mark.usefixtures("host_untouched")
 
@@ -200,13 +200,14 @@ def test_the_record_of_a_teacher_says_how_good_it_is_on_its_own_pictures(job_of:
     assert kept["look"]["val"] == pytest.approx(kept["val"]["map"], abs=1e-6)  # few enough pictures: all of them
 
 
-def test_a_record_says_the_gain_that_cwd_came_to(job_of: MakeJob) -> None:
+def test_a_record_says_what_gains_that_were_left_open_came_to(job_of: MakeJob) -> None:
     job = job_of("distilled")
     assert job.recipe is not None
-    job.recipe["cwd"] = None
+    assert {job.recipe[name] for name in USUAL} == {None}
     job.path.mkdir(parents=True)
-    (job.path / "recipe.yaml").write_text("cwd: 2.5\n")
-    assert record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, "cwd": 2.5}
+    (job.path / "recipe.yaml").write_text("logit: 1.0\nlocalization: 0.0\ncwd: 2.5\n")
+    found = {"logit": 1.0, "localization": 0.0, "cwd": 2.5}
+    assert record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, **found}
     assert record.recipe_of(job_of("plain")) is None
 
 
@@ -320,6 +321,18 @@ def test_a_teacher_is_measured_by_the_settings_by_which_it_teaches(
     crossed = dataclasses.replace(job, reading={"class_map": str(tmp_path / "map.yaml")})
     assert "not_measured" not in record.make_record(crossed, Path(job.teacher))
     assert asked == [str(tmp_path / "map.yaml")]
+
+
+@pytest.mark.parametrize("others", [["cat", "dog", "cow"], ["disc", "cat"]])
+def test_a_teacher_that_does_not_know_all_classes_is_not_measured(
+    others: list[str], job_of: MakeJob, tmp_path: Path
+) -> None:
+    model = DetectionModel("yolo26n.yaml", nc=len(others), verbose=False)
+    model.names = dict(enumerate(others))
+    torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
+    found = record.make_record(job_of("teacher"), tmp_path / "other.pt")
+    assert "square" in found["not_measured"]
+    assert found["look"] is None
 
 
 def test_a_teacher_with_its_classes_in_another_order_is_measured(job_of: MakeJob, tmp_path: Path) -> None:

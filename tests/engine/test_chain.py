@@ -9,7 +9,7 @@ import pytest
 from ultralytics import YOLO
 
 from yolo_distill.engine import run
-from yolo_distill.engine.chain import assistants, distil_assistants
+from yolo_distill.engine.chain import assistants, distil_assistants, stage_key
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.run import train
 from yolo_distill.engine.trainer import DistillationTrainer
@@ -94,6 +94,18 @@ def test_an_interrupted_stage_goes_on(recipe, data, settings):
     stages = Stages()
     distil_assistants(recipe, data, settings, stages)
     assert stages.asked[0][2].endswith("last.pt")
+
+
+def test_a_stage_is_found_again_wherever_its_files_lie(settings, data, tmp_path):
+    keys = set()
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "map.yaml").write_text("cat: disc\n")
+        own = {"teacher": "t.yaml", "class_map": str(tmp_path / place / "map.yaml"), "teacher_names": "a" * 300}
+        keys.add(stage_key("yolo26s.yaml", make_recipe(own), data, settings))
+    assert len(keys) == 1
+    (tmp_path / "there" / "map.yaml").write_text("dog: disc\n")
+    assert stage_key("yolo26s.yaml", make_recipe(own), data, settings) not in keys
 
 
 def test_an_assistant_that_is_worse_than_its_student_is_refused(settings, make_teacher, names, monkeypatch):

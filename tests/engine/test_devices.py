@@ -11,10 +11,11 @@ from torch import distributed, nn
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.patches import torch_load
 
+from yolo_distill.engine.passing import TEACHER_MAP_KEY
 from yolo_distill.engine.projectors import average_gradients
 from yolo_distill.engine.shares import read_columns
 from yolo_distill.engine.teacher_pace import TeacherPace
-from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trainer import ARGS_KEY, DistillationTrainer
 
 
 def _rank(rank: int, store: str, results) -> None:
@@ -63,7 +64,8 @@ def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settin
     assert worker.recipe == parent.recipe
     assert worker.save_dir == parent.save_dir
     assert (worker.save_dir / "recipe.yaml").exists()
-    assert not hasattr(parent.args, "distill")
+    assert worker.teacher_map == parent.teacher_map is not None  # each worker has its part of val only
+    assert not {ARGS_KEY, TEACHER_MAP_KEY} & vars(parent.args).keys()
     worker.train()
     columns = read_columns(worker.csv)
     assert all(columns[f"share/{term}"][-1] > 0 for term in ("logit", "localization", "cwd"))
@@ -73,7 +75,8 @@ def test_a_student_that_was_built_before_the_workers_still_started_inside_its_te
     settings, make_teacher, names, worker_of
 ):
     teacher = str(make_teacher("yolo26s.yaml", names))
-    parent = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
+    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught"}
+    parent = DistillationTrainer(overrides={**settings, **own})
     parent.model = parent.get_model(cfg="yolo26n.yaml")  # as YOLO(...).train() does
     chosen = parent._chosen
     worker = worker_of(parent)

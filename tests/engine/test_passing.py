@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from yolo_distill.engine import passing
-from yolo_distill.engine.passing import TEACHER_ON_VAL, epochs_until_passed
+from yolo_distill.engine import passing, teachers_of_run
+from yolo_distill.engine.evaluate import evaluate
+from yolo_distill.engine.passing import epochs_until_passed
 from yolo_distill.engine.shares import read_columns
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
@@ -67,39 +67,56 @@ def test_it_is_remembered_where_a_run_goes_on(begin):
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     last = str(trainer.last)
-    begin(1.0)  # it is not measured again, or it would teach on
     resumed = DistillationTrainer(overrides={"model": last, "resume": last})
     resumed.train()
     assert taught(resumed) == [True, False, False]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"kd_until": 1.0}, {"match": "some"}])
-def test_one_that_is_better_or_is_not_to_rest_teaches_to_the_end(changes, begin):
-    trainer = begin(2.0 if not changes else -1.0, **changes)
-    (trainer.save_dir / TEACHER_ON_VAL).write_text(json.dumps({"map": -1.0}))  # of another run in this folder
+@pytest.mark.parametrize("teacher_map", [2.0, 0.0])
+def test_one_that_is_better_or_as_good_teaches_to_the_end(teacher_map, begin):
+    trainer = begin(teacher_map)  # the student finds nothing in so few steps
     trainer.train()
     assert taught(trainer) == [True] * 3
-    assert (trainer.save_dir / TEACHER_ON_VAL).exists() is (not changes)
 
 
-def test_a_real_teacher_is_measured_once_and_draws_nothing(settings, make_teacher, names, monkeypatch):
-    measured = []
-    measure = passing.measure_teachers
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kd_until": 1.0},
+        {"match": "some"},  # it knows less than the student has to
+        {"unlabeled": "raw"},  # nobody else would teach these
+        {"force": True},
+        {"val": False},
+        {"logit": 0, "localization": 0},
+    ],
+)
+def test_one_that_is_not_to_rest_is_not_measured(changes, begin, monkeypatch):
+    trainer = begin(-1.0)
+    own = {key: value for key, value in changes.items() if key != "val"}
+    trainer.recipe = trainer.recipe.model_copy(update=own)
+    trainer.args.val = changes.get("val", True)
+    monkeypatch.setattr(passing, "measure_teachers", lambda *_, **__: pytest.fail("measured"))
+    trainer.measure_teacher()
+    assert trainer.teacher_map is None
 
-    def look(*given, **more):
-        measured.append(given)
-        return measure(*given, **more)
 
-    monkeypatch.setattr(passing, "measure_teachers", look)
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
+def test_it_is_measured_as_the_student_will_be_and_draws_nothing(settings, make_teacher, names, monkeypatch):
+    asked = {}
+
+    def look(*given, **settings):
+        asked.update(settings)
+        return evaluate(*given, **settings)
+
+    monkeypatch.setattr(teachers_of_run, "evaluate", look)
+    own = {"model": "yolo26n.yaml", "teacher": str(make_teacher("yolo26s.yaml", names)), "nms": False, "max_det": 50}
+    trainer = DistillationTrainer(overrides={**settings, **own})
     before = random.getstate(), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
-    trainer._measure_teacher()
+    trainer.measure_teacher()
     assert (random.getstate(), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()) == before
-    kept = passing.teacher_on_val(trainer.save_dir, trainer.recipe, settings["data"], imgsz=64)
-    assert len(measured) == 1
-    assert kept["map"] == pytest.approx(0, abs=0.2)
+    assert trainer.teacher_map == pytest.approx(0, abs=0.2)
+    as_asked = {"rect": True, "nms": False, "max_det": 50, "split": "val", "imgsz": settings["imgsz"]}
+    assert as_asked.items() <= asked.items()
 
 
 def test_one_that_cannot_be_measured_is_said(begin, monkeypatch):
@@ -111,6 +128,6 @@ def test_one_that_cannot_be_measured_is_said(begin, monkeypatch):
         raise RequestError("holds answers")
 
     monkeypatch.setattr(passing, "measure_teachers", refuse)
-    trainer._measure_teacher()
+    trainer.measure_teacher()
     assert said == [f"{passing.PREFIX}the teacher teaches to the end, as it is not measured: holds answers"]
-    assert not (trainer.save_dir / TEACHER_ON_VAL).exists()
+    assert trainer.teacher_map is None

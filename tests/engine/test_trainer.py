@@ -21,7 +21,7 @@ from yolo_distill.engine import trainer as trainer_module
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import INSIDE
+from yolo_distill.recipe import USUAL
 from yolo_distill.teachers.precision import machine_precisions
 
 TERMS = ("train/logit_loss", "train/local_loss", "train/cwd_loss")
@@ -131,7 +131,8 @@ def test_checkpoints_are_plain_and_open_without_this_package(train, make_teacher
 @pytest.mark.slow
 def test_the_teacher_stays_as_it_is(settings, make_teacher, names):
     path = make_teacher("yolo26s.yaml", names)
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": str(path)})
+    own = {"model": "yolo26n.yaml", "teacher": str(path), "recipe": "taught"}
+    trainer = DistillationTrainer(overrides={**settings, **own})
     states = []
 
     def keep(trainer):
@@ -167,7 +168,8 @@ def test_projectors_learn_and_are_in_the_optimizer(settings, make_teacher, names
 @pytest.mark.slow
 def test_through_the_hosts_own_front_door(settings, make_teacher, names):
     model = YOLO("yolo26n.yaml")
-    model.train(trainer=DistillationTrainer, teacher=str(make_teacher("yolo26s.yaml", names)), **settings)
+    teacher = str(make_teacher("yolo26s.yaml", names))
+    model.train(trainer=DistillationTrainer, teacher=teacher, recipe="taught", **settings)
     assert isinstance(model.trainer, DistillationTrainer)
     assert float(read_csv(model.trainer.save_dir)[-1]["train/logit_loss"]) > 0
 
@@ -198,9 +200,10 @@ def test_a_student_with_weights_keeps_them(settings, make_teacher, names, monkey
 @pytest.mark.parametrize(
     ("given", "gain"),
     [
-        ({}, INSIDE),
+        ({"recipe": "taught"}, USUAL["cwd"]),
+        ({"init_fit": False}, USUAL["cwd"]),
         ({"init": "student"}, 0.0),
-        ({"cwd": 0.0}, 0.0),
+        ({"recipe": "taught", "cwd": 0.0}, 0.0),
         ({"logit": 0.0, "localization": 0.0}, 0.0),
     ],
 )
@@ -320,6 +323,8 @@ def test_resume_restores_projectors_and_optimizer_where_the_run_is_now(settings,
     at_save = torch.load(trainer.save_dir / "weights" / "projectors.pt", weights_only=True)[0]
 
     moved = trainer.save_dir.rename(tmp_path / "moved")
+    (moved / "weights").rename(tmp_path / "on-a-larger-disk")
+    (moved / "weights").symlink_to(tmp_path / "on-a-larger-disk")
     last = moved / "weights" / "last.pt"
     resumed = DistillationTrainer(overrides={"model": str(last), "resume": str(last)})
     seen = {}
@@ -400,7 +405,8 @@ def test_frozen_layers_have_no_share(layers, train, make_teacher, names, caplog)
 
 @pytest.mark.slow
 def test_classes_that_are_left_out_are_not_taught(train, make_teacher, names):
-    trainer = train(model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), classes=[1])
+    teacher = make_teacher("yolo26s.yaml", names)
+    trainer = train(model="yolo26n.yaml", teacher=teacher, classes=[1], recipe="taught")
     assert trainer._terms.classes.student == [1]
 
 

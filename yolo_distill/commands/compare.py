@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_distill.commands import train
 from yolo_distill.errors import missing_extra
-from yolo_distill.settings import Setting, host_settings
+from yolo_distill.settings import Setting, given, host_settings
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
 
@@ -66,7 +66,7 @@ def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
             raise
         raise missing_extra(str(error.name), "compare") from None
 
-    own = {key: value for key, value in settings.items() if key not in _OWN and value is not None}
+    own = {key: value for key, value in given(settings).items() if key not in _OWN}
     request = Request(
         teacher=settings["teacher"],
         student=settings["student"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolo_distill.errors import missing_extra
-from yolo_distill.settings import Setting, host_settings
+from yolo_distill.settings import Setting, given, host_settings
 from yolo_distill.vocabulary import CHANNEL_CHOICES, FEATURE_TERMS, SCHEDULES, TERMS
 
 SUMMARY = "teach a small YOLO what a large one knows"
@@ -24,10 +24,13 @@ SETTINGS = {
     ),
     "init_channels": Setting(str, "how the start chooses the teacher's channels", choices=CHANNEL_CHOICES),
     "init_fit": Setting(bool, "fit the start's convolutions to the teacher's by least squares"),
-    "logit": Setting(float, "gain of the class term; 0 switches it off", low=0),
+    "logit": Setting(float, "gain of the class term; 0: off; null: as the start asks for", low=0, nullable=True),
     "hinton": Setting(float, "gain of the class term by softmax KL", low=0),
-    "localization": Setting(float, "gain of the box term", low=0),
-    **{name: Setting(float, f"gain of the feature term {name.upper()}", low=0) for name in FEATURE_TERMS},
+    "localization": Setting(float, "gain of the box term; likewise", low=0, nullable=True),
+    **{
+        name: Setting(float, f"gain of the feature term {name.upper()}", low=0, nullable=name == "cwd")
+        for name in FEATURE_TERMS
+    },
     "logit_gamma": Setting(float, "how strongly the class term looks at disagreement", low=0),
     "hinton_tau": Setting(float, "temperature of hinton", low=0),
     "box_floor": Setting(float, "teacher score above which an anchor's box is taught", low=0, high=1),
@@ -58,7 +61,11 @@ SETTINGS = {
     ),
     "kd_every": Setting(int, "the teacher is asked for every n-th batch", low=1),
     "kd_until": Setting(
-        float, "share of the epochs after which the teacher rests; null: once it is passed", low=0, high=1
+        float,
+        "share of the epochs after which the teacher rests; null: once it is passed",
+        low=0,
+        high=1,
+        nullable=True,
     ),
     "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),
     "teacher_cache": Setting(str, "where the teacher's answers to views are kept", choices=("ram", "disk")),
@@ -96,5 +103,4 @@ def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
         raise missing_extra(str(error.name), "training") from None
 
     student, recipe = settings.pop("student"), settings.pop("recipe")
-    own = {key: value for key, value in settings.items() if value is not None}
-    train(own, host_settings(extra), student=student, recipe=recipe)
+    train(given(settings), host_settings(extra), student=student, recipe=recipe)

@@ -235,7 +235,8 @@ def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, A
             raise RequestError(f"{said}{key}= does not belong there: {_SHARED[key]}")
         pairs[key] = value
     values = host_settings(pairs)
-    own = {key: value for key, value in values.items() if is_recipe_key(key)}
+    # In a recipe null is what is left open; to the host it is a word.
+    own = {key: None if value == "null" else value for key, value in values.items() if is_recipe_key(key)}
     host = {key: value for key, value in values.items() if key not in own}
     check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
     return own, host

@@ -18,6 +18,7 @@ from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name t
 from yolo_distill.comparison.matching import Boxes, Match, match, read_labels
 from yolo_distill.engine.checkpoint import load_detector
 from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.engine.samples import reading_flag
 from yolo_distill.files import printable
 
 Picture = npt.NDArray[np.uint8]
@@ -109,8 +110,9 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
     predictor = DetectionPredictor(overrides={**settings, "model": str(path), "batch": 1})
     predictor.setup_model(model, verbose=False)
     found = {}
+    flag = reading_flag(int(model.yaml.get("channels", 3)))
     for file in files:
-        picture = imread(file)
+        picture = imread(file, flags=flag)
         if picture is None:
             continue
         (result,) = predictor(source=picture)

@@ -31,7 +31,7 @@ from yolo_distill.engine.teacher_pace import read_pace
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.engine.teachers_of_run import measure_teachers
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import make_recipe
+from yolo_distill.recipe import USUAL, make_recipe
 
 FORMAT = 1
 
@@ -106,12 +106,13 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
 
 
 def recipe_of(job: Job) -> dict[str, Any] | None:
-    """Return the recipe of a run of ours, with the gain of `cwd` as the run settled it."""
+    """Return the recipe of a run of ours, with the gains that it left open as the run settled them."""
     if not job.recipe:
         return None
     recipe = {key: _without_folder(value) for key, value in job.recipe.items()}
     if (settled := job.path / "recipe.yaml").is_file():
-        recipe["cwd"] = yaml.safe_load(settled.read_text(encoding="utf-8"))["cwd"]
+        found = yaml.safe_load(settled.read_text(encoding="utf-8"))
+        recipe |= {name: found[name] for name in USUAL}
     return recipe
 
 

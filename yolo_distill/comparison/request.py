@@ -148,6 +148,7 @@ def check(request: Request) -> Checked:
     )
     for arm in arms.values():
         _check_teaching(arm, request, found)
+    _check_unlabelled(arms, request, found)
     if before is not None:
         plan = joined(before, plan, request.out)
     if before is None or not trained_runs(request.out, before):  # what only a teacher's beginning was chosen for
@@ -208,17 +209,22 @@ def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
 
 
 def _check_teaching(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
-    """Refuse a teacher that does not know the classes, and unlabelled pictures that can't be taken."""
-    if arm.recipe is None:
+    """Refuse a teacher that does not know the classes."""
+    if arm.recipe is None or is_architecture(request.teacher):
         return
     recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
     try:
-        if not is_architecture(request.teacher):
-            require_known_classes(recipe, data["names"], arm.host)
-        if recipe.unlabeled:
-            check_unlabelled(recipe, data, request.out)
+        require_known_classes(recipe, data["names"], arm.host)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
+
+
+def _check_unlabelled(arms: Mapping[str, Arm], request: Request, data: Mapping[str, Any]) -> None:
+    """Refuse unlabelled pictures that can't be taken, which takes a look at all of them."""
+    recipes = [check_recipe({**arm.recipe, "teacher": request.teacher}) for arm in arms.values() if arm.recipe]
+    different = {(recipe.unlabeled, recipe.unlabeled_every): recipe for recipe in recipes if recipe.unlabeled}
+    for recipe in different.values():
+        check_unlabelled(recipe, data, request.out)
 
 
 def _check_decision(out: Path, arms: Mapping[str, Arm]) -> None:

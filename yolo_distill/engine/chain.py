@@ -105,10 +105,11 @@ def stage_key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapp
         data: the checked data set.
         settings: the host's.
     """
-    matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER}
+    files = digests_of_files(recipe)  # wherever they lie
+    matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER | files.keys()}
     teacher = digest_of_teachers(recipe.teacher)
     file = Path(name).expanduser()
     weights = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".pt" and file.is_file() else None
-    own = [teacher, matters, weights, digests_of_files(recipe)]
+    own = [teacher, matters, weights, files]
     text = content_key(file.stem if weights else name, data, settings) + json.dumps(own, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

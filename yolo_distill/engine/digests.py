@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from yolo_distill.engine.teachers import named
+from yolo_distill.engine.teachers import is_names_file, named
 from yolo_distill.engine.unlabelled import find_unlabelled
 from yolo_distill.files import size_of
 from yolo_distill.recipe import Recipe
@@ -40,7 +40,10 @@ def digests_of_files(recipe: Recipe) -> dict[str, str]:
     """
     found = {}
     for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
-        file = Path(str(getattr(recipe, key))).expanduser()
+        value = str(getattr(recipe, key))
+        if key == "teacher_names" and not is_names_file(value):
+            continue
+        file = Path(value).expanduser()
         if file.is_file():
             found[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     if recipe.unlabeled:

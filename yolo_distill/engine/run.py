@@ -25,7 +25,6 @@ from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
-from yolo_distill.engine.passing import teacher_on_val
 from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
@@ -155,7 +154,7 @@ def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
     """Train one student with a teacher that has weights; with `resume` go on with that run."""
     if last := settings.get("resume"):
         checkpoint, _ = torch_safe_load(last, safe_only=not recipe.trust)
-        folder = Path(last).resolve().parent.parent
+        folder = Path(last).absolute().parent.parent
         if checkpoint["epoch"] < 0:  # stopped while it was measured
             trained = {**checkpoint["train_args"], "device": settings.get("device")}
             summarise(folder, recipe, settings["data"], trained)
@@ -199,7 +198,7 @@ def _finish_stripping(last: Path, recipe: Recipe, moved: Mapping[str, Any]) -> P
     for file in (last, last.with_name("best.pt")):
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
-    folder = last.resolve().parent.parent
+    folder = last.absolute().parent.parent
     summarise(folder, recipe, args["data"], args)
     return folder
 
@@ -218,7 +217,7 @@ def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) 
     where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
-        measured = teacher_on_val(folder, recipe, data, **where)
+        measured = measure_teachers(recipe, data, **where)
         rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
     except RequestError as error:
         # The training is done; a teacher with other classes, say, is no reason to fail now.

@@ -15,6 +15,11 @@ from ultralytics.utils.patches import imread
 from yolo_distill.engine.data import pictures_of
 
 
+def reading_flag(channels: int) -> int:
+    """Return OpenCV's flag by which the host reads pictures of so many channels."""
+    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+
 def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
@@ -27,7 +32,7 @@ def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> lis
         RGB (or the data's channels), each (C, height, width).
     """
     channels = int(data.get("channels", 3))
-    flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the host reads them
+    flag = reading_flag(channels)
     files = sorted(set(pictures_of(data, "train")))  # a list may name one more than once
     letterbox = LetterBox(size, scaleup=True)
     pictures = []

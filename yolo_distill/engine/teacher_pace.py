@@ -162,6 +162,8 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
         rest = f" (asked on every {every}. batch)" if every > 1 else ""
         if self._cached is not None:
             rest += f", read back when one of the {self.recipe.views} views comes again"
+        if self.teacher_map is not None:
+            rest += ", until the student is better than it on val (kd_until=1: to the end)"
         LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
         if price > DEAR:
             LOGGER.warning(

@@ -288,7 +288,7 @@ def with_absolute_files(recipe: Recipe) -> Recipe:
     """Return the recipe with the files that it names by their full paths."""
     update: dict[str, Any] = {"teacher": with_absolute_paths(recipe.teacher)}
     for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
-        if (value := getattr(recipe, key)) and (key != "teacher_names" or _names_file(value)):
+        if (value := getattr(recipe, key)) and (key != "teacher_names" or is_names_file(value)):
             update[key] = _absolute(value)
     if recipe.unlabeled:  # patterns as well
         update["unlabeled"] = ",".join(os.path.abspath(part) for part in split(recipe.unlabeled))  # noqa: PTH100
@@ -315,7 +315,7 @@ def _absolute(text: str) -> str:
     return str(file.resolve()) if file.exists() else text.strip()
 
 
-def _names_file(text: str) -> bool:
+def is_names_file(text: str) -> bool:
     """Return whether `teacher_names=` is a file, and not the names themselves."""
     return Path(text).suffix.lower() in {".yaml", ".yml"}
 
@@ -329,7 +329,7 @@ def read_names(text: str | None) -> dict[int, str] | None:
     if text is None:
         return None
     file = Path(text).expanduser()
-    if not _names_file(text):
+    if not is_names_file(text):
         return dict(enumerate(name.strip() for name in text.split(",")))
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -163,6 +163,7 @@ def measure_teachers(
     device: Any = None,
     single_cls: bool = False,
     classes: Any = None,
+    **of_yolo: Any,
 ) -> dict[str, Any]:
     """Measure a recipe's teachers on one split, as they answer together.
 
@@ -174,12 +175,13 @@ def measure_teachers(
         device: as the host has it.
         single_cls: whether all classes are one.
         classes: columns of the data's only classes that count; None: all.
+        **of_yolo: further settings of `evaluate`, for one YOLO; others are measured as it does by default.
 
     Returns:
         as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
 
     Raises:
-        RequestError: they do not know the data's classes.
+        RequestError: they do not know the data's classes, and the recipe does not say that some will do.
     """
     members = named(recipe.teacher)
     if members[0].stored:
@@ -190,7 +192,7 @@ def measure_teachers(
         if kind_of(model) == "yolo" and (same or single_cls):
             side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
             where: dict[str, Any] = {"split": split, "imgsz": side, "device": device}
-            return evaluate(model, data, **where, single_cls=single_cls, classes=classes)
+            return evaluate(model, data, **where, single_cls=single_cls, classes=classes, **of_yolo)
     side = _side(recipe, imgsz)
     device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
     chosen = select_device(device, verbose=False)
@@ -199,6 +201,9 @@ def measure_teachers(
     teacher = opened.teacher
     names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
     match = classes_of(recipe, names, teacher)
+    if not single_cls:
+        taught = match.only(taught_names(names, {"classes": classes}))
+        require_match(taught, some=recipe.match == "some", features_only_possible=False)
     columns = dict(zip(match.student, match.sources, strict=True))
     figures = evaluate_teacher(
         teacher,

@@ -25,6 +25,7 @@ from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
+from yolo_distill.engine.passing import TEACHER_MAP_KEY
 from yolo_distill.engine.preconditions import require_teachable
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
 from yolo_distill.engine.shares import ShareReport
@@ -47,7 +48,8 @@ from yolo_distill.vocabulary import FEATURE_TERMS
 ARGS_KEY = "distill"
 #: Settings of a recipe that belong to the machine: files, which may lie elsewhere by now, and how the teacher computes.
 MOVABLE = frozenset(
-    {"teacher", "teacher_precision", "teacher_names", "teacher_outputs", "class_map", "unlabeled", "trust"}
+    {"teacher", "teacher_weights", "teacher_precision", "teacher_names", "teacher_outputs"}
+    | {"class_map", "unlabeled", "trust"}
 )
 
 
@@ -79,6 +81,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         """
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
+        self.teacher_map = overrides.pop(TEACHER_MAP_KEY, None)
         own = {key: overrides.pop(key) for key in list(overrides) if is_recipe_key(key) or key == "recipe"}
         self.projectors = nn.ModuleDict()
         self._idle = {}
@@ -113,7 +116,7 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         """
         super().check_resume(overrides)
         if self.resume and "save_dir" not in overrides and (last := Path(self.args.resume)).parent.name == "weights":
-            self.args.save_dir = str(last.resolve().parent.parent)
+            self.args.save_dir = str(last.absolute().parent.parent)  # which may hold links
         if self.resume and hasattr(self.args, ARGS_KEY):
             self._resumed_recipe = getattr(self.args, ARGS_KEY)
             delattr(self.args, ARGS_KEY)
@@ -195,10 +198,14 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
         super().set_model_attributes()
         if (chosen := vars(unwrap_model(self.model)).pop("chosen_in_teacher", None)) is not None:
             self._chosen = chosen
+        left_open = bool(self.recipe.gains)
         self._settle_recipe()
         gains = self.recipe.gains
         if not gains:
-            LOGGER.info(f"{PREFIX}all gains are 0: training the student without its teacher")
+            why = "all gains are 0"
+            if left_open:
+                why = "fitted to its teacher, a student was not seen to gain from terms (recipe=taught adds them)"
+            LOGGER.info(f"{PREFIX}{why}: training the student without its teacher")
             self._teacher_model = None  # not needed any more
             return
         model = unwrap_model(self.model)
@@ -332,6 +339,8 @@ class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, Detection
             balancer=self.make_balancer(),
         )
         self.warn_of_frozen_layers(model)
+        if RANK == -1:
+            self.measure_teacher()
         self._say_price()
         self._keep_pace()
         self._remember()

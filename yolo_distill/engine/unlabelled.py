@@ -79,7 +79,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
 
 
 def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> None:
-    """Refuse what `gather_unlabelled` would refuse, and write nothing.
+    """Refuse what `gather_unlabelled` would refuse, and write nothing; videos are not opened.
 
     Args:
         recipe: names the pictures.
