@@ -55,6 +55,7 @@ ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
         ({"mimic": 1}, True, {**USUAL_BUT_MAPS, "mimic": 1}),  # other maps
         ({"kd_until": 1}, True, ALL),
         ({"ramp_epochs": 1}, True, ALL),
+        ({"schedule.logit": "cosine"}, True, ALL),
         ({"unlabeled": "raw"}, True, ALL),
         ({"balance": "auto"}, True, ALL),
         ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, USUAL_BUT_MAPS),  # 0.2 more: over 1
@@ -64,6 +65,7 @@ ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
         ({"teacher_imgsz": 640}, True, USUAL_BUT_MAPS),
         ({"teacher": "a.pt,b.pt"}, True, USUAL_BUT_MAPS),
         ({"teacher_precision": "int8", "trust": True, "match": "some"}, True, {}),  # not about the terms
+        ({"share": 0.1, "schedule.pkd": "cosine", "hinton_tau": 4, "mgd_mask": 0.5}, True, {}),  # nor of any that is on
     ],
 )
 def test_terms_that_are_left_open(given, inside, gains):
@@ -71,6 +73,11 @@ def test_terms_that_are_left_open(given, inside, gains):
     assert recipe.gains == gains
     assert None not in {getattr(recipe, name) for name in TERMS}
     assert recipe.settled(inside=not inside) == recipe  # once and for all
+
+
+def test_a_comma_in_a_path_makes_no_second_teacher(tmp_path):
+    (tmp_path / "run,1.pt").touch()
+    assert make_recipe({"teacher": str(tmp_path / "run,1.pt")}).settled(inside=True).gains == {}
 
 
 def test_the_preset_that_teaches_has_all_of_them():

@@ -23,11 +23,11 @@ Gain = Annotated[float, Field(ge=0)]
 #: box gain, as more crowds the task out; and 0.1 to 0.25 of the task's gradient at the neck in all runs of
 #: tests/benchmarks/MEASURED.md that have `cwd`.
 USUAL = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}
-#: Settings that are about the terms alone: whoever gives one another value than the default's wants to be taught.
+#: Settings that say something of those terms, or of who teaches them: whoever gives one another value than the
+#: default's wants to be taught.
 _OF_TERMS = (
     *("unlabeled", "teacher_imgsz", "teacher_tta", "teacher_folds", "teacher_cache", "kd_every", "kd_until"),
-    *("balance", "share", "schedule", "ramp_epochs", "logit_gamma", "hinton_tau", "box_floor"),
-    *("cwd_tau", "mgd_mask", "mimic_weight", "mimic_projector"),
+    *("balance", "ramp_epochs", "logit_gamma", "box_floor", "cwd_tau"),
 )
 
 
@@ -154,10 +154,16 @@ class Recipe(BaseModel):
     @property
     def asks_for_terms(self) -> bool:
         """Whether anything but the defaults says that terms are to teach."""
-        if any(getattr(self, name) for name in TERMS) or "," in self.teacher:
+        if any(getattr(self, name) for name in TERMS) or self.has_several_teachers:
             return True
         default, _ = read_recipe_file("default")
-        return any(getattr(self, key) != default[key] for key in _OF_TERMS)
+        scheduled = any(self.schedule.get(name) != default["schedule"][name] for name in USUAL)
+        return scheduled or any(getattr(self, key) != default[key] for key in _OF_TERMS)
+
+    @property
+    def has_several_teachers(self) -> bool:
+        """Whether `teacher` names several, with commas, and not one whose path has a comma in it."""
+        return "," in self.teacher and not Path(self.teacher).expanduser().exists()
 
     def settled(self, *, inside: bool) -> Recipe:
         """Return the recipe with a gain for each term that was left open.
@@ -173,7 +179,7 @@ class Recipe(BaseModel):
         gains = {} if inside and self.init_fit and not self.asks_for_terms else self.gains
         otherwise = self.teacher_folds or self.teacher_tta or self.teacher_imgsz or self.teacher_cache
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
-        if joins and not otherwise and "," not in self.teacher and self.has_room_for_cwd:
+        if joins and not otherwise and not self.has_several_teachers and self.has_room_for_cwd:
             gains = {**gains, "cwd": USUAL["cwd"]}
         return self.model_copy(update={name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None})
 

@@ -1,4 +1,4 @@
-"""What `balance=auto` costs with the default's terms: a step that compares gradients beside one that does not.
+"""What `balance=auto` costs with the usual three terms: a step that compares gradients beside one that does not.
 
     python tests/benchmarks/balance_cost.py teacher=best.pt student=yolo26n.yaml imgsz=192 batch=16
 
@@ -35,7 +35,7 @@ def main(words: list[str]) -> None:
     student.args = get_cfg()
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    # As the default comes to be where the student starts inside its teacher.
+    # With the three terms that there are by default where the student starts inside its teacher and they are asked for.
     recipe = make_recipe({"teacher": options["teacher"], "balance": "auto"}).settled(inside=True)
     strides, theirs = ([int(s) for s in model.stride] for model in (student, teacher))
     answers = YoloTeacher(teacher, needs=needs_of(recipe, student.model[-1], teacher.model[-1]))

@@ -10,8 +10,8 @@ an epoch shows a labelled picture as often as it takes.
 
 - `plain, quarter`: the student on the labelled quarter;
 - `init, quarter` (`init, 1 in 16`): the same, started from the teacher;
-- `distilled, quarter`: the default recipe on the quarter;
-- `plain`, `init` and `distilled, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
+- `taught, quarter`: the same with all terms (in the kept runs, as cut, it is called `distilled`);
+- `plain`, `init` and `taught, hard labels`: on the quarter, and the rest as `yolo-distill label` labels it,
   thresholds chosen on val;
 - `distilled, unlabelled, ratio 1` and `ratio 3`: the default with `unlabeled=` the rest, so many for each labelled one;
   `conf=0.4`: and once more with that as `unlabeled_conf=`;
@@ -38,7 +38,7 @@ from yolo_distill.engine.data import check_data, pictures_of
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
 RATIOS = {"unlabelled-1": 1, "unlabelled-3": 3}
 #: Arms on the quarter alone, and on the quarter and the rest with the teacher's labels.
-COMPARED = ("plain", "init", "distilled")
+COMPARED = ("plain", "init", "taught")
 STEPS = ("quarter", "hard", *RATIOS, "all")
 
 

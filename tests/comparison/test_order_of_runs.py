@@ -378,6 +378,12 @@ def test_a_setting_of_an_arm_that_does_nothing_is_said(request_of: Callable[...,
     assert "arm distilled@init=student@init_fit=true: init_fit= has no effect: the student starts from its" in second
 
 
+def test_arms_that_are_the_same_under_two_names_are_said(request_of: Callable[..., Request], caplog: Any) -> None:
+    check(request_of(arms="plain,init,taught,distilled,distilled@init=student"))
+    (said,) = [entry.message for entry in caplog.records if "are the same" in entry.message]
+    assert "arms init and distilled are the same where the student starts fitted to its teacher" in said
+
+
 def test_what_is_said_meanwhile(tmp_path: Path) -> None:
     arms = [Arm("plain", "plain", {"epochs": 10}), Arm("distilled", "distilled", {"epochs": 10})]
     runs: list[Run] = [teacher_run(tmp_path), *(run_of(tmp_path, arm, 0) for arm in arms)]

@@ -96,6 +96,15 @@ def test_an_interrupted_stage_goes_on(recipe, data, settings):
     assert stages.asked[0][2].endswith("last.pt")
 
 
+def test_what_asked_for_terms_asks_in_the_last_stage_as_well(recipe, data, settings):
+    quiet = distil_assistants(recipe, data, settings, Stages())
+    assert quiet.settled(inside=True).gains == {}
+    larger = recipe.model_copy(update={"teacher_imgsz": 128})  # of the first stage alone
+    asked = distil_assistants(larger, data, settings, Stages())
+    assert asked.teacher_imgsz is None
+    assert asked.settled(inside=True).gains == make_recipe({"teacher": "t"}, "taught").settled(inside=True).gains
+
+
 def test_a_stage_is_found_again_wherever_its_files_lie(settings, data, tmp_path):
     keys = set()
     for place in ("here", "there"):

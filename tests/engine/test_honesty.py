@@ -57,10 +57,17 @@ def test_a_teacher_that_finds_nothing_is_warned_of(data, logged):
     assert "finds next to nothing on val" in logged["warning"][0]
 
 
-@pytest.mark.parametrize("case", [{"train": 0.6, "val": 0.5}, {"train": 0.9, "val": 0.5, "folds": 2}])
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"train": 0.6, "val": 0.5},
+        {"train": 0.9, "val": 0.5, "folds": 2},
+        {"train": 0.9, "val": 0.5, "teaches": False},
+    ],
+)
 def test_no_warning_without_cause(data, logged, case):
-    folds = case.pop("folds", 0)
-    honesty.look_at_teacher(found(**case), data, folds=folds)
+    more = {key: case.pop(key) for key in ("folds", "teaches") if key in case}
+    honesty.look_at_teacher(found(**case), data, **more)
     assert not logged["warning"]
 
 

@@ -40,7 +40,14 @@ def test_a_student_in_bf16(settings, make_teacher, names, with_bf16, caplog):
     caplog.set_level(logging.INFO)
     teacher = str(make_teacher("yolo26s.yaml", names))
     trainer = DistillationTrainer(
-        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "amp": "bf16", "epochs": 2}
+        overrides={
+            **settings,
+            "model": "yolo26n.yaml",
+            "teacher": teacher,
+            "recipe": "taught",
+            "amp": "bf16",
+            "epochs": 2,
+        }
     )
     seen = []
 
@@ -67,6 +74,7 @@ def test_bf16_and_fp32_start_with_the_same_losses(settings, make_teacher, names,
         trainer = DistillationTrainer(
             overrides={
                 **settings, "model": "yolo26n.yaml", "teacher": str(make_teacher("yolo26s.yaml", names)), "amp": amp,
+                "recipe": "taught",
                 "name": str(amp), "teacher_precision": "fp32", "lr0": 1e-6, "optimizer": "SGD",
             }
         )  # fmt: skip
@@ -111,7 +119,7 @@ def test_a_run_keeps_that_its_teachers_answers_are_off(settings, make_teacher, n
     monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "bf16"))
     monkeypatch.setattr(precision, "difference", lambda *args: Difference(0.5, 0.0, 0.0))
     teacher = str(make_teacher("yolo26s.yaml", names))
-    own = {"teacher": teacher, "teacher_precision": "bf16"}
+    own = {"teacher": teacher, "teacher_precision": "bf16", "recipe": "taught"}
     trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", **own})
     trainer._setup_train()
     assert trainer.pace["off"].startswith("scores 0.5000")
@@ -120,7 +128,8 @@ def test_a_run_keeps_that_its_teachers_answers_are_off(settings, make_teacher, n
 def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):
     monkeypatch.setattr(teacher_pace, "price_of_teaching", lambda *args: 2.6)
     teacher = str(make_teacher("yolo26s.yaml", names))
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher})
+    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught"}
+    trainer = DistillationTrainer(overrides={**settings, **own})
     trainer._setup_train()
     warnings = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
     (warning,) = (warning for warning in warnings if "teacher" in warning)
@@ -147,7 +156,8 @@ def test_automatic_batch_size_counts_the_teacher(settings, make_teacher, names, 
 
     monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", look)
     teacher = str(make_teacher("yolo26s.yaml", names))
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "batch": -1})
+    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught", "batch": -1}
+    trainer = DistillationTrainer(overrides={**settings, **own})
     trainer._setup_train()
     assert given == [WithTeacher]
     assert not isinstance(trainer.model, WithTeacher)

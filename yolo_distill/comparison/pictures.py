@@ -110,10 +110,10 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
     predictor = DetectionPredictor(overrides={**settings, "model": str(path), "batch": 1})
     predictor.setup_model(model, verbose=False)
     found = {}
-    flag = reading_flag(int(model.yaml.get("channels", 3)))
+    channels = int(model.yaml.get("channels", 3))
     for file in files:
-        picture = imread(file, flags=flag)
-        if picture is None:
+        picture = imread(file, flags=reading_flag(channels))
+        if picture is None or picture.shape[-1] != channels:
             continue
         (result,) = predictor(source=picture)
         corners, classes = result.boxes.xyxy.cpu().numpy(), result.boxes.cls.cpu().numpy()

@@ -124,7 +124,7 @@ def _measure(job: Job, best: Path) -> dict[str, Any]:
     if job.kind == "teacher" and not is_one_yolo(str(best), job.trust):
         return _measure_other(job, best)
     model = load_detector(best, trust=job.trust, role=job.kind)
-    if job.kind == "teacher" and (job.reading or not _same_names(model, job)):
+    if job.kind == "teacher" and (job.reading.keys() - {"match"} or not _same_names(model, job)):
         return _measure_other(job, best)
     branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
     found: dict[str, Any] = {"one_to_one": None}

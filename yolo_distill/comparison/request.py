@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from yolo_distill.engine.unlabelled import check_unlabelled
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import check_recipe, read_recipe_file
 from yolo_distill.teachers.precision import require_precision
+
+#: Settings of a recipe that count where nothing is taught.
+_OF_THE_START = {"init", "init_channels", "init_fit", "assistant"}
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def check(request: Request) -> Checked:
     for arm in arms.values():
         _check_recipe(arm, device_type(here))
         _say_without_effect(arm, request)
+    _say_alike(arms, request)
     found = check_data(request.data, ("train", "val"))
     splits = ["val", *_test(request.data, found)]
     for arm in arms.values():
@@ -197,6 +202,22 @@ def _say_without_effect(arm: Arm, request: Request) -> None:
     trains = is_architecture(request.teacher)
     for line in without_effect(dict.fromkeys(arm.given), recipe, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(f"arm {arm.label}: {line}")
+
+
+def _say_alike(arms: Mapping[str, Arm], request: Request) -> None:
+    """Warn of arms that come to the same training under two names."""
+    found: dict[str, str] = {}
+    for arm in arms.values():
+        if arm.recipe is None:
+            continue
+        recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
+        inside = recipe.init != "try" and may_start_inside(recipe, request.student, arm.host)
+        settled = recipe.settled(inside=inside)
+        values = settled.model_dump(include=None if settled.gains else _OF_THE_START)
+        values |= {"init": "teacher"} if inside else {}
+        key = json.dumps([values, arm.host], sort_keys=True, default=str)
+        if (other := found.setdefault(key, arm.label)) != arm.label:
+            LOGGER.warning(f"arms {other} and {arm.label} are the same where the student starts fitted to its teacher")
 
 
 def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:

@@ -122,7 +122,8 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
 def _reading(plan: Plan) -> dict[str, Any]:
     """Return what the first recipe of the arms says of how the teacher is read."""
     recipe = next((arm.recipe for arm in plan.arms.values() if arm.recipe is not None), {})
-    return {key: recipe[key] for key in ("class_map", "teacher_names", "teacher_outputs") if recipe.get(key)}
+    found = {key: recipe[key] for key in ("class_map", "teacher_names", "teacher_outputs") if recipe.get(key)}
+    return found | ({"match": "some"} if recipe.get("match") == "some" else {})
 
 
 def weights_of(run: Run, plan: Plan) -> Path | None:

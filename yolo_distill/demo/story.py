@@ -168,7 +168,7 @@ def _train(
         trainings.start("teacher")
         trainings.start("plain")
         trainings.wait_for("teacher")
-        say(f"training the distilled nano ({STUDENT}) with the teacher, the same data, epochs and seed")
+        say(f"training the distilled nano ({STUDENT}) from inside the teacher: the same data, epochs and seed")
         trainings.start("distilled", teacher=str(weights_of(out, "teacher")))
         trainings.wait_for("plain", "distilled")
     return {name: weights_of(out, name) for name in TRAINERS}, trainings.seconds

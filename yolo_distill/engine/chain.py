@@ -17,7 +17,7 @@ from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.digests import digest_of_teachers, digests_of_files
 from yolo_distill.engine.teacher_training import content_key, runs_folder
-from yolo_distill.recipe import Recipe
+from yolo_distill.recipe import USUAL, Recipe
 
 PREFIX = colorstr("chain: ")
 
@@ -55,6 +55,9 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
     names = assistants(recipe)
     if not names:
         return recipe
+    if recipe.asks_for_terms:  # so does the last stage then, though what asked may be about the teacher alone
+        left_open = [name for name in ("logit", "localization") if getattr(recipe, name) is None]
+        recipe = recipe.model_copy(update={name: USUAL[name] for name in left_open})
     recipe = recipe.model_copy(update={"assistant": None})
     for number, name in enumerate(names, 1):
         # What is tried out is the student's own start.

@@ -62,13 +62,16 @@ def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look
             raise RequestError(str(error).replace(str(file), "the data")) from None
 
 
-def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0) -> float | None:
+def look_at_teacher(
+    measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0, teaches: bool = True
+) -> float | None:
     """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
 
     Args:
         measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
         data: the checked data set.
         folds: teachers that each leave out a part; with them there is nothing to warn of.
+        teaches: whether it will be asked, and a student does not only start inside it.
 
     Returns:
         mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
@@ -87,7 +90,7 @@ def look_at_teacher(measure: Callable[[Path, str], float], data: Mapping[str, An
             f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "
             "(teacher_epochs=), or look at imgsz= and at the classes' names"
         )
-    if found.by_heart and not folds:
+    if found.by_heart and teaches and not folds:
         LOGGER.warning(
             f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "
             "say little more than the labels; teacher_folds=3 has each picture taught by a teacher that has not seen it"

@@ -8,9 +8,20 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import Recipe
+from yolo_distill.recipe import USUAL, Recipe
+from yolo_distill.vocabulary import TERMS
 
 _START = ("init_channels", "init_fit")
+#: Terms that settings of one term alone are about.
+_TERM_OF = {
+    "logit_gamma": "logit",
+    "hinton_tau": "hinton",
+    "box_floor": "localization",
+    "cwd_tau": "cwd",
+    "mgd_mask": "mgd",
+    "mimic_weight": "mimic",
+    "mimic_projector": "mimic",
+}
 
 
 def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
@@ -88,15 +99,22 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
     """
     lines = []
     gains = recipe.settled(inside=starts_inside).gains
+    alone = bool(recipe.gains) and not gains  # what may be taught is left out, as nothing asks for it
     crowded = starts_inside and recipe.cwd is None and not recipe.has_room_for_cwd
     if crowded:
         lines.append("cwd is left out: with share.cwd the shares would come to 1 or more; lower them to have it")
     for key in given:
         owner, _, term = key.partition(".")
+        term = term or _TERM_OF.get(key, "")
         if crowded and term == "cwd":
             continue
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
+        elif alone and (key in {*TERMS, "teacher_precision"} or term in USUAL):
+            lines.append(
+                f"{key}= has no effect where the student starts fitted to its teacher: it is then trained alone; "
+                "recipe=taught has it taught as well"
+            )
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:

@@ -351,7 +351,8 @@ def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings
     def measure(file: Path, split: str) -> float:
         return float(measure_teachers(recipe, file, split=split, **where)["map"])
 
-    found = look_at_teacher(measure, data, folds=recipe.teacher_folds)
+    teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings)).gains)
+    found = look_at_teacher(measure, data, folds=recipe.teacher_folds, teaches=teaches)
     if found is not None and (weights := own_weights(student, settings)) is not None:
         own = load_detector(weights, trust=recipe.trust, role="student")
         where["imgsz"] = rounded_imgsz(own, where["imgsz"])

@@ -140,9 +140,13 @@ def require_known_classes(recipe: Recipe, names: Mapping[int, str], settings: Ma
     teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
     classes = classes_of(recipe, names, teacher).only(taught_names(names, settings))
     require_classes(recipe, len(classes.matched))
-    require_match(
-        classes, some=recipe.match == "some", features_only_possible=bool(recipe.gains.keys() & set(FEATURE_TERMS))
-    )
+    features = bool(recipe.gains.keys() & set(FEATURE_TERMS))
+    try:
+        require_match(classes, some=recipe.match == "some", features_only_possible=features)
+    except RequestError as error:
+        if recipe.settled(inside=True).gains:
+            raise
+        raise RequestError(f"{error}; a student that starts inside it can do without, with recipe=init") from None
 
 
 def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> ClassMatch:
