@@ -33,14 +33,14 @@ CURVE = ("metrics/mAP50-95(B)",)
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
 #: Tables of what distillation gives, by the document that has them: the headings of the start alone and of what is
 #: taught as well, which of the two arms is compared with plain, and the rows: what stands in the first column, the
-#: file, and the arm that is taught as well.
+#: file (or several, with commas, as `read_all` takes them), and the arm that is taught as well.
 TABLES = {
     "README.md": (
         ("distilled", "taught as well"),
         0,
         (
             ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128_again", "taught"),
-            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60", "taught"),
+            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60_again,fitted_bccd_26_60", "taught"),
             ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40", "taught"),
             ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50", "taught"),
             ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "taught"),
@@ -179,7 +179,7 @@ def overview(document: str) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for title, name, taught in rows:
-        runs = read(RESULTS / f"{name}.jsonl")
+        runs = read_all(",".join(str(RESULTS / f"{one}.jsonl") for one in name.split(",")))
         test, val = values(runs, "test"), values(runs, "val")
         arms = ("init", taught)
         found = difference(arms[judged], "plain", test)
@@ -187,7 +187,7 @@ def overview(document: str) -> list[str]:
         plain = next(run["settings"] for run in runs if run["arm"] == "plain")
         size = f"{plain['imgsz']}, {plain['epochs']}, {found.count}"
         ratios = time_ratios(runs, "plain")
-        time = ", ".join(f"{ratios[arm]:.2f}" for arm in arms)
+        time = ", ".join(f"{ratios[arm]:.2f}" if arm in ratios else "-" for arm in arms)
         cells = [title, size, *figures, interval(found), time]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
