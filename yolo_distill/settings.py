@@ -15,7 +15,7 @@ from yolo_distill.errors import RequestError, did_you_mean
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _HOST_WORDS = {"none": None, "true": True, "false": False}
-#: What a setting that may be left open is read as where it is given as open, which a recipe may not have it.
+#: What `null` is read as where it is a value: left open, whatever a recipe says.
 OPEN: Any = object()
 
 
