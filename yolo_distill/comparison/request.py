@@ -19,7 +19,8 @@ from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
 from yolo_distill.cores import usable_cores
 from yolo_distill.engine.checkpoint import is_architecture
-from yolo_distill.engine.data import check_data
+from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.preconditions import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
 from yolo_distill.engine.teacher_pace import require_cacheable
@@ -112,7 +113,8 @@ def check(request: Request) -> Checked:
     """
     before = earlier_plan(request.out)
     seeds = read_seeds(request.seeds)
-    settings = check_host_settings(request.host, "")
+    found = check_data(request.data, ("train", "val"))
+    settings = _with_enough_steps(check_host_settings(request.host, ""), found, before)
     arms = read_arms(
         request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
     )
@@ -129,7 +131,6 @@ def check(request: Request) -> Checked:
         _check_recipe(arm, device_type(here))
         _say_without_effect(arm, request)
     _say_alike(arms, request)
-    found = check_data(request.data, ("train", "val"))
     splits = ["val", *_test(request.data, found)]
     for arm in arms.values():
         if arm.recipe is not None:
@@ -165,6 +166,16 @@ def check(request: Request) -> Checked:
     if before is None or not any(arm["kind"] == DISTILLED for arm in before["arms"].values()):
         _check_teacher(request, arms, found, here)
     return Checked(plan, list(arms), seeds)
+
+
+def _with_enough_steps(
+    settings: dict[str, Any], found: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the settings with the `nbs` that all arms have; a folder that was begun goes on with its own."""
+    if before is None:
+        return with_enough_steps(len(pictures_of(dict(found), "train")), settings)
+    kept = before["settings"].get("nbs")
+    return settings if kept is None else {"nbs": kept, **settings}
 
 
 def _test(data: str, found: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
 from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
 from yolo_distill.comparison.plan import Plan
@@ -93,8 +95,10 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
     shared = {"data": plan.data.file, "project": str(out), "exist_ok": True}
     shared |= {"device": device} if device is not None else {}
     of_teacher = {key: value for key, value in plan.settings.items() if key not in STUDENTS_OWN}
-    teacher_host = {"plots": False, **of_teacher, **shared, "seed": TEACHER_SEED}
-    own = {"plots": False, **run.arm.host, **shared, "seed": run.seed, "name": run.folder.name}
+    # A plan of an older version has none, and its runs had the host's own.
+    usual = {"plots": False, "nbs": DEFAULT_CFG_DICT["nbs"]}
+    teacher_host = {**usual, **of_teacher, **shared, "seed": TEACHER_SEED}
+    own = {**usual, **run.arm.host, **shared, "seed": run.seed, "name": run.folder.name}
     trained = weights_of(teacher_run(out), plan) if run.needs_teacher else None
     return Job(
         label=run.arm.label,

@@ -65,6 +65,19 @@ class CpuPrecision:
             model.criterion = FullPrecisionLoss(getattr(model, "criterion", None) or model.init_criterion())
             self.amp = True
 
+    def save_model(self) -> bool:
+        """Save with the precision that was chosen: a run that is resumed goes on in it, whatever else runs by then.
+
+        Relies on: the host writes `vars(self.args)` into its checkpoints, and takes `bf16` and `fp32` for `amp`.
+        """
+        if self.device.type != "cpu":
+            return bool(super().save_model())  # type: ignore[misc]
+        before, self.args.amp = self.args.amp, self.precision
+        try:
+            return bool(super().save_model())  # type: ignore[misc]
+        finally:
+            self.args.amp = before
+
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         """Restore a checkpoint, on resume and when the host recovers from NaN.
 

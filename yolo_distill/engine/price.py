@@ -20,17 +20,21 @@ from yolo_distill.teachers.precision import DTYPES, machine_precisions
 
 #: Ways that must be this much faster than the host's own to be taken.
 GAIN = 0.95
+#: In which a student trains on a CPU. Any CPU computes both, and `amp=True` finds out which is faster. What was found
+#: out once, for a comparison or a run that was interrupted, is not asked again: whoever else uses the processor by then
+#: would change the answer.
+CPU_PRECISIONS = ("fp32", "bf16")
 
 
 def require_trainable(amp: bool | str) -> None:
-    """Raise if a student can't be trained on this CPU as the host's `amp` asks for.
+    """Raise if a student can't be trained on a CPU as the host's `amp` asks for.
 
     Raises:
         RequestError: naming the precisions in which it can.
     """
-    can = ["fp32", *(["bf16"] if "bf16" in machine_precisions("cpu") else [])]
-    if isinstance(amp, str) and amp not in can:
-        raise RequestError(f"amp={amp}: on this CPU a student trains in {' or '.join(can)}; amp=True takes the faster")
+    if isinstance(amp, str) and amp not in CPU_PRECISIONS:
+        can = " or ".join(CPU_PRECISIONS)
+        raise RequestError(f"amp={amp}: on a CPU a student trains in {can}; amp=True takes the faster")
 
 
 def choose_student_precision(model: nn.Module, pictures: Tensor, wanted: bool | str) -> str:
@@ -42,13 +46,13 @@ def choose_student_precision(model: nn.Module, pictures: Tensor, wanted: bool | 
         wanted: the host's `amp`: True measures, False and `fp32` mean single precision, `bf16` means it.
 
     Raises:
-        RequestError: the machine has no such precision.
+        RequestError: a student can't be trained in it on a CPU.
     """
     require_trainable(wanted)
-    if wanted in {False, "fp32"} or "bf16" not in machine_precisions("cpu"):
-        return "fp32"
     if wanted == "bf16":
         return "bf16"
+    if wanted in {False, "fp32"} or "bf16" not in machine_precisions("cpu"):
+        return "fp32"
     batch = made_batch(pictures[:AT_A_TIME])
     seconds = least_seconds({p: step(model, batch, p) for p in ("fp32", "bf16")}, repeats=2)
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"

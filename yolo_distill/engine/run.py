@@ -25,6 +25,7 @@ from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
 from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
+from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
@@ -106,6 +107,7 @@ def train(
         LOGGER.warning(line)
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
+    settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # the teacher's run takes it over
     architecture = checked.teacher
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
     try:

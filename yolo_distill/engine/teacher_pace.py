@@ -94,6 +94,8 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
         chosen = self._choose_precision(samples)
         choices = [str(choice) for choice in chosen]
         self._teacher_name = ", ".join([self._teacher_name, *dict.fromkeys(choices)])
+        if len({choice.precision for choice in chosen}) == 1:  # a run that is resumed does not choose again
+            self.recipe = self.recipe.model_copy(update={"teacher_precision": chosen[0].precision})
         self._off = tuple(str(choice.difference) for choice in chosen if not choice.bearable)
         if self.recipe.teacher_cache is None:
             return

@@ -23,6 +23,7 @@ from yolo_distill.engine.checkpoint import is_architecture, kind_of
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.engine.kinds import Kind
+from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.files import size_of, write_bytes
 
 PREFIX = colorstr("teacher: ")
@@ -37,11 +38,11 @@ _NO_MATTER = {
 STUDENTS_OWN = {"pretrained", "freeze"}
 
 
-class TeacherTrainer(CpuPrecision, AtomicCheckpoints, DetectionTrainer):
+class TeacherTrainer(EnoughSteps, CpuPrecision, AtomicCheckpoints, DetectionTrainer):
     """The host's detection trainer, fast on a CPU, with checkpoints that are whole at every moment."""
 
 
-class RtdetrTrainer(AtomicCheckpoints, RTDETRTrainer):
+class RtdetrTrainer(EnoughSteps, AtomicCheckpoints, RTDETRTrainer):
     """The host's trainer of RT-DETRs, with checkpoints that are whole at every moment.
 
     On a CPU it trains in channels-last order, which is a quarter faster, and in single precision whatever `amp` says:
@@ -104,7 +105,7 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     if last.is_file() and _goes_on(last):
         LOGGER.info(f"{PREFIX}going on with {last}")
         # The folder may have been moved, and the machine may be another one than that which the checkpoint remembers.
-        moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
+        moved: dict[str, Any] = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
         trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
     elif not (last.is_file() and best.is_file()):
         LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")

@@ -25,6 +25,7 @@ from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.engine.folds import read_folds
+from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.passing import TEACHER_MAP_KEY
 from yolo_distill.engine.preconditions import require_teachable
 from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
@@ -53,7 +54,7 @@ MOVABLE = frozenset(
 )
 
 
-class DistillationTrainer(TeacherPace, ShareReport, AtomicCheckpoints, DetectionTrainer):
+class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoints, DetectionTrainer):
     """Trains a student on the ground truth and a teacher together.
 
     Takes the host's settings and those of `yolo_distill.recipe.Recipe` in `overrides`:

@@ -88,6 +88,10 @@ class Choice:
         return self.difference is None or self.difference.bearable(self.precision)
 
 
+#: A CPU computes all of these somehow.
+CPU_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
 @cache
 def machine_precisions(device_type: str) -> tuple[str, ...]:
     """Return the precisions in which this machine computes at least as fast as in fp32, fp32 first.
@@ -102,16 +106,14 @@ def machine_precisions(device_type: str) -> tuple[str, ...]:
 
 
 def require_precision(precision: str, device_type: str, said: str = "teacher_precision") -> None:
-    """Raise if the machine has no such precision.
+    """Raise if the machine has no such precision. A CPU has all of them, though it may not be faster by them.
 
     Raises:
         RequestError: naming those it has.
     """
-    has = machine_precisions(device_type)
+    has = CPU_PRECISIONS if device_type == "cpu" else machine_precisions(device_type)
     if precision != "auto" and precision not in has:
-        raise RequestError(
-            f"{said}={precision}: this machine's {device_type} does not gain by it; it has {', '.join(has)}"
-        )
+        raise RequestError(f"{said}={precision}: this machine's {device_type} has {', '.join(has)}")
 
 
 def choose_forward(

@@ -1,0 +1,119 @@
+"""Enough optimizer steps: `nbs` is lowered where a run on few pictures would take too few of them.
+
+The host adds up the gradients of several batches until they are `nbs` pictures, 64 by default, and takes one step then.
+On a small set that leaves a run a few hundred steps, which is too few for any student, and costs nothing to mend: with
+`nbs` at the batch size each batch is a step, in the same time. What it is worth: tests/benchmarks/MEASURED.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
+
+from yolo_distill.engine.data import pictures_of
+
+#: Steps below which more were better in every setting that was tried; see MEASURED.md, "Optimizer steps".
+ENOUGH = 5000
+PREFIX = colorstr("steps: ")
+
+
+def settled_nbs(pictures: int, settings: Mapping[str, Any]) -> int:
+    """Return `nbs` for a run: the largest up to the host's own that makes `ENOUGH` optimizer steps, or the batch size.
+
+    A batch size that the host has yet to find, a run that ends by the clock, and a given `nbs` leave it as it is.
+
+    Args:
+        pictures: in the training split.
+        settings: the host's; what is missing has the host's default.
+    """
+    given = {**DEFAULT_CFG_DICT, **settings}
+    nbs, batch = int(given["nbs"]), given["batch"]
+    if settings.get("nbs") is not None or given["time"] or batch < 1:
+        return nbs
+    gathered = batches_a_step(int(batch), nbs)
+    wanted = min(gathered, max(batches_of(pictures, given) // ENOUGH, 1))
+    return nbs if wanted == gathered else wanted * int(batch)
+
+
+def batches_a_step(batch: int, nbs: int) -> int:
+    """Return how many batches the host adds up for a step."""
+    return max(round(nbs / batch), 1)
+
+
+def batches_of(pictures: int, settings: Mapping[str, Any]) -> int:
+    """Return the batches of a whole run."""
+    fraction = settings["fraction"]
+    share = fraction[0] if isinstance(fraction, (list, tuple)) else fraction
+    return math.ceil(round(pictures * min(share, 1)) / settings["batch"]) * int(settings["epochs"])
+
+
+def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of a whole run, as the host's loop takes them.
+
+    Relies on: in its warm-up the host grows what it adds up from one batch to all.
+    """
+    given = {**DEFAULT_CFG_DICT, **settings}
+    batches, gathered = batches_of(pictures, given), batches_a_step(given["batch"], given["nbs"])
+    warming = round(min(given["warmup_epochs"], max(given["epochs"] - 1, 0)) * batches / given["epochs"])
+    steps, last, now = 0, -1, gathered
+    for number in range(batches):
+        if warming and number <= warming:
+            now = max(1, int(np.interp(number, [0, warming], [1, gathered]).round()))
+        if number - last >= now:
+            steps, last = steps + 1, number
+    return steps
+
+
+def with_enough_steps(pictures: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the host's settings with `nbs` as `settled_nbs` has it, and say so where that is not the host's own."""
+    nbs = settled_nbs(pictures, settings)
+    if nbs == {**DEFAULT_CFG_DICT, **settings}["nbs"]:
+        return dict(settings)
+    few, enough = count_steps(pictures, settings), count_steps(pictures, {**settings, "nbs": nbs})
+    LOGGER.info(
+        f"{PREFIX}nbs={nbs} gives this run {enough} optimizer steps; Ultralytics' nbs={DEFAULT_CFG_DICT['nbs']} would "
+        f"give it {few}, and takes as long (nbs={DEFAULT_CFG_DICT['nbs']} has it so)"
+    )
+    return {**settings, "nbs": nbs}
+
+
+class EnoughSteps:
+    """Mixin for a host trainer: settles `nbs` where none was given, once the batch size is known.
+
+    Relies on: the host reads `args.nbs` in `_build_train_pipeline`, and its workers of several devices are built with
+    `overrides=vars(self.args)`.
+    """
+
+    args: Any
+    batch_size: int
+    data: dict[str, Any]
+    ddp: bool
+    resume: bool
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        """Remember whether `nbs` was given."""
+        self._open = (overrides or {}).get("nbs") is None
+        super().__init__(cfg, overrides, _callbacks)  # type: ignore[call-arg]
+
+    def train(self) -> Any:
+        """Train; for several devices it is settled here, before their workers start."""
+        if self.ddp:
+            self._settle()
+        return super().train()  # type: ignore[misc]
+
+    def _build_train_pipeline(self) -> None:
+        self._settle()
+        super()._build_train_pipeline()  # type: ignore[misc]
+
+    def _settle(self) -> None:
+        if not self._open or self.resume:
+            return
+        self._open = False
+        settings = {key: value for key, value in vars(self.args).items() if key != "nbs"}
+        pictures = len(pictures_of(self.data, "train"))
+        self.args.nbs = with_enough_steps(pictures, {**settings, "batch": self.batch_size}).get("nbs", self.args.nbs)
