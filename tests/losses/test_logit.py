@@ -16,15 +16,22 @@ def test_extreme_logits_stay_finite(scale):
 
 
 def test_logit_by_hand():
-    # One anchor, one class: p_s = 0.5, p_t = 0.75, so |D| = 0.25, BCE = ln 2, and N_t = max(1, 0.75) = 1.
+    # One anchor, one class: p_s = 0.5, p_t = 0.75, so |D| = 0.25, BCE = ln 2, and N = max(1, 0.75) = 1.
     student, teacher = torch.zeros(1, 1, 1), torch.tensor([[[math.log(3.0)]]])
     assert logit_loss(student, teacher).item() == pytest.approx(0.25 * math.log(2), rel=1e-5)
 
 
-def test_logit_is_normalised_by_the_teachers_confidence():
+def test_logit_is_normalised_by_what_either_side_sees():
     student, teacher = torch.zeros(1, 8, 1), torch.full((1, 8, 1), math.log(3.0))
-    # Eight such anchors: the sum is eightfold, N_t = 8 * 0.75 = 6.
+    # Eight such anchors: the sum is eightfold, N = 8 * 0.75 = 6.
     assert logit_loss(student, teacher).item() == pytest.approx(8 * 0.25 * math.log(2) / 6, rel=1e-5)
+
+
+def test_a_teacher_that_sees_nothing_is_not_louder_than_one_that_sees_as_much_as_the_student():
+    sees, nothing = torch.full((1, 100, 1), 2.0), torch.full((1, 100, 1), -9.0)
+    # Where one of both sees something with p = 0.88 and the other nothing, the loss is about -ln(1 - p) = 2.1.
+    assert logit_loss(sees, nothing).item() == pytest.approx(2.1, abs=0.1)
+    assert logit_loss(nothing, sees) > logit_loss(sees, nothing)
 
 
 def test_logit_with_gamma_2_is_the_quality_focal_loss():
@@ -32,10 +39,10 @@ def test_logit_with_gamma_2_is_the_quality_focal_loss():
     student, teacher = torch.randn(2, 7, 3) * 2, torch.randn(2, 7, 3) * 2
     p, y = student.sigmoid(), teacher.sigmoid()
     qfl = (y - p).abs() ** 2 * -((1 - y) * (1 - p).log() + y * p.log())
-    mass = y.amax(-1).sum()
+    mass = torch.maximum(y, p).amax(-1).sum()
     assert mass > 1
     torch.testing.assert_close(logit_loss(student, teacher, gamma=2.0) * mass, qfl.sum())
-    # By hand: p_s = 0.5, p_t = 0.75: 0.25^2 * ln 2, and N_t = 1.
+    # By hand: p_s = 0.5, p_t = 0.75: 0.25^2 * ln 2, and N = 1.
     by_hand = logit_loss(torch.zeros(1, 1, 1), torch.tensor([[[math.log(3.0)]]]), gamma=2.0)
     assert by_hand.item() == pytest.approx(0.0625 * math.log(2), rel=1e-5)
 
@@ -45,7 +52,7 @@ def test_the_weight_of_logit_carries_no_gradient():
     logit_loss(student, teacher, gamma=2.0).backward()
     p, y = student.detach().sigmoid(), teacher.sigmoid()
     # Of BCE alone: p - y, times the weight.
-    torch.testing.assert_close(student.grad, (y - p).abs() ** 2 * (p - y) / y.amax(-1).sum())
+    torch.testing.assert_close(student.grad, (y - p).abs() ** 2 * (p - y) / torch.maximum(y, p).amax(-1).sum())
 
 
 def test_logit_with_one_class_teaches():

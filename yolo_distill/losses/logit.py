@@ -4,7 +4,7 @@ Source: Yang et al., "Bridging Cross-task Protocol Inconsistency for Distillatio
 ICCV 2023, arXiv 2308.14286, eq. 6; the weight is that of the quality focal loss (Li et al., "Generalized Focal Loss",
 NeurIPS 2020, arXiv 2006.04388, eq. 2).
 
-    L = sum_{i,c} |p_t - p_s|^gamma * BCE(p_s, p_t) / N_t        N_t = max(1, sum_i max_c p_t[i, c])
+    L = sum_{i,c} |p_t - p_s|^gamma * BCE(p_s, p_t) / N        N = max(1, sum_i max_c max(p_t[i, c], p_s[i, c]))
 
 Legend: B pictures, A anchors, C classes; z logits, p = sigmoid(z); i runs over the anchors that are taught.
 
@@ -16,8 +16,9 @@ gamma = 1 is BCKD. gamma = 2 is the quality focal loss at its own beta of 2, wit
 of the quality: the sum is the same number, and only what it is divided by differs.
 
 Departures from both papers:
-- Normalised by the teacher's confidence mass instead of the number of positives, as the task's own loss is by its
-  target scores, so that the two keep their proportion from picture to picture.
+- Normalised by the mass of what either side sees instead of the number of positives, as the task's own loss is by its
+  target scores, so that the two keep their proportion from picture to picture. By the teacher's mass alone, the term
+  would be the louder the less its teacher sees: anchors where only the student sees something are in the sum.
 - Anchors at which neither side sees anything (all p below `NOTHING`) are left out: together they weigh next to nothing,
   and they are most.
 - The weight carries no gradient; in the code of both it does. BCE against a soft target is not 0 where both agree, but
@@ -56,7 +57,8 @@ def logit_loss(student: Tensor, teacher: Tensor, weight: Tensor | None = None, g
     # The weight says where to look, not what to learn: it carries no gradient.
     focus = (target - student.detach().sigmoid()).abs().pow(gamma)
     loss = F.binary_cross_entropy_with_logits(student, target, weight=focus, reduction="none").sum(-1)
-    mass = target.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])
+    seen = torch.maximum(target, student.detach().sigmoid())
+    mass = seen.amax(-1) if target.shape[-1] else target.new_zeros(target.shape[:-1])
     if weight is not None:
         loss, mass = loss * weight, mass * weight
     return loss.sum() / average_over_devices(mass.sum()).clamp(min=1.0)
