@@ -18,7 +18,7 @@ from ultralytics.utils.torch_utils import select_device
 from yolo_distill.comparison import record, training, worker
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
 from yolo_distill.comparison.training import train
-from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
+from yolo_distill.comparison.run_monitor import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe, make_recipe

@@ -15,11 +15,11 @@ import pytest
 from made_labelling import MadeTeacher, opener, request, write_film, write_pictures
 
 from yolo_distill.labelling import finishing
-from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.bars import bars
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.histogram import bars
 from yolo_distill.labelling.run import label
-from yolo_distill.labelling.soft import KEPT, Row
-from yolo_distill.labelling.tally import BINS, Tally
+from yolo_distill.labelling.parquet import KEPT, Row
+from yolo_distill.labelling.statistics import BINS, Tally
 
 HTML = Path("out/contact-sheet.html")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.asking import Asker
+from yolo_distill.labelling.inference import Asker
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.teachers.answer import make_set
 

@@ -9,7 +9,7 @@ import yaml
 from live_detector import live_detector, save
 from made_labelling import opener, request, soft_answers, write_film, write_pictures
 
-from yolo_distill.labelling.asking import Asker
+from yolo_distill.labelling.inference import Asker
 from yolo_distill.labelling.run import label
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.runtime.sources import read_picture

@@ -15,7 +15,7 @@ import yaml
 from made_labelling import IMGSZ, MadeTeacher, content, opener, request, soft_answers, write_film, write_pictures
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.labelling.finishing import merge
+from yolo_distill.labelling.finalise import merge
 from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
 from yolo_distill.lock import Lock

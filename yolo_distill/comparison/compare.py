@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from yolo_distill.comparison.agenda import Agenda
+from yolo_distill.comparison.run_queue import Agenda
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, TEACHER
 from yolo_distill.comparison.budget import decide, decided, equal_time_arm
 from yolo_distill.comparison.job import Job

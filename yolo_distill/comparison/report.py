@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.agenda import Agenda
+from yolo_distill.comparison.run_queue import Agenda
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
-from yolo_distill.comparison.notes import notes_of, sentence, setting_line
-from yolo_distill.comparison.page import page
+from yolo_distill.comparison.caveats import notes_of, sentence, setting_line
+from yolo_distill.comparison.html_report import page
 from yolo_distill.comparison.pictures import Shown, most_different
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.record import write_json
+from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.results import summarise
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of

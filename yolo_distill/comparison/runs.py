@@ -10,7 +10,7 @@ from typing import Any
 from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.witness import read_lines
+from yolo_distill.comparison.run_monitor import read_lines
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.teacher_training import STUDENTS_OWN
 

@@ -12,8 +12,8 @@ from ultralytics.data.utils import img2label_paths
 from yolo_distill.comparison.matching import Boxes, read_labels
 from yolo_distill.engine.data import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.ahead import ahead
-from yolo_distill.labelling.asking import Asker, Fitted
+from yolo_distill.labelling.prefetch import ahead
+from yolo_distill.labelling.inference import Asker, Fitted
 from yolo_distill.labelling.thresholds import Calibration, Threshold
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.sources import read_picture

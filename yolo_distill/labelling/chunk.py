@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_distill.files import printable
-from yolo_distill.labelling.asking import Asker, Fitted, Floats, Found
+from yolo_distill.labelling.inference import Asker, Fitted, Floats, Found
 from yolo_distill.labelling.dataset import DataSet, text_of
-from yolo_distill.labelling.pace import Pace
-from yolo_distill.labelling.soft import EMPTY, KEPT, UNREAD, Row, write_part
+from yolo_distill.labelling.throughput import Pace
+from yolo_distill.labelling.parquet import EMPTY, KEPT, UNREAD, Row, write_part
 from yolo_distill.labelling.thresholds import hard_labels
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress

@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from yolo_distill.files import replacing
-from yolo_distill.labelling.bars import bars
+from yolo_distill.labelling.histogram import bars
 from yolo_distill.labelling.dataset import IMAGES
-from yolo_distill.labelling.plan import Plan
-from yolo_distill.labelling.soft import EMPTY, KEPT, SIMILAR, UNREAD
-from yolo_distill.labelling.tally import NEAR, Doubt, Tally
+from yolo_distill.labelling.manifest import Plan
+from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD
+from yolo_distill.labelling.statistics import NEAR, Doubt, Tally
 from yolo_distill.labelling.thresholds import Threshold, at
 from yolo_distill.labelling.thumbnails import thumbnail
 from yolo_distill.runtime.drawing import colour_of

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from yolo_distill.errors import DistillError
 from yolo_distill.labelling.dataset import DataSet
-from yolo_distill.labelling.plan import Plan
+from yolo_distill.labelling.manifest import Plan
 from yolo_distill.labelling.shards import part_name, starts
-from yolo_distill.labelling.soft import FOLDER, read_part
+from yolo_distill.labelling.parquet import FOLDER, read_part
 
 
 class Journal:

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.ahead import ahead
-from yolo_distill.labelling.asking import Fitted
+from yolo_distill.labelling.prefetch import ahead
+from yolo_distill.labelling.inference import Fitted
 from yolo_distill.labelling.chunk import Chunk, Tools, Waiting
 from yolo_distill.labelling.dataset import file_name
 from yolo_distill.labelling.frames import Frames
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.shards import CHUNK, Unit, part_name
-from yolo_distill.labelling.soft import SIMILAR, UNREAD
+from yolo_distill.labelling.parquet import SIMILAR, UNREAD
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.sources import read_picture, why_unread
 

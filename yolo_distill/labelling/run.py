@@ -13,16 +13,16 @@ from yolo_distill.cores import usable_cores
 from yolo_distill.engine.classes import read_class_map
 from yolo_distill.engine.data import check_data
 from yolo_distill.errors import DistillError
-from yolo_distill.labelling.asking import Asker
+from yolo_distill.labelling.inference import Asker
 from yolo_distill.labelling.calibrate import calibrated, said
 from yolo_distill.labelling.chunk import Tools
 from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
-from yolo_distill.labelling.finishing import finish
+from yolo_distill.labelling.finalise import finish
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.opening import Opener, identity, open_teacher, resolved_device
-from yolo_distill.labelling.pace import Pace
-from yolo_distill.labelling.plan import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
+from yolo_distill.labelling.throughput import Pace
+from yolo_distill.labelling.manifest import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
 from yolo_distill.labelling.request import Request
 from yolo_distill.labelling.shards import units
 from yolo_distill.labelling.targets import Targets, find_targets

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_distill.comparison.matching import Boxes, match
-from yolo_distill.labelling.asking import Floats, Found
+from yolo_distill.labelling.inference import Floats, Found
 
 #: Of a class with fewer labelled boxes, the best threshold is a matter of luck.
 ENOUGH = 10

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from made import record
 
-from yolo_distill.comparison.curves import chart
-from yolo_distill.comparison.notes import notes_of
-from yolo_distill.comparison.page import page
+from yolo_distill.comparison.charts import chart
+from yolo_distill.comparison.caveats import notes_of
+from yolo_distill.comparison.html_report import page
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.report import markdown
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences

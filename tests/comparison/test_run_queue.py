@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from yolo_distill.comparison import request as request_module
-from yolo_distill.comparison.agenda import Agenda
+from yolo_distill.comparison.run_queue import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
 from yolo_distill.comparison.report import Report

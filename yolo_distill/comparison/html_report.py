@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.curves import accuracy_curves, share_curves
-from yolo_distill.comparison.notes import notes_of, sentence, setting_line
+from yolo_distill.comparison.charts import accuracy_curves, share_curves
+from yolo_distill.comparison.caveats import notes_of, sentence, setting_line
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.tables import Table, tables_of
 

@@ -10,10 +10,10 @@ from yolo_distill.labelling.contact_sheet import FILE as SHEET
 from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_contact_sheet
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
-from yolo_distill.labelling.plan import FILE, Plan, read_plan, require_one, shard_file
+from yolo_distill.labelling.manifest import FILE, Plan, read_plan, require_one, shard_file
 from yolo_distill.labelling.shards import starts
-from yolo_distill.labelling.soft import FOLDER, KEPT, UNREAD
-from yolo_distill.labelling.tally import tally
+from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD
+from yolo_distill.labelling.statistics import tally
 from yolo_distill.labelling.thresholds import at
 
 

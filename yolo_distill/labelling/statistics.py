@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_distill.labelling.asking import Floats
-from yolo_distill.labelling.soft import KEPT, UNREAD, Row, read_part, rows_of
+from yolo_distill.labelling.inference import Floats
+from yolo_distill.labelling.parquet import KEPT, UNREAD, Row, read_part, rows_of
 from yolo_distill.labelling.thresholds import hard_labels
 
 #: Bars of a histogram of scores from 0 to 1.
