@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from made import record
 
+from yolo_distill.comparison.caveats import caveats_of
 from yolo_distill.comparison.charts import chart
-from yolo_distill.comparison.caveats import notes_of
 from yolo_distill.comparison.html_report import page
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.report import markdown
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 
-Tell = Callable[..., dict[str, Any]]
+Summarise = Callable[..., dict[str, Any]]
 
 TEACHER = record("teacher", 0, 0.60, weights="teacher/best.pt")
 
@@ -37,7 +37,7 @@ def three_seeds() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_whole_summary(summary_of: Tell) -> None:
+def test_a_whole_summary(summary_of: Summarise) -> None:
     summary = summary_of(three_seeds())
     json.dumps(summary, allow_nan=False)
     assert summary["finished"] is True
@@ -59,7 +59,7 @@ def test_a_whole_summary(summary_of: Tell) -> None:
     assert len(summary["records"]) == 10
 
 
-def test_the_tables_by_hand(summary_of: Tell) -> None:
+def test_the_tables_by_hand(summary_of: Summarise) -> None:
     summary = summary_of(three_seeds())
     table = accuracy(summary)
     assert table.header == ["arm", "seed 0", "seed 1", "seed 2", "mean", "± between seeds", "mAP50", "one-to-one"]
@@ -85,12 +85,12 @@ def test_the_tables_by_hand(summary_of: Tell) -> None:
     assert rows["teacher"] == ["-", "-", "-", "2", "2.0", "1.0", "-"]  # what its training took, too
 
 
-def test_next_to_nothing_has_no_sign(summary_of: Tell) -> None:
+def test_next_to_nothing_has_no_sign(summary_of: Summarise) -> None:
     summary = summary_of([TEACHER, record("plain", 0, 0.4), record("distilled", 0, 0.3999)])
     assert differences(summary).rows[0][4] == "0%"
 
 
-def test_markdown_is_a_table(summary_of: Tell) -> None:
+def test_markdown_is_a_table(summary_of: Summarise) -> None:
     summary = summary_of([*three_seeds(), record("a|b", 0, 0.4)])
     text = markdown(summary)
     assert text.startswith("**Unfinished, 10 of 12 runs are there: no difference between distilled and plain")
@@ -100,7 +100,7 @@ def test_markdown_is_a_table(summary_of: Tell) -> None:
         assert len({re.sub(r"\\\|", "", line).count("|") for line in table.splitlines()}) == 1
 
 
-def test_missing_runs_are_shown_and_named(summary_of: Tell, tmp_path) -> None:
+def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> None:
     failed = tmp_path / "distilled-s2"
     failed.mkdir()
     (failed / "error.txt").write_text("RuntimeError: no room\n")
@@ -111,10 +111,11 @@ def test_missing_runs_are_shown_and_named(summary_of: Tell, tmp_path) -> None:
         " (seed 2 missing)"
     )
     assert accuracy(summary).rows[-1][1:5] == ["42.0 (52.0)", "43.0 (53.0)", "missing", "42.5 (52.5)"]
-    assert "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)" in notes_of(summary)
+    missing = "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)"
+    assert missing in caveats_of(summary)
 
 
-def test_a_teacher_that_is_not_there_yet(summary_of: Tell) -> None:
+def test_a_teacher_that_is_not_there_yet(summary_of: Summarise) -> None:
     summary = summary_of([record("plain", 0, 0.4), record("distilled", 0, 0.45)])
     assert summary["teacher"] is None
     assert "one seed proves nothing" in summary["verdict"]
@@ -122,99 +123,99 @@ def test_a_teacher_that_is_not_there_yet(summary_of: Tell) -> None:
     page(summary, [])
 
 
-def test_a_teacher_of_other_classes_is_not_measured(summary_of: Tell) -> None:
+def test_a_teacher_of_other_classes_is_not_measured(summary_of: Summarise) -> None:
     other = {key: value for key, value in TEACHER.items() if key not in {"test", "val"}}
     other |= {"one_to_one": None, "not_measured": "t.pt has 80 classes"}
     summary = summary_of([other, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
-    assert "The teacher is not measured: t.pt has 80 classes" in notes_of(summary)
+    assert "The teacher is not measured: t.pt has 80 classes" in caveats_of(summary)
     assert accuracy(summary).rows[0] == ["teacher", "", "", "", "-", "", "-", "-"]
 
 
 @pytest.mark.parametrize(("train", "said"), [(0.91, True), (0.64, False)])
-def test_a_teacher_that_knows_its_pictures_by_heart_is_told(summary_of: Tell, train: float, said: bool) -> None:
+def test_a_teacher_that_knows_its_pictures_by_heart_is_told(summary_of: Summarise, train: float, said: bool) -> None:
     teacher = {**TEACHER, "look": {"train": train, "val": 0.50}}
     summary = summary_of([teacher, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
-    found = [note for note in notes_of(summary) if "by heart" in note]
+    found = [note for note in caveats_of(summary) if "by heart" in note]
     assert bool(found) is said
     if said:
         assert "91.0, than on val, 50.0 mAP50-95" in found[0]
         assert "teacher_folds=3" in found[0]
 
 
-def test_data_without_a_test_split_says_so(summary_of: Tell, plan) -> None:
+def test_data_without_a_test_split_says_so(summary_of: Summarise, plan) -> None:
     plan.splits = ["val"]
     summary = summary_of(three_seeds())
     assert summary["verdict"].endswith("mAP50-95 on val")
     assert accuracy(summary).title == "mAP50-95 on val"
     assert accuracy(summary).rows[1][1] == "50.0"
-    assert any("best epoch was chosen on the pictures it is judged by" in note for note in notes_of(summary))
+    assert any("best epoch was chosen on the pictures it is judged by" in note for note in caveats_of(summary))
 
 
-def test_pairing_is_looked_at(summary_of: Tell) -> None:
+def test_pairing_is_looked_at(summary_of: Summarise) -> None:
     assert any(
-        "same pictures in the same order, and began with the same" in n for n in notes_of(summary_of(three_seeds()))
+        "same pictures in the same order, and began with the same" in n for n in caveats_of(summary_of(three_seeds()))
     )
     records = [one for one in three_seeds() if one["arm"] != "distilled"]
     records += [record("distilled", seed, 0.4, pictures=["x", "y"], initial_weights="own") for seed in (0, 1, 2)]
     summary = summary_of(records)
     assert summary["pairing"]["distilled"]["1"] == {"pictures": False, "weights": False}
     assert summary["pairing"]["host"]["1"] == {"pictures": True, "weights": True}
-    (note,) = [note for note in notes_of(summary) if "digests" in note]
+    (note,) = [note for note in caveats_of(summary) if "digests" in note]
     assert note.startswith("Other pictures, or another order, than plain: distilled; all other arms saw the same;")
     assert "initial weights of their own: distilled" in note
 
 
-def test_notes_on_mixed_runs(summary_of: Tell) -> None:
+def test_notes_on_mixed_runs(summary_of: Summarise) -> None:
     records = three_seeds()
     records[-1]["versions"] = {**records[-1]["versions"], "source": "changed"}
     records[-1]["parts"] = 2
     records[-1]["machine"] = {"device": "cpu", "cpu": "another", "threads": 2}
     records[-1]["pace"], records[-2]["pace"] = {"teacher": "s, int8"}, {"teacher": "s, bf16"}
-    text = "\n".join(notes_of(summary_of(records)))
+    text = "\n".join(caveats_of(summary_of(records)))
     assert "different versions of the code" in text
     one = three_seeds()
     one[-1]["sources"] = ["abc", "abd"]  # interrupted, and continued with other code
-    assert any("different versions of the code" in note for note in notes_of(summary_of(one)))
+    assert any("different versions of the code" in note for note in caveats_of(summary_of(one)))
     assert "continued from the last epoch: distilled seed 2" in text
     assert "on different machines" in text
     assert "computed in different ways (s, bf16; s, int8)" in text
 
 
-def test_a_teacher_that_taught_nonsense_is_said(summary_of: Tell) -> None:
+def test_a_teacher_that_taught_nonsense_is_said(summary_of: Summarise) -> None:
     records = three_seeds()
-    assert not any("too far off" in note for note in notes_of(summary_of(records)))
+    assert not any("too far off" in note for note in caveats_of(summary_of(records)))
     for one in records[-2:]:
         one["pace"] = {"teacher": "s, int8 by ONNX Runtime", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
-    (note,) = [note for note in notes_of(summary_of(records)) if "too far off" in note]
+    (note,) = [note for note in caveats_of(summary_of(records)) if "too far off" in note]
     assert note.startswith("The teacher of distilled (s, int8 by ONNX Runtime) gave answers")
     assert "(scores 0.1500, boxes 0.290 (1 - IoU))" in note
 
 
-def test_batches_that_memory_made_smaller_are_said(summary_of: Tell) -> None:
+def test_batches_that_memory_made_smaller_are_said(summary_of: Summarise) -> None:
     records = three_seeds()
     for one in records:
         one["batch"] = 16
     records[-1]["batch"] = 8
-    (note,) = [note for note in notes_of(summary_of(records)) if "Memory" in note]
+    (note,) = [note for note in caveats_of(summary_of(records)) if "Memory" in note]
     assert "smaller batches: distilled seed 2 (8 for 16)." in note
 
 
-def test_a_line_that_a_power_cut_took_is_no_other_picture(summary_of: Tell) -> None:
+def test_a_line_that_a_power_cut_took_is_no_other_picture(summary_of: Summarise) -> None:
     records = three_seeds()
     records[-1]["pictures"] = [None, records[-1]["pictures"][1]]
     assert summary_of(records)["pairing"]["distilled"]["2"]["pictures"]
 
 
-def test_equal_time_is_explained(summary_of: Tell) -> None:
+def test_equal_time_is_explained(summary_of: Summarise) -> None:
     decision = {"arm": "distilled", "seed": 0, "ratio": 1.25, "epochs": 125, "measured": "processor time"}
     decision["seconds_before"] = 20.0
     longer = [record("plain (equal time)", seed, 0.41, kind="plain", epochs=125) for seed in (0, 1, 2)]
     summary = summary_of([*three_seeds(), *longer], decision)
     assert any(
-        "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times" in n for n in notes_of(summary)
+        "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times" in n for n in caveats_of(summary)
     )
     assert any(
-        "one of plain (processor time, seed 0), and 20 s were spent before the first" in n for n in notes_of(summary)
+        "one of plain (processor time, seed 0), and 20 s were spent before the first" in n for n in caveats_of(summary)
     )
     assert "plain (equal time)" not in summary["pairing"]
     # What ours has to beat besides plain: the host's own, and plain with as much time.
@@ -229,53 +230,53 @@ def test_equal_time_is_explained(summary_of: Tell) -> None:
     ]
 
 
-def test_plain_with_the_time_of_another_arm_is_no_rival(summary_of: Tell) -> None:
+def test_plain_with_the_time_of_another_arm_is_no_rival(summary_of: Summarise) -> None:
     decision = {"arm": "init", "seed": 0, "ratio": 1.0, "epochs": 2, "measured": "processor time"}
     same = [record("plain (equal time)", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
     assert not any("equal time" in said for said in summary_of([*three_seeds(), *same], decision)["further"])
 
 
-def test_arms_of_other_seeds_are_pointed_at(summary_of: Tell) -> None:
-    assert not any("do not compare" in note for note in notes_of(summary_of(three_seeds())))
+def test_arms_of_other_seeds_are_pointed_at(summary_of: Summarise) -> None:
+    assert not any("do not compare" in note for note in caveats_of(summary_of(three_seeds())))
     summary = summary_of([*three_seeds(), record("distilled@logit=9", 2, 0.45)])
     rows = {row[0]: row[1] for row in differences(summary).rows}
     assert rows["distilled minus plain"] == "+3.0 [-1.3, +7.3]"
     assert rows["distilled@logit=9 minus plain (seed 2)"] == "+6.0"
     assert rows["distilled@logit=9 minus distilled (seed 2)"] == "+1.0"
-    (note,) = [note for note in notes_of(summary) if "do not compare" in note]
+    (note,) = [note for note in caveats_of(summary) if "do not compare" in note]
     assert note.startswith("Not all arms have the seeds 0, 1, 2: distilled@logit=9 (2).")
 
 
-def test_a_teacher_that_is_not_ahead_is_said(summary_of: Tell) -> None:
-    assert not any("not ahead of plain" in note for note in notes_of(summary_of(three_seeds())))
+def test_a_teacher_that_is_not_ahead_is_said(summary_of: Summarise) -> None:
+    assert not any("not ahead of plain" in note for note in caveats_of(summary_of(three_seeds())))
     summary = summary_of([record("teacher", 0, 0.39), *three_seeds()[1:]])
-    assert any("The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test" in n for n in notes_of(summary))
+    assert any("The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test" in n for n in caveats_of(summary))
 
 
-def test_what_was_not_checked_is_not_claimed(summary_of: Tell) -> None:
+def test_what_was_not_checked_is_not_claimed(summary_of: Summarise) -> None:
     longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
-    (note,) = [note for note in notes_of(summary_of([*three_seeds(), *longer])) if "digests" in note]
+    (note,) = [note for note in caveats_of(summary_of([*three_seeds(), *longer])) if "digests" in note]
     assert note.endswith("Not checked, as they have another number of epochs: plain@epochs=9.")
 
 
-def test_that_nothing_was_checked_is_said(summary_of: Tell) -> None:
+def test_that_nothing_was_checked_is_said(summary_of: Summarise) -> None:
     plain = [record("plain", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
     longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
-    notes = notes_of(summary_of([*plain, *longer]))
+    notes = caveats_of(summary_of([*plain, *longer]))
     (note,) = [note for note in notes if "checked" in note]
     assert note.startswith("Whether arms saw plain's pictures was not checked, as they have another number of epochs")
 
 
-def test_early_stopping_and_a_long_preparation_are_shown(summary_of: Tell) -> None:
+def test_early_stopping_and_a_long_preparation_are_shown(summary_of: Summarise) -> None:
     records = three_seeds()
     records[-1] |= {"epochs": 2, "epochs_done": 1, "setup_seconds": 3600.0}
     summary = summary_of(records)
     rows = {row[0]: row for row in cost(summary).rows}
     assert (rows["plain"][4], rows["distilled"][4]) == ("2", "1 to 2 of 2")
-    assert any("Before the first epoch of a run" in n and "distilled 20 min" in n for n in notes_of(summary))
+    assert any("Before the first epoch of a run" in n and "distilled 20 min" in n for n in caveats_of(summary))
 
 
-def test_plain_alone_is_no_comparison(summary_of: Tell, plan) -> None:
+def test_plain_alone_is_no_comparison(summary_of: Summarise, plan) -> None:
     plan.arms = {"plain": plan.arms["plain"]}
     summary = summary_of([TEACHER, *(record("plain", seed, 0.4) for seed in (0, 1, 2))])
     assert summary["verdict"] == "nothing to compare: plain is the only arm"
@@ -298,7 +299,7 @@ class Links(HTMLParser):
 SHOWN = Shown("a<b>.jpg", {"plain": 0.2, "distilled": 0.9}, {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"})
 
 
-def test_the_page_needs_nothing_else(summary_of: Tell) -> None:
+def test_the_page_needs_nothing_else(summary_of: Summarise) -> None:
     text = page(summary_of(three_seeds()), [SHOWN])
     links = Links()
     links.feed(text)
@@ -310,7 +311,7 @@ def test_the_page_needs_nothing_else(summary_of: Tell) -> None:
     assert 'name="viewport"' in text
 
 
-def test_the_page_says_it_all(summary_of: Tell) -> None:
+def test_the_page_says_it_all(summary_of: Summarise) -> None:
     summary = summary_of(three_seeds())
     text = page(summary, [SHOWN])
     assert text.index("<h1>No difference between distilled and plain") < text.index("<table>")
@@ -327,7 +328,7 @@ def test_the_page_says_it_all(summary_of: Tell) -> None:
     assert "a&lt;b&gt;.jpg" in text
 
 
-def test_what_people_name_things_is_not_taken_for_html(summary_of: Tell, plan) -> None:
+def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, plan) -> None:
     plan.names = {0: "<b>", 1: "square"}
     text = page(summary_of([*three_seeds(), record("<script>x</script>", 0, 0.4)]), [])
     assert "<script" not in text

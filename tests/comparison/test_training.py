@@ -17,8 +17,8 @@ from ultralytics.utils.torch_utils import select_device
 
 from yolo_distill.comparison import record, training, worker
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
+from yolo_distill.comparison.run_monitor import RunMonitor, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.training import train
-from yolo_distill.comparison.run_monitor import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe, make_recipe
@@ -85,12 +85,12 @@ class Pulled(Exception):
 
 
 def do(job: Job, stop_after: int | None = None) -> list[dict[str, Any]]:
-    """Train a job as its process does, or up to an epoch, and return what the witness wrote."""
+    """Train a job as its process does, or up to an epoch, and return what the monitor wrote."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     before = {event: list(listed) for event, listed in default_callbacks.items()}
     job.write()
-    Witness(job.path / EPOCHS, job.path, job.seed, job.precision).attach()
+    RunMonitor(job.path / EPOCHS, job.path, job.seed, job.precision).attach()
 
     def pull(trainer: Any) -> None:
         if trainer.epoch + 1 == stop_after:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from made_labelling import MadeTeacher, opener, request, write_film, write_pictures
 
-from yolo_distill.labelling import finishing
-from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling import finalise
 from yolo_distill.labelling.histogram import bars
-from yolo_distill.labelling.run import label
+from yolo_distill.labelling.inference import Found
 from yolo_distill.labelling.parquet import KEPT, Row
-from yolo_distill.labelling.statistics import BINS, Tally
+from yolo_distill.labelling.run import label
+from yolo_distill.labelling.statistics import BINS, Statistics
 
 HTML = Path("out/contact-sheet.html")
 
@@ -39,15 +39,15 @@ def row(number: int, *scores: float) -> Row:
 
 
 def test_the_least_sure_come_first_and_the_surest_are_left_out():
-    counted = Tally(np.array([0.5, 0.5], np.float32), most=4)
+    statistics = Statistics(np.array([0.5, 0.5], np.float32), most=4)
     for one in (row(0, 0.9), row(1, 0.52), row(2), row(3, 0.48, 0.53, 0.9), row(4, 0.9), row(5, 0.9, 0.4)):
-        counted.add(one)
-    assert [doubt.row.number for doubt in counted.doubts] == [3, 1, 5, 0]
-    assert [doubt.near for doubt in counted.doubts] == [2, 1, 1, 0]
-    assert counted.shown == 6  # so that four are not called all
-    assert (counted.boxes.tolist(), counted.pictures.tolist(), counted.empty) == ([6, 0], [5, 0], 1)
-    assert counted.histogram[0].sum() == 8
-    assert counted.histogram[0, int(0.9 * BINS)] == 4
+        statistics.add(one)
+    assert [doubt.row.number for doubt in statistics.doubts] == [3, 1, 5, 0]
+    assert [doubt.near for doubt in statistics.doubts] == [2, 1, 1, 0]
+    assert statistics.shown == 6  # so that four are not called all
+    assert (statistics.boxes.tolist(), statistics.pictures.tolist(), statistics.empty) == ([6, 0], [5, 0], 1)
+    assert statistics.histogram[0].sum() == 8
+    assert statistics.histogram[0, int(0.9 * BINS)] == 4
 
 
 def test_everything_is_inside():
@@ -93,7 +93,7 @@ def test_boxes_are_drawn():
 
 
 def test_a_sheet_has_an_end(monkeypatch):
-    monkeypatch.setattr(finishing, "SHOWN", 5)
+    monkeypatch.setattr(finalise, "SHOWN", 5)
     text = make()
     assert len(re.findall("data:image/jpeg;base64,", text)) == 5
     assert "The 5 pictures with most boxes near a threshold first" in text

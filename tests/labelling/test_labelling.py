@@ -317,11 +317,11 @@ def test_an_out_that_holds_something_else(make, said):
     assert files(".") == ["in", "out"]
 
 
-def test_a_plan_that_cannot_be_read():
+def test_a_manifest_that_cannot_be_read():
     write_pictures(Path("in"), 1)
     run("in")
     Path("out/label.json").write_text("{")
-    with pytest.raises(RequestError, match=r"label.json: is not the plan of a data set"):
+    with pytest.raises(RequestError, match=r"label.json: is not the manifest of a data set"):
         run("in")
 
 

@@ -41,7 +41,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def notes_of(summary: Mapping[str, Any]) -> list[str]:
+def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     """Return the notes."""
     split = summary["headline"]["split"]
     notes = []

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
 from yolo_distill.comparison.charts import accuracy_curves, share_curves
-from yolo_distill.comparison.caveats import notes_of, sentence, setting_line
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.tables import Table, tables_of
 
-_STYLE = Path(__file__).with_name("page.css")
+_STYLE = Path(__file__).with_name("html_report.css")
 
 
 def page(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:
@@ -22,7 +22,7 @@ def page(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:
         summary: as `summarise` returns it.
         pictures: on which two arms differ most.
     """
-    notes = "".join(f"<li>{escape(note)}</li>" for note in notes_of(summary))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in caveats_of(summary))
     parts = [
         f"<h1>{escape(sentence(summary['verdict']))}</h1>",
         *(f"<p>{escape(sentence(further))}</p>" for further in summary["further"]),

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.run_queue import Agenda
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
-from yolo_distill.comparison.caveats import notes_of, sentence, setting_line
+from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
 from yolo_distill.comparison.html_report import page
 from yolo_distill.comparison.pictures import Shown, most_different
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.results import summarise
+from yolo_distill.comparison.run_queue import RunQueue
+from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
 from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgsz
@@ -31,8 +31,8 @@ PICTURES = "pictures.json"
 class Report:
     """Tells what is finished, also what earlier calls finished."""
 
-    def __init__(self, out: Path, plan: Plan, agenda: Agenda, *, trust: bool) -> None:
-        self._out, self._plan, self._agenda, self._trust = out, plan, agenda, trust
+    def __init__(self, out: Path, plan: Plan, queue: RunQueue, *, trust: bool) -> None:
+        self._out, self._plan, self._queue, self._trust = out, plan, queue, trust
 
     def interim(self) -> None:
         """Write what there is to say now, without measuring anything: pictures are those of the last finished page."""
@@ -50,7 +50,7 @@ class Report:
         else:
             kept = {"arm": summary["headline"]["arm"], "seed": seed, "shown": [asdict(shown) for shown in pictures]}
             write_bytes(self._out / PICTURES, write_json(kept))
-            _tell_of(summary, pictures, seed)
+            _add_pictures(summary, pictures, seed)
         self._write(summary, pictures)
         return summary
 
@@ -60,7 +60,7 @@ class Report:
         if not kept or kept["arm"] != summary["headline"]["arm"]:
             return []
         pictures = [Shown(**shown) for shown in kept["shown"]]
-        _tell_of(summary, pictures, kept["seed"])
+        _add_pictures(summary, pictures, kept["seed"])
         return pictures
 
     def _summary(self, measure: bool = False) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Report:
             arm = equal_time_arm(arms[PLAIN], decision)
             arms[arm.label] = arm
         runs = [run_of(self._out, arm, seed) for arm in arms.values() for seed in self._plan.seeds]
-        asked = {(run.arm.label, run.seed) for run in self._agenda.runs if run.arm.kind != TEACHER}
+        asked = {(run.arm.label, run.seed) for run in self._queue.runs if run.arm.kind != TEACHER}
         teacher = teacher_run(self._out)
         summary = summarise(self._plan, teacher, runs, asked, decision)
         summary["cost"] = self._costs([teacher, *runs], measure)
@@ -109,7 +109,7 @@ class Report:
         write_bytes(self._out / PAGE, page(summary, pictures).encode())
 
 
-def _tell_of(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
+def _add_pictures(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
     summary["pictures_seed"] = seed
     summary["pictures"] = [{"name": shown.name, "f1": shown.scores} for shown in pictures]
 
@@ -123,5 +123,5 @@ def markdown(summary: dict[str, Any]) -> str:
     first, *others = map(sentence, [summary["verdict"], *summary["further"]])
     said = "\n\n".join([f"**{first}**", *others, setting_line(summary)])
     tables = "\n\n".join(table.markdown() for table in tables_of(summary))
-    notes = "\n".join(f"- {note}" for note in notes_of(summary))
+    notes = "\n".join(f"- {note}" for note in caveats_of(summary))
     return f"{said}\n\n{tables}\n\n{notes}\n"

@@ -10,7 +10,7 @@ from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.runs import Run
 
 
-class Agenda:
+class RunQueue:
     """The runs that are to be finished, in order: the teacher first, then seed by seed.
 
     A run that failed is not tried again by the same call.
@@ -27,7 +27,7 @@ class Agenda:
         self._waits = waits_for_teacher
         self._failed: set[Path] = set()
         self._finished: set[Path] = {run.folder for run in self.runs if run.record()}
-        self._prices: dict[Path, list[float]] = {}
+        self._epoch_seconds: dict[Path, list[float]] = {}
 
     @property
     def done(self) -> int:
@@ -95,9 +95,9 @@ class Agenda:
         """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
         epochs: dict[str, list[float]] = {}
         for run in self.runs:
-            if run.folder in self._finished and run.folder not in self._prices:
-                self._prices[run.folder] = run.epochs_done()
-            seconds = self._prices.get(run.folder) or (run.epochs_done() if run.folder in running else [])
+            if run.folder in self._finished and run.folder not in self._epoch_seconds:
+                self._epoch_seconds[run.folder] = run.epochs_done()
+            seconds = self._epoch_seconds.get(run.folder) or (run.epochs_done() if run.folder in running else [])
             epochs.setdefault(run.arm.label, []).extend(seconds)
         means = {label: statistics.fmean(seconds) for label, seconds in epochs.items() if seconds}
         if not means:

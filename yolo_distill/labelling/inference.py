@@ -54,7 +54,7 @@ class Found:
         return Found(np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32))
 
 
-class Asker:
+class Predictor:
     """A teacher, asked about the classes of a new data set."""
 
     def __init__(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
+class Throughput:
     """Counts items, and frames of videos, whose number is only known once a video has been opened."""
 
     def __init__(self, pictures: int, videos: int, clock: Callable[[], float] = time.monotonic) -> None:
