@@ -320,7 +320,14 @@ def test_an_out_that_holds_something_else(make, said):
 def test_a_manifest_that_cannot_be_read():
     write_pictures(Path("in"), 1)
     run("in")
-    Path("out/label.json").write_text("{")
+    file = Path("out/label.json")
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "thresholds": [{"at": "high"}]}))
+    with pytest.raises(
+        RequestError, match=r"is not the manifest of a data set \(thresholds.0.at: .*, received 'high'\)"
+    ):
+        run("in")
+    file.write_text("{")
     with pytest.raises(RequestError, match=r"label.json: is not the manifest of a data set"):
         run("in")
 

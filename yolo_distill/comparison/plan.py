@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from yolo_distill.comparison.arms import TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, RECORD
 from yolo_distill.comparison.source import Source
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import saved_recipe
+from yolo_distill.validation import read_json
 
 FILE = "plan.json"
 
@@ -76,11 +79,43 @@ class Plan:
         }
 
 
-def earlier_plan(out: Path) -> dict[str, Any] | None:
+class SavedSource(TypedDict):
+    """A `Source` in `plan.json`."""
+
+    name: str
+    digest: str | None
+
+
+class SavedArm(TypedDict):
+    """An `Arm` in `plan.json`."""
+
+    kind: str
+    host: dict[str, Any]
+    recipe: dict[str, Any] | None
+    files: NotRequired[dict[str, str]]
+
+
+class SavedPlan(TypedDict):
+    """What `Plan.as_dict` returns and `plan.json` holds."""
+
+    teacher: SavedSource
+    teacher_epochs: int | None
+    student: SavedSource
+    data: SavedSource
+    splits: list[str]
+    names: dict[str, str]
+    imgsz: int
+    settings: dict[str, Any]
+    arms: dict[str, SavedArm]
+    seeds: list[int]
+    precision: str | None
+
+
+def earlier_plan(out: Path) -> SavedPlan | None:
     """Return the plan that is in a folder, or None where a new comparison may begin.
 
     Raises:
-        RequestError: it is a file, holds something else, or its plan cannot be read.
+        RequestError: it is a file, holds something else, or its plan is damaged.
     """
     if not out.exists():
         return None
@@ -92,14 +127,7 @@ def earlier_plan(out: Path) -> dict[str, Any] | None:
         if inside:
             raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
         return None
-    try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-        missing = Plan.__dataclass_fields__.keys() - plan.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{file}: cannot be read ({type(error).__name__}); give another out=") from None
-    if missing:
-        raise RequestError(f"{file}: is not the plan of a comparison (it lacks {min(missing)}); give another out=")
-    return dict(plan)
+    return read_json(file, SavedPlan, "the plan of a comparison")
 
 
 def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:

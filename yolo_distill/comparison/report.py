@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,26 @@ from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgs
 from yolo_distill.engine.evaluate import cost
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.files import write_bytes
+from yolo_distill.validation import read_json
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
 #: The pictures of the last finished page, for pages until the next.
 PICTURES = "pictures.json"
+
+
+@dataclass(frozen=True)
+class KeptPictures:
+    """What `pictures.json` holds.
+
+    Attributes:
+        arm: that is shown beside plain.
+        seed: of both runs.
+        shown: the pictures.
+    """
+
+    arm: str | None
+    seed: int | None
+    shown: list[Shown]
 
 
 class Report:
@@ -48,20 +64,19 @@ class Report:
         except Exception as error:  # pictures are no reason to lose the figures of hours
             summary["pictures_missing"] = f"{type(error).__name__}: {one_line(error)}"
         else:
-            kept = {"arm": summary["headline"]["arm"], "seed": seed, "shown": [asdict(shown) for shown in pictures]}
-            write_bytes(self._out / PICTURES, write_json(kept))
+            kept = KeptPictures(summary["headline"]["arm"], seed, pictures)
+            write_bytes(self._out / PICTURES, write_json(asdict(kept)))
             _add_pictures(summary, pictures, seed)
         self._write(summary, pictures)
         return summary
 
     def _kept_pictures(self, summary: dict[str, Any]) -> list[Shown]:
         file = self._out / PICTURES
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if not kept or kept["arm"] != summary["headline"]["arm"]:
+        kept = read_json(file, KeptPictures, "the pictures of a comparison") if file.is_file() else None
+        if kept is None or kept.arm != summary["headline"]["arm"]:
             return []
-        pictures = [Shown(**shown) for shown in kept["shown"]]
-        _add_pictures(summary, pictures, kept["seed"])
-        return pictures
+        _add_pictures(summary, kept.shown, kept.seed)
+        return kept.shown
 
     def _summary(self, measure: bool = False) -> dict[str, Any]:
         decision = decided(self._out)

@@ -13,6 +13,7 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
 from yolo_distill.labelling.thresholds import Threshold
 from yolo_distill.teachers import stored
+from yolo_distill.validation import read_json
 
 FILE = stored.PLAN
 FORMAT = 1
@@ -59,12 +60,6 @@ class Manifest:
         """Return the manifest as plain values."""
         return {"format": FORMAT, **asdict(self)}
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Manifest:
-        """Return the manifest that `as_dict` made these values of."""
-        plain = {key: values[key] for key in cls.__dataclass_fields__}
-        return cls(**{**plain, "thresholds": [Threshold(**one) for one in values["thresholds"]]})
-
 
 def check_out(out: Path) -> None:
     """Check, before the work, that a data set can be made in a folder or go on there.
@@ -92,16 +87,9 @@ def read_manifest(file: Path) -> Manifest | None:
     """Return the manifest in a file, or None where there is none.
 
     Raises:
-        RequestError: it cannot be read.
+        RequestError: it is damaged, or of something else; names the field.
     """
-    try:
-        return Manifest.of(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{file}: is not the manifest of a data set ({type(error).__name__}); give another out="
-        ) from None
+    return read_json(file, Manifest, "the manifest of a data set") if file.exists() else None
 
 
 def claim(out: Path, manifest: Manifest) -> Manifest:
