@@ -201,7 +201,7 @@ def test_shards_of_different_requests_are_not_merged():
     run("in", shard=Shard(1, 2))
     run("in", "other", shard=Shard(2, 2), conf=0.4)
     Path("other/shards/2-of-2.json").rename("out/shards/2-of-2.json")
-    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(conf: 0.25, now 0.4"):
+    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(conf: 0.25 there, 0.4 here"):
         merge(Path("out"))
 
 
@@ -273,11 +273,11 @@ def test_what_a_kill_left_of_a_file_is_gone():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"conf": 0.5}, "conf: 0.25, now 0.5"),
-        ({"similar": 0, "copy": True}, "copy: false, now true; similar: 4, now 0"),
-        ({"imgsz": 96}, "imgsz: 64, now 96"),
-        ({"teacher": "other"}, "teacher: made, now other"),
-        ({"shard": Shard(1, 2)}, "shards: 1, now 2"),
+        ({"conf": 0.5}, "conf: 0.25 there, 0.5 here"),
+        ({"similar": 0, "copy": True}, "copy: false there, true here; similar: 4 there, 0 here"),
+        ({"imgsz": 96}, "imgsz: 64 there, 96 here"),
+        ({"teacher": "other"}, "teacher: made there, other here"),
+        ({"shard": Shard(1, 2)}, "shards: 1 there, 2 here"),
     ],
 )
 def test_another_request_is_refused(change, said):
@@ -295,7 +295,7 @@ def test_other_files_are_refused():
     write_pictures(Path("in"), 2)
     run("in")
     write_pictures(Path("in"), 1, first=5)
-    with pytest.raises(RequestError, match=r"the files of source= are not the same; pictures: 2, now 3"):
+    with pytest.raises(RequestError, match=r"the files of source= are not the same; pictures: 2 there, 3 here"):
         run("in")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
 from yolo_distill.comparison.charts import accuracy_curves, share_curves
 from yolo_distill.comparison.pictures import Shown
-from yolo_distill.comparison.tables import Table, tables_of
+from yolo_distill.comparison.tables import tables_of
 
 _STYLE = Path(__file__).with_name("html_report.css")
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.differences import changed_file, changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
 from yolo_distill.labelling.thresholds import Threshold
@@ -21,7 +22,6 @@ FORMAT = 1
 _PLACES, _FOUND = {"source", "val"}, {"thresholds", "val"}
 #: Scores differ in their last digits between processors, and with them a threshold halfway between two.
 _ROUNDING = 0.005
-_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,8 @@ def require_same(out: Path, there: Manifest, here: Manifest) -> None:
         RequestError: saying what differs.
     """
     if found := differences(there.as_dict(), here.as_dict(), _FOUND):
-        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise RequestError(
-            f"out={out}: was made with another request ({'; '.join(found[:_MOST_NAMED])}{more}); give the same one, or "
-            "another out="
+            f"out={out}: was made with another request ({in_brief(found)}); give the same one, or another out="
         )
 
 
@@ -160,7 +158,7 @@ def require_one(out: Path, manifest: Manifest, shards: Mapping[str, Manifest]) -
         ignored = _PLACES | ({"thresholds"} if _alike(manifest.thresholds, shard.thresholds) else set())
         if found := differences(manifest.as_dict(), shard.as_dict(), ignored):
             raise DistillError(
-                f"out={out}: shard {name} was made with another request ({'; '.join(found[:_MOST_NAMED])}); "
+                f"out={out}: shard {name} was made with another request ({in_brief(found)}); "
                 "label it again like the others"
             )
 
@@ -171,26 +169,9 @@ def _alike(some: Sequence[Threshold], others: Sequence[Threshold]) -> bool:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
-    """Return in words what of two plans is not the same."""
-    found = []
-    for key in sorted({*there, *here} - ignored):
-        before, now = there.get(key), here.get(key)
-        if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):
-            continue
-        if key == "settings" and isinstance(before, dict) and isinstance(now, dict):
-            found += differences(before, now, set())
-        elif key in {"teacher", "data"} and isinstance(before, dict) and isinstance(now, dict):
-            alike = before["name"] == now["name"]
-            found.append(
-                f"{key}: {now['name']} was changed" if alike else f"{key}: {before['name']}, now {now['name']}"
-            )
-        elif key == "files":
-            found.append("the files of source= are not the same")
-        else:
-            found.append(f"{key}: {_said(before)}, now {_said(now)}")
-    return found
-
-
-def _said(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False).replace('"', "")
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """Return in words what of two manifests is not the same."""
+    found = ["the files of source= are not the same"] if there["files"] != here["files"] else []
+    for role in ("teacher", "data"):
+        found += changed_file(role, there[role], here[role])
+    found += changed_values(there["settings"], here["settings"])
+    return found + changed_values(there, here, ignored | {"files", "teacher", "data", "settings"})
