@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.runs import Run
+from yolo_distill.durations import duration
 
 
 class RunQueue:
@@ -89,7 +90,7 @@ class RunQueue:
             else:
                 parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")
         left = self._seconds_left({run.folder: epochs for run, epochs in running}, slots)
-        return ", ".join(parts) + (f", {roughly} {_span(left)} left" if left is not None else "")
+        return ", ".join(parts) + (f", {roughly} {duration(left)} left" if left is not None else "")
 
     def _seconds_left(self, running: Mapping[Path, int], slots: int) -> float | None:
         """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
@@ -113,10 +114,3 @@ class RunQueue:
             done = len(run.epochs_done())
             left += max(count - done, 0) * means.get(run.arm.label, usual)
         return left / slots
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
