@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 from made import record
+from matplotlib.figure import Figure
 
 from yolo_distill.comparison.caveats import caveats_of
-from yolo_distill.comparison.charts import chart
-from yolo_distill.comparison.html_report import page
+from yolo_distill.comparison.charts import DARK, LIGHT, chart, draw
+from yolo_distill.comparison.html_report import html_report
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.report import markdown
+from yolo_distill.comparison.source import Source
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 
 Summarise = Callable[..., dict[str, Any]]
@@ -120,7 +123,7 @@ def test_a_teacher_that_is_not_there_yet(summary_of: Summarise) -> None:
     assert summary["teacher"] is None
     assert "one seed proves nothing" in summary["verdict"]
     assert all(row["gap_recovered"] is None for row in summary["differences"])
-    page(summary, [])
+    html_report(summary, [])
 
 
 def test_a_teacher_of_other_classes_is_not_measured(summary_of: Summarise) -> None:
@@ -280,7 +283,7 @@ def test_plain_alone_is_no_comparison(summary_of: Summarise, plan) -> None:
     plan.arms = {"plain": plan.arms["plain"]}
     summary = summary_of([TEACHER, *(record("plain", seed, 0.4) for seed in (0, 1, 2))])
     assert summary["verdict"] == "nothing to compare: plain is the only arm"
-    page(summary, [])
+    html_report(summary, [])
 
 
 class Links(HTMLParser):
@@ -300,11 +303,11 @@ SHOWN = Shown("a<b>.jpg", {"plain": 0.2, "distilled": 0.9}, {"labels": "AAAA", "
 
 
 def test_the_page_needs_nothing_else(summary_of: Summarise) -> None:
-    text = page(summary_of(three_seeds()), [SHOWN])
+    text = html_report(summary_of(three_seeds()), [SHOWN])
     links = Links()
     links.feed(text)
-    assert len(links.found) == 3
-    assert all(link.startswith("data:image/jpeg;base64,") for link in links.found)
+    # Two charts for light and for dark, and three pictures.
+    assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 4 + ["data:image/jpeg"] * 3
     assert not {"script", "link", "iframe", "object"} & set(links.tags)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text
@@ -313,7 +316,7 @@ def test_the_page_needs_nothing_else(summary_of: Summarise) -> None:
 
 def test_the_page_says_it_all(summary_of: Summarise) -> None:
     summary = summary_of(three_seeds())
-    text = page(summary, [SHOWN])
+    text = html_report(summary, [SHOWN])
     assert text.index("<h1>No difference between distilled and plain") < text.index("<table>")
     for words in (
         "+3.0 [-1.3, +7.3]",
@@ -324,41 +327,77 @@ def test_the_page_says_it_all(summary_of: Summarise) -> None:
         "60.0 (70.0)",
     ):
         assert words in text
-    assert text.count("<svg") == 2
     assert "a&lt;b&gt;.jpg" in text
 
 
 def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, plan) -> None:
-    plan.names = {0: "<b>", 1: "square"}
-    text = page(summary_of([*three_seeds(), record("<script>x</script>", 0, 0.4)]), [])
-    assert "<script" not in text
-    assert "<b>" not in text
+    odd = """<script>"x" & 'y'</script>"""
+    safe = "&lt;script&gt;&#34;x&#34; &amp; &#39;y&#39;&lt;/script&gt;"
+    plan.names = {0: f"class {odd}", 1: "square"}
+    plan.teacher, plan.data = Source(f"teacher {odd}", "", "aa"), Source(f"data {odd}", "", "bb")
+    arm = f"arm {odd}@logit=2"
+    shown = Shown(f"file {odd}.jpg", {"plain": 0.2, arm: 0.9}, {"labels": "AAAA", "plain": "BBBB", arm: "CCCC"})
+    text = html_report(summary_of([*three_seeds(), record(arm, 0, 0.4)]), [shown])
+    tags = Links()
+    tags.feed(text)
+    assert "script" not in tags.tags
+    assert odd not in text
+    for words in ("class", "teacher", "data", "arm", "file"):
+        assert f"{words} {safe}" in text
+    assert f'alt="arm {safe}@logit=2"' in text
+    assert f"arm {safe}<wbr>@logit=2</th>" in text
+
+
+def lines_of(figure: Figure) -> list[tuple[str, float, list[float], list[float]]]:
+    """Return colour, width, epochs and values of what a chart draws, in the order in which it was drawn."""
+    lines = figure.axes[0].lines
+    return [(one.get_color(), one.get_linewidth(), list(one.get_xdata()), list(one.get_ydata())) for one in lines]
 
 
 def test_a_chart_by_hand() -> None:
-    text = chart({"plain": [[10.0, 20.0, 30.0], [20.0, 30.0, 40.0]], "ours": [[10.0, None, 40.0]]}, "points")
-    root = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
-    lines = [element.attrib for element in root.iter() if element.tag == "polyline"]
-    assert [line["class"] for line in lines] == ["one c0", "one c0", "mean c0", "mean c1"]
-    heights = [[float(point.split(",")[1]) for point in line["points"].split()] for line in lines]
-    assert heights[2] == pytest.approx([(a + b) / 2 for a, b in zip(heights[0], heights[1], strict=True)], abs=0.1)
-    assert len(heights[3]) == 2  # the epoch without a value is left out
-    widths = [float(point.split(",")[0]) for point in lines[3]["points"].split()]
-    assert widths == [46, 708]  # the first epoch to the left, the third to the right
+    found = chart({"plain": [[10.0, 20.0, 30.0], [20.0, 30.0, 40.0]], "ours": [[10.0, None, 40.0]]}, "points")
+    assert found is not None
+    for theme in (LIGHT, DARK):
+        first, second, *_ = theme.lines
+        assert lines_of(draw(found.curves, theme)) == [
+            (first, 1, [1, 2, 3], [10, 20, 30]),
+            (first, 1, [1, 2, 3], [20, 30, 40]),
+            (first, 2.4, [1, 2, 3], [15, 25, 35]),
+            (second, 2.4, [1, 3], [10, 40]),  # the epoch without a value is left out
+        ]
+    light, dark = (base64.b64decode(file).decode() for file in (found.light, found.dark))
+    assert ET.fromstring(light).tag.endswith("svg")
+    assert LIGHT.lines[0] in light
+    assert DARK.lines[0] in dark
+    assert LIGHT.lines[0] not in dark
+
+
+def test_charts_are_the_same_bytes_each_time() -> None:
+    assert chart({"a": [[1.0, 2.0]]}, "x") == chart({"a": [[1.0, 2.0]]}, "x")
+
+
+def test_more_curves_than_colours_have_dashes() -> None:
+    found = chart({str(number): [[float(number)]] for number in range(30)}, "x")
+    assert found is not None
+    assert [(curve.colour, curve.dashes) for curve in found.curves[7:10]] == [(7, 0), (0, 1), (1, 1)]
+    assert len(lines_of(draw(found.curves, LIGHT))) == 30
 
 
 @pytest.mark.parametrize("lines", [[[1.0]], [[0.0, 0.0]], [[5.0, 5.0]], [[-1e-9, 1e-9]], [[1e5, 2e5]], [[None, 3.0]]])
 def test_charts_of_little(lines: list[list[float | None]]) -> None:
-    text = chart({"a": lines}, "x", digits=2)
-    ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
-    assert not re.search(r"nan|inf", text)
+    found = chart({"a": lines}, "x")
+    assert found is not None
+    (line,) = draw(found.curves, LIGHT).axes[0].lines
+    points = [value for value in lines[0] if value is not None]
+    assert list(line.get_ydata()) == points
+    assert (line.get_marker() == "o") == (len(points) == 1)  # a line of one point is not seen
 
 
 def test_no_chart_of_nothing() -> None:
-    assert chart({}, "x") == chart({"a": []}, "x") == chart({"a": [[None]]}, "x") == ""
+    assert chart({}, "x") is chart({"a": []}, "x") is chart({"a": [[None]]}, "x") is None
 
 
 def test_means_go_as_far_as_all_seeds() -> None:
-    text = chart({"a": [[1.0, 2.0, 3.0, 4.0], [3.0, 4.0]]}, "x")
-    (mean,) = re.findall(r'class="mean c0" points="([^"]*)"', text)
-    assert len(mean.split()) == 2
+    found = chart({"a": [[1.0, 2.0, 3.0, 4.0], [3.0, 4.0]]}, "x")
+    assert found is not None
+    assert lines_of(draw(found.curves, LIGHT))[-1][3] == [2, 3]

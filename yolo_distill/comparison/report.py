@@ -10,7 +10,7 @@ from typing import Any
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
 from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
-from yolo_distill.comparison.html_report import page
+from yolo_distill.comparison.html_report import html_report
 from yolo_distill.comparison.pictures import Shown, most_different
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.results import summarise
@@ -121,7 +121,7 @@ class Report:
     def _write(self, summary: dict[str, Any], pictures: list[Shown]) -> None:
         write_bytes(self._out / JSON, write_json(summary))
         write_bytes(self._out / TABLE, markdown(summary).encode())
-        write_bytes(self._out / PAGE, page(summary, pictures).encode())
+        write_bytes(self._out / PAGE, html_report(summary, pictures).encode())
 
 
 def _add_pictures(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
