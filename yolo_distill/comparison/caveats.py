@@ -92,7 +92,7 @@ def _before(decision: Mapping[str, Any]) -> str:
 
 def _seeds(summary: Mapping[str, Any]) -> list[str]:
     """Return a warning where arms stand side by side whose means are of different seeds."""
-    # Epochs are told by seed, of the runs that have a record.
+    # Epochs are given by seed, of the runs that have a record.
     seeds = {label: tuple(arm["epochs_done"]) for label, arm in summary["arms"].items() if arm["epochs_done"]}
     if len(set(seeds.values())) < 2:
         return []

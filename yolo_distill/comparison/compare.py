@@ -1,4 +1,4 @@
-"""A whole comparison: check the request, do what is unfinished, and tell what came out."""
+"""A whole comparison: check the request, do what is unfinished, and report what came out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
 
     Raises:
         RequestError: something in the request is wrong; nothing has been written then.
-        DistillError: runs failed; the others are finished and told about.
+        DistillError: runs failed; the others are finished and reported.
     """
     request = replace(request, out=request.out.expanduser())
     checked = check(request)
@@ -68,7 +68,7 @@ class _Comparison:
         self._said = 0.0
 
     def carry_out(self, worker: Sequence[str]) -> dict[str, Any]:
-        """Do what is unfinished and tell about everything."""
+        """Do what is unfinished and report everything."""
         queue, progress = self._queue, self._progress
         self._give_plain_equal_time()
         try:

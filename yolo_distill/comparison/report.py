@@ -45,7 +45,7 @@ class KeptPictures:
 
 
 class Report:
-    """Tells what is finished, also what earlier calls finished."""
+    """Reports what is finished, also what earlier calls finished."""
 
     def __init__(self, out: Path, plan: Plan, queue: RunQueue, *, trust: bool) -> None:
         self._out, self._plan, self._queue, self._trust = out, plan, queue, trust

@@ -80,7 +80,7 @@ def run_of(out: Path, arm: Arm, seed: int) -> Run:
 
 
 def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: bool) -> Job:
-    """Return what a run's process is told.
+    """Return the job of a run's process.
 
     Args:
         run: the run.

@@ -41,7 +41,7 @@ from yolo_distill.labelling.manifest import (
 )
 from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
-from yolo_distill.labelling.thresholds import Threshold, at, calibrate, said
+from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import Lock
 from yolo_distill.runtime.progress import Progress
@@ -125,7 +125,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
             )
             manifest = replace(manifest, thresholds=chosen)
         manifest = claim(out, manifest)
-        _tell(manifest, targets, say)
+        _announce(manifest, targets, say)
         if (out / DATA).exists():
             say(f"{out / DATA}: is finished already")
             return finalise(out, manifest, say)
@@ -165,12 +165,12 @@ def _manifest(
     )
 
 
-def _tell(manifest: Manifest, targets: Targets, say: Callable[[str], None]) -> None:
+def _announce(manifest: Manifest, targets: Targets, say: Callable[[str], None]) -> None:
     if targets.untaught:
         say(f"warning: the teacher does not know {', '.join(targets.untaught)}: no box gets these classes")
     if manifest.val is None:
         say("warning: without data= there are no true labels; val in data.yaml is the pictures of train")
-    say(f"thresholds: {said(manifest.names, manifest.thresholds)}")
+    say(f"thresholds: {in_one_line(manifest.names, manifest.thresholds)}")
 
 
 def _work(

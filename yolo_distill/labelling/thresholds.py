@@ -165,7 +165,7 @@ def calibrate(
     return gathered.choose(conf)
 
 
-def said(names: Sequence[str], thresholds: Sequence[Threshold], most: int = 12) -> str:
+def in_one_line(names: Sequence[str], thresholds: Sequence[Threshold], most: int = 12) -> str:
     """Return thresholds in one line."""
     parts = [
         f"{name} {threshold.at:.3g} ({'conf=' if threshold.f1 is None else f'F1 {threshold.f1:.2f} on val'})"
