@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from yolo_distill.errors import RequestError, did_you_mean
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
 _Schema = TypeVar("_Schema")
 _LONGEST = 60  # of a value that is quoted
@@ -28,17 +29,25 @@ def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
     Raises:
         RequestError: it cannot be read, or a field of it is missing or of another type; names file and field.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Not by pydantic's own parser: it refuses the escapes that stand for a path's bytes where they are no UTF-8.
-        return TypeAdapter(schema).validate_python(json.loads(file.read_text(encoding="utf-8")))
+        return cast(_Schema, _adapter(schema).validate_python(json.loads(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise RequestError(f"{file}: cannot be read ({error.strerror}); give another out=") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{file}: is not {what} (no JSON: {error}); give another out=") from None
     except ValidationError as error:
         raise RequestError(f"{file}: is not {what} ({first_problem(error)}); give another out=") from None
+
+
+@cache
+def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
+    """Return what checks a schema; made once, as a data set may have thousands of shards to read."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
