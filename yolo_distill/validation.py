@@ -31,9 +31,10 @@ def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
     """
     from pydantic import ValidationError
 
+    checker: TypeAdapter[_Schema] = _adapter(cast(Any, schema))  # mypy takes a class of any kind for unhashable
     try:
         # Not by pydantic's own parser: it refuses the escapes that stand for a path's bytes where they are no UTF-8.
-        return cast(_Schema, _adapter(schema).validate_python(json.loads(file.read_text(encoding="utf-8"))))
+        return checker.validate_python(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"{file}: cannot be read ({error.strerror}); give another out=") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
