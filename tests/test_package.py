@@ -55,7 +55,8 @@ def test_the_wheel_holds_code_recipes_and_targets(wheel):
 
 
 def _sources() -> list[Path]:
-    return list((ROOT / "yolo_distill").rglob("*.py"))
+    """Return the code, and the templates and styles of its pages."""
+    return [path for path in (ROOT / "yolo_distill").rglob("*") if path.suffix in {".py", ".html", ".css"}]
 
 
 def test_the_installed_wheel_finds_its_files_outside_the_checkout(installed, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from made_rows import made_model
 
 from yolo_distill.benchmark.backends import Row
-from yolo_distill.benchmark.engines import Engine, Job, job_of, open_engine
+from yolo_distill.benchmark.engine import Engine, Job, job_of
+from yolo_distill.benchmark.engines import open_engine
 from yolo_distill.benchmark.memory import measure_in_process, peak_memory
 from yolo_distill.benchmark.models import Model, find_models
 from yolo_distill.errors import DistillError, RequestError

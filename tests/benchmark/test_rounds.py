@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_rows import made_row
 
-from yolo_distill.benchmark.engines import Engine
+from yolo_distill.benchmark.engine import Engine
 from yolo_distill.benchmark.rounds import MOST_REPEATS, Arm, measure
 
 PICTURES = [np.full((4, 4, 3), value, np.uint8) for value in (0, 1)]

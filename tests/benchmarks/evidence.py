@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.comparison.budget import epochs_done
-from yolo_distill.comparison.paired import Difference, difference, gap_recovered
+from yolo_distill.comparison.statistics import Difference, difference, gap_recovered
 
 Runs = list[dict[str, Any]]
 #: mAP50-95 in points by arm and seed.

@@ -148,9 +148,9 @@ def test_a_recipe_of_an_older_version_is_no_difference(kept: Callable[..., Plan]
     [
         (lambda out: out.write_text("x"), "is a file"),
         (lambda out: (out.mkdir(), (out / "holiday.jpg").write_text("x")), "holds something else (holiday.jpg)"),
-        (lambda out: (out.mkdir(), (out / "plan.json").write_text("{")), "cannot be read"),
-        (lambda out: (out.mkdir(), (out / "plan.json").write_text("[]")), "cannot be read"),
-        (lambda out: (out.mkdir(), (out / "plan.json").write_text('{"arms": {}}')), "is not the plan of a comparison"),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text("{")), "(no JSON: "),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text("[]")), "(input should be a valid dictionary"),
+        (lambda out: (out.mkdir(), (out / "plan.json").write_text('{"arms": {}}')), "(it lacks teacher)"),
     ],
 )
 def test_folders_that_are_something_else(make: Callable[[Path], object], says: str, tmp_path: Path) -> None:
@@ -158,6 +158,34 @@ def test_folders_that_are_something_else(make: Callable[[Path], object], says: s
     with pytest.raises(RequestError) as caught:
         earlier_plan(tmp_path / "out")
     assert says in str(caught.value)
+    assert str(tmp_path / "out") in str(caught.value)
+
+
+def test_a_damaged_field_is_named(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    file = tmp_path / "out" / "plan.json"
+    before = json.loads(file.read_text())
+    before["arms"]["distilled"]["host"] = [1]
+    file.write_text(json.dumps(before))
+    with pytest.raises(RequestError) as caught:
+        earlier_plan(tmp_path / "out")
+    assert str(caught.value) == (
+        f"{file}: is not the plan of a comparison (arms.distilled.host: input should be a valid dictionary, "
+        "received [1]); give another out="
+    )
+
+
+def test_a_job_comes_back_as_it_was_written(tmp_path: Path, plan: Plan) -> None:
+    from yolo_distill.comparison.job import read_job
+    from yolo_distill.comparison.runs import job_of, run_of
+
+    folder = tmp_path / "a name that is no UTF-8: \udcff"
+    run = run_of(folder, plan.arms["distilled"], 1)
+    job = job_of(run, plan, threads=2, device="0", trust=True)
+    file = job.write()
+    assert read_job(file) == job
+    file.write_text(file.read_text().replace('"seed": 1,', '"seed": "one",'))
+    with pytest.raises(RequestError, match=r"is not the job of a run \(seed: input should be a valid integer, .*'one'"):
+        read_job(file)
 
 
 def test_an_empty_folder_or_none_is_free(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import select_device
 
-from yolo_distill.comparison import record, training, worker
+from yolo_distill.comparison import run_record, training, worker
 from yolo_distill.comparison.job import EPOCHS, ERROR, Job, read_job
+from yolo_distill.comparison.run_monitor import RunMonitor, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.training import train
-from yolo_distill.comparison.witness import Witness, digest_of_weights, read_lines, seed_epoch
 from yolo_distill.comparison.worker import main
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe, make_recipe
@@ -85,12 +85,12 @@ class Pulled(Exception):
 
 
 def do(job: Job, stop_after: int | None = None) -> list[dict[str, Any]]:
-    """Train a job as its process does, or up to an epoch, and return what the witness wrote."""
+    """Train a job as its process does, or up to an epoch, and return what the monitor wrote."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     before = {event: list(listed) for event, listed in default_callbacks.items()}
     job.write()
-    Witness(job.path / EPOCHS, job.path, job.seed, job.precision).attach()
+    RunMonitor(job.path / EPOCHS, job.path, job.seed, job.precision).attach()
 
     def pull(trainer: Any) -> None:
         if trainer.epoch + 1 == stop_after:
@@ -207,8 +207,8 @@ def test_a_record_says_what_gains_that_were_left_open_came_to(job_of: MakeJob) -
     job.path.mkdir(parents=True)
     (job.path / "recipe.yaml").write_text("logit: 1.0\nlocalization: 0.0\ncwd: 2.5\n")
     found = {"logit": 1.0, "localization": 0.0, "cwd": 2.5}
-    assert record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, **found}
-    assert record.recipe_of(job_of("plain")) is None
+    assert run_record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, **found}
+    assert run_record.recipe_of(job_of("plain")) is None
 
 
 def test_a_student_with_weights_is_compared_with_who_teaches_it(
@@ -307,19 +307,19 @@ def test_a_teacher_is_measured_by_the_settings_by_which_it_teaches(
 ) -> None:
     (tmp_path / "map.yaml").write_text("disc: square\nsquare: disc\n")
     asked: list[str | None] = []
-    measure = record.measure_teachers
+    measure = run_record.measure_teachers
 
     def look(recipe: Recipe, *given: Any, **more: Any) -> dict[str, Any]:
         asked.append(recipe.class_map)
         return measure(recipe, *given, **more)
 
-    monkeypatch.setattr(record, "measure_teachers", look)
-    monkeypatch.setattr(record, "_look", lambda *_: None)
+    monkeypatch.setattr(run_record, "measure_teachers", look)
+    monkeypatch.setattr(run_record, "_look", lambda *_: None)
     job = job_of("teacher")
-    assert record.make_record(job, Path(job.teacher))["one_to_one"] is not None
+    assert run_record.make_record(job, Path(job.teacher))["one_to_one"] is not None
     assert asked == []  # its classes are the data's
     crossed = dataclasses.replace(job, reading={"class_map": str(tmp_path / "map.yaml")})
-    assert "not_measured" not in record.make_record(crossed, Path(job.teacher))
+    assert "not_measured" not in run_record.make_record(crossed, Path(job.teacher))
     assert asked == [str(tmp_path / "map.yaml")]
 
 
@@ -330,7 +330,7 @@ def test_a_teacher_that_does_not_know_all_classes_is_not_measured(
     model = DetectionModel("yolo26n.yaml", nc=len(others), verbose=False)
     model.names = dict(enumerate(others))
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
-    found = record.make_record(job_of("teacher"), tmp_path / "other.pt")
+    found = run_record.make_record(job_of("teacher"), tmp_path / "other.pt")
     assert "square" in found["not_measured"]
     assert found["look"] is None
 
@@ -339,6 +339,6 @@ def test_a_teacher_with_its_classes_in_another_order_is_measured(job_of: MakeJob
     model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
     model.names = {0: "square", 1: "disc"}
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
-    found = record.make_record(job_of("teacher"), tmp_path / "other.pt")
+    found = run_record.make_record(job_of("teacher"), tmp_path / "other.pt")
     assert [one["name"] for one in found["val"]["classes"]] == ["disc", "square"]
     assert found["look"] is not None

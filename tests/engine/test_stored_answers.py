@@ -20,8 +20,8 @@ from ultralytics.utils.ops import xywh2xyxy
 from yolo_distill.engine.run import train
 from yolo_distill.engine.told import ToldPictures, stored_answers, take_told, told_pictures
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.soft import FOLDER, KEPT, Row, write_part
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.parquet import FOLDER, KEPT, Row, write_part
 from yolo_distill.teachers.stored import DATA, PICTURES, PLAN, StoredTeacher, lay_out
 
 NAMES = ["disc", "square"]

@@ -29,11 +29,13 @@ def test_every_target_that_is_shipped_can_be_made() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("[fp32,", "[fp8,", "precisions has 'fp8' in"),
-        ("input: floats", "input: float", "input has 'float' in .*did you mean 'floats'"),
-        ("format: onnx", "format: tflite", "format is 'tflite' in .*, only 'onnx' is made here"),
-        ("delegates: false", "delegate: false", "lacks delegates"),
-        ("ort: false", "ort: false\nopsets: 3", "says opsets.*did you mean 'opset'"),
+        ("[fp32,", "[fp8,", "mine.yaml: precisions.0: input should be 'fp32', 'fp16' or 'int8', received 'fp8'"),
+        ("input: floats", "input: float", "input: input should be 'floats' or .*; did you mean 'floats'"),
+        ("format: onnx", "format: tflite", "format: input should be 'onnx', received 'tflite'"),
+        ("opset: ", "opset: v", "opset: input should be a valid integer.*, received 'v"),
+        ("delegates: false", "delegate: false", "it lacks delegates"),
+        ("ort: false", "ort: false\nopsets: 3", "opsets is unknown; did you mean 'opset'"),
+        ("opset: ", "opset:\n- [", "mine.yaml is not YAML"),
     ],
 )
 def test_targets_that_cannot_be_made(

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo_distill.labelling.asking import Found
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.parquet import FOLDER, read_part, rows_of
 from yolo_distill.labelling.request import Request
-from yolo_distill.labelling.soft import FOLDER, read_part, rows_of
 from yolo_distill.teachers.answer import SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
 

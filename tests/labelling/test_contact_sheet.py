@@ -6,20 +6,24 @@ import base64
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from made_labelling import MadeTeacher, opener, request, write_film, write_pictures
+from made_labelling import opener, request, write_film, write_pictures
 
-from yolo_distill.labelling import finishing
-from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.bars import bars
+from yolo_distill.labelling import finalise
+from yolo_distill.labelling.contact_sheet import write_contact_sheet
+from yolo_distill.labelling.histogram import histogram
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.manifest import Manifest
+from yolo_distill.labelling.parquet import KEPT, UNREAD, Row
 from yolo_distill.labelling.run import label
-from yolo_distill.labelling.soft import KEPT, Row
-from yolo_distill.labelling.tally import BINS, Tally
+from yolo_distill.labelling.statistics import BINS, Statistics
+from yolo_distill.labelling.thresholds import Threshold
 
 HTML = Path("out/contact-sheet.html")
 
@@ -39,15 +43,15 @@ def row(number: int, *scores: float) -> Row:
 
 
 def test_the_least_sure_come_first_and_the_surest_are_left_out():
-    counted = Tally(np.array([0.5, 0.5], np.float32), most=4)
+    statistics = Statistics(np.array([0.5, 0.5], np.float32), most=4)
     for one in (row(0, 0.9), row(1, 0.52), row(2), row(3, 0.48, 0.53, 0.9), row(4, 0.9), row(5, 0.9, 0.4)):
-        counted.add(one)
-    assert [doubt.row.number for doubt in counted.doubts] == [3, 1, 5, 0]
-    assert [doubt.near for doubt in counted.doubts] == [2, 1, 1, 0]
-    assert counted.shown == 6  # so that four are not called all
-    assert (counted.boxes.tolist(), counted.pictures.tolist(), counted.empty) == ([6, 0], [5, 0], 1)
-    assert counted.histogram[0].sum() == 8
-    assert counted.histogram[0, int(0.9 * BINS)] == 4
+        statistics.add(one)
+    assert [doubt.row.number for doubt in statistics.doubts] == [3, 1, 5, 0]
+    assert [doubt.near for doubt in statistics.doubts] == [2, 1, 1, 0]
+    assert statistics.shown == 6  # so that four are not called all
+    assert (statistics.boxes.tolist(), statistics.pictures.tolist(), statistics.empty) == ([6, 0], [5, 0], 1)
+    assert statistics.histogram[0].sum() == 8
+    assert statistics.histogram[0, int(0.9 * BINS)] == 4
 
 
 def test_everything_is_inside():
@@ -64,12 +68,33 @@ def test_everything_is_inside():
 
 
 def test_names_are_no_markup():
-    names = {0: "<b>&\"'", 1: "square"}
-    write_pictures(Path("in"), 1)
-    label(request("in", Path("out")), opener=lambda asked: (MadeTeacher(names), 64), say=lambda line: None)
-    text = HTML.read_text(encoding="utf-8")
-    assert "<b>&" not in text
-    assert "&lt;b&gt;&amp;" in text
+    odd = """<script>"x" & 'y'</script>"""
+    safe = "&lt;script&gt;&#34;x&#34; &amp; &#39;y&#39;&lt;/script&gt;"
+    manifest = Manifest(
+        teacher={"name": f"teacher {odd}", "digest": "aa"},
+        source=[],
+        pictures=1,
+        videos=0,
+        files="",
+        settings={},
+        class_map=None,
+        data=None,
+        names=[f"class {odd}", "square"],
+        shards=1,
+        thresholds=[Threshold(0.5), Threshold(0.5)],
+        val=None,
+    )
+    statistics = Statistics(np.array([0.5, 0.5], np.float32), most=4)
+    statistics.add(replace(row(0, 0.9), file=f"file {odd}.jpg"))
+    statistics.add(replace(row(1), state=UNREAD, source=f"source {odd}", note=f"note {odd}", width=None))
+    write_contact_sheet(Path("sheet.html"), manifest, statistics, Path("images"))
+    text = Path("sheet.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert odd not in text
+    for words in ("teacher", "class", "file", "source", "note"):
+        assert f"{words} {safe}" in text
+    assert f'aria-label="histogram of the scores of class {safe}"' in text
+    assert 'href="images/train/file%20%3Cscript%3E%22x%22%20%26%20%27y%27%3C/script%3E.jpg"' in text
 
 
 def test_boxes_are_drawn():
@@ -93,7 +118,7 @@ def test_boxes_are_drawn():
 
 
 def test_a_sheet_has_an_end(monkeypatch):
-    monkeypatch.setattr(finishing, "SHOWN", 5)
+    monkeypatch.setattr(finalise, "SHOWN", 5)
     text = make()
     assert len(re.findall("data:image/jpeg;base64,", text)) == 5
     assert "The 5 pictures with most boxes near a threshold first" in text
@@ -111,11 +136,10 @@ def test_frames_that_were_left_out_are_not_on_it():
 
 
 def test_a_histogram():
-    text = bars([0, 10, 0, 1], 0.5, "scores")
-    assert text.count("<rect") == 2
-    assert 'class="out" x="38.0"' in text
-    assert 'class="in" x="113.0"' in text
-    assert 'x1="75.0"' in text
+    picture = histogram([0, 10, 0, 1], 0.5)
+    assert [(bar.x, bar.label) for bar in picture.bars] == [(38.0, False), (113.0, True)]
+    assert [bar.height for bar in picture.bars] == [30, 3]
+    assert picture.threshold == 75
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

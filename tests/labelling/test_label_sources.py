@@ -8,8 +8,7 @@ import pytest
 from made_labelling import write_film, write_pictures
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.request import Shard, read_shard
-from yolo_distill.labelling.shards import CHUNK, units
+from yolo_distill.labelling.request import CHUNK, Shard, read_shard, units
 from yolo_distill.sources import Sources, find_sources
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.asking import Asker
+from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.teachers.answer import make_set
 
@@ -60,19 +60,21 @@ class Fixed:
 
 
 def test_a_car_that_is_also_a_truck_is_one_vehicle():
-    asker = Asker(Fixed(), find_targets(TEACHER, None, {"car": "vehicle", "truck": "vehicle"}), imgsz=64, device="cpu")
-    (found,) = asker([asker.fit(np.zeros((64, 64, 3), np.uint8))])
+    predictor = Predictor(
+        Fixed(), find_targets(TEACHER, None, {"car": "vehicle", "truck": "vehicle"}), imgsz=64, device="cpu"
+    )
+    (found,) = predictor([predictor.fit(np.zeros((64, 64, 3), np.uint8))])
     assert found.boxes.tolist() == [[8, 32, 41, 56]]
     assert found.scores.ravel().tolist() == pytest.approx([0.7])
 
 
 def test_boxes_are_in_pixels_of_the_picture_and_inside_it():
     teacher = Fixed()
-    asker = Asker(teacher, find_targets(TEACHER, None, None), imgsz=64, device="cpu")
+    predictor = Predictor(teacher, find_targets(TEACHER, None, None), imgsz=64, device="cpu")
     # Twice as wide as high: 16 rows of padding above and below the 32 that show it.
     wide = np.zeros((100, 200, 3), np.uint8)
     wide[..., 2] = 255
-    first, second = asker([asker.fit(wide), asker.fit(wide)])
+    first, second = predictor([predictor.fit(wide), predictor.fit(wide)])
     assert first.scores.argmax(1).tolist() == [2, 1, 0]  # surest first; a sliver at the border is none
     scale = 200 / 64
     expected = np.clip(

@@ -9,7 +9,7 @@ import yaml
 from live_detector import live_detector, save
 from made_labelling import opener, request, soft_answers, write_film, write_pictures
 
-from yolo_distill.labelling.asking import Asker
+from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.run import label
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.runtime.sources import read_picture
@@ -54,13 +54,13 @@ def test_boxes_are_those_that_the_host_predicts(tmp_path, tiny_data):
         picture = read_picture(str(tiny_data.parent / "images" / "train" / f"{number}.png"))
         files.append(str(tmp_path / f"{number}.png"))
         cv2.imwrite(files[-1], cv2.resize(picture, (width, height)))
-    asker = Asker(
+    predictor = Predictor(
         YoloTeacher(model, needs=Needs(one2one=False, maps=False)),
         find_targets(model.names, None, None),
         imgsz=96,
         device="cpu",
     )
-    answers = asker([asker.fit(read_picture(file)) for file in files])
+    answers = predictor([predictor.fit(read_picture(file)) for file in files])
     for file, found in zip(files, answers, strict=True):
         (expected,) = YOLO(weights).predict(file, imgsz=(96, 96), rect=False, conf=0.05, device="cpu", verbose=False)
         boxes, scores = expected.boxes.xyxy.numpy(), expected.boxes.conf.numpy()

@@ -15,7 +15,7 @@ import yaml
 from made_labelling import IMGSZ, MadeTeacher, content, opener, request, soft_answers, write_film, write_pictures
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.labelling.finishing import merge
+from yolo_distill.labelling.finalise import merge
 from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
 from yolo_distill.lock import Lock
@@ -201,7 +201,7 @@ def test_shards_of_different_requests_are_not_merged():
     run("in", shard=Shard(1, 2))
     run("in", "other", shard=Shard(2, 2), conf=0.4)
     Path("other/shards/2-of-2.json").rename("out/shards/2-of-2.json")
-    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(conf: 0.25, now 0.4"):
+    with pytest.raises(DistillError, match=r"shard 2/2 was made with another request \(conf: 0.25 there, 0.4 here"):
         merge(Path("out"))
 
 
@@ -273,11 +273,11 @@ def test_what_a_kill_left_of_a_file_is_gone():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"conf": 0.5}, "conf: 0.25, now 0.5"),
-        ({"similar": 0, "copy": True}, "copy: false, now true; similar: 4, now 0"),
-        ({"imgsz": 96}, "imgsz: 64, now 96"),
-        ({"teacher": "other"}, "teacher: made, now other"),
-        ({"shard": Shard(1, 2)}, "shards: 1, now 2"),
+        ({"conf": 0.5}, "conf: 0.25 there, 0.5 here"),
+        ({"similar": 0, "copy": True}, "copy: false there, true here; similar: 4 there, 0 here"),
+        ({"imgsz": 96}, "imgsz: 64 there, 96 here"),
+        ({"teacher": "other"}, "teacher: made there, other here"),
+        ({"shard": Shard(1, 2)}, "shards: 1 there, 2 here"),
     ],
 )
 def test_another_request_is_refused(change, said):
@@ -295,7 +295,7 @@ def test_other_files_are_refused():
     write_pictures(Path("in"), 2)
     run("in")
     write_pictures(Path("in"), 1, first=5)
-    with pytest.raises(RequestError, match=r"the files of source= are not the same; pictures: 2, now 3"):
+    with pytest.raises(RequestError, match=r"the files of source= are not the same; pictures: 2 there, 3 here"):
         run("in")
 
 
@@ -317,11 +317,18 @@ def test_an_out_that_holds_something_else(make, said):
     assert files(".") == ["in", "out"]
 
 
-def test_a_plan_that_cannot_be_read():
+def test_a_manifest_that_cannot_be_read():
     write_pictures(Path("in"), 1)
     run("in")
-    Path("out/label.json").write_text("{")
-    with pytest.raises(RequestError, match=r"label.json: is not the plan of a data set"):
+    file = Path("out/label.json")
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "thresholds": [{"at": "high"}]}))
+    with pytest.raises(
+        RequestError, match=r"is not the manifest of a data set \(thresholds.0.at: .*, received 'high'\)"
+    ):
+        run("in")
+    file.write_text("{")
+    with pytest.raises(RequestError, match=r"label.json: is not the manifest of a data set"):
         run("in")
 
 

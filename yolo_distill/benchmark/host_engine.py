@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo_distill.benchmark.engines import IOU, Engine, Job, use_threads
+from yolo_distill.benchmark.engine import IOU, Engine, Job, use_threads
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.session_options import host_sessions
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 import yolo_distill
-from yolo_distill.benchmark.engines import Job, open_engine
+from yolo_distill.benchmark.engine import Job
+from yolo_distill.benchmark.engines import open_engine
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.letterbox import Picture
 

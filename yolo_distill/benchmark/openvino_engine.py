@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo_distill.benchmark.engines import Engine, Job
+from yolo_distill.benchmark.engine import Engine, Job
 from yolo_distill.benchmark.models import weights_file
 from yolo_distill.benchmark.processing import FileProcessing, FolderProcessing, Processing, only_answer
 from yolo_distill.runtime.letterbox import Picture

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo_distill.benchmark.engines import IOU
+from yolo_distill.benchmark.engine import IOU
 from yolo_distill.benchmark.models import read_folder_metadata
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.decode import decode_dense, decode_end2end

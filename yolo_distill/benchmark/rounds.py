@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from yolo_distill.benchmark.backends import Row
-from yolo_distill.benchmark.engines import Engine, use_threads
+from yolo_distill.benchmark.engine import Engine, use_threads
 from yolo_distill.benchmark.timings import rotated
 from yolo_distill.runtime.letterbox import Picture
 

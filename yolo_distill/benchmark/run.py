@@ -12,7 +12,8 @@ import cv2
 
 from yolo_distill.benchmark.accuracy import check_measurable, measure_accuracy
 from yolo_distill.benchmark.backends import Row, choose_rows
-from yolo_distill.benchmark.engines import job_of, open_engine
+from yolo_distill.benchmark.engine import job_of
+from yolo_distill.benchmark.engines import open_engine
 from yolo_distill.benchmark.machine import machine, versions
 from yolo_distill.benchmark.memory import measure_in_process
 from yolo_distill.benchmark.models import Model, find_models

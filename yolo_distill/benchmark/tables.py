@@ -3,47 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from yolo_distill.benchmark.backends import BACKENDS
-
-NOTHING = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: what it shows.
-        header: one text a column.
-        rows: text of the cells.
-        left: how many columns, from the first, hold words.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    left: int
-
-    def text(self) -> str:
-        """Return it for a terminal: words to the left, numbers to the right."""
-        lines = [self.header, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-        def cell(place: int, word: str) -> str:
-            return word.ljust(widths[place]) if place < self.left else word.rjust(widths[place])
-
-        body = "\n".join("  ".join(cell(*one) for one in enumerate(line)).rstrip() for line in lines)
-        return f"{self.title}\n{body}"
-
-    def markdown(self) -> str:
-        """Return it in Markdown."""
-        marks = ["---" if place < self.left else "---:" for place in range(len(self.header))]
-        lines = [self.header, marks, *self.rows]
-        body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        return f"**{self.title}**\n\n{body}"
+from yolo_distill.tables import NO_VALUE, Table
 
 
 def tables_of(report: Mapping[str, Any]) -> list[Table]:
@@ -91,12 +54,12 @@ def _overview(report: Mapping[str, Any]) -> Table:
         if figures:
             cells += [milliseconds(figures[key]) for key in ("p50_ms", "p95_ms", "network_p50_ms")] + [_ratio(figures)]
         else:
-            cells += [NOTHING] * 4
-        cells += [f"{row['threads'][count]['fps']:.1f}" if count in row["threads"] else NOTHING for count in counts]
+            cells += [NO_VALUE] * 4
+        cells += [f"{row['threads'][count]['fps']:.1f}" if count in row["threads"] else NO_VALUE for count in counts]
         peak, ready = row.get("memory_bytes"), row.get("ready_ms")
-        cells += [NOTHING if peak is None else f"{peak / 1e6:.0f}", NOTHING if ready is None else f"{ready:.0f}"]
+        cells += [NO_VALUE if peak is None else f"{peak / 1e6:.0f}", NO_VALUE if ready is None else f"{ready:.0f}"]
         if with_map:
-            cells.append(NOTHING if row["map"] is None else f"{100 * row['map']:.1f}")
+            cells.append(NO_VALUE if row["map"] is None else f"{100 * row['map']:.1f}")
         rows.append(cells)
     title = f"One picture at a time; latency on {first} thread{'s' if first != '1' else ''}"
     return Table(title, [*header, *(["mAP50-95"] if with_map else [])], rows, left=3)
@@ -114,7 +77,7 @@ def _by_threads(report: Mapping[str, Any]) -> list[Table]:
         cells = _names(row)
         for count in counts:
             figures = row["threads"].get(count)
-            cells += [milliseconds(figures["p50_ms"]), _ratio(figures)] if figures else [NOTHING, NOTHING]
+            cells += [milliseconds(figures["p50_ms"]), _ratio(figures)] if figures else [NO_VALUE, NO_VALUE]
         rows.append(cells)
     return [Table("Latency by threads", header, rows, left=2)]
 
@@ -131,6 +94,6 @@ def _sides(imgsz: Sequence[int]) -> str:
 def _ratio(figures: Mapping[str, Any]) -> str:
     """Return the ratio with the quartiles of the rounds; the first row is 1 by what it is."""
     if figures["ratio"] is None:
-        return NOTHING
+        return NO_VALUE
     low, high = figures["ratio_quartiles"]
     return "1" if low == high == figures["ratio"] == 1 else f"{figures['ratio']:.2f} [{low:.2f}, {high:.2f}]"

@@ -63,7 +63,7 @@ def run(settings: dict[str, Any]) -> int:
         if not settings[key]:
             raise RequestError(f"{key}= is missing: {SETTINGS[key].help}")
     try:
-        from yolo_distill.labelling.finishing import merge
+        from yolo_distill.labelling.finalise import merge
         from yolo_distill.labelling.request import Request, read_shard
         from yolo_distill.labelling.run import label
     except ModuleNotFoundError as error:

@@ -1,1 +1,1 @@
-"""Arms side by side over paired seeds: trained, measured, and told in one sentence that the figures bear."""
+"""Arms side by side over paired seeds: trained, measured, and summed up in one sentence that the figures bear."""

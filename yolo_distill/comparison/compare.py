@@ -1,4 +1,4 @@
-"""A whole comparison: check the request, do what is unfinished, and tell what came out."""
+"""A whole comparison: check the request, do what is unfinished, and report what came out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, TEACHER
 from yolo_distill.comparison.budget import decide, decided, equal_time_arm
 from yolo_distill.comparison.job import Job
@@ -17,6 +16,7 @@ from yolo_distill.comparison.processes import WORKER, Processes
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, markdown
 from yolo_distill.comparison.request import Checked, Request, check
 from yolo_distill.comparison.results import figure_of, headline_arm
+from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.errors import DistillError
@@ -41,7 +41,7 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
 
     Raises:
         RequestError: something in the request is wrong; nothing has been written then.
-        DistillError: runs failed; the others are finished and told about.
+        DistillError: runs failed; the others are finished and reported.
     """
     request = replace(request, out=request.out.expanduser())
     checked = check(request)
@@ -62,14 +62,14 @@ class _Comparison:
         self._arms = {label: checked.plan.arms[label] for label in checked.labels}
         runs = [run_of(self._out, arm, seed) for seed in checked.seeds for arm in self._arms.values()]
         waits = is_architecture(self._plan.teacher.file)
-        self._agenda = Agenda([teacher_run(self._out), *runs], waits_for_teacher=waits)
-        self._report = Report(self._out, self._plan, self._agenda, trust=request.trust)
+        self._queue = RunQueue([teacher_run(self._out), *runs], waits_for_teacher=waits)
+        self._report = Report(self._out, self._plan, self._queue, trust=request.trust)
         self._progress = Progress()
         self._said = 0.0
 
     def carry_out(self, worker: Sequence[str]) -> dict[str, Any]:
-        """Do what is unfinished and tell about everything."""
-        agenda, progress = self._agenda, self._progress
+        """Do what is unfinished and report everything."""
+        queue, progress = self._queue, self._progress
         self._give_plain_equal_time()
         try:
             with Processes(self._request.jobs, worker) as processes:
@@ -78,7 +78,7 @@ class _Comparison:
             summary = self._report.final(self._request.devices[0])
         except KeyboardInterrupt:
             progress.say(
-                f"stopped: {agenda.done} of {len(agenda.runs)} runs are finished; the same command goes on, each "
+                f"stopped: {queue.done} of {len(queue.runs)} runs are finished; the same command goes on, each "
                 "unfinished run from its last epoch"
             )
             raise
@@ -90,16 +90,16 @@ class _Comparison:
         return summary
 
     def _work(self, processes: Processes) -> None:
-        agenda, devices = self._agenda, self._request.devices
+        queue, devices = self._queue, self._request.devices
         while True:
             for job in processes.take_finished():
-                run = agenda.of(job.folder)
-                agenda.settle(run)
-                self._progress.say(f"[{agenda.done}/{len(agenda.runs)}] {told(run, self._plan)}")
+                run = queue.of(job.folder)
+                queue.settle(run)
+                self._progress.say(f"[{queue.done}/{len(queue.runs)}] {outcome(run, self._plan)}")
                 self._give_plain_equal_time()
                 self._report.interim()
             while (slot := processes.free) is not None:
-                run_now = agenda.next([agenda.of(job.folder) for job in processes.running])
+                run_now = queue.next([queue.of(job.folder) for job in processes.running])
                 if run_now is None:
                     break
                 job = job_of(
@@ -112,7 +112,7 @@ class _Comparison:
                 processes.start(slot, job, run_now.log)
             if not processes.running:
                 return
-            running = [(agenda.of(job.folder), self._epochs(job)) for job in processes.running]
+            running = [(queue.of(job.folder), self._epochs(job)) for job in processes.running]
             self._say_status(running)
             time.sleep(_LOOK_SECONDS)
 
@@ -126,17 +126,17 @@ class _Comparison:
             _SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS
         ):  # it reads what every run has written
             self._said = now
-            self._progress.report(self._agenda.status(running, self._request.jobs))
+            self._progress.report(self._queue.status(running, self._request.jobs))
 
     def _give_plain_equal_time(self) -> None:
         """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""
-        have = {run.arm.label for run in self._agenda.runs}
+        have = {run.arm.label for run in self._queue.runs}
         if not self._request.equal_time or EQUAL_TIME in have:
             return
         plain = self._plan.arms[PLAIN]
         decision = decided(self._out)
         ours = headline_arm({label: arm.kind for label, arm in self._arms.items() if arm.kind == DISTILLED})
-        asked, failed = ({run.folder for run in runs} for runs in (self._agenda.runs, self._agenda.failed))
+        asked, failed = ({run.folder for run in runs} for runs in (self._queue.runs, self._queue.failed))
         for seed in [*self._seeds, *(seed for seed in self._plan.seeds if seed not in self._seeds)]:
             if decision is not None or ours is None:
                 break
@@ -149,10 +149,10 @@ class _Comparison:
         if decision is not None:
             arm = equal_time_arm(plain, decision)
             if arm.as_it_runs() != plain.as_it_runs():  # else plain has had as much time already
-                self._agenda.add([run_of(self._out, arm, seed) for seed in self._seeds])
+                self._queue.add([run_of(self._out, arm, seed) for seed in self._seeds])
 
     def _say_without_equal_time(self) -> None:
-        if not self._request.equal_time or EQUAL_TIME in {run.arm.label for run in self._agenda.runs}:
+        if not self._request.equal_time or EQUAL_TIME in {run.arm.label for run in self._queue.runs}:
             return
         if decision := decided(self._out):
             self._progress.say(
@@ -171,19 +171,19 @@ class _Comparison:
         Raises:
             DistillError: naming them.
         """
-        failed = [f"{run.name} ({run.error()})" for run in self._agenda.failed]
-        waiting = len(self._agenda.runs) - self._agenda.done - len(failed)
+        failed = [f"{run.name} ({run.error()})" for run in self._queue.failed]
+        waiting = len(self._queue.runs) - self._queue.done - len(failed)
         if not failed:
             return
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
         idle = f"; {waiting} that need it were not begun" if waiting else ""
         raise DistillError(
-            f"{len(failed)} of {len(self._agenda.runs)} runs failed: {'; '.join(failed[:_MOST_NAMED])}{more}{idle}; "
+            f"{len(failed)} of {len(self._queue.runs)} runs failed: {'; '.join(failed[:_MOST_NAMED])}{more}{idle}; "
             f"logs are in their folders under {self._request.out}; the same command tries them again and keeps the rest"
         )
 
 
-def told(run: Run, plan: Plan) -> str:
+def outcome(run: Run, plan: Plan) -> str:
     """Return in one line what became of a run."""
     record = run.record()
     if record is None:

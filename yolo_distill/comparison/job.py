@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.files import write_bytes
+from yolo_distill.validation import read_json
 
 #: Files in a run's folder.
 JOB, RECORD, ERROR, EPOCHS, LOG = "job.json", "run.json", "error.txt", "epochs.jsonl", "log.txt"
@@ -79,5 +80,9 @@ class Job:
 
 
 def read_job(file: Path) -> Job:
-    """Return what `Job.write` wrote."""
-    return Job(**json.loads(file.read_text(encoding="utf-8")))
+    """Return what `Job.write` wrote.
+
+    Raises:
+        RequestError: the file is damaged, or none of ours; names the field.
+    """
+    return read_json(file, Job, "the job of a run")

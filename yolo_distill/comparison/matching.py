@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from ultralytics.utils.metrics import bbox_ioa
 
+from yolo_distill.engine.agreement import greedy_pairs
+
 Floats = npt.NDArray[np.float32]
 
 OVERLAP = 0.5
@@ -53,11 +55,10 @@ class Match:
 def match(found: Boxes, labels: Boxes) -> Match:
     """Give each found box, best first, the free label of its class that it overlaps most."""
     right, seen = np.zeros(len(found), bool), np.zeros(len(labels), bool)
-    overlaps = bbox_ioa(found.xyxy, labels.xyxy, iou=True) * (found.classes[:, None] == labels.classes[None, :])
-    for place in range(len(found)):
-        free = np.where(seen, 0.0, overlaps[place])
-        if len(free) and free.max() >= OVERLAP:
-            right[place] = seen[free.argmax()] = True
+    overlaps = bbox_ioa(found.xyxy, labels.xyxy, iou=True)
+    allowed = (overlaps >= OVERLAP) & (found.classes[:, None] == labels.classes[None, :])
+    for place, label in greedy_pairs(overlaps, allowed):
+        right[place] = seen[label] = True
     return Match(right, seen)
 
 

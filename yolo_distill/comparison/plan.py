@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from yolo_distill.comparison.arms import TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, RECORD
 from yolo_distill.comparison.source import Source
+from yolo_distill.differences import changed_file, changed_values, differs, in_brief
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import saved_recipe
+from yolo_distill.validation import read_json
 
 FILE = "plan.json"
 
@@ -21,7 +25,6 @@ FILE = "plan.json"
 _MACHINE = {"device", "workers", "plots", "verbose", "save_period", "show"}
 #: Recipe settings of that kind, and the teacher's, which is compared by its content.
 _RECIPE_MACHINE = {"teacher", "teacher_epochs", "trust"}
-_MOST_NAMED = 4
 
 
 @dataclass
@@ -76,11 +79,43 @@ class Plan:
         }
 
 
-def earlier_plan(out: Path) -> dict[str, Any] | None:
+class SavedSource(TypedDict):
+    """A `Source` in `plan.json`."""
+
+    name: str
+    digest: str | None
+
+
+class SavedArm(TypedDict):
+    """An `Arm` in `plan.json`."""
+
+    kind: str
+    host: dict[str, Any]
+    recipe: dict[str, Any] | None
+    files: NotRequired[dict[str, str]]
+
+
+class SavedPlan(TypedDict):
+    """What `Plan.as_dict` returns and `plan.json` holds."""
+
+    teacher: SavedSource
+    teacher_epochs: int | None
+    student: SavedSource
+    data: SavedSource
+    splits: list[str]
+    names: dict[str, str]
+    imgsz: int
+    settings: dict[str, Any]
+    arms: dict[str, SavedArm]
+    seeds: list[int]
+    precision: str | None
+
+
+def earlier_plan(out: Path) -> SavedPlan | None:
     """Return the plan that is in a folder, or None where a new comparison may begin.
 
     Raises:
-        RequestError: it is a file, holds something else, or its plan cannot be read.
+        RequestError: it is a file, holds something else, or its plan is damaged.
     """
     if not out.exists():
         return None
@@ -92,14 +127,7 @@ def earlier_plan(out: Path) -> dict[str, Any] | None:
         if inside:
             raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
         return None
-    try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-        missing = Plan.__dataclass_fields__.keys() - plan.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{file}: cannot be read ({type(error).__name__}); give another out=") from None
-    if missing:
-        raise RequestError(f"{file}: is not the plan of a comparison (it lacks {min(missing)}); give another out=")
-    return dict(plan)
+    return read_json(file, SavedPlan, "the plan of a comparison")
 
 
 def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:
@@ -110,9 +138,8 @@ def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:
     """
     trained = trained_runs(out, before)
     if found := differences(before, plan.as_dict(), trained):
-        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise RequestError(
-            f"out={out}: holds a comparison with other settings ({'; '.join(found[:_MOST_NAMED])}{more}); "
+            f"out={out}: holds a comparison with other settings ({in_brief(found)}); "
             "give the same ones, or another out="
         )
     old = {
@@ -167,47 +194,22 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], trained: Cont
     if not trained:
         return []
     found: list[str] = []
-    for key in ("teacher", "student", "data"):
-        there, here = before[key], now[key]
-        if there["digest"] is None and here["digest"] is None and there["name"] == here["name"]:
-            continue
-        if there["digest"] != here["digest"] or there["digest"] is None:
-            alike = there["name"] == here["name"]
-            found.append(
-                f"{key}: {here['name']} was changed" if alike else f"{key}: {there['name']} there, {here['name']} here"
-            )
+    for role in ("teacher", "student", "data"):
+        found += changed_file(role, before[role], now[role])
     shared = ("teacher_epochs", "imgsz")
-    found += _changed({key: before[key] for key in shared}, {key: now[key] for key in shared}, set())
-    found += _changed(before["settings"], now["settings"], {*_MACHINE, "imgsz"})
+    found += changed_values({key: before[key] for key in shared}, {key: now[key] for key in shared})
+    found += changed_values(before["settings"], now["settings"], {*_MACHINE, "imgsz"})
     # What was given for all arms need not be said again for each.
-    said = {
-        key for key in {*before["settings"], *now["settings"]} if _differs(before["settings"], now["settings"], key)
-    }
+    old, new = before["settings"], now["settings"]
+    said = {key for key in {*old, *new} if differs(old.get(key), new.get(key))}
     for label in (label for label in now["arms"] if label in before["arms"] and label in trained):
         there, here = before["arms"][label], now["arms"][label]
-        rows = _changed(there["host"], here["host"], _MACHINE | said)
+        rows = changed_values(there["host"], here["host"], _MACHINE | said)
         if there["recipe"] and here["recipe"]:
             old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
-            rows += _changed(old, new, _RECIPE_MACHINE)
+            rows += changed_values(old, new, _RECIPE_MACHINE)
             # Files by what they hold; folders of older versions don't know that.
             held, holds = there.get("files") or {}, here["files"]
             rows += [f"{key}: was changed" for key in sorted(held.keys() & holds.keys()) if held[key] != holds[key]]
         found += [f"arm {label}, {row}" for row in rows]
     return found
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], ignored: set[str]) -> list[str]:
-    return [
-        f"{key}: {_said(before, key)} there, {_said(now, key)} here"
-        for key in sorted({*before, *now} - ignored)
-        if _differs(before, now, key)
-    ]
-
-
-def _differs(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
-    # As JSON, which one of the two has been through: it knows no tuples.
-    return json.dumps(before.get(key), sort_keys=True) != json.dumps(now.get(key), sort_keys=True)
-
-
-def _said(values: Mapping[str, Any], key: str) -> str:
-    return "not given" if values.get(key) is None else str(values[key])

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
-from yolo_distill.comparison.notes import notes_of, sentence, setting_line
-from yolo_distill.comparison.page import page
+from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
+from yolo_distill.comparison.html_report import html_report
 from yolo_distill.comparison.pictures import Shown, most_different
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.record import write_json
 from yolo_distill.comparison.results import summarise
+from yolo_distill.comparison.run_queue import RunQueue
+from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
 from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgsz
 from yolo_distill.engine.evaluate import cost
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.files import write_bytes
+from yolo_distill.validation import read_json
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
 #: The pictures of the last finished page, for pages until the next.
 PICTURES = "pictures.json"
 
 
-class Report:
-    """Tells what is finished, also what earlier calls finished."""
+@dataclass(frozen=True)
+class KeptPictures:
+    """What `pictures.json` holds.
 
-    def __init__(self, out: Path, plan: Plan, agenda: Agenda, *, trust: bool) -> None:
-        self._out, self._plan, self._agenda, self._trust = out, plan, agenda, trust
+    Attributes:
+        arm: that is shown beside plain.
+        seed: of both runs.
+        shown: the pictures.
+    """
+
+    arm: str | None
+    seed: int | None
+    shown: list[Shown]
+
+
+class Report:
+    """Reports what is finished, also what earlier calls finished."""
+
+    def __init__(self, out: Path, plan: Plan, queue: RunQueue, *, trust: bool) -> None:
+        self._out, self._plan, self._queue, self._trust = out, plan, queue, trust
 
     def interim(self) -> None:
         """Write what there is to say now, without measuring anything: pictures are those of the last finished page."""
@@ -48,20 +64,19 @@ class Report:
         except Exception as error:  # pictures are no reason to lose the figures of hours
             summary["pictures_missing"] = f"{type(error).__name__}: {one_line(error)}"
         else:
-            kept = {"arm": summary["headline"]["arm"], "seed": seed, "shown": [asdict(shown) for shown in pictures]}
-            write_bytes(self._out / PICTURES, write_json(kept))
-            _tell_of(summary, pictures, seed)
+            kept = KeptPictures(summary["headline"]["arm"], seed, pictures)
+            write_bytes(self._out / PICTURES, write_json(asdict(kept)))
+            _add_pictures(summary, pictures, seed)
         self._write(summary, pictures)
         return summary
 
     def _kept_pictures(self, summary: dict[str, Any]) -> list[Shown]:
         file = self._out / PICTURES
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if not kept or kept["arm"] != summary["headline"]["arm"]:
+        kept = read_json(file, KeptPictures, "the pictures of a comparison") if file.is_file() else None
+        if kept is None or kept.arm != summary["headline"]["arm"]:
             return []
-        pictures = [Shown(**shown) for shown in kept["shown"]]
-        _tell_of(summary, pictures, kept["seed"])
-        return pictures
+        _add_pictures(summary, kept.shown, kept.seed)
+        return kept.shown
 
     def _summary(self, measure: bool = False) -> dict[str, Any]:
         decision = decided(self._out)
@@ -70,7 +85,7 @@ class Report:
             arm = equal_time_arm(arms[PLAIN], decision)
             arms[arm.label] = arm
         runs = [run_of(self._out, arm, seed) for arm in arms.values() for seed in self._plan.seeds]
-        asked = {(run.arm.label, run.seed) for run in self._agenda.runs if run.arm.kind != TEACHER}
+        asked = {(run.arm.label, run.seed) for run in self._queue.runs if run.arm.kind != TEACHER}
         teacher = teacher_run(self._out)
         summary = summarise(self._plan, teacher, runs, asked, decision)
         summary["cost"] = self._costs([teacher, *runs], measure)
@@ -106,10 +121,10 @@ class Report:
     def _write(self, summary: dict[str, Any], pictures: list[Shown]) -> None:
         write_bytes(self._out / JSON, write_json(summary))
         write_bytes(self._out / TABLE, markdown(summary).encode())
-        write_bytes(self._out / PAGE, page(summary, pictures).encode())
+        write_bytes(self._out / PAGE, html_report(summary, pictures).encode())
 
 
-def _tell_of(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
+def _add_pictures(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
     summary["pictures_seed"] = seed
     summary["pictures"] = [{"name": shown.name, "f1": shown.scores} for shown in pictures]
 
@@ -123,5 +138,5 @@ def markdown(summary: dict[str, Any]) -> str:
     first, *others = map(sentence, [summary["verdict"], *summary["further"]])
     said = "\n\n".join([f"**{first}**", *others, setting_line(summary)])
     tables = "\n\n".join(table.markdown() for table in tables_of(summary))
-    notes = "\n".join(f"- {note}" for note in notes_of(summary))
+    notes = "\n".join(f"- {note}" for note in caveats_of(summary))
     return f"{said}\n\n{tables}\n\n{notes}\n"

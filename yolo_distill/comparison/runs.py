@@ -12,7 +12,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.witness import read_lines
+from yolo_distill.comparison.run_monitor import read_lines
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.teacher_training import STUDENTS_OWN
 
@@ -82,7 +82,7 @@ def run_of(out: Path, arm: Arm, seed: int) -> Run:
 
 
 def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: bool) -> Job:
-    """Return what a run's process is told.
+    """Return the job of a run's process.
 
     Args:
         run: the run.

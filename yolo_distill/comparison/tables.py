@@ -3,35 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from yolo_distill.comparison.arms import PLAIN, TEACHER
-
-NOTHING = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: what it shows.
-        header: one word a column; the first names the rows.
-        rows: text of the cells.
-        strong: numbers of the rows that matter most.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    strong: tuple[int, ...] = ()
-
-    def markdown(self) -> str:
-        """Return the table in Markdown."""
-        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
-        body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        return f"**{self.title}**\n\n{body}"
+from yolo_distill.tables import NO_VALUE, Table
 
 
 def tables_of(summary: Mapping[str, Any]) -> list[Table]:
@@ -69,7 +44,7 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
     title = f"mAP50-95 on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
     labels = [row[0] for row in rows]
     strong = tuple(labels.index(label) for label in (summary["headline"]["arm"],) if label in labels)
-    return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong)
+    return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
 
 def differences(summary: Mapping[str, Any]) -> Table:
@@ -85,13 +60,13 @@ def differences(summary: Mapping[str, Any]) -> Table:
         name = f"{row['arm']} minus {row['base']}{some}"
         cells = [name, _interval(row), _said(row), f"{row['ahead']} of {len(row['each'])}"]
         lead = row["gap_recovered"]
-        cells += [NOTHING if lead is None else f"{round(lead, 2) + 0:.0%}"]  # + 0: no minus before a nought
+        cells += [NO_VALUE if lead is None else f"{round(lead, 2) + 0:.0%}"]  # + 0: no minus before a nought
         cells += [_interval(ends.get((row["arm"], row["base"])))] if ends else []
         rows.append(cells)
     header = ["difference", "mean [95 % interval]", "so it is", "ahead in", "of the teacher's lead"]
     header += ["one-to-one"] if ends else []
     strong = tuple(place for place, row in enumerate(main) if row["arm"] == summary["headline"]["arm"])[:1]
-    return Table(f"Paired differences in mAP50-95 on {split}", header, rows, strong)
+    return Table(f"Paired differences in mAP50-95 on {split}", header, rows, strong=strong)
 
 
 def classes(summary: Mapping[str, Any]) -> Table:
@@ -124,13 +99,13 @@ def cost(summary: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 label,
-                f"{model['parameters']:,}" if model else NOTHING,
-                f"{model['gflops']:.2f}" if model else NOTHING,
-                f"{model['ms']:.1f}" if model else NOTHING,
+                f"{model['parameters']:,}" if model else NO_VALUE,
+                f"{model['gflops']:.2f}" if model else NO_VALUE,
+                f"{model['ms']:.1f}" if model else NO_VALUE,
                 _epochs(teacher if label == TEACHER else summary["arms"].get(label, {})),
                 _minutes(spent.get("seconds")),
                 _minutes(spent.get("cpu_seconds")),
-                NOTHING if ratio is None or label == PLAIN else f"{ratio:.2f}",
+                NO_VALUE if ratio is None or label == PLAIN else f"{ratio:.2f}",
             ]
         )
     threads = sorted({model["threads"] for model in costs.values() if "threads" in model})
@@ -161,7 +136,7 @@ def _said(row: Mapping[str, Any]) -> str:
 
 def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
-        return NOTHING
+        return NO_VALUE
     mean = f"{100 * row['mean']:+.1f}"
     if row["interval"] is None:
         return mean
@@ -170,7 +145,7 @@ def _interval(row: Mapping[str, Any] | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f}"
+    return NO_VALUE if value is None else f"{100 * value:.1f}"
 
 
 def _pair(here: float | None, there: float | None) -> str:
@@ -180,7 +155,7 @@ def _pair(here: float | None, there: float | None) -> str:
 def _epochs(arm: Mapping[str, Any]) -> str:
     """Return the epochs of an arm's runs, and of those that were stopped early how many they had."""
     if not arm.get("epochs"):
-        return NOTHING
+        return NO_VALUE
     done = sorted({value for value in arm["epochs_done"].values() if value})
     if done in ([], [arm["epochs"]]):
         return str(arm["epochs"])
@@ -188,4 +163,4 @@ def _epochs(arm: Mapping[str, Any]) -> str:
 
 
 def _minutes(seconds: float | None) -> str:
-    return NOTHING if seconds is None else f"{seconds / 60:.1f}"
+    return NO_VALUE if seconds is None else f"{seconds / 60:.1f}"

@@ -16,9 +16,9 @@ from ultralytics.utils import torch_utils
 
 from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.job import EPOCHS, ERROR, RECORD, Job, read_job
-from yolo_distill.comparison.record import make_record, write_json
+from yolo_distill.comparison.run_monitor import RunMonitor
+from yolo_distill.comparison.run_record import make_record, write_json
 from yolo_distill.comparison.training import train
-from yolo_distill.comparison.witness import Witness
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
 
@@ -47,7 +47,7 @@ def do(job: Job) -> None:
     torch_utils.NUM_THREADS = job.threads
     torch.set_num_threads(job.threads)
     followed = None if job.kind == TEACHER else job.path
-    Witness(job.path / EPOCHS, followed, job.seed, job.precision).attach()
+    RunMonitor(job.path / EPOCHS, followed, job.seed, job.precision).attach()
     write_bytes(job.path / RECORD, write_json(make_record(job, train(job))))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from ultralytics.utils.metrics import box_iou
 
@@ -119,15 +120,30 @@ def _counted(found: Found, conf: float) -> int:
 
 def _partners(ours: Found, theirs: Found, near: float) -> list[tuple[int, int]]:
     """Return pairs of detections surer than `near` of one class that overlap, each once at most, best overlap first."""
-    if not len(ours.xyxy) or not len(theirs.xyxy):
-        return []
     overlap = box_iou(torch.from_numpy(ours.xyxy), torch.from_numpy(theirs.xyxy)).numpy()
     sure = (ours.confidence[:, None] > near) & (theirs.confidence[None] > near)
-    overlap = np.where(sure & (ours.class_id[:, None] == theirs.class_id[None]), overlap, 0)
-    close = np.argwhere(overlap > _IOU)
-    pairs: list[tuple[int, int]] = []
-    for a, b in close[np.argsort(-overlap[tuple(close.T)], kind="stable")].tolist():
-        if overlap[a, b] > 0:
-            pairs.append((a, b))
-            overlap[a], overlap[:, b] = 0, 0
-    return pairs
+    alike = sure & (ours.class_id[:, None] == theirs.class_id[None])
+    return greedy_pairs(overlap, alike & (overlap > _IOU), closest_first=True)
+
+
+def greedy_pairs(
+    closeness: npt.NDArray[Any], allowed: npt.NDArray[np.bool_], *, closest_first: bool = False
+) -> list[tuple[int, int]]:
+    """Return pairs of a row and a column, each in one pair at most, taken one after the other and never given back.
+
+    Args:
+        closeness: of each row to each column, (N, M).
+        allowed: which may be a pair, (N, M).
+        closest_first: take the closest pair of all that are left; otherwise row by row, each with its closest column.
+    """
+    rows, columns = np.nonzero(allowed)
+    order = np.argsort(-closeness[allowed], kind="stable")
+    if not closest_first:
+        order = order[np.argsort(rows[order], kind="stable")]
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return list(pairs.items())

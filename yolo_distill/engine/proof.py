@@ -18,6 +18,7 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 from ultralytics.utils.patches import imread
 
+from yolo_distill.engine.agreement import greedy_pairs
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.detector import Detector
@@ -259,17 +260,9 @@ def _pair(rows: Rows, others: Rows, box_tolerance: float) -> tuple[list[tuple[in
     Returns:
         index pairs, and the indices on either side that found no partner.
     """
-    if not len(rows) or not len(others):
-        return [], list(range(len(rows))), list(range(len(others)))
     gap = np.abs(rows[:, None, :4].astype(np.float64) - others[None, :, :4]).max(-1)
     near = (gap <= box_tolerance) & (np.abs(rows[:, None, 4] - others[None, :, 4]) <= SCORE_TOLERANCE)
-    gap = np.where(near & (rows[:, None, 5] == others[None, :, 5]), gap, np.inf)
-    pairs = []
-    for a in range(len(rows)):
-        b = int(gap[a].argmin())
-        if np.isfinite(gap[a, b]):
-            pairs.append((a, b))
-            gap[:, b] = np.inf
+    pairs = greedy_pairs(-gap, near & (rows[:, None, 5] == others[None, :, 5]))
     left, right = {a for a, _ in pairs}, {b for _, b in pairs}
     return pairs, [a for a in range(len(rows)) if a not in left], [b for b in range(len(others)) if b not in right]
 

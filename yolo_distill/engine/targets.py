@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import export_dir
+from yolo_distill.validation import first_problem
 
-PRECISIONS = ("fp32", "fp16", "int8")
-INPUTS = ("floats", "pictures")
+Precision = Literal["fp32", "fp16", "int8"]
+Input = Literal["floats", "pictures"]
 
-_FIXED = {"format": "onnx", "dynamic": False}
-_KEYS = {"for", "format", "dynamic", "opset", "simplify", "precisions", "input", "delegates", "ort", "advice"}
+INPUTS: tuple[str, ...] = get_args(Input)
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(BaseModel):
     """What a file in `export/` says.
 
     Attributes:
-        name: the file's name without `.yaml`.
-        audience: who the exported file is for.
+        name: the file's name without `.yaml`; not in the file.
+        audience: who the exported file is for; `for` in the file.
+        format: of the file; there is one.
+        dynamic: whether the graph takes pictures of any size; none does.
         opset: ONNX operator set.
         simplify: whether the traced graph is slimmed.
         precisions: what is on offer; the first is what is made when nothing is said.
@@ -34,12 +34,16 @@ class Target:
         advice: one line for whoever ships the file.
     """
 
-    name: str
-    audience: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    audience: str = Field(alias="for")
+    format: Literal["onnx"]
+    dynamic: Literal[False]
     opset: int
     simplify: bool
-    precisions: tuple[str, ...]
-    input: str
+    precisions: tuple[Precision, ...] = Field(min_length=1)
+    input: Input
     delegates: bool
     ort: bool
     advice: str
@@ -54,35 +58,11 @@ def load_target(name: str) -> Target:
     known = {file.stem: file for file in export_dir().glob("*.yaml")}
     if name not in known:
         raise RequestError(f"target={name}: unknown{did_you_mean(name, known)} (known: {', '.join(sorted(known))})")
-    plan = yaml.safe_load(known[name].read_text(encoding="utf-8"))
-    _check(name, known[name], plan)
-    return Target(
-        name=name,
-        audience=str(plan["for"]),
-        opset=int(plan["opset"]),
-        simplify=bool(plan["simplify"]),
-        precisions=tuple(plan["precisions"]),
-        input=str(plan["input"]),
-        delegates=bool(plan["delegates"]),
-        ort=bool(plan["ort"]),
-        advice=str(plan["advice"]),
-    )
-
-
-def _check(name: str, file: Path, plan: dict[str, Any]) -> None:
-    if missing := sorted(_KEYS - plan.keys()):
-        raise RequestError(f"target={name}: {file} lacks {', '.join(missing)}")
-    if unknown := sorted(plan.keys() - _KEYS):
-        raise RequestError(
-            f"target={name}: {file} says {unknown[0]}{did_you_mean(unknown[0], _KEYS)}, which is unknown"
-        )
-    for key, value in _FIXED.items():
-        if plan[key] != value:
-            raise RequestError(f"target={name}: {key} is {plan[key]!r} in {file}, only {value!r} is made here")
-    for key, values, made in (("precisions", plan["precisions"], PRECISIONS), ("input", [plan["input"]], INPUTS)):
-        for value in values:
-            if value not in made:
-                raise RequestError(
-                    f"target={name}: {key} has {value!r} in {file}{did_you_mean(str(value), made)} "
-                    f"(made here: {', '.join(made)})"
-                )
+    try:
+        found = Target.model_validate(yaml.safe_load(known[name].read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"target={name}: {known[name]} is not YAML ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        keys = {field.alias or key for key, field in Target.model_fields.items()}
+        raise RequestError(f"target={name}: {known[name]}: {first_problem(error, keys)}") from None
+    return found.model_copy(update={"name": name})

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_distill.files import printable
-from yolo_distill.labelling.asking import Asker, Fitted, Floats, Found
 from yolo_distill.labelling.dataset import DataSet, text_of
-from yolo_distill.labelling.pace import Pace
-from yolo_distill.labelling.soft import EMPTY, KEPT, UNREAD, Row, write_part
+from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
+from yolo_distill.labelling.parquet import EMPTY, KEPT, UNREAD, Row, write_part
 from yolo_distill.labelling.thresholds import hard_labels
+from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress
 
@@ -20,23 +20,23 @@ class Tools:
     """What every chunk is made with.
 
     Attributes:
-        asker: the teacher.
+        predictor: the teacher.
         thresholds: score from which on a box of a class becomes a label, (targets,).
         data_set: where pictures and labels go.
         folder: where the Parquet files go.
         batch: pictures that the teacher is asked about at once.
         keep_empty: whether a picture in which nothing was found is kept.
-        pace: counts.
+        throughput: counts.
         progress: says it.
     """
 
-    asker: Asker
+    predictor: Predictor
     thresholds: Floats
     data_set: DataSet
     folder: Path
     batch: int
     keep_empty: bool
-    pace: Pace
+    throughput: Throughput
     progress: Progress
 
 
@@ -84,9 +84,9 @@ class Chunk:
         classes = len(self._tools.thresholds)
         named = printable(source)
         self._rows.append(Row(number, named, state, Found.nothing(classes), frame, note or None))
-        self._tools.pace.step()
+        self._tools.throughput.step()
         if state == UNREAD:
-            self._tools.pace.skipped += 1
+            self._tools.throughput.skipped += 1
             self._tools.progress.say(f"{named}: {note}{'' if frame else '; skipped'}")
 
     def close(self, name: str) -> None:
@@ -102,11 +102,11 @@ class Chunk:
 
     def _ask(self) -> None:
         tools = self._tools
-        answers = tools.asker([picture.fitted for picture in self._waiting])
+        answers = tools.predictor([picture.fitted for picture in self._waiting])
         for picture, found in zip(self._waiting, answers, strict=True):
             self._rows.append(self._written(picture, found))
-        tools.pace.step(len(self._waiting))
-        tools.progress.report(str(tools.pace))
+        tools.throughput.step(len(self._waiting))
+        tools.progress.report(str(tools.throughput))
         self._waiting = []
 
     def _written(self, picture: Waiting, found: Found) -> Row:

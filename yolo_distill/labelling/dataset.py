@@ -14,8 +14,8 @@ import yaml
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, write_bytes
-from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.shards import item_name
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.request import item_name
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from yolo_distill.errors import DistillError
 from yolo_distill.labelling.dataset import DataSet
-from yolo_distill.labelling.plan import Plan
-from yolo_distill.labelling.shards import part_name, starts
-from yolo_distill.labelling.soft import FOLDER, read_part
+from yolo_distill.labelling.manifest import Manifest
+from yolo_distill.labelling.parquet import FOLDER, read_part
+from yolo_distill.labelling.request import part_name, starts
 
 
 class Journal:
@@ -44,9 +44,9 @@ class Journal:
         """Return whether a chunk is done, under one of the names that its file may have."""
         return any(self._whole(self.folder / name) for name in names)
 
-    def missing(self, plan: Plan) -> Iterator[int]:
+    def missing(self, manifest: Manifest) -> Iterator[int]:
         """Yield the places of units that are not done, counted from 0 over all shards."""
-        for place, (first, video) in enumerate(starts(plan.pictures, plan.videos)):
+        for place, (first, video) in enumerate(starts(manifest.pictures, manifest.videos)):
             if not self.unit_done(first, video):
                 yield place
 

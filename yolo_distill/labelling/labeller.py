@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.ahead import ahead
-from yolo_distill.labelling.asking import Fitted
 from yolo_distill.labelling.chunk import Chunk, Tools, Waiting
 from yolo_distill.labelling.dataset import file_name
 from yolo_distill.labelling.frames import Frames
+from yolo_distill.labelling.inference import Fitted
 from yolo_distill.labelling.journal import Journal
-from yolo_distill.labelling.shards import CHUNK, Unit, part_name
-from yolo_distill.labelling.soft import SIMILAR, UNREAD
+from yolo_distill.labelling.parquet import SIMILAR, UNREAD
+from yolo_distill.labelling.prefetch import prefetch
+from yolo_distill.labelling.request import CHUNK, Unit, part_name
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.sources import read_picture, why_unread
 
@@ -42,17 +42,17 @@ class Labeller:
         """
         done = self._journal.unit_done(unit.first, unit.video)
         if unit.video and done:
-            self._tools.pace.open_video(0)
+            self._tools.throughput.open_video(0)
         elif unit.video:
             self._video(unit.first, unit.files[0])
         elif done:
-            self._tools.pace.step(len(unit.files), worked=False)
+            self._tools.throughput.step(len(unit.files), worked=False)
         else:
             self._pictures(unit)
 
     def _pictures(self, unit: Unit) -> None:
         chunk = Chunk(self._tools)
-        read = ahead(self._pool, self._read, unit.files, 2 * self._tools.batch)
+        read = prefetch(self._pool, self._read, unit.files, 2 * self._tools.batch)
         for number, (path, fitted) in enumerate(zip(unit.files, read, strict=True), unit.first):
             if fitted is None:
                 chunk.leave_out(number, path, UNREAD, note=why_unread(path))
@@ -62,20 +62,20 @@ class Labeller:
 
     def _read(self, path: str) -> Fitted | None:
         image = read_picture(path)
-        return None if image is None else self._tools.asker.fit(image)
+        return None if image is None else self._tools.predictor.fit(image)
 
     def _video(self, number: int, path: str) -> None:
-        pace = self._tools.pace
+        throughput = self._tools.throughput
         try:
             capture = open_video(Path(path))
         except RequestError as error:
-            pace.open_video(1)
+            throughput.open_video(1)
             chunk = Chunk(self._tools)
             chunk.leave_out(number, path, UNREAD, note=str(error).removeprefix(f"{path}: "))
             chunk.close(part_name(number, 1, last=True))
             return
         with capture:
-            pace.open_video(-(-(capture.total or 0) // self._every))
+            throughput.open_video(-(-(capture.total or 0) // self._every))
             self._frames(number, path, Frames(capture, self._every, self._similar))
 
     def _frames(self, number: int, path: str, frames: Frames) -> None:
@@ -88,9 +88,9 @@ class Labeller:
                 chunk, first, kept, done = Chunk(self._tools), frame.number, 0, self._chunk_done(number, frame.number)
             kept += frame.new
             if done:
-                self._tools.pace.step(worked=False)
+                self._tools.throughput.step(worked=False)
             elif frame.new:
-                file, fitted = file_name(number, path, frame.number), self._tools.asker.fit(frame.image)
+                file, fitted = file_name(number, path, frame.number), self._tools.predictor.fit(frame.image)
                 chunk.add(Waiting(number, path, frame.number, file, fitted, frame.image))
             else:
                 chunk.leave_out(number, path, SIMILAR, frame=frame.number)

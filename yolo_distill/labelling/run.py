@@ -2,40 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import torch
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.comparison.source import source_of_data
 from yolo_distill.cores import usable_cores
+from yolo_distill.engine.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
 from yolo_distill.engine.classes import read_class_map
 from yolo_distill.engine.data import check_data
-from yolo_distill.errors import DistillError
-from yolo_distill.labelling.asking import Asker
-from yolo_distill.labelling.calibrate import calibrated, said
+from yolo_distill.engine.teachers import named
+from yolo_distill.engine.teachers import open_teacher as open_named
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.chunk import Tools
 from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
-from yolo_distill.labelling.finishing import finish
+from yolo_distill.labelling.finalise import finalise
+from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.labeller import Labeller
-from yolo_distill.labelling.opening import Opener, identity, open_teacher, resolved_device
-from yolo_distill.labelling.pace import Pace
-from yolo_distill.labelling.plan import FILE, Plan, check_out, claim, read_plan, require_same, shard_file, write_once
-from yolo_distill.labelling.request import Request
-from yolo_distill.labelling.shards import units
+from yolo_distill.labelling.manifest import (
+    FILE,
+    Manifest,
+    check_out,
+    claim,
+    read_manifest,
+    require_same,
+    shard_file,
+    write_once,
+)
+from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
-from yolo_distill.labelling.thresholds import Threshold, at
+from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
+from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import Lock
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.quiet import quiet
 from yolo_distill.sources import Sources, find_sources
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.teacher import Teacher
+
+#: Gives the teacher of a request, and the side in pixels of the squares that it was opened for.
+Opener = Callable[[Request], tuple[Teacher, int]]
 
 #: Best class score below which a box is not even a soft answer.
 FLOOR = 0.05
 
+_USUAL_SIZE = 640
 _READERS = 4  # threads that read pictures; one that decodes JPEG keeps up with most teachers
+
+
+def open_teacher(request: Request) -> tuple[Teacher, int]:
+    """Open what `teacher=` names, at the size that was asked for or else at that of its own training.
+
+    Raises:
+        RequestError: saying what about it has to change.
+    """
+    imgsz = _size(request)
+    teacher = open_named(
+        request.teacher,
+        # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
+        needs=Needs(one2one=False, maps=False),
+        device=request.device,
+        imgsz=imgsz,
+        trust=request.trust,
+        names=request.teacher_names,
+        weights=request.teacher_weights,
+        outputs=request.teacher_outputs,
+    )
+    if request.imgsz is None and isinstance(teacher, OnnxTeacher) and teacher.size is not None:
+        imgsz = max(teacher.size)  # it would resize others
+    return teacher, imgsz
 
 
 def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str], None] = print) -> int:
@@ -61,15 +107,15 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
     data = check_data(request.data, "val") if request.data else None
     class_map = read_class_map(request.class_map) if request.class_map else None
     targets = find_targets(teacher.names, data["names"] if data else None, class_map)
-    plan = _plan(request, sources, targets, class_map, data, imgsz)
-    asker = Asker(teacher, targets, imgsz=imgsz, device=request.device, floor=min(FLOOR, request.conf))
+    manifest = _manifest(request, sources, targets, class_map, data, imgsz)
+    predictor = Predictor(teacher, targets, imgsz=imgsz, device=request.device, floor=min(FLOOR, request.conf))
     progress = Progress()
     with _working(progress) as pool:
-        if (earlier := read_plan(out / FILE)) is not None:
-            require_same(out, earlier, plan)
+        if (earlier := read_manifest(out / FILE)) is not None:
+            require_same(out, earlier, manifest)
         elif data is not None:
-            chosen = calibrated(
-                asker,
+            chosen = calibrate(
+                predictor,
                 data,
                 len(targets.names),
                 conf=request.conf,
@@ -77,33 +123,33 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
                 pool=pool,
                 progress=progress,
             )
-            plan = replace(plan, thresholds=chosen)
-        plan = claim(out, plan)
-        _tell(plan, targets, say)
+            manifest = replace(manifest, thresholds=chosen)
+        manifest = claim(out, manifest)
+        _announce(manifest, targets, say)
         if (out / DATA).exists():
             say(f"{out / DATA}: is finished already")
-            return finish(out, plan, say)
+            return finalise(out, manifest, say)
         own = shard_file(out, shard.index, shard.count)
-        write_once(own, plan)
+        write_once(own, manifest)
         busy = f"out={out}: another process is at work on shard {shard}; wait for it"
         with _going_on(progress), Lock(own.with_suffix(".lock"), busy):
-            unread = _work(request, plan, sources, asker, pool, progress)
+            unread = _work(request, manifest, sources, predictor, pool, progress)
             if shard.count == 1:
-                return finish(out, plan, say)
+                return finalise(out, manifest, say)
     say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={out}")
     return unread
 
 
-def _plan(
+def _manifest(
     request: Request,
     sources: Sources,
     targets: Targets,
     class_map: dict[str, str] | None,
     data: dict[str, Any] | None,
     imgsz: int,
-) -> Plan:
+) -> Manifest:
     settings = {key: getattr(request, key) for key in ("conf", "every", "similar", "copy")}
-    return Plan(
+    return Manifest(
         teacher=identity(request),
         source=sources.given,
         pictures=len(sources.pictures),
@@ -119,43 +165,43 @@ def _plan(
     )
 
 
-def _tell(plan: Plan, targets: Targets, say: Callable[[str], None]) -> None:
+def _announce(manifest: Manifest, targets: Targets, say: Callable[[str], None]) -> None:
     if targets.untaught:
         say(f"warning: the teacher does not know {', '.join(targets.untaught)}: no box gets these classes")
-    if plan.val is None:
+    if manifest.val is None:
         say("warning: without data= there are no true labels; val in data.yaml is the pictures of train")
-    say(f"thresholds: {said(plan.names, plan.thresholds)}")
+    say(f"thresholds: {in_one_line(manifest.names, manifest.thresholds)}")
 
 
 def _work(
     request: Request,
-    plan: Plan,
+    manifest: Manifest,
     sources: Sources,
-    asker: Asker,
+    predictor: Predictor,
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> int:
     """Do this shard's units; return how many files could not be read."""
     mine = list(units(sources, request.shard))
-    pace = Pace(sum(len(unit.files) for unit in mine if not unit.video), sum(unit.video for unit in mine))
+    throughput = Throughput(sum(len(unit.files) for unit in mine if not unit.video), sum(unit.video for unit in mine))
     data_set = DataSet(request.out, copy=request.copy)
     journal = Journal(request.out, data_set, request.every)
     for folder in (data_set.images, data_set.labels, journal.folder):
         make_folder(folder)
     tools = Tools(
-        asker=asker,
-        thresholds=at(plan.thresholds),
+        predictor=predictor,
+        thresholds=at(manifest.thresholds),
         data_set=data_set,
         folder=journal.folder,
         batch=request.batch,
         keep_empty=request.keep_empty,
-        pace=pace,
+        throughput=throughput,
         progress=progress,
     )
     labeller = Labeller(tools, journal, pool, every=request.every, similar=request.similar)
     for unit in mine:
         labeller.do(unit)
-    return pace.skipped
+    return throughput.skipped
 
 
 @contextmanager
@@ -182,3 +228,53 @@ def _going_on(progress: Progress) -> Iterator[None]:
         if not isinstance(error.__cause__, OSError):
             raise
         raise DistillError(f"{error}; what is done is kept, and the same command goes on") from error
+
+
+def resolved_device(device: str | None) -> str:
+    """Return a device as the host has it, with a number for each `-1`, which may be another GPU each time.
+
+    Raises:
+        RequestError: there is no such device.
+    """
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)  # the host prints a banner before it refuses
+    try:
+        found = parse_device(device)
+        select_device(found, verbose=False)
+        return found
+    except ValueError:
+        raise RequestError(
+            f"device={device}: is not on this machine ({torch.cuda.device_count()} GPUs are); give cpu, or leave it out"
+        ) from None
+    finally:
+        LOGGER.setLevel(before)
+
+
+def _size(request: Request) -> int:
+    """Return the side in pixels that was asked for, or the largest one that an Ultralytics teacher was trained at."""
+    sizes = []
+    for one in named(request.teacher, request.teacher_weights):
+        if one.ultralytics:
+            model = load_ultralytics(str(one.file), trust=request.trust, role="teacher")
+            if size := request.imgsz or trained_imgsz(model):
+                sizes.append(rounded_imgsz(model, size))
+    fitting = max(sizes, default=request.imgsz or _USUAL_SIZE)
+    if request.imgsz not in {None, fitting}:
+        raise RequestError(f"imgsz={request.imgsz}: does not fit the strides of the teacher; give {fitting}")
+    return fitting
+
+
+def identity(request: Request) -> dict[str, Any]:
+    """Return what the teacher of a request is called, and a digest of all files that make it."""
+    pieces = [*request.teacher.split(","), request.teacher_weights, request.teacher_names, request.teacher_outputs]
+    digest = hashlib.sha256()
+    names = []
+    for place, piece in enumerate(pieces):
+        text = (piece or "").strip()
+        file = Path(text.rpartition(":")[2]).expanduser()
+        if file.is_file():
+            digest.update(file.read_bytes())
+            text = text.removesuffix(text.rpartition(":")[2]) + file.name
+        digest.update(f"\0{place} {text}\0".encode())
+        names += [text] if text else []
+    return {"name": ",".join(names), "digest": digest.hexdigest()[:16]}

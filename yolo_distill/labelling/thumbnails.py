@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolo_distill.labelling.asking import Floats
-from yolo_distill.labelling.soft import Row
-from yolo_distill.labelling.tally import NEAR
+from yolo_distill.labelling.inference import Floats
+from yolo_distill.labelling.parquet import Row
+from yolo_distill.labelling.statistics import NEAR
 from yolo_distill.labelling.thresholds import hard_labels
 from yolo_distill.runtime.drawing import Colour, colour_of, write_label
 from yolo_distill.runtime.letterbox import Picture

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from yolo_distill.errors import DistillError
-from yolo_distill.labelling.asking import Found
-from yolo_distill.labelling.soft import KEPT, SIMILAR, UNREAD, Row, read_part, rows_of, write_part
+from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.parquet import KEPT, SIMILAR, UNREAD, Row, read_part, rows_of, write_part
 
 
 def found(count: int, classes: int, seed: int = 0) -> Found:

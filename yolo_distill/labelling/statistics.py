@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_distill.labelling.asking import Floats
-from yolo_distill.labelling.soft import KEPT, UNREAD, Row, read_part, rows_of
+from yolo_distill.labelling.inference import Floats
+from yolo_distill.labelling.parquet import KEPT, UNREAD, Row, read_part, rows_of
 from yolo_distill.labelling.thresholds import hard_labels
 
 #: Bars of a histogram of scores from 0 to 1.
@@ -38,7 +38,7 @@ class Doubt:
     near: int
 
 
-class Tally:
+class Statistics:
     """Counts, and keeps the pictures that can be shown about which the teacher is least sure.
 
     Attributes:
@@ -102,7 +102,7 @@ class Tally:
             heapq.heappushpop(self._doubts, entry)
 
 
-def tally(parts: Iterable[Path], thresholds: Floats, most: int) -> Tally:
+def count_rows(parts: Iterable[Path], thresholds: Floats, most: int) -> Statistics:
     """Count what is in Parquet files.
 
     Args:
@@ -113,8 +113,8 @@ def tally(parts: Iterable[Path], thresholds: Floats, most: int) -> Tally:
     Raises:
         DistillError: one cannot be read.
     """
-    counted = Tally(thresholds, most)
+    statistics = Statistics(thresholds, most)
     for part in parts:
         for row in rows_of(read_part(part)):
-            counted.add(row)
-    return counted
+            statistics.add(row)
+    return statistics

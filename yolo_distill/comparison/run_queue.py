@@ -8,9 +8,10 @@ from pathlib import Path
 
 from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.runs import Run
+from yolo_distill.durations import duration
 
 
-class Agenda:
+class RunQueue:
     """The runs that are to be finished, in order: the teacher first, then seed by seed.
 
     A run that failed is not tried again by the same call.
@@ -27,7 +28,7 @@ class Agenda:
         self._waits = waits_for_teacher
         self._failed: set[Path] = set()
         self._finished: set[Path] = {run.folder for run in self.runs if run.record()}
-        self._prices: dict[Path, list[float]] = {}
+        self._epoch_seconds: dict[Path, list[float]] = {}
 
     @property
     def done(self) -> int:
@@ -89,15 +90,15 @@ class Agenda:
             else:
                 parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")
         left = self._seconds_left({run.folder: epochs for run, epochs in running}, slots)
-        return ", ".join(parts) + (f", {roughly} {_span(left)} left" if left is not None else "")
+        return ", ".join(parts) + (f", {roughly} {duration(left)} left" if left is not None else "")
 
     def _seconds_left(self, running: Mapping[Path, int], slots: int) -> float | None:
         """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
         epochs: dict[str, list[float]] = {}
         for run in self.runs:
-            if run.folder in self._finished and run.folder not in self._prices:
-                self._prices[run.folder] = run.epochs_done()
-            seconds = self._prices.get(run.folder) or (run.epochs_done() if run.folder in running else [])
+            if run.folder in self._finished and run.folder not in self._epoch_seconds:
+                self._epoch_seconds[run.folder] = run.epochs_done()
+            seconds = self._epoch_seconds.get(run.folder) or (run.epochs_done() if run.folder in running else [])
             epochs.setdefault(run.arm.label, []).extend(seconds)
         means = {label: statistics.fmean(seconds) for label, seconds in epochs.items() if seconds}
         if not means:
@@ -113,10 +114,3 @@ class Agenda:
             done = len(run.epochs_done())
             left += max(count - done, 0) * means.get(run.arm.label, usual)
         return left / slots
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -22,7 +22,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill import __version__
 from yolo_distill.benchmark.machine import cpu_name
 from yolo_distill.comparison.job import EPOCHS, Job
-from yolo_distill.comparison.witness import read_lines, source_digest
+from yolo_distill.comparison.run_monitor import read_lines, source_digest
 from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data
 from yolo_distill.engine.evaluate import evaluate

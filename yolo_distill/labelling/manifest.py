@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.differences import changed_file, changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
 from yolo_distill.labelling.thresholds import Threshold
 from yolo_distill.teachers import stored
+from yolo_distill.validation import read_json
 
 FILE = stored.PLAN
 FORMAT = 1
@@ -20,11 +22,10 @@ FORMAT = 1
 _PLACES, _FOUND = {"source", "val"}, {"thresholds", "val"}
 #: Scores differ in their last digits between processors, and with them a threshold halfway between two.
 _ROUNDING = 0.005
-_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class Manifest:
     """All that has to be the same for every part of a data set, and what follows from it.
 
     Attributes:
@@ -56,14 +57,8 @@ class Plan:
     val: Any
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan as plain values."""
+        """Return the manifest as plain values."""
         return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Plan:
-        """Return the plan that `as_dict` made these values of."""
-        plain = {key: values[key] for key in cls.__dataclass_fields__}
-        return cls(**{**plain, "thresholds": [Threshold(**one) for one in values["thresholds"]]})
 
 
 def check_out(out: Path) -> None:
@@ -84,45 +79,38 @@ def check_out(out: Path) -> None:
 
 
 def shard_file(out: Path, index: int, count: int) -> Path:
-    """Return where a shard puts the plan that it was made with: shards may come from different machines."""
+    """Return where a shard puts the manifest that it was made with: shards may come from different machines."""
     return out / "shards" / f"{index}-of-{count}.json"
 
 
-def read_plan(file: Path) -> Plan | None:
-    """Return the plan in a file, or None where there is none.
+def read_manifest(file: Path) -> Manifest | None:
+    """Return the manifest in a file, or None where there is none.
 
     Raises:
-        RequestError: it cannot be read.
+        RequestError: it is damaged, or of something else; names the field.
     """
-    try:
-        return Plan.of(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{file}: is not the plan of a data set ({type(error).__name__}); give another out="
-        ) from None
+    return read_json(file, Manifest, "the manifest of a data set") if file.exists() else None
 
 
-def claim(out: Path, plan: Plan) -> Plan:
-    """Write a plan into a folder that has none, and return the one that it has then.
+def claim(out: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest into a folder that has none, and return the one that it has then.
 
     Of several processes that begin there at the same time, one is the first, and the others go by its thresholds.
 
     Raises:
-        RequestError: the folder belongs to another plan; says what differs.
+        RequestError: the folder belongs to another manifest; says what differs.
         DistillError: the disk cannot be written.
     """
-    there = read_plan(out / FILE)
+    there = read_manifest(out / FILE)
     if there is None:
-        write_once(out / FILE, plan)
-        there = read_plan(out / FILE) or plan
-    require_same(out, there, plan)
+        write_once(out / FILE, manifest)
+        there = read_manifest(out / FILE) or manifest
+    require_same(out, there, manifest)
     return there
 
 
-def write_once(file: Path, plan: Plan) -> None:
-    """Write a plan, whole or not at all, unless there is one under this name.
+def write_once(file: Path, manifest: Manifest) -> None:
+    """Write a manifest, whole or not at all, unless there is one under this name.
 
     Raises:
         DistillError: the disk cannot be written.
@@ -131,7 +119,7 @@ def write_once(file: Path, plan: Plan) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(plan.as_dict(), indent=2) + "\n")
+            stream.write(json.dumps(manifest.as_dict(), indent=2) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         try:
@@ -146,21 +134,19 @@ def write_once(file: Path, plan: Plan) -> None:
         partial.unlink(missing_ok=True)
 
 
-def require_same(out: Path, there: Plan, here: Plan) -> None:
-    """Refuse to go on in a folder with another plan.
+def require_same(out: Path, there: Manifest, here: Manifest) -> None:
+    """Refuse to go on in a folder with another manifest.
 
     Raises:
         RequestError: saying what differs.
     """
     if found := differences(there.as_dict(), here.as_dict(), _FOUND):
-        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise RequestError(
-            f"out={out}: was made with another request ({'; '.join(found[:_MOST_NAMED])}{more}); give the same one, or "
-            "another out="
+            f"out={out}: was made with another request ({in_brief(found)}); give the same one, or another out="
         )
 
 
-def require_one(out: Path, plan: Plan, shards: Mapping[str, Plan]) -> None:
+def require_one(out: Path, manifest: Manifest, shards: Mapping[str, Manifest]) -> None:
     """Refuse to merge shards of different plans; where their pictures lay does not matter.
 
     Nor do thresholds that are the same but for rounding: each machine finds its own.
@@ -169,10 +155,10 @@ def require_one(out: Path, plan: Plan, shards: Mapping[str, Plan]) -> None:
         DistillError: saying which shard differs, and in what.
     """
     for name, shard in shards.items():
-        ignored = _PLACES | ({"thresholds"} if _alike(plan.thresholds, shard.thresholds) else set())
-        if found := differences(plan.as_dict(), shard.as_dict(), ignored):
+        ignored = _PLACES | ({"thresholds"} if _alike(manifest.thresholds, shard.thresholds) else set())
+        if found := differences(manifest.as_dict(), shard.as_dict(), ignored):
             raise DistillError(
-                f"out={out}: shard {name} was made with another request ({'; '.join(found[:_MOST_NAMED])}); "
+                f"out={out}: shard {name} was made with another request ({in_brief(found)}); "
                 "label it again like the others"
             )
 
@@ -183,26 +169,9 @@ def _alike(some: Sequence[Threshold], others: Sequence[Threshold]) -> bool:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
-    """Return in words what of two plans is not the same."""
-    found = []
-    for key in sorted({*there, *here} - ignored):
-        before, now = there.get(key), here.get(key)
-        if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):
-            continue
-        if key == "settings" and isinstance(before, dict) and isinstance(now, dict):
-            found += differences(before, now, set())
-        elif key in {"teacher", "data"} and isinstance(before, dict) and isinstance(now, dict):
-            alike = before["name"] == now["name"]
-            found.append(
-                f"{key}: {now['name']} was changed" if alike else f"{key}: {before['name']}, now {now['name']}"
-            )
-        elif key == "files":
-            found.append("the files of source= are not the same")
-        else:
-            found.append(f"{key}: {_said(before)}, now {_said(now)}")
-    return found
-
-
-def _said(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False).replace('"', "")
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """Return in words what of two manifests is not the same."""
+    found = ["the files of source= are not the same"] if there["files"] != here["files"] else []
+    for role in ("teacher", "data"):
+        found += changed_file(role, there[role], here[role])
+    found += changed_values(there["settings"], here["settings"])
+    return found + changed_values(there, here, ignored | {"files", "teacher", "data", "settings"})

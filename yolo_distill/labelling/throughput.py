@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from yolo_distill.durations import duration
 
-class Pace:
+
+class Throughput:
     """Counts items, and frames of videos, whose number is only known once a video has been opened."""
 
     def __init__(self, pictures: int, videos: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,17 +43,7 @@ class Pace:
             rate = self._worked / seconds
             parts.append(f"{rate:.3g} a second")
             if not self._unopened or self._lengths:
-                parts.append(f"about {_span((total - self.done) / rate)} left")
+                parts.append(f"about {duration((total - self.done) / rate)} left")
         if self.skipped:
             parts.append(f"{self.skipped} unread")
         return ", ".join(parts)
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{round(seconds)} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    hours = round(minutes / 60)
-    return f"{hours} h" if hours < 72 else f"{hours / 24:.1f} days"

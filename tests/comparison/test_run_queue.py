@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from yolo_distill.comparison import request as request_module
-from yolo_distill.comparison.agenda import Agenda
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
 from yolo_distill.comparison.report import Report
 from yolo_distill.comparison.request import Request, check
+from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
 from yolo_distill.cores import usable_cores
 from yolo_distill.errors import DistillError, RequestError
@@ -116,12 +116,12 @@ def test_the_same_again_does_nothing_and_more_is_added(
     do(request_of(arms="plain,distilled", seeds="0"))
     assert do(request_of(arms="plain,distilled", seeds="0")) == []
     assert begun(do(request_of(arms="plain,distilled", seeds="0,3"))) == ["plain-s3", "distilled-s3"]
-    # Only what is new is asked for; what is there is still told about.
+    # Only what is new is asked for; what is there is still found about.
     assert begun(do(request_of(arms="distilled@logit=0", seeds="3"))) == ["distilled@logit=0-s3"]
-    told = summary(tmp_path / "out")
-    assert list(told["arms"]) == ["plain", "distilled", "distilled@logit=0"]
-    assert (told["seeds"], told["missing"]) == ([0, 3], [])
-    assert told["plan"]["seeds"] == [0, 3]
+    found = summary(tmp_path / "out")
+    assert list(found["arms"]) == ["plain", "distilled", "distilled@logit=0"]
+    assert (found["seeds"], found["missing"]) == ([0, 3], [])
+    assert found["plan"]["seeds"] == [0, 3]
 
 
 def test_other_settings_are_refused_and_nothing_is_lost(
@@ -160,12 +160,12 @@ def test_a_seed_that_failed_does_not_drop_out_unsaid(
     with pytest.raises(DistillError):
         do(request_of(arms="plain,distilled"), {"distilled-s1": "crash"})
     assert begun(do(request_of(arms="plain,distilled", seeds="0"))) == []
-    told = summary(tmp_path / "out")
-    assert [(row["arm"], row["seed"], row["error"]) for row in told["missing"]] == [
+    found = summary(tmp_path / "out")
+    assert [(row["arm"], row["seed"], row["error"]) for row in found["missing"]] == [
         ("distilled", 1, "RuntimeError: no luck")
     ]
-    assert told["finished"] is False
-    assert "(seed 1 missing)" in told["verdict"]
+    assert found["finished"] is False
+    assert "(seed 1 missing)" in found["verdict"]
 
 
 def test_pictures_stay_until_there_are_new_ones(
@@ -175,18 +175,18 @@ def test_pictures_stay_until_there_are_new_ones(
     do(request_of(arms="plain,distilled", seeds="0"))
     shown = {"name": "a.jpg", "scores": {"plain": 0.2, "distilled": 0.9}, "panes": {"labels": "QUFB"}}
     (out / "pictures.json").write_text(json.dumps({"arm": "distilled", "seed": 0, "shown": [shown]}))
-    agenda = Agenda([teacher_run(out)], waits_for_teacher=False)
+    queue = RunQueue([teacher_run(out)], waits_for_teacher=False)
     checked = check(request_of(arms="plain,distilled", seeds="0"))
-    Report(out, checked.plan, agenda, trust=False).interim()
+    Report(out, checked.plan, queue, trust=False).interim()
     assert "QUFB" in (out / "index.html").read_text()
     assert summary(out)["pictures"] == [{"name": "a.jpg", "f1": shown["scores"]}]
 
 
 def test_one_arm_alone_is_told_of(request_of: Callable[..., Request], do: Callable[..., Any], tmp_path: Path) -> None:
     assert begun(do(request_of(arms="plain"))) == ["teacher", "plain-s0", "plain-s1"]
-    told = summary(tmp_path / "out")
-    assert (told["finished"], told["headline"]["arm"], told["pictures"]) == (True, None, [])
-    assert told["verdict"] == "nothing to compare: plain is the only arm"
+    found = summary(tmp_path / "out")
+    assert (found["finished"], found["headline"]["arm"], found["pictures"]) == (True, None, [])
+    assert found["verdict"] == "nothing to compare: plain is the only arm"
 
 
 def test_without_its_teacher_plain_goes_on(
@@ -195,8 +195,8 @@ def test_without_its_teacher_plain_goes_on(
     with pytest.raises(DistillError, match=r"1 of 7 runs failed: teacher \(.*no luck\); 4 that need it were not begun"):
         do(request_of(teacher="yolo26n.yaml"), {"teacher": "crash"})
     assert begun(noted(tmp_path / "notes.jsonl")) == ["teacher", "plain-s0", "plain-s1"]
-    told = summary(tmp_path / "out")
-    assert [(row["arm"], row["error"]) for row in told["missing"]][-1] == ("teacher", "RuntimeError: no luck")
+    found = summary(tmp_path / "out")
+    assert [(row["arm"], row["error"]) for row in found["missing"]][-1] == ("teacher", "RuntimeError: no luck")
 
 
 def test_side_by_side(request_of: Callable[..., Request], do: Callable[..., Any]) -> None:
@@ -229,9 +229,9 @@ def test_equal_time(request_of: Callable[..., Request], do: Callable[..., Any], 
     jobs = {line["begins"]: line["job"] for line in lines if "begins" in line}
     assert [jobs[name]["host"]["epochs"] for name in longer] == [3, 3]  # the first seed's ratio of 1.5
     assert {jobs[name]["label"] for name in longer} == {"plain (equal time)"}
-    told = summary(tmp_path / "out")
-    assert (told["equal_time"]["ratio"], told["equal_time"]["epochs"]) == (1.5, 3)
-    assert told["arms"]["plain (equal time)"]["epochs"] == 3
+    found = summary(tmp_path / "out")
+    assert (found["equal_time"]["ratio"], found["equal_time"]["epochs"]) == (1.5, 3)
+    assert found["arms"]["plain (equal time)"]["epochs"] == 3
     # Decided once: a later call has it from the start, and one that does not ask for it still tells about it.
     assert begun(do(request_of(arms="plain", seeds="2", equal_time=False))) == ["plain-s2"]
     assert "plain (equal time)" in summary(tmp_path / "out")["arms"]
@@ -387,18 +387,18 @@ def test_arms_that_are_the_same_under_two_names_are_said(request_of: Callable[..
 def test_what_is_said_meanwhile(tmp_path: Path) -> None:
     arms = [Arm("plain", "plain", {"epochs": 10}), Arm("distilled", "distilled", {"epochs": 10})]
     runs: list[Run] = [teacher_run(tmp_path), *(run_of(tmp_path, arm, 0) for arm in arms)]
-    agenda = Agenda(runs, waits_for_teacher=True)
-    assert agenda.status([], 1) == "0/3 runs done"
+    queue = RunQueue(runs, waits_for_teacher=True)
+    assert queue.status([], 1) == "0/3 runs done"
     runs[0].folder.mkdir()
     (runs[0].folder / "run.json").write_text('{"format": 1}')
-    agenda.settle(runs[0])
+    queue.settle(runs[0])
     runs[1].folder.mkdir()
     (runs[1].folder / "epochs.jsonl").write_text('{"start": 0}\n{"epoch": 1, "seconds": 60.0}\n{"epoch": 2, "sec')
     # 9 epochs of plain and 10 of distilled, of which nothing is known yet, at a minute each.
-    assert agenda.status([(runs[1], 10)], 1) == "1/3 runs done, plain seed 0 1/10 epochs, about 19 min left"
-    assert agenda.status([(runs[1], 10)], 2).endswith("about 10 min left")
+    assert queue.status([(runs[1], 10)], 1) == "1/3 runs done, plain seed 0 1/10 epochs, about 19 min left"
+    assert queue.status([(runs[1], 10)], 2).endswith("about 10 min left")
     folds = Arm("folds", "distilled", {"epochs": 10}, {"teacher_folds": 2, "assistant": None, "init": "auto"})
-    said = agenda.status([(runs[1], 10), (run_of(tmp_path, folds, 0), 10)], 1)
+    said = queue.status([(runs[1], 10), (run_of(tmp_path, folds, 0), 10)], 1)
     assert said.endswith("folds seed 0 trains its assistant, folds or trials, at least 19 min left")
 
 
@@ -406,8 +406,8 @@ def test_runs_that_train_the_same_teachers_are_not_done_side_by_side(tmp_path: P
     folds = {"teacher_folds": 2, "assistant": None, "init": "auto"}
     arms = [Arm("a", "distilled", {}, folds), Arm("b", "distilled", {}, {**folds, "teacher_folds": 0})]
     runs = [run_of(tmp_path, arm, seed) for seed in (0, 1) for arm in arms]
-    agenda = Agenda(runs, waits_for_teacher=False)
-    assert agenda.next([]) is runs[0]
-    assert agenda.next([runs[0]]) is runs[1]
-    assert agenda.next([runs[0], runs[1]]) is runs[3]
-    assert agenda.next([runs[1]]) is runs[0]
+    queue = RunQueue(runs, waits_for_teacher=False)
+    assert queue.next([]) is runs[0]
+    assert queue.next([runs[0]]) is runs[1]
+    assert queue.next([runs[0], runs[1]]) is runs[3]
+    assert queue.next([runs[1]]) is runs[0]

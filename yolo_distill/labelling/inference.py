@@ -54,7 +54,7 @@ class Found:
         return Found(np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32))
 
 
-class Asker:
+class Predictor:
     """A teacher, asked about the classes of a new data set."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Asker:
             targets: classes to answer for.
             imgsz: side of the squares in pixels.
             device: the teacher's, as the host has it.
-            floor: a box whose classes all score below is not told of.
+            floor: a box whose classes all score below is left out.
         """
         self._teacher, self._targets, self._floor = teacher, targets, floor
         self._side = (imgsz, imgsz)
@@ -85,9 +85,9 @@ class Asker:
         self._teacher.wait(answer)
         with torch.inference_mode():
             found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor, iou=_IOU)
-            told = [self._in_targets(boxes, scores) for boxes, scores in zip(found.boxes, found.scores, strict=True)]
+            kept = [self._in_targets(boxes, scores) for boxes, scores in zip(found.boxes, found.scores, strict=True)]
         return [
-            _inside(boxes, scores, picture.transform) for (boxes, scores), picture in zip(told, pictures, strict=True)
+            _inside(boxes, scores, picture.transform) for (boxes, scores), picture in zip(kept, pictures, strict=True)
         ]
 
     def _in_targets(self, boxes: Tensor, scores: Tensor) -> tuple[Floats, Floats]:

@@ -39,7 +39,7 @@ from yolo_distill.files import write_bytes
 _BATCHES = 4
 
 
-class Witness:
+class RunMonitor:
     """Follows the training of one run and writes a line of JSON an epoch.
 
     A line that begins a part of the run has `start` (the epoch it begins at, from 0), `source`, `setup_seconds` and
@@ -48,7 +48,7 @@ class Witness:
     """
 
     def __init__(self, file: Path, folder: Path | None, seed: int, precision: str | None) -> None:
-        """Make a witness.
+        """Make a monitor.
 
         Args:
             file: where the lines go.
@@ -165,7 +165,7 @@ def digest_of_weights(model: torch.nn.Module) -> str:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the lines of a witness; one that a killed process could not finish is left out."""
+    """Return the lines of a run; one that a killed process could not finish is left out."""
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:

@@ -11,7 +11,7 @@ _Thing = TypeVar("_Thing")
 _Result = TypeVar("_Result")
 
 
-def ahead(
+def prefetch(
     pool: ThreadPoolExecutor, work: Callable[[_Thing], _Result], things: Iterable[_Thing], most: int
 ) -> Iterator[_Result]:
     """Yield `work(thing)` for each thing, in order, while up to `most` later ones are being worked on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_distill.comparison.paired import Difference, difference, gap_recovered, t_quantile, verdict
+from yolo_distill.comparison.statistics import Difference, difference, gap_recovered, t_quantile, verdict
 
 WHAT = "mAP50-95 on test"
 

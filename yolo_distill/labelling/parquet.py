@@ -27,7 +27,7 @@ import polars as pl
 
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
-from yolo_distill.labelling.asking import Floats, Found
+from yolo_distill.labelling.inference import Floats, Found
 from yolo_distill.teachers import stored
 
 FOLDER = stored.SOFT

@@ -9,6 +9,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
 from yolo_distill.comparison.tables import look_up
+from yolo_distill.durations import duration
 from yolo_distill.engine.honesty import PICTURES, Look
 
 #: Share of the training time from which on what comes before it is said.
@@ -41,7 +42,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def notes_of(summary: Mapping[str, Any]) -> list[str]:
+def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     """Return the notes."""
     split = summary["headline"]["split"]
     notes = []
@@ -86,12 +87,12 @@ def notes_of(summary: Mapping[str, Any]) -> list[str]:
 
 def _before(decision: Mapping[str, Any]) -> str:
     seconds = decision.get("seconds_before", 0.0)  # decisions of older versions left it out
-    return f", and {_duration(seconds)} were spent before the first one" if seconds >= 1 else ""
+    return f", and {duration(seconds)} were spent before the first one" if seconds >= 1 else ""
 
 
 def _seeds(summary: Mapping[str, Any]) -> list[str]:
     """Return a warning where arms stand side by side whose means are of different seeds."""
-    # Epochs are told by seed, of the runs that have a record.
+    # Epochs are given by seed, of the runs that have a record.
     seeds = {label: tuple(arm["epochs_done"]) for label, arm in summary["arms"].items() if arm["epochs_done"]}
     if len(set(seeds.values())) < 2:
         return []
@@ -129,17 +130,13 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
 def _prepared(summary: Mapping[str, Any]) -> list[str]:
     """Say what arms spent before their first epoch, where it is much: assistants and folds that are trained there."""
     found = [
-        f"{label} {_duration(spent['setup_seconds'])}"
+        f"{label} {duration(spent['setup_seconds'])}"
         for label, spent in summary["times"].items()
         if spent["setup_seconds"] > _MUCH * max(spent["seconds"], 60.0)
     ]
     if not found:
         return []
     return [f"Before the first epoch of a run, and in none of the times above: {', '.join(found)} (mean over runs)."]
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]], unchecked: Sequence[str]) -> list[str]:

@@ -10,10 +10,10 @@ from yolo_distill.labelling.contact_sheet import FILE as SHEET
 from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_contact_sheet
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
-from yolo_distill.labelling.plan import FILE, Plan, read_plan, require_one, shard_file
-from yolo_distill.labelling.shards import starts
-from yolo_distill.labelling.soft import FOLDER, KEPT, UNREAD
-from yolo_distill.labelling.tally import tally
+from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
+from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD
+from yolo_distill.labelling.request import starts
+from yolo_distill.labelling.statistics import count_rows
 from yolo_distill.labelling.thresholds import at
 
 
@@ -31,24 +31,24 @@ def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
         RequestError: there are no shards in it.
         DistillError: some are not done, or not of one request; says which.
     """
-    plan = read_plan(out / FILE)
-    if plan is None:
+    manifest = read_manifest(out / FILE)
+    if manifest is None:
         raise RequestError(f"out={out}: holds no shards to merge; give the out= that they were labelled with")
     if (out / DATA).exists():
         say(f"{out / DATA}: is finished already")
-        return finish(out, plan, say)
-    shards = {index: read_plan(shard_file(out, index, plan.shards)) for index in range(1, plan.shards + 1)}
-    require_one(out, plan, {f"{index}/{plan.shards}": one for index, one in shards.items() if one is not None})
-    busy = range(1, min(plan.shards, sum(1 for _ in starts(plan.pictures, plan.videos))) + 1)
-    journal = Journal(out, DataSet(out, copy=False), plan.settings["every"])
-    undone = {place % plan.shards + 1 for place in journal.missing(plan)}
-    missing = [f"{index}/{plan.shards}" for index in busy if index in undone or shards[index] is None]
+        return finalise(out, manifest, say)
+    shards = {index: read_manifest(shard_file(out, index, manifest.shards)) for index in range(1, manifest.shards + 1)}
+    require_one(out, manifest, {f"{index}/{manifest.shards}": one for index, one in shards.items() if one is not None})
+    busy = range(1, min(manifest.shards, sum(1 for _ in starts(manifest.pictures, manifest.videos))) + 1)
+    journal = Journal(out, DataSet(out, copy=False), manifest.settings["every"])
+    undone = {place % manifest.shards + 1 for place in journal.missing(manifest)}
+    missing = [f"{index}/{manifest.shards}" for index in busy if index in undone or shards[index] is None]
     if missing:
         raise DistillError(f"out={out}: not done yet: shard {', '.join(missing)}; label them, then merge again")
-    return finish(out, plan, say)
+    return finalise(out, manifest, say)
 
 
-def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
+def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
     """Count what is there, draw the contact sheet and, last, write `data.yaml`; return the number of unread files.
 
     A data set that is finished stays as it is: a person may have put labels right.
@@ -59,16 +59,18 @@ def finish(out: Path, plan: Plan, say: Callable[[str], None]) -> int:
     # What a kill left has the number of a process that is gone in its name, and soft/*.parquet may match it.
     for left in [*out.glob(".*.part.*"), *(out / FOLDER).glob(".*.part.*")]:
         left.unlink(missing_ok=True)
-    counted = tally(sorted((out / FOLDER).glob("part-*.parquet")), at(plan.thresholds), SHOWN)
-    if not counted.states[KEPT]:
-        raise DistillError(f"out={out}: no picture to train on ({what_became(counted)}); delete it before another try")
-    say(f"{what_became(counted)}; boxes: {_by_class(plan.names, counted.boxes.tolist())}")
+    statistics = count_rows(sorted((out / FOLDER).glob("part-*.parquet")), at(manifest.thresholds), SHOWN)
+    if not statistics.states[KEPT]:
+        raise DistillError(
+            f"out={out}: no picture to train on ({what_became(statistics)}); delete it before another try"
+        )
+    say(f"{what_became(statistics)}; boxes: {_by_class(manifest.names, statistics.boxes.tolist())}")
     if not (out / DATA).exists():
-        write_contact_sheet(out / SHEET, plan, counted, DataSet(out, copy=False).images)
-        notes = {"Labelled by": plan.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
-        write_data_yaml(out, plan.names, plan.val, notes)
+        write_contact_sheet(out / SHEET, manifest, statistics, DataSet(out, copy=False).images)
+        notes = {"Labelled by": manifest.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
+        write_data_yaml(out, manifest.names, manifest.val, notes)
     say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
-    return counted.states[UNREAD]
+    return statistics.states[UNREAD]
 
 
 def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:

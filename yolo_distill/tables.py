@@ -1,0 +1,45 @@
+"""A table of text, for a terminal, as Markdown, or as the rows of a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: What stands in a cell that has no value.
+NO_VALUE = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: what it shows.
+        header: one text a column.
+        rows: text of the cells.
+        left: how many columns, from the first, hold words; the others hold numbers.
+        strong: numbers of the rows that matter most.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    left: int = 1
+    strong: tuple[int, ...] = ()
+
+    def text(self) -> str:
+        """Return it for a terminal: words to the left, numbers to the right."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+        def cell(place: int, word: str) -> str:
+            return word.ljust(widths[place]) if place < self.left else word.rjust(widths[place])
+
+        body = "\n".join("  ".join(cell(*one) for one in enumerate(line)).rstrip() for line in lines)
+        return f"{self.title}\n{body}"
+
+    def markdown(self) -> str:
+        """Return it in Markdown."""
+        marks = ["---" if place < self.left else "---:" for place in range(len(self.header))]
+        lines = [self.header, marks, *self.rows]
+        body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        return f"**{self.title}**\n\n{body}"

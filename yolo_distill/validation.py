@@ -1,0 +1,71 @@
+"""Files that were written earlier, checked as they are read: what does not fit is said in one line, with its field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from yolo_distill.errors import RequestError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+_Schema = TypeVar("_Schema")
+_LONGEST = 60  # of a value that is quoted
+
+
+def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
+    """Return what a JSON file holds.
+
+    Args:
+        file: which is there.
+        schema: a dataclass or a TypedDict, with its types.
+        what: the file should be, such as `the plan of a comparison`.
+
+    Raises:
+        RequestError: it cannot be read, or a field of it is missing or of another type; names file and field.
+    """
+    from pydantic import ValidationError
+
+    checker: TypeAdapter[_Schema] = _adapter(cast(Any, schema))  # mypy takes a class of any kind for unhashable
+    try:
+        # Not by pydantic's own parser: it refuses the escapes that stand for a path's bytes where they are no UTF-8.
+        return checker.validate_python(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RequestError(f"{file}: cannot be read ({error.strerror}); give another out=") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file}: is not {what} (no JSON: {error}); give another out=") from None
+    except ValidationError as error:
+        raise RequestError(f"{file}: is not {what} ({first_problem(error)}); give another out=") from None
+
+
+@cache
+def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
+    """Return what checks a schema; made once, as a data set may have thousands of shards to read."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
+
+
+def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Return the first thing that is wrong, with the name of its field, in one line.
+
+    Args:
+        error: of pydantic.
+        known: names that a field may have, among which the one that was meant is looked for.
+    """
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it lacks {field}"
+    if first["type"] == "extra_forbidden":
+        return f"{field} is unknown{did_you_mean(field, known)}"
+    received = repr(first["input"])
+    received = received if len(received) <= _LONGEST else f"{received[: _LONGEST - 3]}..."
+    expected = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
+    what = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{field + ': ' if field else ''}{what}, received {received}{did_you_mean(str(first['input']), expected)}"
