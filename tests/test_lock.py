@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 
 
 def test_a_file_is_held_by_one_and_let_go(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    with Lock(file, "taken"), pytest.raises(RequestError, match=r"^taken$"), Lock(file, "taken"):
+    with lock(file, "taken"), pytest.raises(RequestError, match=r"^taken$"), lock(file, "taken"):
         pass
-    with Lock(tmp_path / "lock", "taken"):
+    with lock(tmp_path / "lock", "taken"):
         pass
 
 
@@ -29,6 +29,6 @@ def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, m
     monkeypatch.setattr("fcntl.flock", refuse)
     with (
         pytest.raises(DistillError, match=r"cannot be locked .*give an out= on another disk"),
-        Lock(tmp_path / "lock", "taken"),
+        lock(tmp_path / "lock", "taken"),
     ):
         pass
