@@ -158,9 +158,12 @@ class Server:
                 first = await _first_byte(sock)
                 tls = tls if first == _TLS_HANDSHAKE else None  # somebody typed the address without https://
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self._protocol(connection), sock, ssl=tls)
-        except OSError:  # it went away, or does not speak TLS: nobody is left to be told
-            self.connections.leave(connection)
-            sock.close()
+        except OSError:
+            pass  # it went away, or does not speak TLS: nobody is left to be told
+        finally:
+            if connection.transport is None:  # nobody else will close it
+                self.connections.leave(connection)
+                sock.close()
 
     def _protocol(self, connection: Connection) -> _Protocol:
         return _Protocol(
