@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -316,6 +317,7 @@ def test_who_takes_it_slowly_gets_all_of_it(impatient, site):
         assert received.endswith(model.data)
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="has one loopback address")
 def test_those_who_do_not_read_keep_nobody_else_waiting(site):
     """The 64 places of their address are theirs; whoever comes from another one has the page at once."""
     model = made_model(b"x" * 10_000_000)
