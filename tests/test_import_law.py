@@ -16,8 +16,12 @@ PACKAGE = Path(yolo_distill.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic"}
-#: What only https and the QR code need.
-EXTRA_OF_SERVE = {"cryptography", "segno"}
+#: What the extra [serve] brings, and who stands on it.
+EXTRA_OF_SERVE = {
+    "cryptography", "segno", "starlette", "uvicorn", "h11", "platformdirs", "yolo_distill.serve.app",
+    "yolo_distill.serve.server",
+}  # fmt: skip
+ON_EXTRA = {"serve/app.py", "serve/server.py"}
 #: What may run the runtime beside torch, to prove that both say the same.
 PROOFS = {"engine/proof.py", "engine/agreement.py", "engine/form_proof.py"}
 TRAINING = {"yolo_distill.losses", "yolo_distill.teachers", "yolo_distill.engine"}
@@ -51,7 +55,9 @@ def breaches(source: str, file: str) -> list[str]:
         everywhere = HEAVY | TRAINING
     elif room == "serve":
         everywhere = HEAVY | TRAINING
-        at_import = EXTRA_OF_SERVE
+        at_import = (
+            set() if file in ON_EXTRA else EXTRA_OF_SERVE | {"yolo_distill.serve.app", "yolo_distill.serve.server"}
+        )
     elif room in {"losses", "teachers"}:
         everywhere = {"yolo_distill.engine"}
     elif room == "graphs":
@@ -90,6 +96,7 @@ def test_imports_go_one_way(file):
         ("runtime/a.py", "from ..engine import trainer"),
         ("serve/a.py", "def f():\n    import torch"),
         ("serve/a.py", "from cryptography import x509"),
+        ("serve/a.py", "from yolo_distill.serve.server import Server"),
         ("runtime/a.py", "from yolo_distill import losses"),
         ("losses/a.py", "def f():\n    from yolo_distill.engine.terms import x"),
         ("teachers/a.py", "from yolo_distill.engine import classes"),
@@ -150,7 +157,8 @@ def test_the_detector_needs_only_the_base_install():
         "import yolo_distill.commands\n"
         "for room in (yolo_distill.benchmark, yolo_distill.runtime, yolo_distill.serve, yolo_distill.commands):\n"
         "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
-        "        importlib.import_module(module.name)\n"
+        "        if module.name not in {'yolo_distill.serve.app', 'yolo_distill.serve.server'}:\n"
+        "            importlib.import_module(module.name)\n"
         "try:\n    yolo_distill.DistillationTrainer\n"
         "except ImportError:\n    pass\n"
         "else:\n    raise AssertionError('the trainer loaded without torch')"

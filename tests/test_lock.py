@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 
 
 def test_a_file_is_held_by_one_and_let_go(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    with Lock(file, "taken"), pytest.raises(RequestError, match=r"^taken$"), Lock(file, "taken"):
+    with lock(file, "taken"), pytest.raises(RequestError, match=r"^taken$"), lock(file, "taken"):
         pass
-    with Lock(tmp_path / "lock", "taken"):
+    with lock(tmp_path / "lock", "taken"):
+        pass
+
+
+def test_it_dies_with_its_process(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    code = (
+        "import sys, pathlib\nfrom yolo_distill.lock import lock\n"
+        "with lock(pathlib.Path(sys.argv[1]), 'taken'):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == b"held"
+        with pytest.raises(RequestError, match=r"^taken$"), lock(file, "taken"):
+            pass
+        other.kill()
+    with lock(file, "taken"):
         pass
 
 
@@ -29,6 +48,6 @@ def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, m
     monkeypatch.setattr("fcntl.flock", refuse)
     with (
         pytest.raises(DistillError, match=r"cannot be locked .*give an out= on another disk"),
-        Lock(tmp_path / "lock", "taken"),
+        lock(tmp_path / "lock", "taken"),
     ):
         pass

@@ -258,6 +258,29 @@ def test_https_without_the_extra(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("words", [["port=0"], ["build=out"]])
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "platformdirs"])
+def test_without_the_extra(capsys, monkeypatch, package, words):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert serve(*words) == 2
+    assert refusal(capsys) == f"serve needs '{package}', which is not installed: pip install 'yolo-distill[serve]'"
+    assert serve("model=none.onnx") == 2  # what is wrong besides is said first
+    assert refusal(capsys).startswith("none.onnx: no such file")
+
+
+def test_ctrl_c_waits_for_nobody():
+    with Running() as running:
+        port = int(running.wait_for("http://").strip(" /").rpartition(":")[2])
+        running.wait_for("Ctrl-C")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as idle:
+            idle.sendall(b"GET /files.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            idle.recv(100)
+            started = time.monotonic()
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(20) == 130
+            assert time.monotonic() - started < 5
+
+
 def test_no_runtime_and_no_npm(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["serve", "model=best.onnx", "port=0"]) == 1

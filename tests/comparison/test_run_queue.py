@@ -24,7 +24,7 @@ from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
 from yolo_distill.cores import usable_cores
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 from yolo_distill.recipe import Recipe
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
@@ -346,7 +346,7 @@ def test_a_teacher_of_other_classes_and_pictures_of_val_are_refused_before_anyth
 def test_a_folder_is_for_one_at_a_time(request_of: Callable[..., Request], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     busy = pytest.raises(RequestError, match="another yolo-distill compare is at work there")
-    with Lock(tmp_path / "out" / ".lock", "taken"), busy:
+    with lock(tmp_path / "out" / ".lock", "taken"), busy:
         compare(request_of(), WORKER)
     assert not (tmp_path / "out" / "plan.json").exists()
 

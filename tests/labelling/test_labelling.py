@@ -18,7 +18,7 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.finalise import merge
 from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 from yolo_distill.teachers.answer import make_set
 
 
@@ -335,14 +335,14 @@ def test_a_manifest_that_cannot_be_read():
 def test_two_processes_on_one_shard():
     write_pictures(Path("in"), 1)
     Path("out/shards").mkdir(parents=True)
-    with Lock(Path("out/shards/1-of-1.lock"), "taken"), pytest.raises(RequestError, match="something else"):
+    with lock(Path("out/shards/1-of-1.lock"), "taken"), pytest.raises(RequestError, match="something else"):
         run("in")
     Path("out/shards/1-of-1.lock").unlink()
     Path("out/shards").rmdir()
     run("in")
     Path("out/data.yaml").unlink()
     with (
-        Lock(Path("out/shards/1-of-1.lock"), "taken"),
+        lock(Path("out/shards/1-of-1.lock"), "taken"),
         pytest.raises(RequestError, match="another process is at work on shard 1/1"),
     ):
         run("in")

@@ -8,15 +8,15 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from yolo_distill.serve.app_files import read_app
 from yolo_distill.serve.model import Model
 from yolo_distill.serve.security import Names
 from yolo_distill.serve.server import Server
-from yolo_distill.serve.site import Site
+from yolo_distill.serve.site import Site, read_app
 
 APP = {
     "index.html": b"<!doctype html><title>made</title>",
@@ -75,7 +75,7 @@ def running(site: Site, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     with Server("127.0.0.1", 0, site.table, names=Names("made-machine", ["demo.example.org"])) as server:
         if tls is not None:
             server.speak_tls(tls)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
             yield server
@@ -96,11 +96,24 @@ def get(server: Server, path: str, method: str = "GET", **headers: str) -> tuple
 
 
 def send(server: Server, raw: bytes, timeout: float = 10) -> bytes:
-    """Send bytes as they are, say that there are no more, and return all that comes back."""
+    """Send bytes as they are, and return all that comes back until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=timeout) as client:
         client.sendall(raw)
-        client.shutdown(socket.SHUT_WR)
         received = b""
         while more := client.recv(65536):
             received += more
         return received
+
+
+def ask(server: Server, target: str, method: str = "GET", *headers: str) -> bytes:
+    """Ask for a target exactly as it is written; return all that comes back."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    return send(server, "\r\n".join(lines).encode())
+
+
+def wait_until_empty(server: Server, seconds: float = 10) -> bool:
+    """Return whether everyone has gone within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while len(server.connections) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return len(server.connections) == 0

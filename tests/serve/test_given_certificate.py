@@ -12,8 +12,7 @@ from made_site import APP, made_site, running
 from test_serve_https import visit
 
 from yolo_distill.errors import RequestError
-from yolo_distill.serve.certificate import Certificate
-from yolo_distill.serve.given_certificate import given_certificate
+from yolo_distill.serve.certificate import Certificate, given_certificate
 from yolo_distill.serve.run import _good_for
 
 x509 = pytest.importorskip("cryptography.x509", reason="of the extra [serve]")

@@ -1,4 +1,4 @@
-"""Ten thousand odd requests, always the same ones: none gets what is not in the table, and the server goes on."""
+"""Thousands of odd requests, always the same ones: none gets what is not in the table, and the server goes on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 import re
 import socket
 import time
+from contextlib import suppress
 
 import pytest
-from made_site import get, made_model, made_site, running
+from made_site import get, made_model, made_site, running, wait_until_empty
 
-from yolo_distill.serve.connection import Connection
-
-COUNT, SECONDS = 10_000, 40.0
+COUNT, SECONDS = 3000, 30.0
+_LAST = b"GET /app.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"  # so that the server ends it
 AT_ONCE = 16  # connections that are open at a time
 
 # As often sound as odd, so that what is odd elsewhere in a request is looked at as well.
@@ -88,8 +88,7 @@ def answers(raw: bytes):
 
 
 @pytest.mark.timeout(180)
-def test_odd_requests(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(Connection, "head_seconds", 5.0)
+def test_odd_requests(tmp_path, capfd):
     site = made_site(tmp_path, made_model(b"model" * 100))
     entries = site.table().entries
     by_tag = {entry.etag.encode(): entry.body for entry in entries.values()}
@@ -100,21 +99,20 @@ def test_odd_requests(tmp_path, monkeypatch, capfd):
             raws = [odd_request(chance, list(entries)) for _ in range(AT_ONCE)]
             clients = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in raws]
             for client, raw in zip(clients, raws, strict=True):
-                try:
-                    client.sendall(raw)
-                    client.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass  # it was refused before it was sent whole
+                with suppress(ConnectionError):  # it was refused before it was sent whole
+                    client.sendall(raw + _LAST)
             for client, raw in zip(clients, raws, strict=True):
                 received = b""
-                try:
+                client.settimeout(0.3)
+                with suppress(ConnectionError, TimeoutError):  # refused in the middle, or nothing more comes
                     while more := client.recv(1 << 20):
                         received += more
-                except ConnectionError:
-                    pass
                 client.close()
                 for status, headers, body in answers(received):
                     statuses[status] = statuses.get(status, 0) + 1
+                    if status == 400:  # by uvicorn, in plain text
+                        assert body == b"Invalid HTTP request received."[: len(body)]
+                        break
                     assert headers[b"x-content-type-options"] == b"nosniff", raw[:200]
                     if status in (200, 206):
                         whole = by_tag[headers[b"etag"]]
@@ -122,17 +120,19 @@ def test_odd_requests(tmp_path, monkeypatch, capfd):
                         expected = whole[first : first + int(headers[b"content-length"])]
                         assert body in (expected, b""), raw[:200]
                     elif status != 304:
-                        assert headers[b"content-type"] == b"text/plain; charset=utf-8"
+                        assert headers.get(b"content-type") == b"text/plain; charset=utf-8", (
+                            status,
+                            headers,
+                            body,
+                            raw[:300],
+                            received[:3000],
+                        )
                         assert len(body) < 300
             done += len(raws)
         assert get(server, "/")[0].status == 200
-        last = time.monotonic() + 10
-        while len(server.places) and time.monotonic() < last:
-            time.sleep(0.05)
-        assert len(server.places) == 0
+        assert wait_until_empty(server)
     assert capfd.readouterr().err == ""
-    assert {200, 206, 304, 400, 404, 405, 413, 414, 416, 421, 431, 505} <= set(statuses), statuses
-    assert set(statuses) <= {200, 206, 304, 400, 404, 405, 408, 413, 414, 416, 421, 431, 505}, statuses
+    assert set(statuses) == {200, 206, 304, 400, 404, 405, 416, 421}, statuses
     # A machine that is busy with something else asks fewer; it is never to ask next to none.
     assert done > COUNT / 20
     print(f"{done} requests: {dict(sorted(statuses.items()))}")

@@ -19,21 +19,25 @@ class Served:
     """
 
     def __init__(self, web: Path, ort: Path, model: Path) -> None:
-        from yolo_distill.serve.app_files import read_app
         from yolo_distill.serve.model import read_model
         from yolo_distill.serve.ort_files import read_ort
         from yolo_distill.serve.security import Names
         from yolo_distill.serve.server import Server
-        from yolo_distill.serve.site import Site
+        from yolo_distill.serve.site import Site, read_app
 
         self.site = Site(read_app(web), read_ort(web, ort, print), read_model(model))
         self._server = Server("127.0.0.1", 0, self.site.table, names=Names("somewhere", ["detector.test"]))
         self.url = f"http://127.0.0.1:{self._server.port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with self._server:
+            self._server.serve_forever()
 
     def close(self) -> None:
         self._server.shutdown()
-        self._server.server_close()
+        self._thread.join(10)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

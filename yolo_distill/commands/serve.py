@@ -35,8 +35,8 @@ On a phone in the same network; the browser asks once about the certificate, and
 On an Android phone connected by USB cable, without https: adb reverse tcp:8000 tcp:8000, then http://localhost:8000
 there. A model that is replaced meanwhile is served to whoever comes next. Browsers keep the page for use without a
 network only where they trust the certificate by themselves, as they do this machine's own pages (localhost): give such
-a one, from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. https and
-the QR code need the extra: pip install 'yolo-distill[serve]'"""
+a one, from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. serve
+needs an extra: pip install 'yolo-distill[serve]'"""
 
 _PORT = 8000
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)
@@ -65,7 +65,7 @@ def run(settings: dict[str, Any]) -> None:
         if not _NAME.fullmatch(name):
             raise RequestError(f"names={name}: is no name of a machine; give it as in demo.example.org")
 
-    from yolo_distill.serve.given_certificate import given_certificate
+    from yolo_distill.serve.certificate import given_certificate
     from yolo_distill.serve.run import Request, serve
 
     serve(

@@ -20,7 +20,7 @@ from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.errors import DistillError
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 from yolo_distill.runtime.progress import Progress
 
 _LOOK_SECONDS = 0.1
@@ -47,7 +47,7 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
     checked = check(request)
     make_folder(request.out)
     busy = f"out={request.out}: another yolo-distill compare is at work there; wait for it, or give another out="
-    with Lock(request.out / ".lock", busy):
+    with lock(request.out / ".lock", busy):
         write_plan(request.out, checked.plan)
         return _Comparison(request, checked).carry_out(worker)
 

@@ -43,7 +43,7 @@ from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
 from yolo_distill.labelling.throughput import Throughput
-from yolo_distill.lock import Lock
+from yolo_distill.lock import lock
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.quiet import quiet
 from yolo_distill.sources import Sources, find_sources
@@ -132,7 +132,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
         own = shard_file(out, shard.index, shard.count)
         write_once(own, manifest)
         busy = f"out={out}: another process is at work on shard {shard}; wait for it"
-        with _going_on(progress), Lock(own.with_suffix(".lock"), busy):
+        with _going_on(progress), lock(own.with_suffix(".lock"), busy):
             unread = _work(request, manifest, sources, predictor, pool, progress)
             if shard.count == 1:
                 return finalise(out, manifest, say)

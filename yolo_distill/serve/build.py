@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import cannot_write
+from yolo_distill.serve.routes import IMMUTABLE, Table
 from yolo_distill.serve.security import SECURITY_HEADERS
-from yolo_distill.serve.table import IMMUTABLE, Table
 
 #: Static hosts such as Netlify and Cloudflare Pages read headers from it.
 HEADERS_FILE = "_headers"

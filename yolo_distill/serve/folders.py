@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from yolo_distill.errors import DistillError
-
-_NAME = "yolo-distill"
 
 
 def cache_folder() -> Path:
@@ -17,11 +15,9 @@ def cache_folder() -> Path:
     Raises:
         DistillError: this user has no home.
     """
-    if sys.platform == "win32":
-        return _of("LOCALAPPDATA", "AppData", "Local") / "Cache"
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / _NAME
-    return _of("XDG_CACHE_HOME", ".cache")
+    from platformdirs import user_cache_path
+
+    return _found(user_cache_path)
 
 
 def private_folder() -> Path:
@@ -30,21 +26,15 @@ def private_folder() -> Path:
     Raises:
         DistillError: this user has no home.
     """
-    if sys.platform == "win32":
-        return _of("LOCALAPPDATA", "AppData", "Local")
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Application Support" / _NAME
-    return _of("XDG_CONFIG_HOME", ".config")
+    from platformdirs import user_config_path
+
+    return _found(user_config_path)
 
 
-def _of(variable: str, *otherwise: str) -> Path:
-    given = os.environ.get(variable, "")
-    # The XDG rules: a relative path is as good as none.
-    return (Path(given) if Path(given).is_absolute() else _home().joinpath(*otherwise)) / _NAME
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError as error:
-        raise DistillError("this user has no home folder; set HOME to one that can be written") from error
+def _found(where: Callable[..., Path]) -> Path:
+    # Without a home, newer versions of platformdirs raise, and older ones name a folder where the command is typed.
+    with suppress(RuntimeError):
+        folder = where("yolo-distill", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise DistillError("this user has no home folder; set HOME to one that can be written")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolo_distill import paths
+from yolo_distill.errors import missing_extra
 from yolo_distill.serve import addresses
-from yolo_distill.serve.announcement import announcement, qr_code
-from yolo_distill.serve.app_files import read_app
+from yolo_distill.serve.banner import banner, qr_code
 from yolo_distill.serve.build import check_folder, how_to_host, write_folder
 from yolo_distill.serve.certificate import Certificate, own_certificate
 from yolo_distill.serve.folders import private_folder
 from yolo_distill.serve.model import Model, read_model, signature
 from yolo_distill.serve.ort_files import read_ort
 from yolo_distill.serve.security import Names
-from yolo_distill.serve.server import Server
-from yolo_distill.serve.site import Site, Watch
+from yolo_distill.serve.site import Site, Watch, read_app
+
+if TYPE_CHECKING:
+    from yolo_distill.serve.server import Server
+
+#: What serving and finding onnxruntime-web need beside the base install.
+_NEEDS = ("starlette", "uvicorn", "platformdirs")
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,14 @@ def serve(request: Request) -> None:
     """Serve until Ctrl-C, or write the folder.
 
     Raises:
-        RequestError: something in the request has to change.
+        RequestError: something in the request has to change, or the extra is not installed.
         DistillError: onnxruntime-web cannot be had, or the disk cannot be written.
     """
     if request.build is not None:
         check_folder(request.build)
     read = signature(request.model)  # before: what follows may take minutes, and the file change meanwhile
     model = read_model(request.model)
+    _check_installed()
     if request.build is not None:
         table = _site(request, model).table()
         write_folder(table, request.build)
@@ -63,6 +71,8 @@ def serve(request: Request) -> None:
         return
     given = request.certificate
     names = Names(addresses.machine_name(), (request.host, *request.names, *(given.names if given else ())))
+    from yolo_distill.serve.server import Server
+
     # Bound before anything is fetched or made, so that a port that is taken is said at once and leaves nothing behind.
     with Server(request.host, request.port, lambda: site.table(), names=names) as server:
         others = _others(server.host)
@@ -73,7 +83,7 @@ def serve(request: Request) -> None:
         alone = addresses.is_loopback(server.host)
         hosts = [] if alone else [*request.names, *(_good_for(given, others) if given else others)]
         here, elsewhere = _links(server, list(dict.fromkeys(hosts)), certificate)
-        say(*announcement(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
+        say(*banner(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
         if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
             say(code)
         watch = Watch(request.model, read, site, say)
@@ -82,6 +92,12 @@ def serve(request: Request) -> None:
             server.serve_forever()
         finally:
             watch.stop()
+
+
+def _check_installed() -> None:
+    for package in _NEEDS:
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "serve", "serve")
 
 
 def _site(request: Request, model: Model) -> Site:

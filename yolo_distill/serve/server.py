@@ -1,54 +1,50 @@
-"""The server: binds, accepts, and gives each connection a thread.
+"""The server: binds, accepts as many as the limits allow, and hands them to uvicorn.
 
-It stands on the standard library's socketserver, with threads: a demo or a factory's tablet has a handful of visitors,
-and the base install brings no web framework. http.server on top of it is not used: it takes HTTP/0.9 and headers of
-megabytes, its time limits are for each read and not for a request, and it serves a folder where this serves a table.
+Uvicorn does not accept by itself here, because it knows no limit for one address, none for clients that never finish a
+handshake or a head, and none for those that do not take their answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import os
+import itertools
 import socket
-import socketserver
 import ssl
-import sys
-import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from h11 import LocalProtocolError
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.serve.answer import refusal
-from yolo_distill.serve.connection import Connection
-from yolo_distill.serve.places import Places
-from yolo_distill.serve.request_head import Refused
-from yolo_distill.serve.security import Names
-from yolo_distill.serve.table import Table
+from yolo_distill.serve.app import make_app
+from yolo_distill.serve.connection_limit import STEP_SECONDS, Connection, Connections
+from yolo_distill.serve.routes import Table
+from yolo_distill.serve.security import SECURITY_HEADERS, Names
 
+_MOST_HEAD = 32768  # bytes of a request's line and headers
+_AT_ONCE = 100  # newcomers before the others have a turn; who comes is not to wait for those who download
+_SEND_BUFFER = 1 << 18  # bytes; by itself the system lets it grow to megabytes for each client that does not read
+_LOOK_SECONDS = 1.0  # between two looks for those that are late
+_TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS connection, and of no HTTP request
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Server(socketserver.TCPServer):
+class Server:
     """Serves a table until `shutdown` or Ctrl-C.
 
     Attributes:
         host: address that it is bound to.
         port: port that it is bound to.
-        places: who is connected.
+        connections: who is connected.
     """
 
-    # On Windows this would let two programs share a port.
-    allow_reuse_address = os.name == "posix"
-    request_queue_size = 256
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        table: Callable[[], Table],
-        *,
-        names: Names,
-    ) -> None:
+    def __init__(self, host: str, port: int, table: Callable[[], Table], *, names: Names) -> None:
         """Bind.
 
         Args:
@@ -60,71 +56,183 @@ class Server(socketserver.TCPServer):
         Raises:
             RequestError: host or port cannot be had.
         """
-        self.address_family, address = _resolve(host, port)
-        self.places = Places()
-        self._tls: ssl.SSLContext | None = None
+        self.connections = Connections()
         self._table, self._names = table, names
-        try:
-            # Connections stand in for the handler. Its type says (address, port); those of IPv6 have four parts.
-            super().__init__(address, socketserver.BaseRequestHandler)  # type: ignore[arg-type]
-        except OSError as error:
-            raise _cannot_bind(host, port, error) from error
-        self.host, self.port = self.socket.getsockname()[:2]
+        self._tls: ssl.SSLContext | None = None
+        self._app = make_app(table, names, https=False)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                self._answer,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="critical",  # the app says by itself what goes wrong
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=int(STEP_SECONDS),
+                timeout_graceful_shutdown=0,
+                h11_max_incomplete_event_size=_MOST_HEAD,
+            )
+        )
+        self._socket = _bound(host, port)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # of those that it accepts as well
+        self.host, self.port = self._socket.getsockname()[:2]
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
 
     def speak_tls(self, context: ssl.SSLContext) -> None:
         """Speak https from now on; whoever comes with http is sent there."""
-        self._tls = context
+        self._tls, self._app = context, make_app(self._table, self._names, https=True)
 
-    def server_bind(self) -> None:
-        """Bind; `::` takes visitors with IPv4 addresses as well."""
-        if self.address_family == socket.AF_INET6 and socket.has_dualstack_ipv6():
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-    def get_request(self) -> tuple[socket.socket, object]:
-        """Accept; where the system has no room for one more, the loop does not run hot."""
+    def serve_forever(self) -> None:
+        """Serve until `shutdown`, or, in the main thread, until Ctrl-C, which ends as `KeyboardInterrupt`."""
+        # Not Windows' own kind of loop, which cannot wait for a socket without reading from it.
+        loop = asyncio.SelectorEventLoop()
         try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                time.sleep(0.1)
-            raise
-
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        """Hand a connection to a thread, or turn it away; nothing here waits for the client."""
-        assert isinstance(request, socket.socket)
-        assert isinstance(client_address, tuple)
-        connection = Connection(request, str(client_address[0]), self._table, self._names, self._tls)
-        if self.places.enter(connection):
-            threading.Thread(target=self._serve, args=(connection,), name="visitor", daemon=True).start()
-            return
-        if self._tls is None:
-            request.setblocking(False)
-            reply = refusal(Refused(503, "too many are connected; try again in a moment"))
-            request.send(reply.head + reply.body)
-        request.close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say in one line what went wrong with a newcomer, and go on; one that has gone already is no news."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            _complain(error)
-
-    def _serve(self, connection: Connection) -> None:
-        try:
-            connection.run()
-        except Exception as error:  # ours, not the client's: the others are served all the same
-            _complain(error)
+            loop.run_until_complete(self._serve())
         finally:
-            self.places.leave(connection)
+            loop.close()
+
+    def shutdown(self) -> None:
+        """End `serve_forever`, from any thread; connections that are open are dropped."""
+        self._uvicorn.should_exit = True
+
+    async def _serve(self) -> None:
+        self._socket.setblocking(False)
+        tasks = [asyncio.create_task(one) for one in (self._accept(), self._look())]
+        for task in tasks:
+            task.add_done_callback(lambda _: self.shutdown())  # if it fails, nobody is served any more
+        try:
+            await self._uvicorn.serve(sockets=[])
+        finally:
+            for connection in self.connections:
+                connection.drop()
+            for task in (*tasks, *self._tasks):
+                task.cancel()
+            ended = await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.connections.drop_late()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in itertools.count(1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # those that are connected have their turn, however many come
+            try:
+                sock, address = await loop.sock_accept(self._socket)
+            except OSError as error:  # the newcomer has gone already, or the system has no room for one more
+                await asyncio.sleep(0.1 if error.errno in _NO_ROOM else 0)
+                continue
+            connection = Connection(sock, str(address[0]))
+            if self.connections.enter(connection):
+                task = loop.create_task(self._welcome(connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                with sock, suppress(OSError):
+                    if self._tls is None:
+                        sock.send(_too_many())
+
+    async def _welcome(self, connection: Connection) -> None:
+        """Shake hands, and hand a connection to uvicorn."""
+        sock, tls = connection.socket, self._tls
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls:
+                first = await _first_byte(sock)
+                tls = tls if first == _TLS_HANDSHAKE else None  # somebody typed the address without https://
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._protocol(connection), sock, ssl=tls)
+        except OSError:
+            pass  # it went away, or does not speak TLS: nobody is left to be told
+        finally:
+            if connection.transport is None:  # nobody else will close it
+                self.connections.leave(connection)
+                sock.close()
+
+    def _protocol(self, connection: Connection) -> _Protocol:
+        return _Protocol(
+            connection,
+            self.connections,
+            config=self._uvicorn.config,
+            server_state=self._uvicorn.server_state,
+            app_state={"connection": connection},
+        )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["state"]["connection"]
+
+        async def send_in_time(message: Message) -> None:
+            connection.step()
+            if connection.transport and not connection.transport.is_closing():
+                await send(message)
+            await asyncio.sleep(0)  # between two pieces the others have their turn
+
+        connection.turn(answered=True)
+        try:
+            await self._app(scope, receive, send_in_time)
+        finally:
+            connection.turn(answered=False)
 
 
-def _complain(error: BaseException | None) -> None:
-    text = " ".join(str(error).split()) or "no message"
-    print(f"yolo-distill: a request failed: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
+class _Protocol(H11Protocol):
+    """Uvicorn's connection, which says when it begins and when it ends."""
+
+    def __init__(self, connection: Connection, connections: Connections, **given: Any) -> None:
+        super().__init__(**given)
+        self._connection, self._connections = connection, connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._connection.transport = transport
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=1, low=0)  # a piece counts as taken when all of it has left
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except LocalProtocolError:  # nonsense in the middle of an answer, which uvicorn would refuse with a second one
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.leave(self._connection)
+        super().connection_lost(exc)
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, ...]]:
+async def _first_byte(sock: socket.socket) -> bytes:
+    """Return the first byte that comes, and leave it where it is; nothing if the other side has gone."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(sock)
+    return sock.recv(1, socket.MSG_PEEK)
+
+
+def _too_many() -> bytes:
+    body = "too many are connected; try again in a moment\n"
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **dict(SECURITY_HEADERS)}
+    headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+    lines = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+def _bound(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -134,7 +242,11 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, 
         ) from error
     # `localhost` is ::1 first on some machines, and 127.0.0.1 is what people then type.
     family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    return family, address
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # `::` takes visitors with IPv4 as well
+    try:
+        return socket.create_server(address, family=family, backlog=256, dualstack_ipv6=both)
+    except OSError as error:
+        raise _cannot_bind(host, port, error) from error
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> DistillError:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from yolo_distill.errors import DistillError
 from yolo_distill.serve.model import Model, Signature, read_model, signature
-from yolo_distill.serve.table import Table, make_table
+from yolo_distill.serve.routes import Table, make_table
+
+# What the app is built of, and nobody's browser asks for.
+_NOT_SERVED = {"package.json", "package-lock.json", "ort.json"}
+_REQUIRED = ("index.html", "sw.js")
 
 
 class Site:
@@ -75,3 +80,23 @@ class Watch:
         else:
             if self._site.replace(model):
                 self._say(f"{self._path}: was replaced; new visits get the new one ({model.size})")
+
+
+def read_app(web: Path) -> dict[str, bytes]:
+    """Return address to bytes of every file of the app.
+
+    Raises:
+        DistillError: the app is not there, or cannot be read.
+    """
+    files: dict[str, bytes] = {}
+    try:
+        for path in sorted(web.rglob("*")):
+            inside = path.relative_to(web)
+            hidden = any(part.startswith(".") or part == "node_modules" for part in inside.parts)
+            if not hidden and inside.as_posix() not in _NOT_SERVED and path.is_file():
+                files[quote(inside.as_posix())] = path.read_bytes()
+    except OSError as error:
+        raise DistillError(f"{error.filename or web}: cannot be read ({error.strerror})") from error
+    if missing := [name for name in _REQUIRED if name not in files]:
+        raise DistillError(f"{web}: the web app lacks {', '.join(missing)}; install yolo-distill again")
+    return files

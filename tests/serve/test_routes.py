@@ -11,8 +11,8 @@ from made_site import APP, ORT, made_model, made_site, write_web
 
 from yolo_distill import paths
 from yolo_distill.errors import DistillError
-from yolo_distill.serve.app_files import read_app
-from yolo_distill.serve.table import make_table
+from yolo_distill.serve.routes import make_table
+from yolo_distill.serve.site import read_app
 
 
 def told(table):

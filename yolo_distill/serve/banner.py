@@ -29,7 +29,7 @@ def qr_code(address: str, out: TextIO) -> str | None:
     return text.getvalue().rstrip("\n") if width <= shutil.get_terminal_size().columns else None
 
 
-def announcement(
+def banner(
     model: str, here: Sequence[str], elsewhere: Sequence[str], certificate: Certificate | None, *, alone: bool
 ) -> list[str]:
     """Return the lines about a server that is up.
