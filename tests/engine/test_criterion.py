@@ -156,7 +156,7 @@ def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, teacher
 def test_every_epoch_can_say_its_shares_however_short(student, teacher, monkeypatch):
     balancer = Balancer({"logit": 0.2, "localization": 0.1})
     criterion = DistillationCriterion(
-        student.init_criterion(), Counting(teacher), make_terms(logit=1.0, localization=1.0), STRIDES, 1, 1, balancer
+        student.init_criterion(), Counting(teacher), make_terms(logit=1.0, localization=1.0), STRIDES, 1, balancer
     )
     criterion.start_at(0, course=Course(), until=None, measure_every=5)
     looked: list[int] = []
