@@ -59,9 +59,6 @@ ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
         ({"unlabeled": "raw"}, True, ALL),
         ({"balance": "auto"}, True, ALL),
         ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, USUAL_BUT_MAPS),  # 0.2 more: over 1
-        ({"teacher_cache": "ram", "views": 10}, True, USUAL_BUT_MAPS),  # maps are too large to keep
-        ({"teacher_folds": 3}, True, USUAL_BUT_MAPS),  # each has its own
-        ({"teacher_tta": True}, True, USUAL_BUT_MAPS),
         ({"teacher_imgsz": 640}, True, USUAL_BUT_MAPS),
         ({"teacher": "a.pt,b.pt"}, True, USUAL_BUT_MAPS),
         ({"teacher_precision": "int8", "trust": True, "match": "some"}, True, {}),  # not about the terms
@@ -106,9 +103,7 @@ def test_a_recipe_may_hold_settings_of_the_host(tmp_path):
         ({"teacher": "t.pt", "init": "techer"}, "init=techer: .*'teacher'"),
         ({"teacher": "t.pt", "teacher_epochs": 0}, "teacher_epochs=0: .*greater than or equal to 1"),
         ({"teacher": "t.pt", "match": "none"}, "match=none"),
-        ({"teacher": "t.pt", "teacher_folds": 3, "views": 2}, "teacher_folds=3: not together with views=2"),
-        ({"teacher": "t.pt", "teacher_folds": 3, "teacher_tta": True}, "teacher_folds=3: .* teacher_tta=True"),
-        ({"teacher": "t.pt", "teacher_folds": 3, "teacher_imgsz": 640}, "teacher_folds=3: .* teacher_imgsz=640"),
+        ({"teacher": "t.pt", "kd_every": 2}, "unknown key 'kd_every'"),
     ],
 )
 def test_bad_values(given, message):
@@ -121,6 +116,7 @@ def test_bad_values(given, message):
     ("text", "message"),
     [
         ("lgoit: 1", "unknown key 'lgoit'; did you mean 'logit'"),
+        ("teacher_folds: 3", "unknown key 'teacher_folds'"),
         ("- 1\n- 2", "expected key: value lines, found list"),
         ("", "expected key: value lines, found NoneType"),
         ("a: [1", "not a YAML file"),
@@ -147,7 +143,26 @@ def test_a_missing_file():
 
 def test_a_recipe_saved_before_there_were_some_settings():
     saved = make_recipe({"teacher": "t.pt", "logit": 0.3}).model_dump()
-    for key in ("teacher_precision", "kd_every", "kd_until"):
+    for key in ("teacher_precision", "kd_until"):
         del saved[key]
-    recipe = saved_recipe({**saved, "init_bn": False, "init_heal": 0})  # and when there were others
-    assert (recipe.logit, recipe.kd_every, recipe.kd_until) == (0.3, 1, 1.0)
+    recipe = saved_recipe(saved)
+    assert (recipe.logit, recipe.teacher_precision, recipe.kd_until) == (0.3, "auto", 1.0)
+
+
+#: What recipes of earlier versions hold.
+UNUSED = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
+
+
+def test_a_recipe_saved_when_there_were_settings_that_it_did_not_use():
+    recipe = make_recipe({"teacher": "t.pt", "logit": 0.3})
+    assert saved_recipe({**recipe.model_dump(), **UNUSED, "init_bn": True, "init_heal": 2}) == recipe
+
+
+@pytest.mark.parametrize(
+    "used", [{"teacher_folds": 3}, {"teacher_tta": True}, {"views": 10}, {"teacher_cache": "disk"}, {"kd_every": 2}]
+)
+def test_a_recipe_saved_with_a_setting_that_is_gone(used):
+    ((key, value),) = used.items()
+    with pytest.raises(RequestError, match=f"^{key}={value}: .*which is gone; begin it anew") as caught:
+        saved_recipe({**make_recipe({"teacher": "t.pt"}).model_dump(), **UNUSED, **used})
+    assert "\n" not in str(caught.value)

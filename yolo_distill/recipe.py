@@ -26,7 +26,7 @@ USUAL = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}
 #: Settings that say something of those terms, or of who teaches them: whoever gives one another value than the
 #: default's wants to be taught.
 _OF_TERMS = (
-    *("unlabeled", "teacher_imgsz", "teacher_tta", "teacher_folds", "teacher_cache", "kd_every", "kd_until"),
+    *("unlabeled", "teacher_imgsz", "kd_until"),
     *("balance", "ramp_epochs", "logit_gamma", "box_floor", "cwd_tau"),
 )
 
@@ -48,9 +48,11 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
-#: Settings that there were, all about how a student starts, which is past where a run goes on. (Comparisons of the week
-#: that had them are taken for such without.)
-_GONE = frozenset({"init_bn", "init_heal"})
+#: Settings that there were about how a student starts, which is past where a run goes on. (Comparisons of the week that
+#: had them are taken for such without.)
+_GONE_OF_START = frozenset({"init_bn", "init_heal"})
+#: Settings that there were about how it is taught, with the value that says as much as leaving them out.
+_GONE = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
 
 
 class Recipe(BaseModel):
@@ -62,7 +64,6 @@ class Recipe(BaseModel):
         teacher_names: class names of such a file that brings none: a YAML file with `names`, or the names with commas.
         teacher_outputs: YAML file that says how an ONNX teacher's outputs are to be read.
         teacher_imgsz: side of the pictures as the teacher sees them, in pixels; None: as the student does.
-        teacher_tta: ask about the mirrored picture as well.
         class_map: YAML file that says which of the teacher's classes speak for which of the data's; None: by name.
         unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
         unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 1.
@@ -86,14 +87,9 @@ class Recipe(BaseModel):
         schedule: how each term's strength goes over the run.
         ramp_epochs: epochs over which the terms grow to their gains.
         teacher_precision: in which precision the teacher answers.
-        kd_every: the teacher is asked for every n-th batch.
         kd_until: share of the epochs after which the teacher is not asked any more; None: once the student is better.
-        views: augmented views of each picture, in turn; 0: a new one each time.
-        teacher_cache: where answers to views are kept; None: nowhere.
         match: whether all of the data's classes need a counterpart in the teacher.
         teacher_epochs: epochs of a teacher that has yet to be trained; None: as the student's.
-        teacher_folds: teachers that each leave out one of so many parts of the training pictures, which it then
-            teaches; 0: one teacher for all.
         force: go on although the teacher is worse than the student's own start.
         trust: load checkpoints without restriction.
     """
@@ -105,7 +101,6 @@ class Recipe(BaseModel):
     teacher_names: str | None
     teacher_outputs: str | None
     teacher_imgsz: int | None = Field(ge=32)
-    teacher_tta: bool
     class_map: str | None
     unlabeled: str | None
     unlabeled_ratio: float | None = Field(gt=0)
@@ -134,13 +129,9 @@ class Recipe(BaseModel):
     schedule: Annotated[dict[str, Schedule], AfterValidator(_of_terms)]
     ramp_epochs: float = Field(ge=0)
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
-    kd_every: int = Field(ge=1)
     kd_until: float | None = Field(gt=0, le=1)
-    views: int = Field(ge=0)
-    teacher_cache: Literal["ram", "disk"] | None
     match: Literal["all", "some"]
     teacher_epochs: int | None = Field(ge=1)
-    teacher_folds: int = Field(ge=0)
     force: bool
     trust: bool
 
@@ -177,9 +168,8 @@ class Recipe(BaseModel):
             inside: whether the student starts inside its teacher.
         """
         gains = {} if inside and self.init_fit and not self.asks_for_terms else self.gains
-        otherwise = self.teacher_folds or self.teacher_tta or self.teacher_imgsz or self.teacher_cache
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
-        if joins and not otherwise and not self.has_several_teachers and self.has_room_for_cwd:
+        if joins and not self.teacher_imgsz and not self.has_several_teachers and self.has_room_for_cwd:
             gains = {**gains, "cwd": USUAL["cwd"]}
         return self.model_copy(update={name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None})
 
@@ -191,15 +181,6 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        if self.teacher_folds == 1:
-            raise ValueError("teacher_folds=1: a fold needs others; give 2 or more, or 0 for one teacher")
-        if self.teacher_folds and not self.gains:
-            raise ValueError(f"teacher_folds={self.teacher_folds}: all gains are 0, so that nobody would be asked")
-        if self.teacher_folds and (feature := [name for name in FEATURE_TERMS if name in self.gains]):
-            raise ValueError(f"teacher_folds={self.teacher_folds}: each teacher has its own maps; use {feature[0]}=0")
-        for key in ("views", "teacher_tta", "teacher_imgsz"):
-            if self.teacher_folds and (value := getattr(self, key)):
-                raise ValueError(f"teacher_folds={self.teacher_folds}: not together with {key}={value}")
         if self.unlabeled:
             self._unlabelled_is_taught()
         if self.balance == "fixed":
@@ -216,9 +197,6 @@ class Recipe(BaseModel):
         said = f"unlabeled={self.unlabeled}"
         if not self.gains:
             raise ValueError(f"{said}: all gains are 0, so that nothing would teach these pictures")
-        if self.teacher_folds or self.views:
-            other = "teacher_folds" if self.teacher_folds else "views"
-            raise ValueError(f"{said}: not together with {other}={getattr(self, other)}")
         if self.unlabeled_conf is None:
             return
         said = f"unlabeled_conf={self.unlabeled_conf:g}"
@@ -320,10 +298,16 @@ def saved_recipe(values: Mapping[str, Any]) -> Recipe:
     """Validate the recipe of a run that was started earlier, perhaps when there were fewer settings, or others.
 
     Raises:
-        RequestError: as `check_recipe`.
+        RequestError: as `check_recipe`; or it was taught in a way that there is no more.
     """
+    for key, neutral in _GONE.items():
+        if (value := values.get(key, neutral)) != neutral:
+            raise RequestError(
+                f"{key}={value}: the run was begun with this setting, which is gone; begin it anew without, or go on "
+                "with the version of yolo-distill that it was begun with"
+            )
     default, _ = read_recipe_file("default")
-    known = {key: value for key, value in values.items() if key not in _GONE}
+    known = {key: value for key, value in values.items() if key not in {*_GONE, *_GONE_OF_START}}
     return check_recipe(overlaid({**default, **_NEUTRAL}, known))
 
 

@@ -38,9 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "cwd": {**_THEN, "cwd": 1.0},
     "bf16-teacher": {**_THEN, "teacher_precision": "bf16"},
     "int8": {**_THEN, "teacher_precision": "int8"},
-    "every-2": {**_THEN, "kd_every": 2},
     "until-half": {**_THEN, "kd_until": 0.5},
-    "views-10": {**_THEN, "views": 10, "teacher_cache": "ram"},
 }
 #: Arms that do not need the teacher to be trained first.
 ALONE = {"plain", "plain-ours"}
@@ -151,16 +149,22 @@ def read(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
+def arms_in(runs: list[dict[str, Any]]) -> list[str]:
+    """Return the arms of runs: those of today in their order, then those that there were."""
+    found = {r["arm"] for r in runs} - {"teacher"}
+    return [*(arm for arm in ARMS if arm in found), *sorted(found - ARMS.keys())]
+
+
 def table(results: Path) -> str:
     """Return the table of MEASURED.md: test (val) mAP50-95 of each seed, mean, and paired difference to plain."""
     runs = read(results)
-    by_arm = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in ("teacher", *ARMS)}
+    by_arm = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in ("teacher", *arms_in(runs))}
     seeds = sorted({r["seed"] for r in runs if r["arm"] != "teacher"})
     lines = [
         f"| arm | {' | '.join(f'seed {s}' for s in seeds)} | mean | ahead of plain, paired (95 % interval) |",
         "|---|" + "---|" * (len(seeds) + 2),
     ]
-    plain = by_arm["plain"]
+    plain = by_arm.get("plain", {})
     for arm, found in by_arm.items():
         if not found:
             continue

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from four_arms import ARMS, interval, read
+from four_arms import arms_in, interval, read
 
 
 def main(words: list[str]) -> None:
@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
 
 
 def by_arm(runs: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
-    return {arm: found for arm in ARMS if (found := {r["seed"]: r for r in runs if r["arm"] == arm})}
+    return {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in arms_in(runs)}
 
 
 def epoch_seconds(runs: dict[int, dict[str, Any]]) -> dict[int, float]:

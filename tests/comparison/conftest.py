@@ -21,7 +21,7 @@ from yolo_distill.comparison.source import Source
 @pytest.fixture
 def plan() -> Plan:
     """Return a plan of plain, host and distilled with seeds 0, 1 and 2."""
-    recipe = {"teacher_folds": 0, "assistant": None, "init": "auto", "logit": 1.0}
+    recipe = {"assistant": None, "init": "auto", "logit": 1.0}
     return Plan(
         teacher=Source("t.pt", "/somewhere/t.pt", "aa"),
         teacher_epochs=None,

@@ -54,9 +54,9 @@ def test_what_ours_does_before_its_first_epoch_counts(tmp_path: Path) -> None:
     assert (decision["seconds_before"], decision["epochs"]) == (20.0, 25)
 
 
-@pytest.mark.parametrize("once", [{"teacher_folds": 3}, {"assistant": "yolo26s.yaml"}, {"init": "try"}])
+@pytest.mark.parametrize("once", [{"assistant": "yolo26s.yaml"}, {"init": "try"}])
 def test_what_is_trained_once_for_all_seeds_does_not(tmp_path: Path, once: dict[str, object]) -> None:
-    recipe = {"teacher_folds": 0, "assistant": None, "init": "auto", **once}
+    recipe = {"assistant": None, "init": "auto", **once}
     plain = record("plain", 0, 0.4, epochs=10, epoch_cpu_seconds=[2.0])
     ours = record("distilled", 0, 0.5, epochs=10, epoch_cpu_seconds=[3.0], setup_cpu_seconds=900.0, recipe=recipe)
     assert (decide(tmp_path, ours, plain) or {})["epochs"] == 15

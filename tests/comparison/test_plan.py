@@ -143,6 +143,31 @@ def test_a_recipe_of_an_older_version_is_no_difference(kept: Callable[..., Plan]
     kept()
 
 
+def with_settings_of_then(file: Path, **used: object) -> None:
+    """Give the recipe of a plan the settings that there were, as a version that had them wrote it."""
+    before = json.loads(file.read_text())
+    unused = {"teacher_tta": False, "kd_every": 1, "views": 0, "teacher_cache": None, "teacher_folds": 0}
+    before["arms"]["distilled"]["recipe"] |= {**unused, **used}
+    file.write_text(json.dumps(before))
+
+
+def test_settings_that_are_gone_and_were_not_used_are_no_difference(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    file = tmp_path / "out" / "plan.json"
+    with_settings_of_then(file)
+    more = kept(seeds=[0, 7], arms=arms("plain,distilled,init"))
+    assert (more.seeds, list(more.arms)) == ([0, 1, 2, 7], ["plain", "distilled", "init"])
+    write_plan(tmp_path / "out", more)
+    assert "kd_every" not in file.read_text()
+
+
+def test_an_arm_that_used_one_is_not_gone_on_with_and_stays(kept: Callable[..., Plan], tmp_path: Path) -> None:
+    with_settings_of_then(tmp_path / "out" / "plan.json", views=10, teacher_cache="ram")
+    with pytest.raises(RequestError, match=r"arm distilled: views=10: .*which is gone") as caught:
+        kept()
+    assert "\n" not in str(caught.value)
+    assert list(kept(seeds=[7], arms=arms("plain,init")).arms) == ["plain", "distilled", "init"]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

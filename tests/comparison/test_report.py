@@ -142,7 +142,7 @@ def test_a_teacher_that_knows_its_pictures_by_heart_is_told(summary_of: Summaris
     assert bool(found) is said
     if said:
         assert "91.0, than on val, 50.0 mAP50-95" in found[0]
-        assert "teacher_folds=3" in found[0]
+        assert "unlabeled=" in found[0]
 
 
 def test_data_without_a_test_split_says_so(summary_of: Summarise, plan) -> None:

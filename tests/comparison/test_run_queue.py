@@ -299,11 +299,10 @@ def test_no_equal_time_is_said(request_of: Callable[..., Request], do: Callable[
         ({"student": "nowhere.yaml"}, "student=nowhere.yaml"),
         ({"data": "nowhere.yaml"}, "data=nowhere.yaml: no such file"),
         ({"recipe": "fast"}, "recipe=fast: no such recipe"),
-        ({"arms": "plain,distilled@teacher_folds=2"}, "teacher_folds=2: teacher="),
+        ({"arms": "plain,distilled@teacher_folds=2"}, "unknown key 'teacher_folds'"),
         ({"arms": "plain,distilled@unlabeled=/nowhere"}, "unlabeled=/nowhere: no such file or folder"),
         ({"arms": "plain,distilled@teacher_imgsz=100"}, "arm distilled@teacher_imgsz=100: teacher_imgsz=100: has to"),
         ({"host": {"imgsz": 0}}, "imgsz=0: a training takes one side in pixels"),
-        ({"arms": "plain,distilled@teacher_cache=ram"}, "arm distilled@teacher_cache=ram: teacher_cache=ram"),
         ({"host": {"imgsz": [64, 32]}}, "imgsz"),
         ({"host": {"device": "77"}}, "Invalid CUDA 'device=77'"),
     ],
@@ -397,14 +396,14 @@ def test_what_is_said_meanwhile(tmp_path: Path) -> None:
     # 9 epochs of plain and 10 of distilled, of which nothing is known yet, at a minute each.
     assert queue.status([(runs[1], 10)], 1) == "1/3 runs done, plain seed 0 1/10 epochs, about 19 min left"
     assert queue.status([(runs[1], 10)], 2).endswith("about 10 min left")
-    folds = Arm("folds", "distilled", {"epochs": 10}, {"teacher_folds": 2, "assistant": None, "init": "auto"})
-    said = queue.status([(runs[1], 10), (run_of(tmp_path, folds, 0), 10)], 1)
-    assert said.endswith("folds seed 0 trains its assistant, folds or trials, at least 19 min left")
+    chain = Arm("chain", "distilled", {"epochs": 10}, {"assistant": "yolo26s.yaml", "init": "auto"})
+    said = queue.status([(runs[1], 10), (run_of(tmp_path, chain, 0), 10)], 1)
+    assert said.endswith("chain seed 0 trains its assistant or tries both starts, at least 19 min left")
 
 
 def test_runs_that_train_the_same_teachers_are_not_done_side_by_side(tmp_path: Path) -> None:
-    folds = {"teacher_folds": 2, "assistant": None, "init": "auto"}
-    arms = [Arm("a", "distilled", {}, folds), Arm("b", "distilled", {}, {**folds, "teacher_folds": 0})]
+    chain = {"assistant": "yolo26s.yaml", "init": "auto"}
+    arms = [Arm("a", "distilled", {}, chain), Arm("b", "distilled", {}, {**chain, "assistant": None})]
     runs = [run_of(tmp_path, arm, seed) for seed in (0, 1) for arm in arms]
     queue = RunQueue(runs, waits_for_teacher=False)
     assert queue.next([]) is runs[0]

@@ -49,8 +49,6 @@ def job_of(tiny_data: Path, untrained: Path, tmp_path: Path) -> MakeJob:
             splits=["val"],
             imgsz=64,
             teacher=str(untrained),
-            architecture=None,
-            teacher_host={},
             student="yolo26n.yaml",
             names={"data": "tiny", "teacher": "t.pt", "student": "yolo26n.yaml"},
             host=host,

@@ -67,10 +67,10 @@ def test_what_is_said_of_the_teacher_is_not_said_of_its_assistant(recipe, data, 
     assert {key: getattr(made, key) for key in said} == dict.fromkeys(said)
 
 
-@pytest.mark.parametrize("changed", ["recipe", "settings", "teacher", "class map", "cache"])
+@pytest.mark.parametrize("changed", ["recipe", "settings", "teacher", "class map"])
 def test_a_stage_of_other_settings_is_another_stage(recipe, data, settings, changed, tmp_path):
     (tmp_path / "map.yaml").write_text("ball: disc\n")
-    recipe = recipe.model_copy(update={"class_map": str(tmp_path / "map.yaml"), "views": 2})
+    recipe = recipe.model_copy(update={"class_map": str(tmp_path / "map.yaml")})
     distil_assistants(recipe, data, settings, Stages())
     if changed == "recipe":
         recipe = recipe.model_copy(update={"logit": 3.0})
@@ -78,8 +78,6 @@ def test_a_stage_of_other_settings_is_another_stage(recipe, data, settings, chan
         settings = {**settings, "epochs": 7}
     elif changed == "class map":
         (tmp_path / "map.yaml").write_text("ball: square\n")
-    elif changed == "cache":  # which leaves no room for the maps
-        recipe = recipe.model_copy(update={"teacher_cache": "ram"})
     else:
         Path(recipe.teacher).write_text("larger")
     stages = Stages()

@@ -122,12 +122,18 @@ def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog
     caplog.set_level(logging.INFO)
     teacher = str(make_teacher("yolo26s.yaml", names))
     trainer = DistillationTrainer(
-        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "teacher_precision": "int8", "kd_every": 2}
+        overrides={
+            **settings,
+            "model": "yolo26n.yaml",
+            "teacher": teacher,
+            "teacher_precision": "int8",
+            "recipe": "taught",
+        }
     )
     trainer.train()
     (line,) = (line for line in said(caplog).splitlines() if "teacher: yolo26s" in line)
     assert "int8 by ONNX Runtime, +" in line
-    assert "% per step (asked on every 2. batch)" in line
+    assert "% per step" in line
     assert not isinstance(trainer.criterion.teacher.forward, TorchForward)
     assert trainer.pace["teacher"] == "yolo26s, int8 by ONNX Runtime"
     assert trainer.pace["step"] >= 1
@@ -152,7 +158,7 @@ def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monk
     warnings = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
     (warning,) = (warning for warning in warnings if "teacher" in warning)
     assert "takes 2.6 times the student's own step" in warning
-    assert "kd_every=2" in warning
+    assert "kd_until=0.5" in warning
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@ def recipe(**settings):
         ({"schedule.logit": "mosaic"}, {"epochs": 10}, r"schedule\.logit=mosaic: with epochs=10 and close_mosaic=10"),
         ({"teacher_imgsz": 640}, {"imgsz": 320, "rect": True}, "teacher_imgsz=640: .*rect=False"),
         ({"schedule": "mosaic"}, {"epochs": 3, "close_mosaic": 5}, "nothing would be taught; give close_mosaic=0"),
-        ({"views": 2, "teacher_cache": "ram", "cwd": 0}, {"multi_scale": 0.5}, "teacher_cache=ram: .*multi_scale=0.5"),
     ],
 )
 def test_refused(settings, host, message):

@@ -68,15 +68,3 @@ def test_a_table_without_shares_is_not_drawn(tmp_path):
     assert not plot_shares(table, tmp_path / "shares.png")
     table.write_text("epoch,time\n")
     assert read_columns(table) == {}
-
-
-@pytest.mark.slow
-def test_what_was_not_measured_is_not_nothing(train, make_teacher, names, monkeypatch):
-    """The teacher is asked for the first of two batches: the measurement must not wait for one that never comes."""
-    warned: list[str] = []
-    monkeypatch.setattr(shares.LOGGER, "warning", warned.append)
-    trainer = train(
-        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), kd_every=2, ramp_epochs=0, epochs=3
-    )  # fmt: skip
-    assert all(share > 0 for share in read_columns(trainer.csv)["share/logit"])
-    assert not [line for line in warned if "no effect" in line]

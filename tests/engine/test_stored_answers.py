@@ -155,9 +155,7 @@ def test_a_run_learns_from_them_and_goes_on_after_a_kill(settings, labelled, kil
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"teacher_tta": True}, "teacher_tta=True means nothing"),
         ({"teacher_imgsz": 128}, "teacher_imgsz=128 means nothing"),
-        ({"views": 2}, "views=2 means nothing"),
         ({"cwd": 1.0}, "shows no feature maps; use cwd=0"),
         ({"init": "teacher"}, "no YOLO that a student could start from"),
     ],

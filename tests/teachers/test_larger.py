@@ -10,8 +10,6 @@ from live_detector import draw, live_detector
 from yolo_distill.engine.terms import Levels
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import as_set
-from yolo_distill.teachers.flipped import FlippedToo
-from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -21,17 +19,24 @@ LARGE = (64, 128)
 ALL = (slice(None), slice(None))
 
 
-class InSets:
-    """A teacher's answers as sets, with its maps."""
+class Other:
+    """A teacher that answers as a YOLO does and is none."""
 
     def __init__(self, teacher: YoloTeacher) -> None:
         self.teacher, self.needs = teacher, teacher.needs
         self.names, self.strides, self.widths = teacher.names, teacher.strides, teacher.widths
 
     def __call__(self, images):
-        return as_set(self.teacher(images))
+        return self.teacher(images)
 
     def wait(self, answer): ...
+
+
+class InSets(Other):
+    """A teacher's answers as sets, with its maps."""
+
+    def __call__(self, images):
+        return as_set(self.teacher(images))
 
 
 @pytest.fixture(scope="module", params=["yolo26n", "yolov8n"])  # distances and bins; one and two branches
@@ -137,12 +142,6 @@ def test_maps_of_sets(teacher, large):
     assert half.strides == list(half.of_large(large).maps) == [4, 8, 16]
 
 
-def test_around_other_wrappers(teacher, large):
-    both = AtLargerSize(FlippedToo(teacher), 128, 64).of_large(large)
-    expected = FlippedToo(teacher)(large)
-    assert torch.equal(both.one2many.at(ALL)[2], expected.one2many.at(ALL)[2] / 2)
-
-
 def test_nothing_has_a_graph_or_an_inference_mode(teacher, large):
     answer = AtLargerSize(teacher, 128, 64)(large[..., ::2, ::2])
     tensors = [t for branch in branches(answer) for t in vars(branch).values() if t is not None]
@@ -156,15 +155,14 @@ MISFIT = r"teacher_imgsz=960 is 1\.5 times imgsz=640: no level.*\(stride 8, 16, 
 
 def test_a_size_that_leaves_a_dense_teacher_nothing(model):
     for needs in (Needs(), Needs(maps=False)):
-        for teacher in (YoloTeacher(model, needs=needs), FlippedToo(YoloTeacher(model, needs=needs))):
-            with pytest.raises(RequestError, match=MISFIT):
-                AtLargerSize(teacher, 960, 640)
+        with pytest.raises(RequestError, match=MISFIT):
+            AtLargerSize(YoloTeacher(model, needs=needs), 960, 640)
 
 
 def test_said_with_the_first_answer_where_it_is_not_known_before(model, large):
-    folded = AtLargerSize(FoldedTeacher([YoloTeacher(model, needs=Needs(maps=False))], {}), 960, 640)
+    larger = AtLargerSize(Other(YoloTeacher(model, needs=Needs(maps=False))), 960, 640)
     with pytest.raises(RequestError, match=MISFIT):
-        folded.of_large(large)
+        larger.of_large(large)
 
 
 def test_a_size_that_leaves_a_teacher_in_sets_no_maps(model):

@@ -51,7 +51,6 @@ SETTINGS = {
     "teacher_names": Setting(str, "class names of such weights that bring none: a YAML file, or names with commas"),
     "teacher_outputs": Setting(str, "YAML file that says how to read an ONNX teacher's outputs"),
     "teacher_imgsz": Setting(int, "side of the pictures as the teacher sees them; a multiple of imgsz", low=32),
-    "teacher_tta": Setting(bool, "ask the teacher about the mirrored picture as well"),
     "class_map": Setting(str, "YAML file, the teacher's class name: the data's class name"),
     "unlabeled": Setting(str, "pictures without labels: folder, glob, video, what yolo-distill label wrote"),
     "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", low=0.01),
@@ -59,7 +58,6 @@ SETTINGS = {
     "unlabeled_conf": Setting(
         float, "score above which the teacher's boxes on them are labels as well; not set: none", low=0.01, high=0.99
     ),
-    "kd_every": Setting(int, "the teacher is asked for every n-th batch", low=1),
     "kd_until": Setting(
         float,
         "share of the epochs after which the teacher rests; null: once it is passed",
@@ -67,14 +65,11 @@ SETTINGS = {
         high=1,
         nullable=True,
     ),
-    "views": Setting(int, "augmented views of each picture, in turn; 0: a new one each time", low=0),
-    "teacher_cache": Setting(str, "where the teacher's answers to views are kept", choices=("ram", "disk")),
     "match": Setting(str, "whether every class of the data needs a teacher", choices=("all", "some")),
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; the student's when not given", low=1
     ),
     "assistant": Setting(str, "distilled first, then the student's teacher; several: largest first, with commas"),
-    "teacher_folds": Setting(int, "teachers that each leave out a part of the pictures, and teach that part", low=0),
     "force": Setting(bool, "go on although the teacher is worse than the student's own start"),
     "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code"),
 }

@@ -105,8 +105,8 @@ class Arm:
 
 
 def prepares(recipe: Mapping[str, Any]) -> bool:
-    """Return whether runs of a recipe first train what they all want: other teachers, or a try at both starts."""
-    return bool(recipe["teacher_folds"] or recipe["assistant"] or recipe["init"] == "try")
+    """Return whether runs of a recipe first train what they all want: an assistant, or a try at both starts."""
+    return bool(recipe["assistant"]) or recipe["init"] == "try"
 
 
 def read_arms(

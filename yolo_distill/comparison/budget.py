@@ -4,7 +4,7 @@ Of the first seed's two runs, plain's and ours, the mean cost of an epoch is com
 On a CPU that is processor time, which does not count what other programs took meanwhile; elsewhere it is time by the
 clock, in which an epoch that took more than three times the median counts as a median one (the machine slept, or was
 lent to somebody else). What ours does before its first epoch beyond what plain does there, such as fitting the start,
-counts as well; not the training of teachers, assistants and folds and the trial of starts, which are done once for all
+counts as well; not the training of teachers and assistants and the trial of starts, which are done once for all
 seeds.
 """
 

@@ -121,14 +121,14 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"The teacher is far better on its training pictures, {100 * look.train:.1f}, than on val, "
             f"{100 * look.val:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "
-            "there say little more than the labels; with teacher_folds=3 an arm is taught each picture by a teacher "
-            "that has not seen it."
+            "there say little more than the labels; with unlabeled= an arm is also taught pictures that it has not "
+            "seen."
         )
     return notes
 
 
 def _prepared(summary: Mapping[str, Any]) -> list[str]:
-    """Say what arms spent before their first epoch, where it is much: assistants and folds that are trained there."""
+    """Say what arms spent before their first epoch, where it is much: on assistants and on trials of both starts."""
     found = [
         f"{label} {duration(spent['setup_seconds'])}"
         for label, spent in summary["times"].items()

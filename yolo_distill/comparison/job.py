@@ -27,8 +27,6 @@ class Job:
         splits: to measure on.
         imgsz: side of the pictures in pixels.
         teacher: weights; for the teacher's own run an architecture as well.
-        architecture: of the teacher, where it was given as one.
-        teacher_host: settings of Ultralytics with which teachers are trained.
         student: weights or architecture.
         names: what data, teacher and student are called in the record.
         host: all settings of Ultralytics.
@@ -48,8 +46,6 @@ class Job:
     splits: list[str]
     imgsz: int
     teacher: str
-    architecture: str | None
-    teacher_host: dict[str, Any]
     student: str
     names: dict[str, str]
     host: dict[str, Any]

@@ -206,7 +206,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], trained: Cont
         there, here = before["arms"][label], now["arms"][label]
         rows = changed_values(there["host"], here["host"], _MACHINE | said)
         if there["recipe"] and here["recipe"]:
-            old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
+            try:
+                old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
+            except RequestError as error:
+                raise RequestError(f"arm {label}: {error}") from None
             rows += changed_values(old, new, _RECIPE_MACHINE)
             # Files by what they hold; folders of older versions don't know that.
             held, holds = there.get("files") or {}, here["files"]

@@ -23,7 +23,6 @@ from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.preconditions import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
-from yolo_distill.engine.teacher_pace import require_cacheable
 from yolo_distill.engine.teachers import is_one_yolo
 from yolo_distill.engine.teachers_of_run import require_known_classes
 from yolo_distill.engine.unlabelled import check_unlabelled
@@ -198,8 +197,6 @@ def _check_recipe(arm: Arm, device: str) -> None:
     try:
         require_teachable(recipe, arm.host)
         require_precision(recipe.teacher_precision, device)
-        if recipe.teacher_cache and recipe.gains:
-            require_cacheable(recipe, device)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
 

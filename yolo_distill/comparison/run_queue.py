@@ -85,7 +85,7 @@ class RunQueue:
         for run, epochs in running:
             done = len(run.epochs_done())
             if epochs and not done and run.arm.prepares:  # how long that takes is not known
-                parts.append(f"{run.name} trains its assistant, folds or trials")
+                parts.append(f"{run.name} trains its assistant or tries both starts")
                 roughly = "at least"
             else:
                 parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")

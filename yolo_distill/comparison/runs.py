@@ -13,7 +13,6 @@ from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.run_monitor import read_lines
-from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.engine.teacher_training import STUDENTS_OWN
 
 #: Teachers, and assistants between teacher and student, are the same for all seeds.
@@ -94,11 +93,11 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
     out = run.folder.parent
     shared = {"data": plan.data.file, "project": str(out), "exist_ok": True}
     shared |= {"device": device} if device is not None else {}
-    of_teacher = {key: value for key, value in plan.settings.items() if key not in STUDENTS_OWN}
-    # A plan of an older version has none, and its runs had the host's own.
+    # A plan of an older version has no nbs, and its runs had the host's own.
     usual = {"plots": False, "nbs": DEFAULT_CFG_DICT["nbs"]}
-    teacher_host = {**usual, **of_teacher, **shared, "seed": TEACHER_SEED}
-    own = {**usual, **run.arm.host, **shared, "seed": run.seed, "name": run.folder.name}
+    given, own = run.arm.host, {"seed": run.seed, "name": run.folder.name}
+    if run.arm.kind == TEACHER:
+        given, own = {k: v for k, v in plan.settings.items() if k not in STUDENTS_OWN}, {"seed": TEACHER_SEED}
     trained = weights_of(teacher_run(out), plan) if run.needs_teacher else None
     return Job(
         label=run.arm.label,
@@ -109,11 +108,9 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
         splits=plan.splits,
         imgsz=plan.imgsz,
         teacher=str(trained or plan.teacher.file),
-        architecture=plan.teacher.file if is_architecture(plan.teacher.file) else None,
-        teacher_host=teacher_host,
         student=plan.student.file,
         names={"data": plan.data.name, "teacher": plan.teacher.name, "student": plan.student.name},
-        host=teacher_host if run.arm.kind == TEACHER else own,
+        host={**usual, **given, **shared, **own},
         recipe=run.arm.recipe,
         teacher_epochs=plan.teacher_epochs,
         precision=plan.precision,

@@ -21,7 +21,6 @@ from yolo_distill.comparison.runs import TEACHER_SEED
 from yolo_distill.engine.chain import distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data
-from yolo_distill.engine.folds import train_folds
 from yolo_distill.engine.run import look_at_both, own_weights, summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
@@ -98,10 +97,6 @@ def _prepared(job: Job) -> Recipe:
     """Return the recipe with weights for its teacher, once all teachers that it asks for are trained or found."""
     recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher})
     found = check_data(job.data, ("train", "val"))
-    if recipe.teacher_folds and job.architecture:
-        train_folds(
-            job.architecture, found, job.teacher_host, job.teacher_epochs, recipe.teacher_folds, Path(job.teacher)
-        )
     settings = {**job.host, "seed": TEACHER_SEED}
     recipe = distil_assistants(recipe, found, settings, _stage)
     if own_weights(job.student, job.host) is not None:  # the teacher, or the assistant, was perhaps trained only now

@@ -24,15 +24,9 @@ PREFIX = colorstr("chain: ")
 #: Recipe settings that say where a stage gets its teacher, or how fast it goes, but not what it learns from it.
 _NO_MATTER = {"teacher", "assistant", "teacher_precision", "teacher_epochs", "force", "trust"}
 
-#: What is said of a teacher and not of an assistant: that one has seen all pictures, at the student's size, and has the
-#: data's own classes.
-_OF_THE_TEACHER: dict[str, Any] = {
-    "teacher_folds": 0,
-    "teacher_imgsz": None,
-    "teacher_names": None,
-    "teacher_outputs": None,
-    "class_map": None,
-}
+#: Settings of a teacher and not of an assistant, which has seen pictures of the student's size and has the data's own
+#: classes.
+_OF_THE_TEACHER = ("teacher_imgsz", "teacher_names", "teacher_outputs", "class_map")
 
 #: Distils `student` from `recipe.teacher` in a folder: `(recipe, settings, student) -> run folder`.
 Distil = Callable[[Recipe, dict[str, Any], str], Path]
@@ -71,7 +65,7 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
             run_stage(
                 folder, stage, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this stage"
             )
-        recipe = recipe.model_copy(update={"teacher": str(best), **_OF_THE_TEACHER})
+        recipe = recipe.model_copy(update={**dict.fromkeys(_OF_THE_TEACHER), "teacher": str(best)})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
     return recipe
 

@@ -22,7 +22,6 @@ from yolo_distill.engine.terms import Terms
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import average_over_devices
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
-from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
@@ -52,7 +51,6 @@ class DistillationCriterion:
         steps: batches seen in training.
         course: landmarks of the run that the terms' schedules go by.
         balancer: moves the gains; None where they stay as given.
-        every: the teacher is asked for every n-th batch, whose terms then count for all of them.
         until: batches after which the teacher is not asked any more; None for never.
         measure_every: batches between two measurements of the gradient shares; 0 for never.
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
@@ -65,7 +63,6 @@ class DistillationCriterion:
         terms: Terms,
         strides: list[int],
         reg_max: int,
-        every: int = 1,
         balancer: Balancer | None = None,
     ) -> None:
         """Put the terms beside the host's loss.
@@ -76,11 +73,10 @@ class DistillationCriterion:
             terms: computes the terms from both answers.
             strides: of the student's levels, in pixels.
             reg_max: bins a side of the student's head.
-            every: the teacher is asked for every n-th batch.
             balancer: moves the gains, where the recipe wants that.
         """
         self.host, self.teacher, self.terms = host, teacher, terms
-        self.strides, self.reg_max, self.every = strides, reg_max, every
+        self.strides, self.reg_max = strides, reg_max
         self.balancer, self.course = balancer, Course()
         self.steps = self.measure_every = self._measure_at = self._first = 0
         self.until: int | None = None
@@ -91,8 +87,8 @@ class DistillationCriterion:
         """Say where in the run it is, in batches; see the attributes."""
         self.steps, self.course, self.until, self.measure_every = steps, course, until, measure_every
         # A balancer looks at once, before the terms have grown: what it starts from is only a guess.
-        # Otherwise once an epoch, by its last batch that the teacher is asked about.
-        self._measure_at = steps + (0 if self.balancer else max(measure_every - self.every, 0))
+        # Otherwise once an epoch, by its last batch.
+        self._measure_at = steps + (0 if self.balancer else max(measure_every - 1, 0))
         self._first = steps
 
     def gains(self) -> dict[str, float]:
@@ -108,7 +104,7 @@ class DistillationCriterion:
     @property
     def teaches(self) -> bool:
         """Whether the teacher has a say in the batch that comes next."""
-        return self.steps % self.every == 0 and (self.until is None or self.steps < self.until)
+        return self.until is None or self.steps < self.until
 
     def prepare(self, batch: dict[str, Any]) -> None:
         """Ask the teacher about a batch before the student sees it.
@@ -119,7 +115,7 @@ class DistillationCriterion:
         if not self.teaches:
             return
         teacher = self.teacher
-        if isinstance(teacher, (FoldedTeacher, StoredTeacher)):
+        if isinstance(teacher, StoredTeacher):
             self._answer = teacher.of_batch(batch)
         elif isinstance(teacher, AtLargerSize) and LARGE in batch:
             self._answer = teacher.of_large(batch[LARGE])
@@ -176,7 +172,7 @@ class DistillationCriterion:
             terms = self.terms(student, answer, many, single, (height, width), gains=gains, step=self.steps)
         if torch.is_grad_enabled() and self.measure_every and self.steps >= self._measure_at and any(gains.values()):
             self._measure(task, terms, student, strengths)
-        return {name: term * self.every for name, term in terms.items()}
+        return terms
 
     def _measure(
         self, task: Tensor, terms: dict[str, Tensor], student: DenseAnswer, strengths: dict[str, float]
@@ -188,8 +184,8 @@ class DistillationCriterion:
                 "fewer layers, or give balance=fixed"
             )
         if self.balancer is None:
-            # By the last such batch of the next epoch, counted from where this one ends.
-            self._measure_at = (self.steps // self.measure_every + 2) * self.measure_every - self.every
+            # By the last batch of the next epoch, counted from where this one ends.
+            self._measure_at = (self.steps // self.measure_every + 2) * self.measure_every - 1
             return
         # Every device has to move its gains alike.
         mean = average_over_devices(torch.tensor(list(self.shares.values()), device=task.device)).tolist()

@@ -63,14 +63,13 @@ def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look
 
 
 def look_at_teacher(
-    measure: Callable[[Path, str], float], data: Mapping[str, Any], *, folds: int = 0, teaches: bool = True
+    measure: Callable[[Path, str], float], data: Mapping[str, Any], *, teaches: bool = True
 ) -> float | None:
     """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
 
     Args:
         measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
         data: the checked data set.
-        folds: teachers that each leave out a part; with them there is nothing to warn of.
         teaches: whether it will be asked, and a student does not only start inside it.
 
     Returns:
@@ -90,10 +89,10 @@ def look_at_teacher(
             f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "
             "(teacher_epochs=), or look at imgsz= and at the classes' names"
         )
-    if found.by_heart and teaches and not folds:
+    if found.by_heart and teaches:
         LOGGER.warning(
             f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "
-            "say little more than the labels; teacher_folds=3 has each picture taught by a teacher that has not seen it"
+            "say little more than the labels; unlabeled= has it teach pictures that it has not seen"
         )
     return found.val
 

@@ -50,11 +50,6 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0 rect=False, as "
             "levels of teacher and student are matched cell by cell"
         )
-    if recipe.teacher_cache and recipe.gains and given["multi_scale"]:
-        raise RequestError(
-            f"teacher_cache={recipe.teacher_cache}: with multi_scale={given['multi_scale']:g} views hardly come again "
-            "at the same size; leave one of them out"
-        )
     epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
     ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]
     if ending and not settings.get("time") and epochs <= closing:

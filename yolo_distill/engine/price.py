@@ -70,7 +70,6 @@ def price_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictur
     batch = made_batch(pictures)
     taught = copy(criterion)
     taught.start_at(0, course=Course(), until=None, measure_every=0)
-    taught.every = 1
     calls = {"plain": step(model, batch, precision, criterion.host), "taught": step(model, batch, precision, taught)}
     with alone():  # the first of several devices measures for all of them
         seconds = least_seconds(calls, pictures.device)

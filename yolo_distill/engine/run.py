@@ -23,13 +23,12 @@ from yolo_distill.engine.chain import assistants, distil_assistants
 from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
 from yolo_distill.engine.data import check_data, pictures_of
 from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
-from yolo_distill.engine.folds import require_pictures, train_folds
 from yolo_distill.engine.honesty import look_at_teacher, require_better
 from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
 from yolo_distill.engine.price import require_trainable
 from yolo_distill.engine.start import plan_start, require_correspondence
-from yolo_distill.engine.teacher_pace import read_pace, require_cacheable
+from yolo_distill.engine.teacher_pace import read_pace
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
 from yolo_distill.engine.teachers import named, start_of
 from yolo_distill.engine.teachers_of_run import (
@@ -108,7 +107,6 @@ def train(
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
     settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # the teacher's run takes it over
-    architecture = checked.teacher
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
     try:
         checked = with_trained_teachers(checked, data, others)
@@ -116,9 +114,6 @@ def train(
         LOGGER.warning("interrupted; the same command goes on where the teacher is")
         raise
     look_at_both(student, checked, data, settings)
-    if checked.teacher_folds:
-        best = Path(checked.teacher)
-        train_folds(architecture, data, others, checked.teacher_epochs, checked.teacher_folds, best)
     if assistants(checked):
         checked = distil_assistants(checked, data, others, _distil)
         look_at_both(student, checked, data, settings)  # the last assistant is who teaches
@@ -284,8 +279,6 @@ def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Refuse a precision that the machine has not."""
     device = select_device(parse_device(settings.get("device")), verbose=False)
     require_precision(recipe.teacher_precision, device.type)
-    if recipe.teacher_cache and recipe.gains:
-        require_cacheable(recipe, device.type)
     if device.type == "cpu":
         require_trainable(settings.get("amp", True))
 
@@ -295,12 +288,6 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any], settings: 
 
     The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
     """
-    if recipe.teacher_folds and not is_architecture(recipe.teacher):
-        raise RequestError(
-            f"teacher_folds={recipe.teacher_folds}: teacher={recipe.teacher} may have seen all pictures; give an "
-            "architecture, which is then trained once a fold, e.g. teacher=yolo26s.yaml"
-        )
-    require_pictures(recipe.teacher_folds, pictures_of(dict(data), "train"))
     require_classes(recipe, len(data["names"]))
     members = named(recipe.teacher, recipe.teacher_weights)
     models: list[DetectionModel] = []
@@ -354,7 +341,7 @@ def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings
         return float(measure_teachers(recipe, file, split=split, **where)["map"])
 
     teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings)).gains)
-    found = look_at_teacher(measure, data, folds=recipe.teacher_folds, teaches=teaches)
+    found = look_at_teacher(measure, data, teaches=teaches)
     if found is not None and (weights := own_weights(student, settings)) is not None:
         own = load_detector(weights, trust=recipe.trust, role="student")
         where["imgsz"] = rounded_imgsz(own, where["imgsz"])

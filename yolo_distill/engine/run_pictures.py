@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from torch.nn.functional import interpolate
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.criterion import LARGE
-from yolo_distill.engine.folds import WithinFolds
 from yolo_distill.engine.mixed import MixedPictures, mix
 from yolo_distill.engine.told import take_told, told_pictures
 from yolo_distill.engine.unlabelled import gather_unlabelled
-from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.stored import StoredAnswers
 
@@ -36,14 +34,13 @@ class RunPictures:
     save_dir: Path
     train_loader: Any
     world_size: int
-    _fold_of: Mapping[str, int] | None = None
     _stored: StoredAnswers | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the host's data set, as the recipe wants it.
 
-        Of larger pictures (`teacher_imgsz`), within folds, of views in turn, with stored answers among its labels, or
-        with unlabelled pictures behind it.
+        Of larger pictures (`teacher_imgsz`), with stored answers among its labels, or with unlabelled pictures behind
+        it.
 
         Relies on: the host's data set takes size and share of its pictures from `args`, once.
         """
@@ -58,14 +55,7 @@ class RunPictures:
                     parts.append(super().build_dataset(str(folder), mode, batch))  # type: ignore[misc]
         if self._stored is not None:
             parts = told_pictures(parts, self._stored, self.data["nc"])
-        if len(parts) > 1:
-            return MixedPictures(*parts)
-        dataset = parts[0]
-        if self._fold_of is not None:
-            return WithinFolds.of(dataset, self._fold_of)
-        if recipe.views:
-            return ViewsInTurn.of(dataset, recipe.views, int(self.args.seed))
-        return dataset
+        return MixedPictures(*parts) if len(parts) > 1 else parts[0]
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build the host's loader; one of labelled and unlabelled pictures mixes both in every batch."""

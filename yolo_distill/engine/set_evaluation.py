@@ -111,7 +111,8 @@ class _AsDetector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return detections (B, N, 6), surest first, for pictures (B, 3, H, W): each box once a class, as NMS gives."""
-        # The host runs in inference mode; a teacher that remembers its answers could not use them in training then.
+        # The host runs in inference mode: what a teacher keeps for the next pictures, such as its grid, could not be
+        # used in training then.
         with torch.inference_mode(False), torch.no_grad():
             answer = self._teacher(images.clone())
             self._teacher.wait(answer)

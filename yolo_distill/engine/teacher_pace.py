@@ -1,19 +1,16 @@
-"""The pace of a run: how the teacher computes, when it is asked, what is remembered, and what all this costs."""
+"""The pace of a run: how the teacher computes, how long it is asked, and what this costs."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, distributed
-from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
-from yolo_distill.engine.checkpoint import find_checkpoint
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.criterion import DistillationCriterion
 from yolo_distill.engine.data import pictures_of
@@ -24,19 +21,12 @@ from yolo_distill.engine.run_pictures import RunPictures
 from yolo_distill.engine.samples import sample_pictures
 from yolo_distill.engine.schedule import Course
 from yolo_distill.engine.terms import Terms
-from yolo_distill.engine.views import ViewsInTurn
-from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.losses.logit import NOTHING
 from yolo_distill.recipe import Recipe
-from yolo_distill.teachers.cached import FORMAT, CachedTeacher, Store
 from yolo_distill.teachers.clock import AT_A_TIME_ON_GPU, timed_pictures
-from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.precision import Choice, choose_forward
-from yolo_distill.teachers.store import FileStore, MemoryStore
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
-from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
 #: second.
@@ -53,14 +43,12 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
 
     Attributes:
         pace: precision of student and teacher, and how much longer than the student's own a step takes; how far the
-            teacher's answers are off where that is too far; with a cache also how many pictures the teacher was asked
-            about and how many answers were read back.
+            teacher's answers are off where that is too far.
     """
 
     recipe: Recipe
     criterion: DistillationCriterion | None
     pace: dict[str, Any] | None = None
-    _cached: CachedTeacher | None = None
     _off: tuple[str, ...] = ()
     _teacher: Teacher
     _yolos: list[YoloTeacher]
@@ -89,48 +77,25 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
             self._terms.projectors.zero_grad()
 
     def _set_pace(self) -> None:
-        """Choose how the teacher computes, and whether it remembers."""
+        """Choose how the teacher computes."""
         samples = sample_pictures(self.data, self.recipe.teacher_imgsz or self.rounded_imgsz, SAMPLES)
         chosen = self._choose_precision(samples)
-        choices = [str(choice) for choice in chosen]
-        self._teacher_name = ", ".join([self._teacher_name, *dict.fromkeys(choices)])
+        self._teacher_name = ", ".join([self._teacher_name, *dict.fromkeys(map(str, chosen))])
         if len({choice.precision for choice in chosen}) == 1:  # a run that is resumed does not choose again
             self.recipe = self.recipe.model_copy(update={"teacher_precision": chosen[0].precision})
         self._off = tuple(str(choice.difference) for choice in chosen if not choice.bearable)
-        if self.recipe.teacher_cache is None:
-            return
-        require_cacheable(self.recipe, self.device.type)
-        if not isinstance(self._teacher, YoloTeacher):
-            raise RequestError(
-                f"teacher_cache={self.recipe.teacher_cache}: for one YOLO that sees what the student sees; leave it out"
-            )
-        store: Store = MemoryStore()
-        if self.recipe.teacher_cache == "disk":
-            # Named bare, it may lie where the host keeps weights.
-            file = find_checkpoint(self.recipe.teacher, f"teacher={self.recipe.teacher}")
-            owner = owner_of(file, self._teacher.needs, choices[0], samples)
-            store = FileStore(Path(self.save_dir).parent / "teacher-cache" / f"{owner}.sqlite", owner)
-        self._cached = CachedTeacher(self._teacher, store)
 
     def _choose_precision(self, samples: Tensor) -> list[Choice]:
         """Set up how each YOLO among the teachers computes; with several devices as on the first of them."""
         recipe = self.recipe
-        looks = min(self.epochs, recipe.views) if recipe.teacher_cache else self.epochs
-        answers = len(pictures_of(self.data, "train")) * looks * (recipe.kd_until or 1.0) / recipe.kd_every
+        answers = len(pictures_of(self.data, "train")) * self.epochs * (recipe.kd_until or 1.0)
         batch = self._pictures_a_step
 
         def choose(wanted: Sequence[str]) -> list[Choice]:
-            plain = [teacher.forward for teacher in self._yolos]
-            chosen = [
+            return [
                 choose_forward(teacher, one, samples, answers, batch=batch)
                 for teacher, one in zip(self._yolos, wanted, strict=True)
             ]
-            # Teachers of folds answer alike, or all in fp32.
-            if self._fold_of is not None and len({choice.precision for choice in chosen}) > 1:
-                for teacher, forward in zip(self._yolos, plain, strict=True):
-                    teacher.forward = forward
-                chosen = [Choice("fp32", "torch", None)]
-            return chosen
 
         wanted = [recipe.teacher_precision] * len(self._yolos)
         if self.world_size <= 1:
@@ -138,7 +103,7 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
         first = choose(wanted) if RANK == 0 else None
         box = [[choice.precision for choice in first] if first else None]
         distributed.broadcast_object_list(box, 0)
-        return first or choose((box[0] or [])[:1] * len(wanted) if self._fold_of is not None else box[0] or [])
+        return first or choose(box[0] or [])
 
     @property
     def _pictures_a_step(self) -> int:
@@ -150,27 +115,23 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
         assert self.criterion is not None
         if RANK not in {-1, 0}:
             return
-        every = self.recipe.kd_every
         if self.device.type == "cpu":
             precision = self.precision
         else:
             precision = ("bf16" if self.args.amp == "bf16" else "fp16") if self.amp else "fp32"
         model = unwrap_model(self.model)
         samples = self.samples(timed_pictures(self.device, self._pictures_a_step)).to(self.device)
-        price = price_of_teaching(model, self.criterion, samples, precision) / every
+        price = price_of_teaching(model, self.criterion, samples, precision)
         self.pace = {"student": precision, "teacher": self._teacher_name, "step": round(1 + price, 3)}
         if self._off:
             self.pace["off"] = "; ".join(self._off)
-        rest = f" (asked on every {every}. batch)" if every > 1 else ""
-        if self._cached is not None:
-            rest += f", read back when one of the {self.recipe.views} views comes again"
-        if self.teacher_map is not None:
-            rest += ", until the student is better than it on val (kd_until=1: to the end)"
+        rests = self.teacher_map is not None
+        rest = ", until the student is better than it on val (kd_until=1: to the end)" if rests else ""
         LOGGER.info(f"{PREFIX}teacher: {self._teacher_name}, +{price:.0%} per step{rest}")
         if price > DEAR:
             LOGGER.warning(
                 f"{PREFIX}the teacher takes {price:.1f} times the student's own step; a smaller teacher is cheaper and "
-                f"often teaches as well, and kd_every={2 * every} asks it half as often"
+                "often teaches as well, and kd_until=0.5 asks it for half of the epochs"
             )
 
     def _keep_pace(self) -> None:
@@ -182,11 +143,6 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
             file.unlink(missing_ok=True)  # of an earlier run in this folder
         else:
             write_bytes(file, json.dumps(self.pace).encode())
-
-    def _remember(self) -> None:
-        """Let the criterion ask the teacher that remembers, now that the price of one that does not is known."""
-        if self.criterion is not None and self._cached is not None:
-            self.criterion.teacher = self._cached
 
     @property
     def _last_taught(self) -> int | None:
@@ -209,7 +165,7 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
         )
 
     def _model_train(self) -> None:
-        """Look anew where the run's landmarks are, which `time=` moves, and show the next view of each picture.
+        """Look anew where the run's landmarks are, which `time=` moves.
 
         Relies on: the host calls this once at the start of each epoch.
         """
@@ -220,8 +176,6 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
             box = [self.epochs]
             distributed.broadcast_object_list(box, 0)
             self.epochs = self.args.epochs = box[0]
-        if isinstance(self.train_loader.dataset, ViewsInTurn):
-            self.train_loader.dataset.start_epoch(self.epoch)
         if self.criterion is not None:
             self.look_whether_passed()
             self.criterion.until, self.criterion.course = self._last_taught, self.course
@@ -236,52 +190,8 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
             self.criterion.prepare(batch)
         return batch
 
-    def final_eval(self) -> None:
-        """Say what the cache was good for, then finish as the host does."""
-        if self._cached is not None and self.pace is not None:
-            self.pace |= {"asked": self._cached.asked, "read_back": self._cached.found}
-            self._keep_pace()
-            LOGGER.info(f"{PREFIX}teacher asked about {self._cached.asked} pictures, {self._cached.found} read back")
-        super().final_eval()  # type: ignore[misc]
-
 
 def read_pace(folder: Path) -> dict[str, Any] | None:
     """Return the pace of the run in a folder; see `TeacherPace.pace`. None of one that had no teacher."""
     file = folder / PACE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def require_cacheable(recipe: Recipe, device_type: str) -> None:
-    """Raise if answers can't be kept for this run.
-
-    Raises:
-        RequestError: saying why, and what to do.
-    """
-    said = f"teacher_cache={recipe.teacher_cache}"
-    if not recipe.views:
-        raise RequestError(f"{said}: pictures that are augmented anew never come twice; give views=10 or leave it out")
-    if features := [name for name in FEATURE_TERMS if name in recipe.gains]:
-        raise RequestError(f"{said}: feature maps are too large to keep; use {features[0]}=0 or leave it out")
-    if recipe.box_floor < NOTHING and "localization" in recipe.gains:
-        raise RequestError(
-            f"{said}: anchors of a score below {NOTHING:g} are not kept, which box_floor={recipe.box_floor:g} would "
-            f"teach; give box_floor={NOTHING:g} or more"
-        )
-    if device_type != "cpu":
-        raise RequestError(f"{said}: on a {device_type} device asking again is cheaper than reading back; leave it out")
-
-
-def owner_of(teacher: Path, needs: Needs, precision: str, samples: Tensor) -> str:
-    """Return what kept answers depend on besides the picture, as a short hash.
-
-    Args:
-        teacher: its checkpoint.
-        needs: what it is asked for, which depends on the student's head as well.
-        precision: how it computes.
-        samples: on which int8 is calibrated.
-    """
-    digest = hashlib.sha256(teacher.read_bytes())
-    digest.update(f"{needs} {precision} {FORMAT} {host_version}".encode())
-    if precision.startswith("int8"):
-        digest.update(samples.numpy().tobytes())
-    return digest.hexdigest()[:16]

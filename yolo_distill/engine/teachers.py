@@ -18,7 +18,6 @@ from yolo_distill.engine.checkpoint import is_architecture, kind_of, load_ultral
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import split
-from yolo_distill.teachers.flipped import FlippedToo
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
@@ -252,8 +251,6 @@ def open_all(recipe: Recipe, needs: Needs, device: torch.device, imgsz: int) -> 
     wanted = needs_of_member(members, needs)
     found = [open_member(one, Reading.of(recipe), wanted, device, side) for one in members]
     teacher = found[0] if len(found) == 1 else SeveralTeachers(found, needs)
-    if recipe.teacher_tta:
-        teacher = FlippedToo(teacher)
     if side != imgsz:
         teacher = AtLargerSize(teacher, side, imgsz)
     return Opened(teacher, found, " and ".join(_called(*pair) for pair in zip(members, found, strict=True)))

@@ -54,7 +54,7 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
     if recipe.class_map:
         read_class_map(recipe.class_map)
     members = named(recipe.teacher, recipe.teacher_weights)
-    if recipe.gains and (len(members) > 1 or (recipe.teacher_tta and not members[0].ultralytics)):
+    if recipe.gains and len(members) > 1:
         load_fusion()
     if (feature := [name for name in FEATURE_TERMS if name in recipe.gains]) and not any(map(_shows_maps, members)):
         raise RequestError(f"teacher={recipe.teacher}: shows no feature maps; use {feature[0]}=0")
@@ -84,10 +84,10 @@ def require_stored(recipe: Recipe) -> None:
         RequestError: saying what has to change.
     """
     answering_classes(Path(recipe.teacher).expanduser())
-    said = f"teacher={recipe.teacher}: holds answers"
-    for key in ("teacher_imgsz", "teacher_tta", "views"):
-        if value := getattr(recipe, key):
-            raise RequestError(f"{said}, to which {key}={value} means nothing; leave it out")
+    if side := recipe.teacher_imgsz:
+        raise RequestError(
+            f"teacher={recipe.teacher}: holds answers, to which teacher_imgsz={side} means nothing; leave it out"
+        )
 
 
 def _shows_maps(one: Named) -> bool:
@@ -190,7 +190,7 @@ def measure_teachers(
     members = named(recipe.teacher)
     if members[0].stored:
         raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
-    if len(members) == 1 and members[0].ultralytics and not recipe.teacher_tta and not recipe.class_map:
+    if len(members) == 1 and members[0].ultralytics and not recipe.class_map:
         model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
         same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
         if kind_of(model) == "yolo" and (same or single_cls):

@@ -265,9 +265,6 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
     places = "mimic" in gains and recipe.mimic_weight == "score"
     single = getattr(student_head, "one2one_cv2", None) is not None
     theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
-    if teacher_head is not None and recipe.teacher_tta:
-        # A picture and its mirror image choose neighbouring anchors for an object: their mean is no answer of one each.
-        theirs = False
     return Needs(
         scores=dense or places,
         # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.

@@ -28,9 +28,9 @@ from ultralytics.utils import LOGGER, TQDM, colorstr
 from ultralytics.utils.torch_utils import init_seeds, parse_device, select_device
 
 from yolo_distill.engine.data import pictures_of
+from yolo_distill.engine.repeatable import RepeatablePictures
 from yolo_distill.engine.set_evaluation import evaluate_teacher
 from yolo_distill.engine.teacher_training import content_key, runs_folder
-from yolo_distill.engine.views import ViewsInTurn
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.teachers.head import Needs
@@ -214,8 +214,7 @@ class TorchvisionTraining:
         """Open the training split as the host does, in squares."""
         self.args.rect = False
         dataset = build_yolo_dataset(copy(self.args), self.data["train"], self.args.batch, self.data, mode="train")
-        # As many views of a picture as epochs: a new one each time, and the same one for a run that goes on.
-        self.pictures = ViewsInTurn.of(dataset, self.args.epochs, self.args.seed)
+        self.pictures = RepeatablePictures.of(dataset, self.args.seed)
         self.loader = self._load()
 
     def _load(self) -> DataLoader[dict[str, Any]]:

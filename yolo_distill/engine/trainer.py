@@ -21,10 +21,9 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.beginning import begin_inside
-from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
+from yolo_distill.engine.checkpoint import rounded_imgsz
 from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
 from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
-from yolo_distill.engine.folds import read_folds
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.passing import TEACHER_MAP_KEY
 from yolo_distill.engine.preconditions import require_teachable
@@ -39,7 +38,6 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, overlaid, read_recipe_file, saved_recipe
 from yolo_distill.teachers.answer import DenseAnswer
-from yolo_distill.teachers.folded import FoldedTeacher
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -282,12 +280,6 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         recipe = self.recipe
         only = self.teacher_model if len(named(recipe.teacher)) == 1 else None
         needs = needs_of(recipe, head, only.model[-1] if only is not None else None)
-        if recipe.teacher_folds:
-            files, self._fold_of = read_folds(Path(recipe.teacher), recipe.teacher_folds)
-            models = [load_detector(file, trust=recipe.trust, role="teacher") for file in files]
-            self._yolos = [YoloTeacher(model, self.device, needs) for model in models]
-            self._teacher_name = self._yolos[0].architecture or Path(recipe.teacher).stem
-            return FoldedTeacher(self._yolos, self._fold_of)
         opened = open_all(recipe, needs, self.device, self.rounded_imgsz)
         if isinstance(opened.teacher, StoredTeacher):
             self._stored = opened.teacher.answers = stored_answers(Path(recipe.teacher), Path(self.save_dir).parent)
@@ -336,7 +328,6 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
             self._terms,
             strides=[int(s) for s in head.stride],
             reg_max=int(head.reg_max),
-            every=self.recipe.kd_every,
             balancer=self.make_balancer(),
         )
         self.warn_of_frozen_layers(model)
@@ -344,7 +335,6 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
             self.measure_teacher()
         self._say_price()
         self._keep_pace()
-        self._remember()
         self._count_steps(self.start_epoch)
         model.criterion = self.criterion
 

@@ -16,13 +16,14 @@ from torch import Tensor
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.yolo import YoloTeacher
 
 
 class AtLargerSize:
     """Asks a teacher about pictures of another size, and answers for those of the student.
 
     Levels whose stride is no whole number of the student's pixels are left out. On a GPU the teacher is waited for as
-    it is asked. Goes around other wrappers, not into them: only this one is asked about large pictures.
+    it is asked.
 
     Attributes:
         teacher: whom it asks.
@@ -51,7 +52,7 @@ class AtLargerSize:
         self.strides = list(self._levels.values())
         self.widths = {self._levels[s]: width for s, width in teacher.widths.items() if s in self._levels}
         # Of a teacher that answers in sets the boxes are left, whatever the size.
-        if teacher.strides and (teacher.needs.maps or hasattr(teacher, "has_one2one")):
+        if teacher.strides and (teacher.needs.maps or isinstance(teacher, YoloTeacher)):
             self._require_levels()
 
     def __call__(self, images: Tensor) -> DenseAnswer | SetAnswer:

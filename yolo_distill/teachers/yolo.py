@@ -26,9 +26,7 @@ class YoloTeacher:
         names: class names by column of the logits.
         strides: pixels per cell of each level, finest first as the head has them.
         widths: channels of the neck map at each stride.
-        classes: columns of the logits.
         needs: what it is asked for.
-        has_one2one: whether its head has a one-to-one branch.
         forward: what computes the answers; see `yolo_distill.teachers.precision` for the choice.
     """
 
@@ -41,8 +39,6 @@ class YoloTeacher:
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
-        self.has_one2one = getattr(head, "one2one_cv2", None) is not None
-        self.classes = int(head.nc)
         self.needs = needs or Needs()
         model.model[-1] = NeededHead(head, self.needs)
         for parameter in model.parameters():

@@ -1,0 +1,58 @@
+"""Pictures by seed, epoch and index: the same ones each time, whatever came before."""
+
+from __future__ import annotations
+
+import random
+from copy import copy
+
+import numpy as np
+import pytest
+import torch
+from ultralytics.cfg import get_cfg
+
+from yolo_distill.engine.repeatable import RepeatablePictures
+from yolo_distill.engine.teacher_training import TeacherTrainer
+from yolo_distill.errors import RequestError
+
+
+@pytest.fixture
+def dataset(settings):
+    trainer = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "mixup": 0.5, "copy_paste": 0.5})
+    trainer.model = trainer.get_model("yolo26n.yaml", verbose=False)
+    return RepeatablePictures.of(trainer.build_dataset(trainer.data["train"], "train", 4), seed=1)
+
+
+def test_an_epoch_comes_again(dataset):
+    seen = {}
+    for epoch in (0, 1, 2, 0, 1, 2):
+        dataset.start_epoch(epoch)
+        for index in random.sample(range(len(dataset)), len(dataset)):  # in whatever order
+            random.random()
+            seen.setdefault((index, epoch), []).append(dataset[index]["img"])
+    assert all(torch.equal(first, second) for first, second in seen.values())
+    for index in range(len(dataset)):
+        epochs = [seen[index, epoch][0] for epoch in range(3)]
+        assert not torch.equal(epochs[0], epochs[1])
+        assert not torch.equal(epochs[1], epochs[2])
+    assert not torch.equal(seen[0, 0][0], seen[1, 0][0])
+
+
+def test_also_after_mosaic_is_closed(dataset):
+    dataset.close_mosaic(copy(get_cfg(overrides={"mosaic": 1.0})))
+    first, _ = dataset[2]["img"], dataset[3]
+    assert torch.equal(dataset[2]["img"], first)
+
+
+def test_chance_goes_on_as_if_nothing_was(dataset):
+    random.seed(3)
+    np.random.seed(3)
+    expected = random.random(), np.random.rand()
+    random.seed(3)
+    np.random.seed(3)
+    dataset[0]
+    assert (random.random(), np.random.rand()) == expected
+
+
+def test_another_kind_of_data_set():
+    with pytest.raises(RequestError, match="data: a list can't be augmented by epoch"):
+        RepeatablePictures.of([], 0)
