@@ -16,8 +16,8 @@ import pytest
 import yaml
 from live_detector import draw, live_detector, save
 
-from yolo_distill.engine.export import export
-from yolo_distill.engine.export_report import ExportReport
+from yolo_distill.exporting.export import export
+from yolo_distill.exporting.report import ExportReport
 from yolo_distill.graphs.input_form import NOTES
 from yolo_distill.paths import export_dir
 from yolo_distill.runtime.detector import Detector

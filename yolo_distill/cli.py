@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from yolo_distill import __version__
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain, resolve, split_pairs
+from yolo_distill.version import __version__
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS and run(settings, extra).
 COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "serve")

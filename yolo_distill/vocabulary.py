@@ -6,9 +6,9 @@ from __future__ import annotations
 TERMS = ("logit", "hinton", "localization", "cwd", "pkd", "mgd", "mimic")
 #: Those that compare feature maps, through projectors that learn with the student.
 FEATURE_TERMS = ("cwd", "pkd", "mgd", "mimic")
-#: How a term's strength goes over a run; see `yolo_distill.engine.schedule`.
+#: How a term's strength goes over a run; see `yolo_distill.distillation.gain_schedule`.
 SCHEDULES = ("ramp", "constant", "cosine", "mosaic")
-#: How `init=teacher` chooses channels; see `yolo_distill.engine.start`.
+#: How `init=teacher` chooses channels; see `yolo_distill.initialization.weight_selection`.
 CHANNEL_CHOICES = ("even", "norm", "importance")
 #: Settings that hold one value a term, given as `share.logit=0.2`.
 PER_TERM = ("share", "schedule")

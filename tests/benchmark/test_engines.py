@@ -37,7 +37,7 @@ def weights(tmp_path_factory) -> Path:
     """Return an untrained checkpoint, with its .onnx beside it."""
     from ultralytics.nn.tasks import DetectionModel
 
-    from yolo_distill.engine.export import export
+    from yolo_distill.exporting.export import export
 
     torch.manual_seed(0)
     model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)

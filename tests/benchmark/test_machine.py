@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_distill.benchmark import machine
+from yolo_distill import machine
 
 INFO = """processor\t: 0
 cpu family\t: 26

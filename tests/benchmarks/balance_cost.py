@@ -13,14 +13,14 @@ import time
 import torch
 from ultralytics.cfg import get_cfg
 
-from yolo_distill.engine.balance import MEASURE_EVERY, Balancer
-from yolo_distill.engine.checkpoint import load_architecture, load_detector
-from yolo_distill.engine.classes import match_classes
-from yolo_distill.engine.criterion import DistillationCriterion
-from yolo_distill.engine.price import made_batch
-from yolo_distill.engine.projectors import make_projectors
-from yolo_distill.engine.schedule import Course
-from yolo_distill.engine.terms import Levels, Terms, needs_of
+from yolo_distill.data.class_mapping import match_classes
+from yolo_distill.distillation.criterion import DistillationCriterion
+from yolo_distill.distillation.gain_balance import MEASURE_EVERY, Balancer
+from yolo_distill.distillation.gain_schedule import Course
+from yolo_distill.distillation.projectors import make_projectors
+from yolo_distill.distillation.terms import Levels, Terms, needs_of
+from yolo_distill.engine.step_cost import made_batch
+from yolo_distill.models.checkpoint import load_architecture, load_detector
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.yolo import YoloTeacher
 

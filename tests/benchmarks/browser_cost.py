@@ -45,7 +45,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from yolo_distill import Detector
-from yolo_distill.benchmark.machine import machine, versions
+from yolo_distill.machine import machine, versions
 from yolo_distill.paths import export_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web"))

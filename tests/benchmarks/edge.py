@@ -19,11 +19,11 @@ from typing import Any
 
 import yaml
 
-from yolo_distill.benchmark.machine import machine, versions
-from yolo_distill.engine.evaluate import evaluate
-from yolo_distill.engine.export import export
-from yolo_distill.engine.export_report import ExportReport
-from yolo_distill.engine.latency import in_turns, session_run
+from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.exporting.export import export
+from yolo_distill.exporting.report import ExportReport
+from yolo_distill.machine import machine, versions
+from yolo_distill.timing import in_turns, session_run
 
 
 def main(words: list[str]) -> None:

@@ -86,9 +86,9 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
 
     import yolo_distill
     from yolo_distill.engine.atomic import AtomicCheckpoints
-    from yolo_distill.engine.evaluate import evaluate
     from yolo_distill.engine.teacher_training import TeacherTrainer
     from yolo_distill.engine.trainer import DistillationTrainer
+    from yolo_distill.evaluation.evaluate import evaluate
 
     class HostTrainer(AtomicCheckpoints, DetectionTrainer):
         """The host's, with checkpoints that a kill does not break."""

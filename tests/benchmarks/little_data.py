@@ -33,7 +33,7 @@ import yaml
 from evidence import keep, read, table
 from ultralytics.data.utils import img2label_paths
 
-from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.data.dataset import check_data, pictures_of
 
 #: Unlabelled pictures for each labelled one, by the name of the comparison.
 RATIOS = {"unlabelled-1": 1, "unlabelled-3": 3}

@@ -28,10 +28,10 @@ def main(words: list[str]) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    from yolo_distill.engine.price import choose_student_precision, made_batch, step
+    from yolo_distill.engine.step_cost import choose_student_precision, made_batch, step
     from yolo_distill.engine.teacher_training import TeacherTrainer
     from yolo_distill.settings import host_settings
-    from yolo_distill.teachers.clock import least_seconds
+    from yolo_distill.timing import least_seconds
 
     given = host_settings(options)
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.benchmark.machine import cpu_name
+from yolo_distill.machine import cpu_name
 
 ARMS = ("bare", "ours", "host")
 HEADS = {"end2end": False, "dense": None}  # the host's `nms=`

@@ -16,14 +16,14 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.engine.checkpoint import load_architecture, load_detector
-from yolo_distill.engine.data import check_data
-from yolo_distill.engine.evaluate import evaluate
-from yolo_distill.engine.importance import importance_scores, norm_scores
-from yolo_distill.engine.labelled import labelled_batches
-from yolo_distill.engine.reconstruction import reconstruct
-from yolo_distill.engine.samples import sample_pictures
-from yolo_distill.engine.start import plan_start
+from yolo_distill.data.calibration_batches import labelled_batches
+from yolo_distill.data.dataset import check_data
+from yolo_distill.data.samples import sample_pictures
+from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.initialization.channel_saliency import importance_scores, norm_scores
+from yolo_distill.initialization.least_squares import reconstruct
+from yolo_distill.initialization.weight_selection import plan_start
+from yolo_distill.models.checkpoint import load_architecture, load_detector
 
 
 def main(words: list[str]) -> None:

@@ -38,7 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.benchmark.machine import cpu_name
+from yolo_distill.machine import cpu_name
 
 ARMS = ("plain", "host", "ours32", "ours16t", "ours", "floor")
 PAIRS = "yolo26s:yolo26n,yolo26m:yolo26n,yolo26l:yolo26n,yolo11s:yolo11n,yolo11m:yolo11n,yolo11l:yolo11n,"
@@ -147,9 +147,9 @@ class Setting:
         from ultralytics.cfg import get_cfg
         from ultralytics.nn.tasks import DetectionModel
 
-        from yolo_distill.engine.data import check_data
-        from yolo_distill.engine.price import made_batch
-        from yolo_distill.engine.samples import sample_pictures
+        from yolo_distill.data.dataset import check_data
+        from yolo_distill.data.samples import sample_pictures
+        from yolo_distill.engine.step_cost import made_batch
 
         self.device = torch.device(job["device"])
         self.pictures = sample_pictures(check_data(job["data"], "train"), job["size"], 32).to(self.device)
@@ -194,8 +194,7 @@ class Setting:
                 plain()
 
             return floor
-        from yolo_distill.engine.full_precision import FullPrecisionLoss
-        from yolo_distill.engine.price import choose_student_precision
+        from yolo_distill.engine.step_cost import FullPrecisionLoss, choose_student_precision
 
         if not amp:
             model = model.to(memory_format=torch.channels_last)
@@ -278,9 +277,9 @@ class Setting:
     def _criterion(self, model: Any, teacher: Any, host: Any) -> Any:
         from torch import nn
 
-        from yolo_distill.engine.classes import match_classes
-        from yolo_distill.engine.criterion import DistillationCriterion
-        from yolo_distill.engine.terms import Levels, Terms
+        from yolo_distill.data.class_mapping import match_classes
+        from yolo_distill.distillation.criterion import DistillationCriterion
+        from yolo_distill.distillation.terms import Levels, Terms
         from yolo_distill.recipe import make_recipe
 
         names = {i: str(i) for i in range(3)}

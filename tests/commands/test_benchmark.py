@@ -59,7 +59,7 @@ def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data):
     torch = pytest.importorskip("torch")
     from ultralytics.nn.tasks import DetectionModel
 
-    from yolo_distill.engine.export import export
+    from yolo_distill.exporting.export import export
 
     torch.manual_seed(0)
     net = DetectionModel("yolov8n.yaml", nc=2, verbose=False)

@@ -80,7 +80,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_quick_demo_leaves_what_it_says(quick: tuple[Path, str]) -> None:
     from ultralytics import YOLO
 
-    from yolo_distill.demo.story import QUICK
+    from yolo_distill.demo.demo import QUICK
 
     folder, said = quick
     out = folder / "told"
@@ -269,7 +269,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("distilled", "says"), [(0.32, "2.0 mAP50-95 ahead"), (0.3, "NOT ahead"), (0.28, "-2.0")])
 def test_the_verdict_is_what_the_table_says(distilled: float, says: str) -> None:
-    from yolo_distill.demo.story import verdict
+    from yolo_distill.demo.demo import verdict
 
     words = verdict({"plain": {"map": 0.3}, "distilled": {"map": distilled}}, quick=False)
     assert says in words

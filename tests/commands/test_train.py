@@ -331,7 +331,7 @@ def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weight
 
 
 def test_a_label_that_is_corrected_asks_for_another_teacher(tiny_data, tmp_path):
-    from yolo_distill.engine.data import check_data
+    from yolo_distill.data.dataset import check_data
     from yolo_distill.engine.teacher_training import content_key
 
     shutil.copytree(tiny_data.parent, tmp_path / "data")

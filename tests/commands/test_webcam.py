@@ -17,7 +17,8 @@ from made_detector import dense, write_detector, write_video
 
 from yolo_distill.cli import main
 from yolo_distill.errors import DistillError
-from yolo_distill.runtime import live, writers
+from yolo_distill.runtime import webcam as loop
+from yolo_distill.runtime import writers
 from yolo_distill.runtime.capture import open_video
 
 
@@ -106,13 +107,13 @@ def test_in_real_time(capsys):
 
 
 def test_a_slow_model_drops_frames(monkeypatch, capsys):
-    draw = live.draw
+    draw = loop.draw
 
     def slow(image, found):
         time.sleep(0.35)
         return draw(image, found)
 
-    monkeypatch.setattr(live, "draw", slow)
+    monkeypatch.setattr(loop, "draw", slow)
     assert webcam("source=film.avi", "save=out.mp4") == 0
     shown, dropped, _ = summary(capsys)
     assert shown + dropped == 12
@@ -134,7 +135,7 @@ def test_overlay(overlay, dark):
 def test_what_the_overlay_says(monkeypatch):
     write_detector(Path("half.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0)), half=True)
     said = []
-    monkeypatch.setattr(live, "draw_note", lambda image, *lines: said.append(lines))
+    monkeypatch.setattr(loop, "draw_note", lambda image, *lines: said.append(lines))
     assert webcam("model=half.onnx", "source=film.avi", "realtime=false", "save=out.avi") == 0
     pace, model = said[-1]
     assert re.fullmatch(r"\d+\.\d FPS  \d+ ms  1 found", pace)
@@ -163,8 +164,8 @@ class Window:
 
 def test_q_ends_it(monkeypatch, capsys):
     Window.pictures, Window.closed = 0, False
-    monkeypatch.setattr(live, "Screen", Window)
-    monkeypatch.setattr("yolo_distill.runtime.screen.why_no_screen", lambda: "")
+    monkeypatch.setattr(loop, "Screen", Window)
+    monkeypatch.setattr("yolo_distill.runtime.window.why_no_screen", lambda: "")
     assert webcam("source=film.avi", "show=true", "realtime=false") == 0
     assert summary(capsys)[0] == Window.pictures == 3
     assert Window.closed
@@ -217,7 +218,7 @@ def test_a_camera_that_goes_silent(monkeypatch, capsys):
             return super().read() if self.left else hang.wait(20) and None
 
     monkeypatch.setattr("yolo_distill.runtime.sources.open_camera", lambda index: Silent(2))
-    monkeypatch.setattr(live, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(loop, "_SILENCE_SECONDS", 0.5)
     threading.Timer(3, hang.set).start()
     assert webcam("source=0") == 1
     assert "it gave nothing for 0 s after" in capsys.readouterr().err

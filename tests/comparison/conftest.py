@@ -15,7 +15,7 @@ import made
 
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.source import Source
+from yolo_distill.engine.provenance import Source
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import yaml_model_load
 
 from yolo_distill.comparison.arms import Arm, folder_name, read_arms
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined, make_folder, write_plan
-from yolo_distill.comparison.source import Source, source_of_data, source_of_model
+from yolo_distill.engine.provenance import Source, source_of_data, source_of_model
 from yolo_distill.errors import RequestError
 
 
@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_data_is_known_by_what_it_holds(tiny_data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from yolo_distill.engine.data import check_data
+    from yolo_distill.data.dataset import check_data
 
     shutil.copytree(tiny_data.parent, tmp_path / "copy")
     file = tmp_path / "copy" / "data.yaml"

@@ -19,8 +19,8 @@ from yolo_distill.comparison.charts import DARK, LIGHT, chart, draw
 from yolo_distill.comparison.html_report import html_report
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.report import markdown
-from yolo_distill.comparison.source import Source
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
+from yolo_distill.engine.provenance import Source
 
 Summarise = Callable[..., dict[str, Any]]
 

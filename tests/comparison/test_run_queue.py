@@ -22,9 +22,9 @@ from yolo_distill.comparison.report import Report
 from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, run_of, teacher_run
-from yolo_distill.cores import usable_cores
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.lock import lock
+from yolo_distill.machine import usable_cores
 from yolo_distill.recipe import Recipe
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]

@@ -87,7 +87,7 @@ def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
 def test_unlabelled_pictures_are_taught_and_survive_a_resume(
     host, make_teacher, tmp_path, monkeypatch, killed_and_resumed, conf
 ):
-    from yolo_distill.engine import criterion
+    from yolo_distill.distillation import criterion
     from yolo_distill.engine.trainer import DistillationTrainer
 
     (tmp_path / "raw").mkdir()

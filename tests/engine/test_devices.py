@@ -11,10 +11,10 @@ from torch import distributed, nn
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.patches import torch_load
 
-from yolo_distill.engine.passing import TEACHER_MAP_KEY
-from yolo_distill.engine.projectors import average_gradients
-from yolo_distill.engine.shares import read_columns
-from yolo_distill.engine.teacher_pace import TeacherPace
+from yolo_distill.distillation.projectors import average_gradients
+from yolo_distill.engine.gradient_shares import read_columns
+from yolo_distill.engine.teacher_cost import TeacherPace
+from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
 from yolo_distill.engine.trainer import ARGS_KEY, DistillationTrainer
 
 

@@ -14,8 +14,8 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
-from yolo_distill.engine.criterion import branch_weights
-from yolo_distill.engine.reconstruction import run_in_steps
+from yolo_distill.distillation.criterion import branch_weights
+from yolo_distill.initialization.least_squares import run_in_steps
 from yolo_distill.teachers.yolo import YoloTeacher, fold
 
 IMAGES = torch.rand(2, 3, 64, 64)

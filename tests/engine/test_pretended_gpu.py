@@ -12,8 +12,8 @@ from pretend_gpu import pretend_gpu
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import train
-from yolo_distill.engine.shares import read_columns
 from yolo_distill.teachers import precision
 from yolo_distill.teachers.precision import choose_forward
 from yolo_distill.teachers.torchvision_detector import make_detector

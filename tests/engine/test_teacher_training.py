@@ -12,10 +12,10 @@ from live_detector import draw
 from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
-from yolo_distill.engine.checkpoint import load_rtdetr
-from yolo_distill.engine.data import check_data
+from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
 from yolo_distill.errors import RequestError
+from yolo_distill.models.checkpoint import load_rtdetr
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
 
 

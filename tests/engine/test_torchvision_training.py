@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 
-from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.engine.torchvision_training import (
     RATE,
     TorchvisionTraining,

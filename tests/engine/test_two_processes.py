@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import distributed, nn
 
-from yolo_distill.engine.classes import match_classes
-from yolo_distill.engine.projectors import average_gradients, make_projectors
-from yolo_distill.engine.terms import Levels, Terms
+from yolo_distill.data.class_mapping import match_classes
+from yolo_distill.distillation.projectors import average_gradients, make_projectors
+from yolo_distill.distillation.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from yolo_distill.engine.shares import read_columns
-from yolo_distill.engine.teacher_pace import read_pace
+from yolo_distill.engine.gradient_shares import read_columns
+from yolo_distill.engine.teacher_cost import read_pace
 
 WORKER = Path(__file__).with_name("worker_of_two.py")
 

@@ -10,8 +10,8 @@ from live_detector import draw, live_detector, save
 from traced_graphs import SIDE
 from ultralytics.data.augment import LetterBox
 
-from yolo_distill.engine.checkpoint import load_detector
-from yolo_distill.engine.onnx_file import annotate, trace
+from yolo_distill.exporting.onnx_file import annotate, trace
+from yolo_distill.models.checkpoint import load_detector
 
 
 @pytest.fixture(scope="session", params=["yolo26n.yaml", "yolov8n.yaml"])

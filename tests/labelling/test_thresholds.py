@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yolo_distill.comparison.matching import Boxes
+from yolo_distill.evaluation.box_matching import Boxes
 from yolo_distill.labelling.inference import Found
 from yolo_distill.labelling.thresholds import ENOUGH, Calibration, best_f1, hard_labels
 

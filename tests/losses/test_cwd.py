@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yolo_distill.losses.cwd import cwd_loss
-from yolo_distill.losses.standardise import standardise
+from yolo_distill.losses.pkd import standardise
 
 
 def test_cwd_ignores_scale_and_shift():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from made_detector import dense, write_detector
 
-from yolo_distill.runtime.detector import Detector
-from yolo_distill.runtime.precision import precision_of
+from yolo_distill.runtime.detector import Detector, precision_of
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import check_writable, claim_folder, replacing, write_bytes
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
-from yolo_distill.runtime.live import Recording
+from yolo_distill.runtime.webcam import Recording
 from yolo_distill.runtime.writers import JsonLines, Video, check_video_name, label_text, write_picture
 
 FRAME = np.zeros((48, 64, 3), np.uint8)

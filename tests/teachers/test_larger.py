@@ -7,7 +7,7 @@ import pytest
 import torch
 from live_detector import draw, live_detector
 
-from yolo_distill.engine.terms import Levels
+from yolo_distill.distillation.terms import Levels
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import as_set
 from yolo_distill.teachers.head import Needs

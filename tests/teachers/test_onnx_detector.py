@@ -16,10 +16,10 @@ from made_detector import dense, rows, write_detector
 from made_onnx import write_constants, write_means
 from tiny_rtdetr import live_rtdetr
 
-from yolo_distill.engine.checkpoint import load_detector, load_rtdetr
-from yolo_distill.engine.onnx_file import annotate, trace
 from yolo_distill.errors import RequestError
+from yolo_distill.exporting.onnx_file import annotate, trace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
+from yolo_distill.models.checkpoint import load_detector, load_rtdetr
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.onnx_detector import OnnxTeacher

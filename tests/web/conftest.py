@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("ultralytics")
     from live_detector import draw, live_detector, save
 
-    from yolo_distill.engine.export import export
+    from yolo_distill.exporting.export import export
 
     folder = tmp_path_factory.mktemp("model")
     (folder / "images").mkdir()

@@ -17,7 +17,7 @@ def check_measurable(models: list[Model], imgsz: tuple[int, int] | None, data: s
         RequestError: the extra for it is not installed, or the pictures would not be squares.
     """
     try:
-        import yolo_distill.engine.evaluate  # noqa: F401
+        import yolo_distill.evaluation.evaluate  # noqa: F401
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise
@@ -37,7 +37,7 @@ def measure_accuracy(
     """
     if model.kind in FOLDERS:
         return None
-    from yolo_distill.engine.evaluate import evaluate
+    from yolo_distill.evaluation.evaluate import evaluate
 
     size = imgsz[0] if imgsz and model.free_size else None
     figures = evaluate(model.path, data, split=split, imgsz=size, device=device, trust=trust)

@@ -23,7 +23,7 @@ class HostEngine(Engine):
     def __init__(self, job: Job) -> None:
         from ultralytics import YOLO
 
-        from yolo_distill.engine.checkpoint import no_auto_install
+        from yolo_distill.models.checkpoint import no_auto_install
 
         self._settings: dict[str, Any] = {
             "imgsz": list(job.imgsz), "conf": job.conf, "iou": IOU, "device": job.device, "verbose": False,

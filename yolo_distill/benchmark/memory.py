@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-import yolo_distill
 from yolo_distill.benchmark.engine import Job
 from yolo_distill.benchmark.engines import open_engine
 from yolo_distill.errors import DistillError
@@ -40,7 +39,7 @@ def measure_in_process(job: Job, picture: Picture) -> dict[str, Any]:
     Raises:
         DistillError: the process failed; its last words are in the message.
     """
-    beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    beside = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture.npy"
         np.save(file, picture)

@@ -12,9 +12,8 @@ import numpy as np
 import yaml
 
 from yolo_distill.errors import RequestError, did_you_mean, missing_extra
-from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.detector import Detector, precision_of
 from yolo_distill.runtime.metadata import Metadata, read_metadata
-from yolo_distill.runtime.precision import precision_of
 
 #: Ending of a name -> kind of model.
 ENDINGS = {".onnx": "onnx", ".pt": "pt", "_openvino_model": "openvino", "_ncnn_model": "ncnn"}
@@ -151,7 +150,7 @@ def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Mod
 
 def _describe_checkpoint(path: Path, label: str, imgsz: tuple[int, int] | None, trust: bool) -> Model:
     try:
-        from yolo_distill.engine.checkpoint import load_detector, trained_imgsz
+        from yolo_distill.models.checkpoint import load_detector, trained_imgsz
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise

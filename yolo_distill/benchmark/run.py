@@ -14,15 +14,14 @@ from yolo_distill.benchmark.accuracy import check_measurable, measure_accuracy
 from yolo_distill.benchmark.backends import Row, choose_rows
 from yolo_distill.benchmark.engine import job_of
 from yolo_distill.benchmark.engines import open_engine
-from yolo_distill.benchmark.machine import machine, versions
 from yolo_distill.benchmark.memory import measure_in_process
 from yolo_distill.benchmark.models import Model, find_models
 from yolo_distill.benchmark.output import check_out
 from yolo_distill.benchmark.report import model_figures, notes_of, row_figures
 from yolo_distill.benchmark.rounds import Arm, measure
 from yolo_distill.benchmark.timing_pictures import TimingPictures, load_pictures
-from yolo_distill.cores import usable_cores
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.machine import machine, usable_cores, versions
 from yolo_distill.runtime.progress import Progress
 
 _MOST_THREADS = 1024

@@ -48,7 +48,7 @@ def load_pictures(data: str | None, split: str, source: str | None, most: int) -
             raise RequestError(f"source={source}: holds videos or is a camera; give a picture or a folder of pictures")
         return TimingPictures(_read([item.name for item in items], most, f"source={source}"), source)
     if data is not None:
-        from yolo_distill.engine.data import check_data, pictures_of
+        from yolo_distill.data.dataset import check_data, pictures_of
 
         files = pictures_of(check_data(data, split), split)
         return TimingPictures(_read(files, most, f"data={data}"), f"{data}, {split}")

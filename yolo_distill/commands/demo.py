@@ -46,7 +46,7 @@ def run(settings: dict[str, Any]) -> None:
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
     try:
-        from yolo_distill.demo.story import demo
+        from yolo_distill.demo.demo import demo
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise

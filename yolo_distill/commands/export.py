@@ -58,8 +58,8 @@ def run(settings: dict[str, Any]) -> None:
     if format != "onnx":
         _check_settings(settings, format)
     try:
-        from yolo_distill.engine.export import export
-        from yolo_distill.engine.host_formats import export_by_host
+        from yolo_distill.exporting.export import export
+        from yolo_distill.exporting.ultralytics_formats import export_by_host
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "ultralytics", "export") from error
     from yolo_distill.runtime.progress import Progress

@@ -44,7 +44,7 @@ def run(settings: dict[str, Any]) -> None:
     out = _writable(settings.pop("out"))
     nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]
     try:
-        from yolo_distill.engine.evaluate import class_table, evaluate
+        from yolo_distill.evaluation.evaluate import class_table, evaluate
     except ModuleNotFoundError as error:
         from yolo_distill.errors import missing_extra
 

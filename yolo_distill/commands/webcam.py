@@ -50,10 +50,10 @@ def run(settings: dict[str, Any]) -> None:
     """
     from yolo_distill.commands.predict import read_classes, read_imgsz
     from yolo_distill.runtime.detector import Detector
-    from yolo_distill.runtime.live import Live
     from yolo_distill.runtime.progress import Progress
-    from yolo_distill.runtime.screen import why_no_screen
     from yolo_distill.runtime.sources import find
+    from yolo_distill.runtime.webcam import Live
+    from yolo_distill.runtime.window import why_no_screen
     from yolo_distill.runtime.writers import check_video_name
 
     items = find(settings["source"])

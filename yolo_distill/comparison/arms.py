@@ -16,8 +16,8 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
-from yolo_distill.engine.digests import digests_of_files
-from yolo_distill.engine.preconditions import require_gains
+from yolo_distill.engine.provenance import digests_of_files
+from yolo_distill.engine.request_checks import require_gains
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys

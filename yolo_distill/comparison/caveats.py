@@ -10,7 +10,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.durations import duration
-from yolo_distill.engine.honesty import PICTURES, Look
+from yolo_distill.engine.teacher_quality import PICTURES, Look
 
 #: Share of the training time from which on what comes before it is said.
 _MUCH = 0.2

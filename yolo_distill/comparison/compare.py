@@ -18,9 +18,9 @@ from yolo_distill.comparison.request import Checked, Request, check
 from yolo_distill.comparison.results import figure_of, headline_arm
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
-from yolo_distill.engine.checkpoint import is_architecture
 from yolo_distill.errors import DistillError
 from yolo_distill.lock import lock
+from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.runtime.progress import Progress
 
 _LOOK_SECONDS = 0.1

@@ -15,11 +15,11 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name that is no UTF-8
 
-from yolo_distill.comparison.matching import Boxes, Match, match, read_labels
-from yolo_distill.engine.checkpoint import load_detector
-from yolo_distill.engine.data import check_data, pictures_of
-from yolo_distill.engine.samples import reading_flag
+from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.data.samples import reading_flag
+from yolo_distill.evaluation.box_matching import Boxes, Match, match, read_labels
 from yolo_distill.files import printable
+from yolo_distill.models.checkpoint import load_detector
 
 Picture = npt.NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from yolo_distill.comparison.arms import TEACHER, Arm, folder_name
 from yolo_distill.comparison.job import EPOCHS, RECORD
-from yolo_distill.comparison.source import Source
 from yolo_distill.differences import changed_file, changed_values, differs, in_brief
+from yolo_distill.engine.provenance import Source
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import saved_recipe

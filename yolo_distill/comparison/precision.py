@@ -14,12 +14,12 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.utils.torch_utils import parse_device, select_device
 
-from yolo_distill.comparison.source import Source, open_model
-from yolo_distill.engine.checkpoint import rounded_imgsz
-from yolo_distill.engine.price import choose_student_precision, require_trainable
-from yolo_distill.engine.samples import sample_pictures
+from yolo_distill.data.samples import sample_pictures
+from yolo_distill.engine.provenance import Source, open_model
+from yolo_distill.engine.step_cost import choose_student_precision, require_trainable
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.clock import AT_A_TIME
+from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.timing import AT_A_TIME
 
 
 def choose_precision(

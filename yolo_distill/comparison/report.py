@@ -18,10 +18,10 @@ from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
-from yolo_distill.engine.checkpoint import load_detector, one_line, rounded_imgsz
-from yolo_distill.engine.evaluate import cost
-from yolo_distill.engine.teachers import is_one_yolo
+from yolo_distill.evaluation.evaluate import cost
 from yolo_distill.files import write_bytes
+from yolo_distill.models.checkpoint import load_detector, one_line, rounded_imgsz
+from yolo_distill.teachers.loading import is_one_yolo
 from yolo_distill.validation import read_json
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"

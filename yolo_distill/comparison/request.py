@@ -16,18 +16,18 @@ from yolo_distill.comparison.budget import decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined, trained_runs
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
 from yolo_distill.comparison.results import headline_arm
-from yolo_distill.comparison.source import source_of_data, source_of_model, source_of_teacher
-from yolo_distill.cores import usable_cores
-from yolo_distill.engine.checkpoint import is_architecture
-from yolo_distill.engine.data import check_data, pictures_of
+from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.data.unlabelled import check_unlabelled
 from yolo_distill.engine.optimizer_steps import with_enough_steps
-from yolo_distill.engine.preconditions import require_teachable, without_effect
+from yolo_distill.engine.provenance import source_of_data, source_of_model, source_of_teacher
+from yolo_distill.engine.request_checks import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
-from yolo_distill.engine.teachers import is_one_yolo
-from yolo_distill.engine.teachers_of_run import require_known_classes
-from yolo_distill.engine.unlabelled import check_unlabelled
+from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
+from yolo_distill.machine import usable_cores
+from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.recipe import check_recipe, read_recipe_file
+from yolo_distill.teachers.loading import is_one_yolo
 from yolo_distill.teachers.precision import require_precision
 
 #: Settings of a recipe that count where nothing is taught.

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_distill import __version__
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, HOST, PLAIN
 from yolo_distill.comparison.budget import epochs_done, time_ratio
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
 from yolo_distill.comparison.statistics import difference, gap_recovered, verdict
+from yolo_distill.version import __version__
 
 #: What mAP50-95 and mAP50 are called in the evaluator's figures.
 METRICS = {"mAP50-95": "map", "mAP50": "map50"}

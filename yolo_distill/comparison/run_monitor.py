@@ -32,7 +32,7 @@ from torch.utils.data import RandomSampler
 from ultralytics.utils.callbacks.base import default_callbacks
 from ultralytics.utils.torch_utils import unwrap_model
 
-from yolo_distill.engine.mixed import MixedSampler
+from yolo_distill.data.mixed_batches import MixedSampler
 from yolo_distill.files import write_bytes
 
 #: Batches of an epoch that are digested.

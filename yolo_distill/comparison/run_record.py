@@ -19,19 +19,19 @@ import yaml
 from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill import __version__
-from yolo_distill.benchmark.machine import cpu_name
 from yolo_distill.comparison.job import EPOCHS, Job
 from yolo_distill.comparison.run_monitor import read_lines, source_digest
-from yolo_distill.engine.checkpoint import load_detector, rounded_imgsz
-from yolo_distill.engine.data import check_data
-from yolo_distill.engine.evaluate import evaluate
-from yolo_distill.engine.honesty import look
-from yolo_distill.engine.teacher_pace import read_pace
-from yolo_distill.engine.teachers import is_one_yolo
-from yolo_distill.engine.teachers_of_run import measure_teachers
+from yolo_distill.data.dataset import check_data
+from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_quality import look
+from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.machine import cpu_name
+from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.recipe import USUAL, make_recipe
+from yolo_distill.teachers.loading import is_one_yolo
+from yolo_distill.version import __version__
 
 FORMAT = 1
 

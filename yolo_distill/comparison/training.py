@@ -18,15 +18,15 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
 from yolo_distill.comparison.job import Job
 from yolo_distill.comparison.runs import TEACHER_SEED
-from yolo_distill.engine.chain import distil_assistants
-from yolo_distill.engine.checkpoint import is_architecture, load_detector, rounded_imgsz
-from yolo_distill.engine.data import check_data
+from yolo_distill.data.dataset import check_data
+from yolo_distill.engine.assistants import distil_assistants
+from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.run import look_at_both, own_weights, summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
-from yolo_distill.engine.trial import with_better_start
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
+from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe
 
 

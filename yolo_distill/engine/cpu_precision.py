@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
-from yolo_distill.engine.checkpoint import rounded_imgsz
-from yolo_distill.engine.full_precision import FullPrecisionLoss
-from yolo_distill.engine.price import choose_student_precision
-from yolo_distill.engine.samples import sample_pictures
-from yolo_distill.teachers.clock import AT_A_TIME
+from yolo_distill.data.samples import sample_pictures
+from yolo_distill.engine.step_cost import FullPrecisionLoss, choose_student_precision
+from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.timing import AT_A_TIME
 
 
 class CpuPrecision:

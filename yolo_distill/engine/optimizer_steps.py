@@ -15,7 +15,7 @@ import numpy as np
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 
-from yolo_distill.engine.data import pictures_of
+from yolo_distill.data.dataset import pictures_of
 
 #: Steps below which more were better in every setting that was tried; see MEASURED.md, "Optimizer steps".
 ENOUGH = 5000

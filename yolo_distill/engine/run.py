@@ -18,34 +18,34 @@ from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
 
-from yolo_distill import __version__
-from yolo_distill.engine.chain import assistants, distil_assistants
-from yolo_distill.engine.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
-from yolo_distill.engine.data import check_data, pictures_of
-from yolo_distill.engine.evaluate import cost, evaluate, side_by_side
-from yolo_distill.engine.honesty import look_at_teacher, require_better
+from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.data.unlabelled import gather_unlabelled
+from yolo_distill.distillation.terms import Levels, require_classes
+from yolo_distill.engine.assistants import assistants, distil_assistants
+from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.optimizer_steps import with_enough_steps
-from yolo_distill.engine.preconditions import require_classes, require_gains, require_teachable, without_effect
-from yolo_distill.engine.price import require_trainable
-from yolo_distill.engine.start import plan_start, require_correspondence
-from yolo_distill.engine.teacher_pace import read_pace
-from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
-from yolo_distill.engine.teachers import named, start_of
-from yolo_distill.engine.teachers_of_run import (
+from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
+from yolo_distill.engine.step_cost import require_trainable
+from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
+from yolo_distill.engine.teacher_setup import (
     check_teachers,
     has_to_be_trained,
     measure_teachers,
     require_teachers,
     with_trained_teachers,
 )
-from yolo_distill.engine.terms import Levels
+from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
 from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
-from yolo_distill.engine.trial import with_better_start
-from yolo_distill.engine.unlabelled import gather_unlabelled
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes
+from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
+from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.teachers.loading import named, start_of
 from yolo_distill.teachers.precision import require_precision
+from yolo_distill.version import __version__
 from yolo_distill.vocabulary import PER_TERM, TERMS
 
 DEFAULT_STUDENT = "yolo26n.pt"

@@ -18,13 +18,13 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
 from ultralytics.utils import LOGGER, SETTINGS, colorstr
 
+from yolo_distill.data.dataset import pictures_of
 from yolo_distill.engine.atomic import AtomicCheckpoints
-from yolo_distill.engine.checkpoint import is_architecture, kind_of
 from yolo_distill.engine.cpu_precision import CpuPrecision
-from yolo_distill.engine.data import pictures_of
-from yolo_distill.engine.kinds import Kind
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.files import size_of, write_bytes
+from yolo_distill.models.architectures import Kind
+from yolo_distill.models.checkpoint import is_architecture, kind_of
 
 PREFIX = colorstr("teacher: ")
 

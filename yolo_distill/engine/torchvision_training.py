@@ -27,11 +27,11 @@ from ultralytics.data.build import build_yolo_dataset, seed_worker
 from ultralytics.utils import LOGGER, TQDM, colorstr
 from ultralytics.utils.torch_utils import init_seeds, parse_device, select_device
 
-from yolo_distill.engine.data import pictures_of
+from yolo_distill.data.dataset import pictures_of
 from yolo_distill.engine.repeatable import RepeatablePictures
-from yolo_distill.engine.set_evaluation import evaluate_teacher
 from yolo_distill.engine.teacher_training import content_key, runs_folder
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
 from yolo_distill.files import write_bytes
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name, make_detector

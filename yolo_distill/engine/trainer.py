@@ -19,25 +19,25 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.data.class_mapping import match_classes, read_class_map, require_match, taught_names
+from yolo_distill.data.stored_answers import stored_answers
+from yolo_distill.distillation.criterion import LOSS_NAMES, DistillationCriterion
+from yolo_distill.distillation.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
+from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.atomic import AtomicCheckpoints
-from yolo_distill.engine.beginning import begin_inside
-from yolo_distill.engine.checkpoint import rounded_imgsz
-from yolo_distill.engine.classes import match_classes, read_class_map, require_match, taught_names
-from yolo_distill.engine.criterion import LOSS_NAMES, DistillationCriterion
+from yolo_distill.engine.gradient_shares import ShareReport
 from yolo_distill.engine.optimizer_steps import EnoughSteps
-from yolo_distill.engine.passing import TEACHER_MAP_KEY
-from yolo_distill.engine.preconditions import require_teachable
-from yolo_distill.engine.projectors import average_gradients, keep_projectors, make_projectors, restore_projectors
-from yolo_distill.engine.shares import ShareReport
-from yolo_distill.engine.start import plan_start
-from yolo_distill.engine.teacher_pace import PREFIX, TeacherPace
-from yolo_distill.engine.teachers import named, open_all, start_of, with_absolute_files
-from yolo_distill.engine.terms import Levels, Terms, needs_of
-from yolo_distill.engine.told import stored_answers
+from yolo_distill.engine.request_checks import require_teachable
+from yolo_distill.engine.teacher_cost import PREFIX, TeacherPace
+from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
+from yolo_distill.initialization.initialize import begin_inside
+from yolo_distill.initialization.weight_selection import plan_start
+from yolo_distill.models.checkpoint import rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, overlaid, read_recipe_file, saved_recipe
 from yolo_distill.teachers.answer import DenseAnswer
+from yolo_distill.teachers.loading import named, open_all, start_of, with_absolute_files
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher

@@ -59,7 +59,7 @@ class Request:
     """A data set that is to be made.
 
     Attributes:
-        teacher: whose answers become labels; see `yolo_distill.engine.teachers`.
+        teacher: whose answers become labels; see `yolo_distill.teachers.loading`.
         source: pictures, folders, patterns and videos, with commas.
         out: folder of the data set.
         data: a labelled data set: thresholds are chosen on its val split, and its classes are those of the new one.

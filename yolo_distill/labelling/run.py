@@ -15,13 +15,9 @@ import torch
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device
 
-from yolo_distill.comparison.source import source_of_data
-from yolo_distill.cores import usable_cores
-from yolo_distill.engine.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
-from yolo_distill.engine.classes import read_class_map
-from yolo_distill.engine.data import check_data
-from yolo_distill.engine.teachers import named
-from yolo_distill.engine.teachers import open_teacher as open_named
+from yolo_distill.data.class_mapping import read_class_map
+from yolo_distill.data.dataset import check_data
+from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.chunk import Tools
 from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
@@ -44,10 +40,13 @@ from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import lock
-from yolo_distill.runtime.progress import Progress
-from yolo_distill.runtime.quiet import quiet
+from yolo_distill.machine import usable_cores
+from yolo_distill.models.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
+from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.sources import Sources, find_sources
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.loading import named
+from yolo_distill.teachers.loading import open_teacher as open_named
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.teacher import Teacher
 

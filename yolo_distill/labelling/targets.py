@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yolo_distill.engine.classes import match_classes
+from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.errors import RequestError
 
 

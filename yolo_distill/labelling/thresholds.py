@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from ultralytics.data.utils import img2label_paths
 
-from yolo_distill.comparison.matching import Boxes, match, read_labels
-from yolo_distill.engine.data import pictures_of
+from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
 from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
 from yolo_distill.labelling.prefetch import prefetch
 from yolo_distill.runtime.progress import Progress

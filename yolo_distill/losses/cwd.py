@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolo_distill.losses.standardise import standardise
+from yolo_distill.losses.pkd import standardise
 
 
 def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from yolo_distill.losses.standardise import standardise
-
 
 def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Return half the mean squared difference of two standardised feature maps.
@@ -34,3 +32,14 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     error = (standardise(student) - standardise(teacher.detach())).square()
     return error.sum() / max(2 * error.numel(), 1)
+
+
+def standardise(maps: Tensor, eps: float = 1e-5) -> Tensor:
+    """Return maps of shape (B, C, H, W) with mean 0 and variance 1 of each channel over the batch.
+
+    Args:
+        maps: feature maps.
+        eps: added to the variance; a constant channel becomes 0, with a finite gradient.
+    """
+    centred = maps - maps.mean((0, 2, 3), keepdim=True)
+    return centred * (centred.square().mean((0, 2, 3), keepdim=True) + eps).rsqrt()

@@ -11,7 +11,7 @@ import cv2
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.letterbox import Picture
-from yolo_distill.runtime.quiet import quiet
+from yolo_distill.runtime.progress import quiet
 
 # FFmpeg prints what the errors here say anyway. OpenCV reads this once, when it first opens or writes a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -338,3 +338,11 @@ def _three_channels(image: Picture) -> Picture:
     code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
     converted: Picture = cv2.cvtColor(image, code)
     return converted
+
+
+def precision_of(detector: Detector) -> str:
+    """Return "fp32", "fp16" or "int8": what the file notes, else what the type of its input says."""
+    noted = detector.metadata.get("precision")
+    if noted:
+        return str(noted)
+    return "fp16" if detector.session.get_inputs()[0].type == "tensor(float16)" else "fp32"

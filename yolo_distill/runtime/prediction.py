@@ -18,10 +18,9 @@ from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.drawing import draw
 from yolo_distill.runtime.interrupt import Interrupt
 from yolo_distill.runtime.letterbox import Picture
-from yolo_distill.runtime.progress import Progress
-from yolo_distill.runtime.quiet import quiet
-from yolo_distill.runtime.screen import Screen
+from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.runtime.sources import Item, read_picture, why_unread
+from yolo_distill.runtime.window import Screen
 from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
 from yolo_distill.sources import PICTURES, VIDEOS
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
+
+import cv2
 
 _TERMINAL_SECONDS, _FILE_SECONDS = 0.2, 10.0
 
@@ -44,3 +48,18 @@ class Progress:
             self._out.write(f"\r{'':<{self._width}}\r")
             self._out.flush()
             self._width = 0
+
+
+_SILENT = 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Switch OpenCV's log off, for all threads; it is as it was afterwards."""
+    # The function moved between OpenCV 4 and 5.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    before = set_level(_SILENT)
+    try:
+        yield
+    finally:
+        set_level(before)

@@ -19,8 +19,7 @@ from torch.nn.functional import interpolate
 
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer, as_set, make_set
-from yolo_distill.teachers.grids import Size, cells, points, strides_of
-from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.head import Needs, Size, cells, points, strides_of
 from yolo_distill.teachers.onnx_description import read_description
 from yolo_distill.teachers.onnx_reading import described_reading, noted_reading
 from yolo_distill.teachers.onnx_session import OnnxSession

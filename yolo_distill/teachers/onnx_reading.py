@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.teachers.grids import Size, strides_of
+from yolo_distill.teachers.head import Size, strides_of
 from yolo_distill.teachers.onnx_description import Description
 from yolo_distill.teachers.onnx_session import with_nms
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.session_options import EXACT_INT8
-from yolo_distill.teachers.grids import Size
+from yolo_distill.teachers.head import Size
 from yolo_distill.teachers.onnx_description import InputForm
 
 #: Side of the pictures for a file that takes any and does not say what it was made for, in pixels.

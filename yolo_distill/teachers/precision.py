@@ -21,8 +21,8 @@ from ultralytics.utils.metrics import bbox_iou
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.losses.logit import confidence
 from yolo_distill.teachers.answer import DenseAnswer
-from yolo_distill.teachers.clock import AT_A_TIME, least_seconds, timed_pictures
 from yolo_distill.teachers.yolo import Forward, TorchForward, YoloTeacher
+from yolo_distill.timing import AT_A_TIME, least_seconds, timed_pictures
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Seconds of teaching that a run must have ahead before a file for ONNX Runtime is built for it.

@@ -1,8 +1,8 @@
 """Answers that a teacher gave once, in a folder that `yolo-distill label` wrote, in place of the teacher itself.
 
 For teachers that are too slow to be asked in every step. What was said about a picture holds for all augmented views of
-it: the boxes travel through the augmentation with those of the ground truth (`yolo_distill.engine.told`), and their
-class vectors are looked up here.
+it: the boxes travel through the augmentation with those of the ground truth (`data/stored_answers.py`), and their class
+vectors are looked up here.
 
 The Parquet files, made to be kept and moved, are laid out once more as plain arrays, which are mapped into memory: a
 run's memory is the same for any number of pictures, and its loaders share it.

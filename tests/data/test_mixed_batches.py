@@ -1,0 +1,157 @@
+"""Labelled and unlabelled pictures in one batch: who is in it, and what the task's loss sees of it."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections import Counter
+
+import pytest
+import torch
+from test_criterion import SIZE, make_criterion
+from ultralytics.cfg import get_cfg
+from ultralytics.data.build import build_dataloader
+from ultralytics.nn.tasks import DetectionModel
+
+from yolo_distill.data.mixed_batches import LABELLED, MixedPictures, MixedSampler, labelled_part, mix
+from yolo_distill.engine.step_cost import made_batch
+
+
+class Few:
+    """A data set of numbers."""
+
+    def __init__(self, count, start=0):
+        self.count, self.start, self.closed = count, start, False
+        self.labels = [{"cls": index} for index in range(count)]
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        assert 0 <= index < self.count
+        picture = torch.full((3, 2, 2), self.start + index)
+        return {"img": picture, "cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4), "batch_idx": torch.zeros(0)}
+
+    def close_mosaic(self, hyp):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "batch", "ratio"), [(5, 20, 8, 3.0), (7, 3, 4, 1.0), (1, 1, 2, 1.0), (9, 30, 4, 9.0)]
+)
+def test_every_batch_has_both_kinds_and_an_epoch_every_labelled_picture(few, many, batch, ratio):
+    loader = build_dataloader(MixedPictures(Few(few), Few(many, start=100)), batch, workers=0)
+    sampler = mix(loader, ratio, rank=-1, world=1, seed=0)
+    for _ in range(2):
+        batches = list(loader)
+        assert len(batches) == len(loader) == -(-few // sampler.share)
+        labelled = Counter()
+        for one in batches:
+            numbers = one["img"][:, 0, 0, 0].tolist()
+            assert [number < 100 for number in numbers] == list(one[LABELLED])
+            assert any(one[LABELLED])
+            assert not all(one[LABELLED])
+            labelled.update(number for number in numbers if number < 100)
+        assert labelled == Counter(range(few))
+    assert len(loader.sampler) == sum(len(one[LABELLED]) for one in batches)
+
+
+def test_the_share_follows_what_there_is_up_to_one_for_one():
+    for many, share in ((2, 10), (10, 8), (1000, 8)):
+        loader = build_dataloader(MixedPictures(Few(10), Few(many)), 16, workers=0)
+        assert mix(loader, None, rank=-1, world=1, seed=0).share == share
+
+
+def test_devices_share_the_labelled_pictures():
+    dataset = MixedPictures(Few(10), Few(50))
+    samplers = [MixedSampler(dataset, 8, 3.0, rank=rank, world=3, seed=5) for rank in range(3)]
+    orders = [list(sampler) for sampler in samplers]
+    assert {len(order) for order in orders} == {len(samplers[0])}
+    shown = Counter(index for order in orders for index in order if index < 10)
+    assert shown.keys() == set(range(10))
+    assert shown.total() == 12  # padded to the same number everywhere
+    others = [index for order in orders for index in order if index >= 10]
+    assert len(set(others)) == len(others)
+
+
+def test_devices_agree_in_every_epoch():
+    """Also where one of them has read past the end of the unlabelled pictures, and another has not."""
+    dataset = MixedPictures(Few(100), Few(103))
+    samplers = [MixedSampler(dataset, 8, 1.0, rank=rank, world=2, seed=5) for rank in range(2)]
+    seen = []
+    for _ in range(4):
+        orders = [list(sampler) for sampler in samplers]
+        assert {index for order in orders for index in order if index < 100} == set(range(100))
+        seen.append(orders)
+    assert all(one != other for one, other in itertools.combinations(seen, 2))
+
+
+def test_it_answers_as_the_labelled_set_does_and_survives_a_worker_process():
+    dataset = MixedPictures(Few(3), Few(4, start=100))
+    copied = pickle.loads(pickle.dumps(dataset))
+    assert (len(copied), len(copied.labels)) == (7, 3)
+    assert (copied[2][LABELLED], copied[3][LABELLED]) == (True, False)
+    dataset.close_mosaic(None)
+    assert dataset.labelled.closed
+    assert dataset.unlabelled.closed
+
+
+def mixed_batch(kinds):
+    batch = made_batch(torch.rand(len(kinds), 3, SIZE, SIZE), objects=2)
+    keep = torch.tensor([kinds[int(index)] for index in batch["batch_idx"]])
+    for key in ("batch_idx", "cls", "bboxes"):
+        batch[key] = batch[key][keep]
+    return {**batch, LABELLED: tuple(kinds), "im_file": [f"{index}.jpg" for index in range(len(kinds))]}
+
+
+@pytest.mark.parametrize("name", ["yolo26n.yaml", "yolov8n.yaml"])
+@pytest.mark.parametrize("kinds", [(True, False), (False, True, False), (True, False, True)], ids=str)
+def test_the_task_gives_an_unlabelled_picture_a_gradient_of_exactly_zero(name, kinds):
+    torch.manual_seed(0)
+    model = DetectionModel(name, nc=3, verbose=False).train()
+    model.args = get_cfg()
+    host = model.init_criterion()
+    batch = mixed_batch(kinds)
+    preds = model(batch["img"])
+    outputs = [preds[name] for name in ("one2many", "one2one")] if "one2many" in preds else [preds]
+    for output in outputs:
+        output["scores"].retain_grad()
+        output["boxes"].retain_grad()
+    part = labelled_part(preds, batch)
+    loss, _ = host(*part)
+    loss.sum().backward()
+    for output in outputs:
+        for index, labelled in enumerate(kinds):
+            assert (output["scores"].grad[index].abs().sum() > 0) == labelled
+            assert (output["boxes"].grad[index].abs().sum() > 0) == labelled
+    # It is the loss of these pictures alone.
+    rows = [index for index, labelled in enumerate(kinds) if labelled]
+    alone, _ = host(part[0], {**batch, "img": batch["img"][rows], "batch_idx": part[1]["batch_idx"]})
+    torch.testing.assert_close(loss, alone)
+
+
+def test_a_batch_of_labelled_pictures_is_left_as_it_is():
+    assert labelled_part(None, {LABELLED: (True, True)}) is None
+    assert labelled_part(None, {}) is None
+
+
+def test_terms_teach_all_pictures_and_the_task_keeps_its_proportion():
+    torch.manual_seed(0)
+    student = DetectionModel("yolo26n.yaml", nc=3, verbose=False).train()
+    student.args = get_cfg()
+    teacher_model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    for layers in (teacher_model.model[-1].cv3, teacher_model.model[-1].one2one_cv3):
+        for layer in layers:
+            torch.nn.init.constant_(layer[-1].bias, -2.5)
+    from yolo_distill.teachers.yolo import YoloTeacher
+
+    criterion = make_criterion(student, YoloTeacher(teacher_model), ramp_epochs=0)
+    batch = mixed_batch((True, False, False, False))
+    preds = student(batch["img"])
+    preds["one2many"]["scores"].retain_grad()
+    loss, _ = criterion(preds, batch)
+    (part, own) = labelled_part(preds, batch)
+    alone, _ = criterion.host(part, own)
+    torch.testing.assert_close(loss[:3], alone * 4)  # as many pictures speak, as the terms count
+    loss[3:].sum().backward()
+    assert all(gradient.abs().sum() > 0 for gradient in preds["one2many"]["scores"].grad)

@@ -1,0 +1,36 @@
+"""Schedules: each at its landmarks."""
+
+import math
+
+import pytest
+
+from yolo_distill.distillation.gain_schedule import Course
+from yolo_distill.vocabulary import SCHEDULES
+
+COURSE = Course(ramp=10, total=110, mosaic=80)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"),
+    [
+        ("ramp", {0: 0, 5: 0.5, 10: 1, 79: 1, 80: 1, 109: 1}),
+        ("constant", {0: 1, 5: 1, 80: 1, 109: 1}),
+        ("cosine", {0: 0, 5: 0.5, 10: 1, 60: 0.5, 110: 0, 120: 0}),
+        ("mosaic", {0: 0, 5: 0.5, 10: 1, 79: 1, 80: 0, 109: 0}),
+    ],
+)
+def test_landmarks(schedule, at):
+    assert {step: COURSE.strength(schedule, step) for step in at} == pytest.approx(at)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_stays_within_0_and_1(schedule):
+    values = [COURSE.strength(schedule, step) for step in range(130)]
+    assert all(0 <= value <= 1 for value in values)
+    assert max(values) == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_course_without_landmarks_is_full_strength(schedule):
+    assert Course().strength(schedule, 10**9) == 1
+    assert math.isinf(Course().total)

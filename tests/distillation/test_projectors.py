@@ -1,0 +1,122 @@
+"""The feature terms' projectors: where they start, and that they come back."""
+
+import pytest
+import torch
+from torch import nn
+
+from yolo_distill.distillation.projectors import keep_projectors, make_projectors, restore_projectors
+from yolo_distill.distillation.terms import Levels
+from yolo_distill.errors import RequestError
+from yolo_distill.losses.mgd import Generator
+from yolo_distill.recipe import make_recipe
+from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
+
+STRIDES = [8, 16, 32]
+STUDENT, TEACHER = dict.fromkeys(STRIDES, 4), {8: 6, 16: 8, 32: 10}
+
+
+def make(*terms, seed=0, chosen=None, **settings):
+    recipe = make_recipe({"teacher": "-", **dict.fromkeys(TERMS, 0), **dict.fromkeys(terms, 1), **settings})
+    return make_projectors(recipe, Levels.match(STRIDES, STRIDES), STUDENT, TEACHER, seed=seed, chosen=chosen)
+
+
+def equal(ours: nn.Module, theirs: nn.Module) -> bool:
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_each_feature_term_has_one_a_level():
+    assert list(make(*TERMS)) == [f"{term}_{stride}" for term in FEATURE_TERMS for stride in STRIDES]
+    assert list(make("pkd")) == ["pkd_8", "pkd_16", "pkd_32"]
+    assert len(make("logit", "localization")) == 0
+
+
+def test_only_common_levels_have_one():
+    recipe = make_recipe({"teacher": "-", "cwd": 1})
+    levels = Levels.match(STRIDES, [16, 32, 64])
+    made = make_projectors(recipe, levels, STUDENT, {16: 8, 32: 10, 64: 12}, seed=0)
+    assert list(made) == ["cwd_16", "cwd_32"]
+
+
+def test_every_projector_goes_from_the_students_channels_to_the_teachers():
+    for name, projector in make(*FEATURE_TERMS).items():
+        stride = int(name.partition("_")[2])
+        maps = torch.rand(2, STUDENT[stride], 5, 5)
+        given = (maps, torch.zeros(2, 1, 5, 5, dtype=torch.bool)) if name.startswith("mgd") else (maps,)
+        assert projector(*given).shape == (2, TEACHER[stride], 5, 5)
+
+
+def test_linear_ones_have_no_bias_and_the_mlp_is_the_hosts():
+    made = make(*FEATURE_TERMS)
+    for name in ("cwd_8", "pkd_8", "mimic_8"):
+        assert isinstance(made[name], nn.Conv2d)
+        assert made[name].bias is None
+    assert isinstance(made["mgd_8"], Generator)
+    host = nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(inplace=True), nn.Conv2d(6, 6, 1))
+    make("mimic", mimic_projector="mlp")["mimic_8"].load_state_dict(host.state_dict())
+
+
+@pytest.mark.parametrize("term", FEATURE_TERMS)
+def test_a_terms_weights_do_not_depend_on_the_other_terms(term):
+    alone, among = make(term), make(*FEATURE_TERMS)
+    assert all(equal(projector, among[name]) for name, projector in alone.items())
+
+
+def test_weights_differ_from_seed_to_seed_and_from_term_to_term():
+    weights = [make(*FEATURE_TERMS, seed=seed)[f"{t}_8"].weight for seed in (0, 1, 2) for t in ("cwd", "pkd", "mimic")]
+    assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+    assert equal(make("cwd", seed=3), make("cwd", seed=3))
+
+
+def test_making_them_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    make(*FEATURE_TERMS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("term", ["cwd", "pkd", "mimic"])
+def test_a_linear_one_starts_as_the_selection_that_the_student_started_from(term):
+    chosen = {8: torch.tensor([0, 2, 3, 5]), 16: torch.tensor([7, 1, 4, 0])}
+    made = make(term, chosen=chosen)
+    for stride, index in chosen.items():
+        theirs = torch.randn(2, TEACHER[stride], 3, 3)
+        projected = made[f"{term}_{stride}"](theirs[:, index])
+        torch.testing.assert_close(projected[:, index], theirs[:, index])
+        others = [c for c in range(TEACHER[stride]) if c not in index.tolist()]
+        assert (projected[:, others] == 0).all()
+    # A level that did not start from the teacher is as it would be without the others.
+    assert equal(made[f"{term}_32"], make(term)[f"{term}_32"])
+
+
+@pytest.mark.parametrize(("term", "settings"), [("mgd", {}), ("mimic", {"mimic_projector": "mlp"})])
+def test_the_others_stay_random(term, settings):
+    chosen = {stride: torch.arange(4) for stride in STRIDES}
+    assert equal(make(term, chosen=chosen, **settings), make(term, **settings))
+
+
+def test_they_come_back_from_the_file(tmp_path):
+    file = tmp_path / "projectors.pt"
+    first, second = make(*FEATURE_TERMS, seed=1), make(*FEATURE_TERMS, seed=2)
+    keep_projectors(file, 4, make(*FEATURE_TERMS, seed=3))
+    keep_projectors(file, 5, first)
+    keep_projectors(file, 6, second)
+    for epoch, expected in ((5, first), (6, second)):
+        restored = make(*FEATURE_TERMS, seed=9)
+        restore_projectors(file, epoch, restored)
+        assert equal(restored, expected)
+    with pytest.raises(RequestError, match="no projectors for epoch 5"):
+        restore_projectors(file, 4, first)
+
+
+def test_those_of_a_run_with_cwd_alone_come_back_by_their_old_names(tmp_path):
+    old = nn.ModuleDict({str(s): nn.Conv2d(STUDENT[s], TEACHER[s], 1, bias=False) for s in STRIDES})
+    keep_projectors(tmp_path / "projectors.pt", 0, old)
+    restored = make("cwd")
+    restore_projectors(tmp_path / "projectors.pt", 0, restored)
+    assert all(equal(restored[f"cwd_{s}"], old[str(s)]) for s in STRIDES)
+
+
+def test_those_of_other_terms_are_refused(tmp_path):
+    keep_projectors(tmp_path / "projectors.pt", 0, make("pkd"))
+    with pytest.raises(RequestError, match="the feature terms need"):
+        restore_projectors(tmp_path / "projectors.pt", 0, make("cwd"))

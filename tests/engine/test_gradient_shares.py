@@ -1,0 +1,70 @@
+"""The gradient shares of a run: in its table, in a plot, and a warning where a term does nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolo_distill.engine import gradient_shares
+from yolo_distill.engine.gradient_shares import plot_shares, read_columns
+
+
+@pytest.mark.slow
+def test_a_balanced_run_writes_says_and_draws_its_shares(train, make_teacher, names, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(gradient_shares.LOGGER, "info", said.append)
+    trainer = train(
+        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), balance="auto", ramp_epochs=0.5,
+        epochs=3, plots=True, close_mosaic=0, **{"share.logit": 0.3},
+    )  # fmt: skip
+    columns = read_columns(trainer.csv)
+    assert len(columns["share/logit"]) == len(columns["gain/logit"]) == 3
+    assert columns["gain/logit"][-1] == pytest.approx(trainer.criterion.gains()["logit"], rel=1e-4)
+    assert columns["gain/logit"][-1] != trainer.recipe.logit
+    lines = [line for line in said if "gradient by the task's" in line]
+    assert len(lines) == 3
+    assert "logit" in lines[0]
+    assert "(gain " in lines[0]
+    assert (trainer.save_dir / "shares.png").stat().st_size > 5000
+
+    # A run that goes on goes on with the gains that it had.
+    trainer.resume = True
+    assert trainer.make_balancer().factors["logit"] == pytest.approx(
+        trainer.criterion.balancer.factors["logit"], rel=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_a_term_that_does_nothing_is_warned_of_once(train, make_teacher, names, monkeypatch):
+    warned: list[str] = []
+    monkeypatch.setattr(gradient_shares.LOGGER, "warning", warned.append)
+    train(
+        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), logit=1e-7, localization=0, ramp_epochs=0,
+        epochs=3,
+    )  # fmt: skip
+    idle = [line for line in warned if "no effect for an epoch" in line]
+    assert len(idle) == 1
+    assert "raise logit=" in idle[0]
+
+
+@pytest.mark.slow
+def test_a_term_that_has_ended_is_not_warned_of(train, make_teacher, names, monkeypatch):
+    warned: list[str] = []
+    monkeypatch.setattr(gradient_shares.LOGGER, "warning", warned.append)
+    trainer = train(
+        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), schedule="mosaic", close_mosaic=1, epochs=2,
+        ramp_epochs=0,
+    )  # fmt: skip
+    columns = read_columns(trainer.csv)
+    assert columns["train/logit_loss"][0] > 0
+    assert columns["train/logit_loss"][1] == 0
+    assert columns["share/logit"][1] == 0
+    assert trainer._last_taught == 2
+    assert not [line for line in warned if "no effect for an epoch" in line]
+
+
+def test_a_table_without_shares_is_not_drawn(tmp_path):
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,time,train/box_loss\n1,2,3\n")
+    assert not plot_shares(table, tmp_path / "shares.png")
+    table.write_text("epoch,time\n")
+    assert read_columns(table) == {}

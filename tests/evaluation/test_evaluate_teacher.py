@@ -1,0 +1,204 @@
+"""Measuring teachers of any kind: the same figures as for the model inside, and what classes the teacher lacks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from live_detector import draw, live_detector, save
+from made_detector import rows, write_detector
+from tiny_rtdetr import live_rtdetr
+from torch import Tensor
+
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set, make_set
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.rtdetr import RtdetrTeacher
+from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.yolo import YoloTeacher
+
+NAMES = {0: "round", 1: "square"}
+SIDE = 96
+
+
+def write_data(folder: Path, teacher: Teacher, most: int = 12) -> Path:
+    """Write pictures, as large as the network's input, and what a teacher says about them, a little off, as labels."""
+    random = np.random.default_rng(1)
+    for kind in ("images/val", "labels/val"):
+        (folder / kind).mkdir(parents=True)
+    for number, picture in enumerate(draw(6, SIDE, SIDE)):
+        cv2.imwrite(str(folder / "images" / "val" / f"{number}.png"), picture)
+        image = torch.from_numpy(picture[..., ::-1].transpose(2, 0, 1).copy())[None].float() / 255
+        answer = teacher(image)
+        if isinstance(answer, DenseAnswer):
+            answer = as_set(replace(answer, one2one=None), iou=0.5)
+        lines = []
+        for box, scores in zip(answer.boxes[0] / SIDE, answer.scores[0], strict=True):
+            inside = box.min() >= 0.02 and box.max() <= 0.98 and (box[2:] - box[:2]).min() > 0.08
+            if inside and len(lines) < most:
+                x, y = (box[:2] + box[2:]).numpy() / 2 + random.uniform(-0.01, 0.01, 2)
+                width, height = (box[2:] - box[:2]).tolist()
+                lines.append(f"{int(scores.argmax())} {x:.5f} {y:.5f} {width:.5f} {height:.5f}")
+        (folder / "labels" / "val" / f"{number}.txt").write_text("\n".join(lines))
+    data = folder / "data.yaml"
+    data.write_text(yaml.safe_dump({"train": "images/val", "val": "images/val", "names": NAMES}))
+    return data
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return live_detector("yolo26n.yaml", NAMES.values())
+
+
+@pytest.fixture(scope="module")
+def data(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"), YoloTeacher(model))
+
+
+class Knowing:
+    """A teacher that has the labels by heart, in columns of its own, by what the pictures look like."""
+
+    def __init__(self, data: Path, names: dict[int, str], column_of: dict[int, int], score: float = 0.9) -> None:
+        self.names, self.needs = names, Needs()
+        self.strides: list[int] = []
+        self.widths: dict[int, int] = {}
+        self.inference: list[bool] = []
+        self._known: dict[bytes, tuple[Tensor, Tensor]] = {}
+        for file in (data.parent / "images" / "val").iterdir():
+            label = data.parent / "labels" / "val" / f"{file.stem}.txt"
+            found = torch.tensor([[float(value) for value in line.split()] for line in label.read_text().splitlines()])
+            found = found.reshape(-1, 5)
+            scores = torch.zeros(len(found), len(names))
+            for row, number in enumerate(found[:, 0].int().tolist()):
+                scores[row, column_of.get(number, 0)] = score * (number in column_of)
+            centre, half = found[:, 1:3] * SIDE, found[:, 3:] * SIDE / 2
+            picture = cv2.imread(str(file))[..., ::-1].transpose(2, 0, 1)
+            self._known[picture.tobytes()] = torch.cat([centre - half, centre + half], 1), scores
+
+    def __call__(self, images: Tensor) -> SetAnswer:
+        self.inference.append(images.is_inference() or torch.is_inference_mode_enabled())
+        found = [self._known[(image * 255).round().byte().numpy().tobytes()] for image in images]
+        return make_set([boxes for boxes, _ in found], [scores for _, scores in found], len(self.names))
+
+    def wait(self, answer: Any) -> None:
+        """Nothing to wait for."""
+
+
+def figure(teacher: Teacher, data: Path, **options: Any) -> dict[str, Any]:
+    return evaluate_teacher(teacher, data, imgsz=SIDE, batch=4, device="cpu", **options)
+
+
+def test_a_yolo_as_a_teacher_has_the_figures_of_the_model(model: Any, data: Path) -> None:
+    expected = evaluate(model, data, imgsz=SIDE, device="cpu")
+    found = figure(YoloTeacher(model), data)
+    assert expected["map"] > 0.1
+    for key in ("map", "map50", "precision", "recall"):
+        assert found[key] == pytest.approx(expected[key], abs=5e-3)
+    for ours, theirs in zip(found["classes"], expected["classes"], strict=True):
+        assert (ours["name"], ours["pictures"], ours["boxes"]) == (theirs["name"], theirs["pictures"], theirs["boxes"])
+        assert ours["map"] == pytest.approx(theirs["map"], abs=5e-3)
+    assert found.keys() == expected.keys()
+    assert json.loads(json.dumps(found)) == found
+    assert found["model"] == "YoloTeacher"
+
+
+def test_a_branch_that_is_alone_is_the_one_that_is_measured(model: Any, data: Path) -> None:
+    class OneToOne(YoloTeacher):
+        def __call__(self, images: Tensor) -> DenseAnswer:
+            return replace(super().__call__(images), one2many=None)
+
+    expected = evaluate(model, data, imgsz=SIDE, device="cpu", nms=False)["map"]
+    assert figure(OneToOne(model), data)["map"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_rtdetr_has_the_figures_of_the_hosts_validator(tmp_path: Path) -> None:
+    from ultralytics import RTDETR
+
+    rtdetr = live_rtdetr(NAMES.values())
+    data = write_data(tmp_path, RtdetrTeacher(rtdetr))
+    # The host stretches pictures to a square; these are squares.
+    theirs = RTDETR(str(save(rtdetr, tmp_path / "best.pt", SIDE))).val(
+        data=str(data), imgsz=SIDE, plots=False, workers=0, device="cpu", project=str(tmp_path), conf=0.01
+    )
+    found = figure(RtdetrTeacher(rtdetr), data)["map"]
+    assert found > 0.1
+    # The host counts at most as many detections as there are queries, here a box once a class.
+    assert found == pytest.approx(float(theirs.box.map), abs=0.02)
+
+
+def test_a_teacher_that_knows_everything_has_everything(data: Path) -> None:
+    teacher = Knowing(data, NAMES, {0: 0, 1: 1})
+    found = figure(teacher, data)
+    assert found["map"] > 0.99
+    assert found["boxes"] == sum(row["boxes"] for row in found["classes"])
+    # What a teacher that remembers would keep has to be of use to a loss later.
+    assert teacher.inference
+    assert not any(teacher.inference)
+
+
+def test_classes_in_another_order_among_others(data: Path) -> None:
+    names = {0: "kite", 1: "square", 2: "circle", 3: "round"}
+    teacher = Knowing(data, names, {0: 3, 1: 1})
+    assert figure(teacher, data, columns={0: 3, 1: 1})["map"] > 0.99
+    # Several columns for one class: the surest speaks.
+    assert figure(teacher, data, columns={0: [2, 3], 1: (1,)})["map"] > 0.99
+    assert figure(teacher, data, columns={0: 1, 1: 3})["map"] < 0.5
+
+
+def test_a_class_that_the_teacher_lacks_is_never_detected(data: Path) -> None:
+    found = figure(Knowing(data, {0: "square"}, {1: 0}), data, columns={1: 0})
+    lacking, known = found["classes"]
+    assert (lacking["name"], lacking["map"], lacking["recall"]) == ("round", 0.0, 0.0)
+    assert lacking["boxes"] > 0
+    assert known["map"] > 0.99
+    assert figure(Knowing(data, {0: "square"}, {1: 0}), data, columns={})["map"] == 0.0
+
+
+@pytest.mark.parametrize("columns", [None, {0: 1, 1: 2}])
+def test_all_classes_as_one(data: Path, columns: dict[int, int] | None) -> None:
+    teacher = Knowing(data, {0: "a", 1: "b", 2: "c"}, {0: 2, 1: 1})
+    found = figure(teacher, data, single_cls=True, columns=columns)
+    assert found["map"] > 0.99
+    assert [row["name"] for row in found["classes"]] == ["item"]
+
+
+def test_detections_that_are_not_sure_enough_can_be_left_out(data: Path) -> None:
+    assert figure(Knowing(data, NAMES, {0: 0, 1: 1}, score=0.3), data, conf=0.5)["map"] == 0.0
+
+
+def test_a_session_of_onnx_runtime_is_measured(tmp_path: Path, data: Path) -> None:
+    answer = rows((4, 8, 40, 44, 0.7, 1))
+    file = write_detector(tmp_path / "made.onnx", answer, imgsz=(SIDE, SIDE), names=NAMES)
+    assert 0 <= figure(OnnxTeacher(file), data)["map"] < 1
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "says"),
+    [
+        ({0: "square", 1: "round"}, {}, "differ: 0 is 'square' there and 'round' here"),
+        ({0: "round"}, {}, "Knowing has 1 classes"),
+        (NAMES, {"split": "vla"}, "has no split 'vla'; did you mean 'val'?"),
+        (NAMES, {"columns": {0: 0, 2: 1}}, "columns: the data has no class 2 (it has 0, 1)"),
+        (NAMES, {"columns": {0: 0, 1: 5}}, "columns: Knowing has no column 5 (it has 0, 1)"),
+    ],
+)
+def test_what_can_not_be_measured(data: Path, names: dict[int, str], options: Any, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        figure(Knowing(data, names, {}), data, **options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_written(data: Path) -> None:
+    figure(Knowing(data, NAMES, {0: 0, 1: 1}), data)
+    assert not list(Path.cwd().iterdir())

@@ -1,0 +1,54 @@
+"""The files in `export/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yolo_distill.errors import RequestError
+from yolo_distill.exporting import targets as module
+from yolo_distill.exporting.targets import load_target
+from yolo_distill.paths import export_dir
+
+
+def test_every_target_that_is_shipped_can_be_made() -> None:
+    names = sorted(file.stem for file in export_dir().glob("*.yaml"))
+    assert names == ["browser", "cpu", "phone"]
+    for name in names:
+        target = load_target(name)
+        assert target.name == name
+        assert target.audience
+        assert target.advice
+        assert set(target.precisions) <= {"fp32", "fp16", "int8"}
+    assert load_target("phone").delegates
+    assert load_target("phone").precisions[0] == "fp16"
+    assert load_target("cpu").precisions[0] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[fp32,", "[fp8,", "mine.yaml: precisions.0: input should be 'fp32', 'fp16' or 'int8', received 'fp8'"),
+        ("input: floats", "input: float", "input: input should be 'floats' or .*; did you mean 'floats'"),
+        ("format: onnx", "format: tflite", "format: input should be 'onnx', received 'tflite'"),
+        ("opset: ", "opset: v", "opset: input should be a valid integer.*, received 'v"),
+        ("delegates: false", "delegate: false", "it lacks delegates"),
+        ("ort: false", "ort: false\nopsets: 3", "opsets is unknown; did you mean 'opset'"),
+        ("opset: ", "opset:\n- [", "mine.yaml is not YAML"),
+    ],
+)
+def test_targets_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, says: str
+) -> None:
+    text = (export_dir() / "cpu.yaml").read_text()
+    assert old in text
+    (tmp_path / "mine.yaml").write_text(text.replace(old, new))
+    monkeypatch.setattr(module, "export_dir", lambda: tmp_path)
+    with pytest.raises(RequestError, match=says):
+        load_target("mine")
+
+
+def test_a_target_that_is_not_there() -> None:
+    with pytest.raises(RequestError, match="did you mean 'cpu'"):
+        load_target("cpus")

@@ -1,0 +1,89 @@
+"""The student's start, as the recipe says: channels, their fit, and projectors that begin as it did."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+from live_detector import live_detector
+from ultralytics.cfg import get_cfg
+
+from yolo_distill.data.dataset import check_data
+from yolo_distill.errors import RequestError
+from yolo_distill.initialization.initialize import begin_inside
+from yolo_distill.recipe import make_recipe
+
+SIZE = 64
+
+
+@pytest.fixture
+def begin(tiny_data, names):
+    """Return a function that starts a student of `architecture` inside a teacher, by recipe settings."""
+    data = check_data(tiny_data, ("train", "val"))
+    teacher = live_detector("yolo26s.yaml", names.values())
+
+    def run(architecture="yolo26n.yaml", **settings):
+        student = live_detector(architecture, names.values(), seed=1)
+        before = copy.deepcopy(student.state_dict())
+        recipe = make_recipe({"teacher": "-", "init": "teacher", **settings})
+        torch.manual_seed(5)
+        report = begin_inside(
+            student, teacher, recipe, args=get_cfg(), data=data, imgsz=SIZE, device=torch.device("cpu")
+        )
+        drawn = torch.rand(1)
+        torch.manual_seed(5)
+        assert torch.equal(drawn, torch.rand(1))  # the run's own chance is not touched
+        return student, report, before
+
+    return run
+
+
+def test_channels_are_chosen_as_asked(begin):
+    starts = {how: begin(init_channels=how) for how in ("even", "norm", "importance")}
+    weights = [student.state_dict()["model.0.conv.weight"] for student, _, _ in starts.values()]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert starts["even"][1].scored == 0
+    assert all(starts[how][1].scored > 0.5 for how in ("norm", "importance"))
+    for _, report, _ in starts.values():
+        assert sorted(report.chosen) == [8, 16, 32]
+
+
+def test_convolutions_are_fitted_as_asked(begin, caplog):
+    weights = [begin(init_fit=fit)[0].state_dict()["model.2.cv1.conv.weight"] for fit in (False, True)]
+    assert not torch.equal(*weights)
+    (said,) = [entry.message for entry in caplog.records if "fitted" in entry.message]
+    assert re.search(r"to the teacher's answers to \d+ training pictures: 112 convolutions, mean error 0\.", said)
+
+
+def test_a_student_of_another_family(begin):
+    student, report, before = begin("yolov8n.yaml", init="auto")
+    assert report is None
+    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+    with pytest.raises(RequestError, match="init=teacher: only"):
+        begin("yolov8n.yaml")
+
+
+@pytest.mark.slow
+def test_projectors_begin_as_the_selection(train, make_teacher, names):
+    seen = {}
+
+    def look(trainer):
+        seen.update({key: value.clone() for key, value in trainer.projectors.state_dict().items()})
+        seen["chosen"] = trainer._chosen
+
+    from yolo_distill.engine.trainer import DistillationTrainer
+
+    settings = {"model": "yolo26n.yaml", "teacher": make_teacher("yolo26s.yaml", names), "pkd": 1.0}
+    build = DistillationTrainer.build_optimizer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            DistillationTrainer, "build_optimizer", lambda self, *a, **k: (look(self), build(self, *a, **k))[1]
+        )
+        train(**settings)
+    weight, chosen = seen["pkd_8.weight"].squeeze(), seen["chosen"][8]
+    assert weight.shape[1] == len(chosen)
+    assert torch.equal(weight.argmax(0), chosen)
+    assert torch.equal(weight.sum(0), torch.ones(len(chosen)))

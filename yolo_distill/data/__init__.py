@@ -1,0 +1,1 @@
+"""Pictures and labels of a run."""

@@ -1,0 +1,133 @@
+"""The data set a user names with `data=`: found, read, and checked before anything is trained or measured on it."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
+from ultralytics.utils import ROOT
+
+from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.models.checkpoint import no_auto_install, one_line
+
+_SPLITS = ("train", "val", "test", "minival")
+
+
+def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels: bool = True) -> dict[str, Any]:
+    """Read a data set file and make sure that the pictures (and labels) it promises are there.
+
+    Args:
+        data: a `.yaml` file in the host's format, or the bare name of one that the host brings along; the host may
+            download only the pictures of the latter.
+        split: the split or splits that will be used.
+        need_labels: refuse a split of which no picture has a label.
+
+    Returns:
+        the host's description: `names` (index to name), `nc`, absolute paths under the split names, `yaml_file`.
+
+    Raises:
+        RequestError: no such file, not a data set, a missing key or split, no pictures, no labels.
+    """
+    said = f"data={data}"
+    splits = [split] if isinstance(split, str) else list(split)
+    file = Path(str(data)).expanduser()
+    brought_along = False
+    if not file.exists() and file.name == str(data):
+        known = {shipped.name: shipped for shipped in (ROOT / "cfg" / "datasets").glob("*.yaml")}
+        if file.name not in known:
+            raise RequestError(f"{said}: no such file{did_you_mean(file.name, known)}")
+        file, brought_along = known[file.name], True
+    plan = _read(file, said)
+    _check_keys(plan, splits, said)
+    try:
+        with no_auto_install():
+            # A data set file can carry a download script, which the host would run: only its own files may.
+            found: dict[str, Any] = check_det_dataset(str(file), autodownload=brought_along, split=splits[0])
+    except Exception as error:
+        raise RequestError(f"{said}: {_reason(error)}") from error
+    for name in splits:
+        pictures = pictures_of(found, name, said)
+        if need_labels and not has_labels(pictures):
+            where = Path(img2label_paths(pictures[:1])[0]).parent
+            raise RequestError(
+                f"{said}: none of the {len(pictures)} pictures of {name} has a label; "
+                f"labels are looked for in {where}, one .txt file a picture"
+            )
+    return found
+
+
+def pictures_of(found: dict[str, Any], split: str, said: str = "data") -> list[str]:
+    """Return the sorted picture files of one split of what `check_data` returned.
+
+    Raises:
+        RequestError: the folder or list is not there, or names no picture.
+    """
+    sources = found.get(split)
+    files: list[str] = []
+    for source in map(Path, sources if isinstance(sources, list) else [sources or ""]):
+        if source.is_dir():
+            # As the host looks: through links to folders, past hidden files. Path's patterns do neither.
+            files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207
+        elif source.is_file():
+            lines = source.read_text(encoding="utf-8-sig").split("\n")
+            files += [
+                str(source.parent / line[2:]) if line.startswith("./") else line for line in map(str.strip, lines)
+            ]
+        else:
+            raise RequestError(f"{said}: the pictures of {split} are not there: no folder or list {source}")
+    pictures = sorted(file for file in files if file.rpartition(".")[2].lower() in IMG_FORMATS)
+    if not pictures:
+        raise RequestError(f"{said}: no pictures for {split} in {sources}")
+    return pictures
+
+
+def _read(file: Path, said: str) -> dict[str, Any]:
+    if file.is_dir():
+        inside = sorted(found.name for found in file.glob("*.y*ml"))
+        hint = f"; did you mean {str(file / inside[0])!r}?" if inside else "; give the .yaml file that describes it"
+        raise RequestError(f"{said}: is a folder{hint}")
+    if not file.is_file():
+        near = [found.name for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
+    if file.suffix.lower() not in {".yaml", ".yml"}:
+        raise RequestError(
+            f"{said}: a data set is described by a .yaml file, this is a {file.suffix or 'nameless'} one"
+        )
+    try:
+        plan = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{said}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{said}: is not YAML ({one_line(error)})") from error
+    if not isinstance(plan, dict):
+        raise RequestError(f"{said}: is not a YAML file of keys and values (it holds a {type(plan).__name__})")
+    return plan
+
+
+def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
+    has = [name for name in _SPLITS if plan.get(name)]
+    if "validation" in plan and "val" not in has:  # the host's other spelling
+        has.append("val")
+    missing = [key for key in ("train", "val") if key not in has]
+    if plan.get("names") is None and plan.get("nc") is None:
+        missing.append("names")
+    if missing:
+        what = " (is it an architecture?)" if "backbone" in plan else ""
+        raise RequestError(f"{said}: lacks {' and '.join(missing)}{what}; a data set has train, val and names")
+    for name in splits:
+        if name not in has:
+            raise RequestError(f"{said}: has no split {name!r}{did_you_mean(name, has)} (it has {', '.join(has)})")
+
+
+def has_labels(pictures: Sequence[str]) -> bool:
+    """Return whether any of the pictures has a label file that is not empty."""
+    return any(file.is_file() and file.stat().st_size > 0 for file in map(Path, img2label_paths(list(pictures))))
+
+
+def _reason(error: Exception) -> str:
+    """Return what the host says about a data set, shortened where it says where it would download one to."""
+    return one_line(error).replace(" ❌.", "").replace(" ❌", "")

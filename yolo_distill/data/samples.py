@@ -1,0 +1,69 @@
+"""A few pictures of the run, to measure on and to calibrate with before it starts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from ultralytics.data.augment import LetterBox
+from ultralytics.utils.patches import imread
+
+from yolo_distill.data.dataset import pictures_of
+
+
+def reading_flag(channels: int) -> int:
+    """Return OpenCV's flag by which the host reads pictures of so many channels."""
+    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+
+def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
+    """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
+
+    Args:
+        data: the host's description of the data set.
+        size: height and width in pixels.
+        count: how many at most; files that cannot be read are left out.
+
+    Returns:
+        RGB (or the data's channels), each (C, height, width).
+    """
+    channels = int(data.get("channels", 3))
+    flag = reading_flag(channels)
+    files = sorted(set(pictures_of(data, "train")))  # a list may name one more than once
+    letterbox = LetterBox(size, scaleup=True)
+    pictures = []
+    for at in np.linspace(0, len(files) - 1, min(len(files), count)):
+        picture = imread(files[round(at)], flags=flag)
+        if picture is not None and picture.shape[-1] == channels:
+            pictures.append(letterbox(image=picture)[..., :: -1 if channels == 3 else 1].transpose(2, 0, 1))
+    return pictures
+
+
+def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
+    """Return what `read_samples` does, as a tensor in 0..1 of shape (N, C, imgsz, imgsz).
+
+    Where no file can be read, which is for the host to complain about, one grey picture.
+    """
+    pictures = read_samples(data, (imgsz, imgsz), count)
+    if not pictures:
+        pictures = [np.full((int(data.get("channels", 3)), imgsz, imgsz), 114, np.uint8)]
+    return torch.from_numpy(np.stack(pictures)).float() / 255
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put the global random states of Python, numpy and torch (CPU) back at the end."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

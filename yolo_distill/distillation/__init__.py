@@ -1,0 +1,1 @@
+"""The student's loss: the host's own and the terms beside it."""

@@ -1,0 +1,113 @@
+"""Lays a teacher's set of boxes out over the student's anchors, by the assigner of the host's own loss.
+
+A set has no anchors in common with the student: a two-stage detector, a DETR, an ensemble. What the ground truth of a
+picture goes through on its way to the anchors, a set goes through as well: the host's task-aligned assigner (Feng et
+al., "TOOD", ICCV 2021, arXiv 2108.07755) chooses the anchors that answer best for a box now. They are taught the box
+and its whole class vector, where the ground truth has one class. All other anchors are left to the ground truth: that a
+teacher says nothing about a place does not mean that nothing is there.
+
+As the host's own class target is, the class vector is scaled by how well the anchor does among those of its box
+(normalised alignment, TOOD eq. 7): an anchor at the rim of an object is not to be as sure of it as the one in the
+middle.
+
+Relies on: the criterion has an `assigner`, or two criteria `one2many` and `one2one` that have one each, called as the
+host's losses call it; its `num_classes` are the student's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yolo_distill.data.class_mapping import ClassMatch
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
+
+#: Class probability of anchors that nobody speaks about, and least one of those that somebody does.
+_LEAST = 1e-4
+
+
+class SetAssignment:
+    """Makes a dense answer out of a set, for the student as it answers now.
+
+    Args:
+        host: the host's criterion for this student.
+        classes: which columns of the teacher speak for which of the student's.
+        floor: best score of a box, in a class that both sides have, below which it is not taught.
+    """
+
+    def __init__(self, host: Any, classes: ClassMatch, floor: float) -> None:
+        both = hasattr(host, "one2many")
+        self._many: Any = host.one2many.assigner if both else host.assigner
+        self._single: Any = host.one2one.assigner if both else None
+        self._classes, self._floor = classes, floor
+
+    def __call__(self, student: DenseAnswer, answer: SetAnswer) -> DenseAnswer:
+        """Return the answer by the student's anchors, each branch by its own assigner.
+
+        Args:
+            student: its answer to the same pictures.
+            answer: the teacher's.
+
+        Returns:
+            branches that say which anchors are taught, in the teacher's class columns; maps as they come.
+        """
+        assert student.one2many is not None
+        boxes, probabilities, label, present = self._worth_teaching(answer)
+
+        def lay_out(branch: DenseBranch, assigner: Any) -> DenseBranch:
+            return _lay_out(branch, assigner, boxes, probabilities, label, present)
+
+        single = lay_out(student.one2one, self._single) if student.one2one is not None and self._single else None
+        many = lay_out(student.one2many, self._many)
+        presence = _presence(many, answer) if answer.maps else None
+        return DenseAnswer(many, single, answer.maps, student.cells, presence)
+
+    def _worth_teaching(self, answer: SetAnswer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return boxes (B, M, 4), class vectors (B, M, nc), the student's column for each (B, M) and which count."""
+        best, index = self._classes.of_teacher(answer.scores).max(-1)
+        label = torch.tensor(self._classes.student, device=index.device)[index]
+        return answer.boxes, answer.scores, label, best > self._floor
+
+
+def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:
+    """Return the best score of the boxes that each anchor lies in, shape (B, A), of whatever class."""
+    points = (branch.anchors.float() * branch.strides)[:, None]
+    score = answer.scores.amax(-1)
+    if not score.shape[1]:
+        return score.new_zeros(len(score), len(points))
+    found = []
+    for boxes, own in zip(answer.boxes, score, strict=True):  # all pictures at once would be large
+        inside = ((points >= boxes[:, :2]) & (points < boxes[:, 2:])).all(-1)
+        found.append((inside * own).amax(-1))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def _lay_out(
+    branch: DenseBranch, assigner: Any, boxes: Tensor, probabilities: Tensor, label: Tensor, present: Tensor
+) -> DenseBranch:
+    where = (slice(None), slice(None))
+    points = branch.anchors.float() * branch.strides
+    if boxes.shape[1]:
+        _, _, scores, taught, index = assigner(
+            branch.logits.detach().float().sigmoid(),
+            branch.at(where)[2].detach(),
+            points,
+            label.unsqueeze(-1),
+            boxes * present.unsqueeze(-1),
+            present.unsqueeze(-1).to(boxes.dtype),
+        )
+        quality = scores.amax(-1)
+    else:
+        quality = branch.logits.new_zeros(branch.logits.shape[:2], dtype=torch.float32)
+        taught, index = quality > 0, quality.long()
+        boxes, probabilities = (t.new_zeros(len(t), 1, t.shape[-1]) for t in (boxes, probabilities))
+    # An anchor of no quality is one that the assigner took for want of a better one: nothing to learn there.
+    taught = taught & (quality > 0)
+    own = torch.gather(boxes, 1, index.long().unsqueeze(-1).expand(-1, -1, 4))
+    vector = torch.gather(probabilities, 1, index.long().unsqueeze(-1).expand(-1, -1, probabilities.shape[-1]))
+    logits = (vector * (quality * taught).unsqueeze(-1)).clamp(_LEAST, 1 - _LEAST).logit()
+    sides = torch.cat([points - own[..., :2], own[..., 2:] - points], -1) / branch.strides
+    return DenseBranch(logits, sides.unsqueeze(-1), branch.anchors, branch.strides, taught)

@@ -1,0 +1,288 @@
+"""The distillation terms of a batch: which tensors of teacher and student go into which loss.
+
+Teaching goes branch to branch: one-to-many from one-to-many, and one-to-one from one-to-one at the teacher's peaks
+only. Dense one-to-many answers never reach the one-to-one branch: they would teach it to answer twice for an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from ultralytics.utils.metrics import bbox_iou
+
+from yolo_distill.data.class_mapping import ClassMatch
+from yolo_distill.distillation.feature_terms import FeatureTerms
+from yolo_distill.errors import RequestError
+from yolo_distill.losses.hinton import hinton_loss
+from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
+from yolo_distill.losses.logit import NOTHING, confidence, logit_loss, worth_teaching
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
+from yolo_distill.teachers.head import Needs
+from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
+
+#: The terms on the head's answers, anchor by anchor.
+DENSE_TERMS = frozenset(TERMS) - frozenset(FEATURE_TERMS)
+#: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
+#: host's own gains (1.5 / 7.5).
+SIDES = 0.2
+#: Overlap above which a weaker answer of the teacher is a repetition, the host's own default for NMS.
+SAME_OBJECT = 0.7
+#: Answers of a dense teacher that are looked at for a picture's objects, the host's own `max_det`.
+MOST_OBJECTS = 300
+
+
+def require_classes(recipe: Recipe, matched: int) -> None:
+    """Refuse to compare classes with each other where there are not two.
+
+    Raises:
+        RequestError: `hinton` has a gain, and fewer than two classes are known to both sides.
+    """
+    if "hinton" in recipe.gains and matched < 2:
+        raise RequestError(
+            f"hinton={recipe.hinton:g}: compares classes with each other, and teacher and data have {matched} in "
+            "common; use logit= with hinton=0"
+        )
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Feature levels of student and teacher, matched by stride.
+
+    Attributes:
+        common: strides that both have, in pixels, in the student's order.
+        student: all strides of the student.
+        teacher: all strides of the teacher.
+    """
+
+    common: list[int]
+    student: list[int]
+    teacher: list[int]
+
+    @classmethod
+    def match(cls, student: Sequence[int], teacher: Sequence[int]) -> Levels:
+        """Match two heads' strides."""
+        return cls([s for s in student if s in set(teacher)], list(student), list(teacher))
+
+    def __str__(self) -> str:
+        text = f"levels of stride {', '.join(map(str, self.common)) or 'none'}"
+        for who, strides in (("student", self.student), ("teacher", self.teacher)):
+            if extra := [s for s in strides if s not in self.common]:
+                text += f"; stride {', '.join(map(str, extra))} of the {who} left out"
+        return text
+
+    def anchors(self, answer: DenseAnswer, device: torch.device) -> Tensor | None:
+        """Return the indices of the anchors on common levels; None when that is all of them."""
+        if list(answer.cells) == self.common:
+            return None
+        starts = dict(zip(answer.cells, accumulate(answer.cells.values(), initial=0), strict=False))
+        return torch.cat([torch.arange(answer.cells[s], device=device) + starts[s] for s in self.common])
+
+    def keep(self, answer: DenseAnswer) -> DenseAnswer:
+        """Return the answer reduced to the common levels."""
+        branches = [answer.one2many, answer.one2one]
+        device = next((b.logits.device for b in branches if b is not None), None)
+        index = None if device is None else self.anchors(answer, device)
+        if index is not None:
+            branches = [None if branch is None else branch.take(index) for branch in branches]
+        maps = {s: answer.maps[s] for s in self.common if s in answer.maps}
+        presence = answer.presence if index is None or answer.presence is None else answer.presence[:, index]
+        return DenseAnswer(branches[0], branches[1], maps, {s: answer.cells[s] for s in self.common}, presence)
+
+
+class Terms:
+    """Computes the terms of a recipe for a pair of answers.
+
+    Args:
+        recipe: gains and their settings.
+        classes: which class columns correspond.
+        levels: which levels correspond.
+        projectors: see `yolo_distill.distillation.projectors.make_projectors`; empty without a feature term.
+        maps: strides of the maps that the teacher shows; None where it shows those of all levels.
+
+    Raises:
+        RequestError: `hinton` has a gain, and fewer than two classes are matched.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: ClassMatch,
+        levels: Levels,
+        projectors: nn.ModuleDict,
+        maps: Collection[int] | None = None,
+    ) -> None:
+        require_classes(recipe, len(classes.matched))
+        self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
+        shown = [stride for stride in levels.common if maps is None or stride in maps]
+        self._features = FeatureTerms(recipe, shown, projectors)
+
+    def __call__(
+        self,
+        student: DenseAnswer,
+        teacher: DenseAnswer,
+        many: float,
+        single: float,
+        size: tuple[int, int],
+        *,
+        gains: Mapping[str, float] | None = None,
+        step: int = 0,
+    ) -> dict[str, Tensor]:
+        """Return each term times its gain, by name; gradients reach the student and the projectors only.
+
+        Args:
+            student: the student's answer, with graph.
+            teacher: the teacher's answer to the same pictures.
+            many: weight of the student's one-to-many branch in the task's own loss; cwd, pkd and mgd have it as well.
+            single: weight of its one-to-one branch.
+            size: height and width of the pictures in pixels.
+            gains: of each of the recipe's terms in this batch; the recipe's own when None. A term whose gain is 0 is
+                not computed: it is a zero without graph.
+            step: number of the batch, by which what a term draws by chance is seeded.
+        """
+        gains = self.recipe.gains if gains is None else gains
+        active = {name for name in self.recipe.gains if gains[name]}
+        student, teacher = self.levels.keep(student), self.levels.keep(teacher)
+        assert student.one2many is not None
+        terms = {name: student.one2many.logits.new_zeros((), dtype=torch.float32) for name in self.recipe.gains}
+        pairs: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = []
+        taught = self.classes.matched and active & DENSE_TERMS
+        if taught and many and teacher.one2many is not None:
+            pairs.append((many, student.one2many, teacher.one2many, teacher.one2many.taught))
+        source = teacher.one2one or teacher.one2many
+        if taught and single and student.one2one is not None and source is not None:
+            pairs.append((single, student.one2one, source, self._peaks(teacher)))
+        for weight, learner, source, peaks in pairs:
+            for name, loss in self._branch(active, learner, source, peaks, size).items():
+                terms[name] = terms[name] + weight * loss
+        features = self._features(active, student, teacher, step)
+        # The task's gradient at the neck is that of the one-to-many branch alone, whose weight an end-to-end loss takes
+        # back over a run: a feature term that stays as it is would drown it. mimic stays as Ultralytics' own loss is.
+        terms |= {name: term if name == "mimic" else many * term for name, term in features.items()}
+        return {name: gains[name] * term for name, term in terms.items()}
+
+    def _branch(
+        self, active: set[str], student: DenseBranch, teacher: DenseBranch, peaks: Tensor | None, size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Return the active terms on one branch, by name and without gain.
+
+        Args:
+            active: names of the terms to compute.
+            student: the branch that learns.
+            teacher: the branch that it learns from.
+            peaks: the anchors that are taught, bool, shape (B, A); None where each term chooses its own.
+            size: height and width of the pictures in pixels.
+        """
+        ours, theirs = self._columns(student, self.classes.student), self._their_columns(teacher)
+        score = confidence(theirs)
+        terms = {}
+        if "logit" in active:
+            gamma = self.recipe.logit_gamma
+            where, chosen = choose_anchors(worth_teaching(ours, theirs, gamma) if peaks is None else peaks)
+            terms["logit"] = logit_loss(ours[where].float(), theirs[where], chosen, gamma)
+        if "hinton" in active:
+            where, chosen = choose_anchors(score > NOTHING if peaks is None else peaks)
+            terms["hinton"] = hinton_loss(ours[where].float(), theirs[where].float(), chosen, self.recipe.hinton_tau)
+        if "localization" in active:
+            where, chosen = choose_anchors(score > self.recipe.box_floor if peaks is None else peaks)
+            sure = score[where] if chosen is None else score * chosen
+            terms["localization"] = self._boxes(student, teacher, where, sure, size)
+        return terms
+
+    @staticmethod
+    def _columns(branch: DenseBranch, columns: Sequence[int]) -> Tensor:
+        """Return the logits of the matched classes; without a copy where that is all of them in their order."""
+        if list(columns) == list(range(branch.logits.shape[-1])):
+            return branch.logits
+        return branch.logits[..., columns]
+
+    def _their_columns(self, branch: DenseBranch) -> Tensor:
+        """Return the teacher's logits of the matched classes; of several that mean the same, the surest."""
+        if all(len(columns) == 1 for columns in self.classes.sources):
+            return self._columns(branch, self.classes.teacher)
+        return self.classes.of_teacher(branch.logits)
+
+    @staticmethod
+    def _boxes(
+        student: DenseBranch, teacher: DenseBranch, where: Where, weight: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        sides, distances, boxes = student.at(where)
+        their_sides, their_distances, their_boxes = teacher.at(where)
+        loss = iou_loss(boxes, their_boxes, weight)
+        if student.reg_max == 1:
+            height, width = size
+            scale = distances.new_tensor([width, height, width, height])
+            loss = loss + SIDES * distance_loss(distances / scale, their_distances / scale, weight)
+        elif student.reg_max == teacher.reg_max:
+            loss = loss + SIDES * bins_loss(sides, their_sides, weight)
+        return loss
+
+    def _peaks(self, teacher: DenseAnswer) -> Tensor:
+        """Return which anchors hold the teacher's one answer for an object, bool, shape (B, A).
+
+        A one-to-one branch answers once by its training, a set by what it is. Of a dense branch it is what a fast NMS
+        leaves (Bolya et al., "YOLACT", ICCV 2019, arXiv 1904.02689, section 3.3): an answer is a repetition if a
+        stronger one of its class overlaps it. All pictures at once, and of fixed size, so that a GPU need not be waited
+        for.
+        """
+        branch = teacher.one2one or teacher.one2many
+        assert branch is not None
+        if branch.taught is not None:
+            return branch.taught
+        logits = self._their_columns(branch)
+        taught = confidence(logits) > self.recipe.box_floor
+        if teacher.one2one is not None:
+            return taught
+        best, label = logits.max(-1)
+        count = min(MOST_OBJECTS, best.shape[1])
+        index = best.topk(count, 1).indices  # strongest first
+        picture = torch.arange(len(best), device=best.device).unsqueeze(1)
+        boxes = branch.at((picture.expand_as(index).flatten(), index.flatten()))[2].view(*index.shape, 4)
+        overlap = bbox_iou(boxes.unsqueeze(2), boxes.unsqueeze(1), xywh=False).squeeze(-1)
+        same = label.gather(1, index)
+        overlap = overlap * (same.unsqueeze(2) == same.unsqueeze(1))
+        repeated = overlap.triu(1).amax(1) > SAME_OBJECT
+        return torch.zeros_like(taught).scatter(1, index, ~repeated) & taught
+
+
+def choose_anchors(taught: Tensor) -> tuple[Where, Tensor | None]:
+    """Return how to take the anchors that are taught, and the weight of those that are taken; None if all have 1.
+
+    On a CPU only they are computed on. Elsewhere all are, and the weight rules out the others: how many are taught is
+    known to the device alone, and asking it would make the host wait for it in every step.
+
+    Args:
+        taught: bool, shape (B, A).
+    """
+    if taught.device.type == "cpu":
+        picture, anchor = taught.nonzero(as_tuple=True)
+        return (picture, anchor), None
+    return (slice(None), slice(None)), taught.float()
+
+
+def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | None) -> Needs:
+    """Return what the terms with a gain need of a teacher for this student.
+
+    Args:
+        recipe: which terms have a gain.
+        student_head: the host's.
+        teacher_head: of a teacher that is one YOLO; None for any other, whose boxes and scores belong together.
+    """
+    gains = recipe.gains
+    classes = "logit" in gains or "hinton" in gains
+    dense = classes or "localization" in gains
+    places = "mimic" in gains and recipe.mimic_weight == "score"
+    single = getattr(student_head, "one2one_cv2", None) is not None
+    theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
+    return Needs(
+        scores=dense or places,
+        # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
+        boxes="localization" in gains or (classes and single and not theirs) or (dense and teacher_head is None),
+        # The places of a map are weighed by both branches, whatever the student has.
+        one2one=((dense and single) or places) and theirs,
+        maps=any(name in gains for name in FEATURE_TERMS),
+    )

@@ -1,0 +1,164 @@
+"""What each term's gradient is beside the task's: kept in results.csv, said each epoch, drawn at the end.
+
+So that "the term does nothing" and "the term drowns the task" are both visible; neither can be seen in its loss.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER, RANK, colorstr
+
+from yolo_distill.distillation.criterion import DistillationCriterion
+from yolo_distill.distillation.gain_balance import Balancer
+from yolo_distill.recipe import Recipe
+from yolo_distill.vocabulary import FEATURE_TERMS
+
+PREFIX = colorstr("distill: ")
+#: A term whose gradient is below this share of the task's does nothing that could be measured.
+NOTHING = 0.002
+
+
+class ShareReport:
+    """Mixin for a host trainer that distils."""
+
+    recipe: Recipe
+    criterion: DistillationCriterion | None
+    csv: Path
+    resume: bool
+    _idle: dict[str, int]
+
+    def make_balancer(self) -> Balancer | None:
+        """Return what moves the gains, where the recipe wants that; on resume with the gains that it had."""
+        if self.recipe.balance == "fixed":
+            return None
+        balancer = Balancer({name: self.recipe.share[name] for name in self.recipe.gains})
+        if self.resume:
+            balancer.restore(self._kept_factors())
+        return balancer
+
+    def restore_balance(self) -> None:
+        """Go back to the gains of the last finished epoch, where the host recovers from NaN."""
+        if self.criterion is not None and self.criterion.balancer is not None:
+            self.criterion.balancer.restore(self._kept_factors())
+
+    def _kept_factors(self) -> dict[str, float]:
+        """Return the gains of the last row of results.csv, by those of the recipe; the first device reads for all."""
+        gains = self.recipe.gains
+        box: list[dict[str, float]] = [{}]
+        if RANK in {-1, 0} and self.csv.exists():
+            last = read_columns(self.csv)
+            box = [{n: last[f"gain/{n}"][-1] / gains[n] for n in gains if last.get(f"gain/{n}")}]
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.broadcast_object_list(box, 0)
+        return box[0]
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the gradient shares, and gains that move, into results.csv beside the losses; say them.
+
+        Relies on: the host calls this once an epoch, and writes one column a key in the order of the first epoch.
+        """
+        criterion = self.criterion
+        if criterion is not None and criterion.measure_every:
+            # What was not measured in this epoch, as no batch of it was due, is unknown and not 0.
+            shares = {name: criterion.shares.get(name, math.nan) for name in self.recipe.gains}
+            metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
+            gains = criterion.gains()
+            if criterion.balancer is not None:
+                metrics |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
+            LOGGER.info(
+                f"{PREFIX}gradient by the task's: {_listed(shares, gains, moved=criterion.balancer is not None)}"
+            )
+            self._warn_of_idle(criterion, shares)
+            criterion.shares = {}
+        super().save_metrics(metrics)  # type: ignore[misc]
+
+    def warn_of_frozen_layers(self, model: DetectionModel) -> None:
+        """Warn of feature terms that reach nothing which learns, for `freeze=` covers all that makes the maps."""
+        idle = [name for name in FEATURE_TERMS if name in self.recipe.gains]
+        if idle and RANK in {-1, 0} and not any(p.requires_grad for p in model.model[:-1].parameters()):
+            LOGGER.warning(
+                f"{PREFIX}{', '.join(idle)} teach nothing: freeze= covers all layers that the maps come from; freeze "
+                f"fewer, or switch off with {' '.join(f'{name}=0' for name in idle)}"
+            )
+
+    def _warn_of_idle(self, criterion: DistillationCriterion, shares: Mapping[str, float]) -> None:
+        """Warn once of each term that has had no effect for an epoch although it is meant to have one.
+
+        Seen at the end of two epochs, as one batch of an epoch is measured, and may have nothing to teach.
+        """
+        strengths = criterion.strengths()
+        resting = criterion.until is not None and criterion.steps >= criterion.until
+        auto = "" if criterion.balancer else " use balance=auto,"
+        for name, share in shares.items():
+            if math.isnan(share):
+                continue  # an epoch about which nothing is known
+            idle = share < NOTHING and strengths[name] > 0.5 and not resting
+            self._idle[name] = self._idle.get(name, 0) + 1 if idle else 0
+            if self._idle[name] == 2:
+                LOGGER.warning(
+                    f"{PREFIX}{name} has had no effect for an epoch: its gradient is {share:.2g} of the task's; raise "
+                    f"{name}=,{auto} or switch it off with {name}=0"
+                )
+
+    def plot_metrics(self) -> None:
+        """Draw the shares beside the host's results.png.
+
+        Relies on: the host calls this at the end of a run when `plots` is on.
+        """
+        super().plot_metrics()  # type: ignore[misc]
+        if RANK in {-1, 0}:
+            plot_shares(self.csv, self.csv.with_name("shares.png"))
+
+
+def read_columns(file: Path) -> dict[str, list[float]]:
+    """Return the columns of a results.csv by name; empty for a file without rows."""
+    with file.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {key.strip(): [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+
+
+def plot_shares(file: Path, picture: Path) -> bool:
+    """Draw the `share/` and `gain/` columns of a results.csv.
+
+    Returns:
+        whether there was anything to draw.
+    """
+    columns = read_columns(file)
+    panels = {
+        "gradient at the neck, by the task's": _named(columns, "share/"),
+        "gain": _named(columns, "gain/"),
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return False
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4), squeeze=False, tight_layout=True)
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for name, values in lines.items():
+            axis.plot(columns["epoch"], values, marker=".", label=name)
+        axis.set_yscale("log" if any(v > 0 for values in lines.values() for v in values) else "linear")
+        axis.set(title=title, xlabel="epoch")
+        axis.legend()
+    figure.savefig(picture, dpi=150)
+    plt.close(figure)
+    return True
+
+
+def _named(columns: Mapping[str, Sequence[float]], prefix: str) -> dict[str, Sequence[float]]:
+    return {key.removeprefix(prefix): values for key, values in columns.items() if key.startswith(prefix)}
+
+
+def _listed(shares: Mapping[str, float], gains: Mapping[str, float], *, moved: bool) -> str:
+    return ", ".join(
+        (f"{name} not measured" if math.isnan(share) else f"{name} {share:.3f}")
+        + (f" (gain {gains[name]:.3g})" if moved else "")
+        for name, share in shares.items()
+    )

@@ -1,0 +1,74 @@
+"""`init=try`: a student with weights of its own is trained a little from both starts, and goes on from the better one.
+
+Which is better depends on how good its own weights are for these pictures, and there is no telling without looking.
+Each trial is a run like any other, with a schedule of its own that ends after a fifth of the epochs; a finished one is
+found again by what it depends on, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.utils import LOGGER, colorstr
+
+from yolo_distill.engine.assistants import Distil, run_stage, stage_key
+from yolo_distill.engine.teacher_training import runs_folder
+from yolo_distill.errors import DistillError
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("start: ")
+#: The two starts, in words.
+STARTS = {"student": "from its own weights", "teacher": "inside the teacher"}
+#: Share of the epochs that a trial has, and the fewest: inside a teacher it takes some before anything is seen at all.
+SHARE, FEWEST = 0.2, 8
+
+
+def with_better_start(
+    recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any], student: str, distil: Distil
+) -> Recipe:
+    """Return a recipe of `init=try` with the start that a short training from each finds better on val.
+
+    Args:
+        recipe: with its teacher's weights, without assistants.
+        data: the checked data set.
+        settings: the host's settings of the student's run.
+        student: weights or architecture.
+        distil: does one run.
+
+    Raises:
+        DistillError: a trial could not be measured.
+    """
+    given = {**DEFAULT_CFG_DICT, **settings}
+    whole = int(given["epochs"] or DEFAULT_CFG_DICT["epochs"])
+    epochs = max(FEWEST, round(SHARE * whole))
+    # A trial has its last epochs without mosaic as the run has, by their share.
+    closing = round(int(given["close_mosaic"]) * min(epochs / whole, 1.0))
+    short = {key: value for key, value in settings.items() if key != "time"}
+    short |= {"epochs": epochs, "close_mosaic": closing, "plots": False}
+    found: dict[str, float] = {}
+    for number, (start, words) in enumerate(STARTS.items(), 1):
+        tried = recipe.model_copy(update={"init": start})
+        folder = runs_folder(settings) / f"start-{start}-{stage_key(student, tried, data, short)}"
+        if not (folder / "summary.json").is_file():
+            LOGGER.info(f"{PREFIX}{number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")
+            run_stage(
+                folder, tried, short, student, distil, f"{PREFIX}interrupted; the same command goes on with this trial"
+            )
+        found[start] = _map(folder)
+    better = max(found, key=lambda start: found[start])  # its own weights where both are alike
+    listed = ", ".join(f"{100 * value:.1f} {STARTS[start]}" for start, value in found.items())
+    LOGGER.info(f"{PREFIX}mAP50-95 on val after {epochs} epochs: {listed}; the student starts {STARTS[better]}")
+    return recipe.model_copy(update={"init": better})
+
+
+def _map(folder: Path) -> float:
+    student = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["student"]
+    if "map" not in student:
+        raise DistillError(
+            f"init=try: the student in {folder} could not be measured; give init=student or init=teacher"
+        )
+    return float(student["map"])

@@ -1,0 +1,155 @@
+"""What a comparison is made from, known by content: a file that was moved is the same, one that was changed is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import img2label_paths
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
+from yolo_distill.data.dataset import pictures_of
+from yolo_distill.data.unlabelled import find_unlabelled
+from yolo_distill.errors import RequestError
+from yolo_distill.files import size_of
+from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.loading import is_names_file, is_one_yolo, named, with_absolute_paths
+from yolo_distill.teachers.stored import PLAN, SOFT
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or a data set.
+
+    Attributes:
+        name: what it is called in tables and records, without where it lies.
+        file: where it lies now, or the host's name for an architecture.
+        digest: of its content; None for an architecture of the host.
+    """
+
+    name: str
+    file: str
+    digest: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what has to stay the same."""
+        return {"name": self.name, "digest": self.digest}
+
+
+def open_model(path: str, role: str, nc: int, trust: bool) -> DetectionModel:
+    """Open weights or build an architecture.
+
+    Raises:
+        RequestError: it is not there, or no detector.
+    """
+    if is_architecture(path):
+        return load_architecture(path, nc, role=role)
+    return load_detector(path, trust=trust, role=role)
+
+
+def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
+    """Return weights or an architecture as a source.
+
+    Raises:
+        RequestError: as `open_model`.
+    """
+    model = open_model(path, role, nc, trust)
+    if is_architecture(path):
+        return _source_of_architecture(path)
+    file = Path(str(model.pt_path)).resolve()
+    return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+
+
+def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
+    """Return a teacher of any kind, or several of them, as a source.
+
+    Raises:
+        RequestError: as `open_model`, or it is one that would have to be trained in a way of its own first.
+    """
+    if is_one_yolo(path, trust):
+        return source_of_model(path, "teacher", nc, trust)
+    members = named(path)
+    if len(members) == 1 and members[0].untrained:
+        return _source_of_architecture(path)
+    for one in members:
+        if one.stored:
+            raise RequestError(
+                f"teacher={path}: holds answers and can't be measured beside the students; give the teacher itself"
+            )
+        if one.untrained or one.file is None:
+            raise RequestError(
+                f"teacher={path}: {one.text} has no weights yet; train it once with yolo-distill train, and give its "
+                + (f"file as {one.text}:FILE" if one.torchvision else "file")
+            )
+    return Source(", ".join(map(str, members)), with_absolute_paths(path), digest_of_teachers(path)[:16])
+
+
+def _source_of_architecture(path: str) -> Source:
+    """Return an architecture: one of the host by its name, a file of one's own by what it says."""
+    if not Path(path).is_file():
+        return Source(Path(path).name, path, None)
+    plan = json.dumps(yaml_model_load(path), sort_keys=True, default=str)
+    return Source(Path(path).name, str(Path(path).resolve()), hashlib.sha256(plan.encode()).hexdigest()[:16])
+
+
+def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:
+    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names.
+
+    Args:
+        found: what `check_data` returned.
+        splits: that count.
+    """
+    digest = hashlib.sha256(json.dumps([str(name) for name in found["names"].values()]).encode())
+    for split in splits:
+        pictures = pictures_of(dict(found), split)
+        for picture, label in zip(map(Path, pictures), map(Path, img2label_paths(pictures)), strict=True):
+            digest.update(os.fsencode(f"{split} {picture.name} {size_of(picture)} "))
+            digest.update(label.read_bytes() if label.is_file() else b"-")
+    file = Path(found["yaml_file"]).absolute()
+    name = f"{file.parent.name}/{file.name}" if file.stem in {"data", "dataset"} else file.name
+    return Source(name, str(file), digest.hexdigest()[:16])
+
+
+def digest_of_teachers(teacher: str) -> str:
+    """Return a hash of what `teacher=` names: of the files' contents, and of names where there is no file yet.
+
+    Of stored answers, which may be many, that of their plan and of the parts' names and sizes.
+    """
+    digest = hashlib.sha256()
+    for one in named(teacher):
+        file = Path(one.file or one.text).expanduser()
+        digest.update((one.torchvision or "").encode())
+        if one.stored:
+            digest.update((file / PLAN).read_bytes())
+            parts = sorted((file / SOFT).glob("part-*.parquet"))
+            digest.update(str([(part.name, size_of(part)) for part in parts]).encode())
+        else:
+            digest.update(file.read_bytes() if one.file and file.is_file() else one.text.encode())
+    return digest.hexdigest()
+
+
+def digests_of_files(recipe: Recipe) -> dict[str, str]:
+    """Return digests of the files that a recipe names beside its teacher, by setting.
+
+    Files by their content; of unlabelled pictures and videos, which may be many, name and size.
+
+    Raises:
+        RequestError: unlabelled pictures that are not there.
+    """
+    found = {}
+    for key in ("teacher_weights", "teacher_names", "teacher_outputs", "class_map"):
+        value = str(getattr(recipe, key))
+        if key == "teacher_names" and not is_names_file(value):
+            continue
+        file = Path(value).expanduser()
+        if file.is_file():
+            found[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    if recipe.unlabeled:
+        found["unlabeled"] = find_unlabelled(recipe.unlabeled).digest
+    return found

@@ -1,0 +1,106 @@
+"""What of a distillation request can be refused, or is without effect, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import USUAL, Recipe
+from yolo_distill.vocabulary import TERMS
+
+_START = ("init_channels", "init_fit")
+#: Terms that settings of one term alone are about.
+_TERM_OF = {
+    "logit_gamma": "logit",
+    "hinton_tau": "hinton",
+    "box_floor": "localization",
+    "cwd_tau": "cwd",
+    "mgd_mask": "mgd",
+    "mimic_weight": "mimic",
+    "mimic_projector": "mimic",
+}
+
+
+def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse a recipe whose terms could do nothing, or not what is asked of them, in a run of these settings.
+
+    Args:
+        recipe: checked.
+        settings: the host's; what is missing has the host's default.
+
+    Raises:
+        RequestError: gains are to follow gradients that can't be measured, or a term would end before it begins.
+    """
+    compiled = settings.get("compile")
+    if recipe.balance == "auto" and recipe.gains and compiled:
+        raise RequestError(
+            f"balance=auto: the gradients of a compiled student can't be measured; leave compile={compiled} out, or "
+            "give balance=fixed"
+        )
+    given = {**DEFAULT_CFG_DICT, **settings}
+    if recipe.unlabeled and given["batch"] == 1:
+        raise RequestError(f"unlabeled={recipe.unlabeled}: batch=1 can't hold both kinds; give batch=2 or more")
+    if recipe.unlabeled and given["rect"]:
+        raise RequestError(f"unlabeled={recipe.unlabeled}: batches are mixed anew each time; leave rect=True out")
+    if (side := recipe.teacher_imgsz) and (given["multi_scale"] or given["rect"] or side % given["imgsz"]):
+        raise RequestError(
+            f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0 rect=False, as "
+            "levels of teacher and student are matched cell by cell"
+        )
+    epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
+    ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]
+    if ending and not settings.get("time") and epochs <= closing:
+        raise RequestError(
+            f"schedule.{ending[0]}=mosaic: with epochs={epochs} and close_mosaic={closing} mosaic is closed from the "
+            "first epoch on, and nothing would be taught; give close_mosaic=0, more epochs, or another schedule"
+        )
+
+
+def require_gains(settings: Mapping[str, Any]) -> None:
+    """Refuse negative gains of the host's own losses, by which it would train away from the ground truth.
+
+    Raises:
+        ValueError: naming it, as the host does for its settings.
+    """
+    for key in ("box", "cls", "dfl", "dis"):
+        if isinstance(gain := settings.get(key), (int, float)) and gain < 0:
+            raise ValueError(f"{key}={gain}: a gain is 0 or more")
+
+
+def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: bool, trains_teacher: bool) -> list[str]:
+    """Return one line for each setting that was given and does nothing.
+
+    Args:
+        given: recipe settings that were given, not those that a recipe file or a default has.
+        recipe: what they came to.
+        starts_inside: whether the student starts from the teacher's channels.
+        trains_teacher: whether the teacher is trained first.
+    """
+    lines = []
+    gains = recipe.settled(inside=starts_inside).gains
+    alone = bool(recipe.gains) and not gains  # what may be taught is left out, as nothing asks for it
+    crowded = starts_inside and recipe.cwd is None and not recipe.has_room_for_cwd
+    if crowded:
+        lines.append("cwd is left out: with share.cwd the shares would come to 1 or more; lower them to have it")
+    for key in given:
+        owner, _, term = key.partition(".")
+        term = term or _TERM_OF.get(key, "")
+        if crowded and term == "cwd":
+            continue
+        if owner == "share" and recipe.balance == "fixed":
+            lines.append(f"{key}= has no effect without balance=auto")
+        elif alone and (key in {*TERMS, "teacher_precision"} or term in USUAL):
+            lines.append(
+                f"{key}= has no effect where the student starts fitted to its teacher: it is then trained alone; "
+                "recipe=taught has it taught as well"
+            )
+        elif term and term not in gains:
+            lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
+        elif key in _START and not starts_inside:
+            lines.append(f"{key}= has no effect: the student starts from its own weights; give init=teacher")
+        elif key == "teacher_epochs" and not trains_teacher:
+            lines.append(f"{key}= has no effect: teacher={recipe.teacher} has been trained")
+    return lines

@@ -1,0 +1,239 @@
+"""The teachers of a run before it starts: checked, trained where they have to be, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.torch_utils import parse_device, select_device
+
+from yolo_distill.data.class_mapping import ClassMatch, match_classes, read_class_map, require_match, taught_names
+from yolo_distill.data.dataset import check_data
+from yolo_distill.distillation.terms import require_classes
+from yolo_distill.engine.teacher_training import train_teacher
+from yolo_distill.engine.torchvision_training import train_torchvision
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
+from yolo_distill.models.architectures import KINDS
+from yolo_distill.models.checkpoint import kind_of, load_architecture, load_ultralytics, rounded_imgsz
+from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.loading import TORCHVISION, Named, named, open_all, read_names, with_absolute_files
+from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.several import load_fusion
+from yolo_distill.teachers.stored import answering_classes
+from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.torchvision_weights import load_detector_file
+from yolo_distill.vocabulary import FEATURE_TERMS
+
+#: What a teacher is asked for when it is measured: its boxes and scores.
+ANSWERS = Needs(scores=True, boxes=True, one2one=True, maps=False)
+
+
+def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
+    """Return whether a teacher has no weights yet: an architecture, or a torchvision one that is given epochs."""
+    return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
+
+
+def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | None:
+    """Refuse teachers that can't be opened, before anything is trained.
+
+    Returns:
+        the first YOLO among them, which a student can start from; with random weights where it is an architecture.
+
+    Raises:
+        RequestError: saying what about which has to change.
+    """
+    first: DetectionModel | None = None
+    names = read_names(recipe.teacher_names)
+    if recipe.class_map:
+        read_class_map(recipe.class_map)
+    members = named(recipe.teacher, recipe.teacher_weights)
+    if recipe.gains and len(members) > 1:
+        load_fusion()
+    if (feature := [name for name in FEATURE_TERMS if name in recipe.gains]) and not any(map(_shows_maps, members)):
+        raise RequestError(f"teacher={recipe.teacher}: shows no feature maps; use {feature[0]}=0")
+    for one in members:
+        if one.stored:
+            require_stored(recipe)
+        elif one.torchvision:
+            if one.file is not None:
+                load_detector_file(Path(one.file), one.torchvision, names, 64)
+        elif one.onnx:
+            OnnxTeacher(Path(str(one.file)), names=names, outputs=recipe.teacher_outputs)
+        else:
+            file = str(one.file)
+            if one.untrained:
+                model = load_architecture(file, data["nc"], role="teacher", kinds=KINDS)
+            else:
+                model = load_ultralytics(file, trust=recipe.trust, role="teacher")
+            if first is None and kind_of(model) == "yolo":
+                first = model
+    return first
+
+
+def require_stored(recipe: Recipe) -> None:
+    """Refuse what stored answers can't do: they were given once, about whole pictures.
+
+    Raises:
+        RequestError: saying what has to change.
+    """
+    answering_classes(Path(recipe.teacher).expanduser())
+    if side := recipe.teacher_imgsz:
+        raise RequestError(
+            f"teacher={recipe.teacher}: holds answers, to which teacher_imgsz={side} means nothing; leave it out"
+        )
+
+
+def _shows_maps(one: Named) -> bool:
+    """Return whether a teacher may have maps of a student's strides: ONNX files and stored answers hold none."""
+    return one.ultralytics or (one.torchvision is not None and not one.torchvision.startswith("ssd"))
+
+
+def require_teachers(recipe: Recipe) -> None:
+    """Refuse to go on with a run whose teachers are not there any more, or can't be opened.
+
+    Raises:
+        RequestError: saying which, and why.
+    """
+    check_teachers(recipe, {"nc": 1})
+
+
+def with_trained_teachers(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with weights for all of its teachers: those named, and those that are trained now.
+
+    Raises:
+        RequestError: the teachers' classes are not those of the data.
+    """
+    parts = []
+    for one in named(recipe.teacher, recipe.teacher_weights):
+        if one.untrained:
+            parts.append(str(train_teacher(str(one.file), data, settings, recipe.teacher_epochs)))
+        elif one.torchvision and has_to_be_trained(one, recipe.teacher_epochs):
+            best = train_torchvision(one.torchvision, data, settings, recipe.teacher_epochs)
+            parts.append(f"{TORCHVISION}{one.torchvision}:{best}")
+        else:
+            parts.append(one.text)
+    recipe = with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
+    require_known_classes(recipe, data["names"], settings)
+    return recipe
+
+
+def require_known_classes(recipe: Recipe, names: Mapping[int, str], settings: Mapping[str, Any]) -> None:
+    """Refuse teachers that do not know the classes that they are to teach.
+
+    Args:
+        recipe: with teachers that have weights.
+        names: of the data's classes, by column.
+        settings: the host's.
+
+    Raises:
+        RequestError: saying which.
+    """
+    if not recipe.gains:
+        return
+    teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
+    classes = classes_of(recipe, names, teacher).only(taught_names(names, settings))
+    require_classes(recipe, len(classes.matched))
+    features = bool(recipe.gains.keys() & set(FEATURE_TERMS))
+    try:
+        require_match(classes, some=recipe.match == "some", features_only_possible=features)
+    except RequestError as error:
+        if recipe.settled(inside=True).gains:
+            raise
+        raise RequestError(f"{error}; a student that starts inside it can do without, with recipe=init") from None
+
+
+def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> ClassMatch:
+    """Return which of a teacher's classes speak for which of the data's, as the recipe has it.
+
+    Raises:
+        RequestError: as `read_class_map` and `match_classes`.
+    """
+    return match_classes(names, teacher.names, read_class_map(recipe.class_map) if recipe.class_map else None)
+
+
+def measure_teachers(
+    recipe: Recipe,
+    data: str | Path,
+    *,
+    split: str = "val",
+    imgsz: Any,
+    device: Any = None,
+    single_cls: bool = False,
+    classes: Any = None,
+    **of_yolo: Any,
+) -> dict[str, Any]:
+    """Measure a recipe's teachers on one split, as they answer together.
+
+    Args:
+        recipe: with teachers that have weights.
+        data: data set file.
+        split: of it.
+        imgsz: of the student's run.
+        device: as the host has it.
+        single_cls: whether all classes are one.
+        classes: columns of the data's only classes that count; None: all.
+        **of_yolo: further settings of `evaluate`, for one YOLO; others are measured as it does by default.
+
+    Returns:
+        as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
+
+    Raises:
+        RequestError: they do not know the data's classes, and the recipe does not say that some will do.
+    """
+    members = named(recipe.teacher)
+    if members[0].stored:
+        raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
+    if len(members) == 1 and members[0].ultralytics and not recipe.class_map:
+        model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
+        same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
+        if kind_of(model) == "yolo" and (same or single_cls):
+            side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
+            where: dict[str, Any] = {"split": split, "imgsz": side, "device": device}
+            return evaluate(model, data, **where, single_cls=single_cls, classes=classes, **of_yolo)
+    side = _side(recipe, imgsz)
+    device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
+    chosen = select_device(device, verbose=False)
+    # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
+    opened = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side)
+    teacher = opened.teacher
+    names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
+    match = classes_of(recipe, names, teacher)
+    if not single_cls:
+        taught = match.only(taught_names(names, {"classes": classes}))
+        require_match(taught, some=recipe.match == "some", features_only_possible=False)
+    columns = dict(zip(match.student, match.sources, strict=True))
+    figures = evaluate_teacher(
+        teacher,
+        data,
+        split=split,
+        imgsz=side,
+        device=device,
+        single_cls=single_cls,
+        classes=classes,
+        columns=columns,
+    )
+    return {**figures, **_size(members, opened.members)}
+
+
+def _size(members: Sequence[Named], opened: Sequence[Teacher]) -> dict[str, int | None]:
+    """Return how large teachers are together: `parameters`, None where a file does not tell, and `file_bytes`."""
+    models = [getattr(one, "model", None) for one in opened]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models if model is not None]
+    files = [Path(str(one.file)).expanduser() for one in members]
+    return {
+        "parameters": sum(counts) if len(counts) == len(models) else None,
+        "file_bytes": sum(file.stat().st_size for file in files) if all(map(Path.is_file, files)) else None,
+    }
+
+
+def _side(recipe: Recipe, imgsz: Any) -> int:
+    """Return the side of the pictures as the teacher sees them, a multiple of 32 pixels."""
+    side = recipe.teacher_imgsz or imgsz or DEFAULT_CFG_DICT["imgsz"]
+    return -(-int(side if isinstance(side, int) else max(side)) // 32) * 32

@@ -1,0 +1,1 @@
+"""Measures detectors, teachers and students alike."""

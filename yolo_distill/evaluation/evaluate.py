@@ -1,0 +1,276 @@
+"""How good a detector is, by the host's evaluator for `.pt` and `.onnx` alike, and what one picture costs."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.torch_utils import get_flops
+
+from yolo_distill.data.dataset import check_data
+from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.evaluation.validator import check_names, measure, warnings_only
+from yolo_distill.graphs.input_form import take_floats
+from yolo_distill.models.checkpoint import load_detector, no_auto_install, one_line, trained_imgsz
+from yolo_distill.session_options import host_sessions
+
+_TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
+
+
+def evaluate(
+    model: str | Path | DetectionModel,
+    data: str | Path,
+    *,
+    split: str = "val",
+    imgsz: int | None = None,
+    batch: int = 16,
+    device: str | int | None = None,
+    conf: float | None = None,
+    iou: float = 0.7,
+    nms: bool | None = None,
+    rect: bool = False,
+    trust: bool = False,
+    plots: str | Path | None = None,
+    **host_settings: Any,
+) -> dict[str, Any]:
+    """Measure a detector on one split with the host's evaluator.
+
+    A checkpoint and the ONNX file made from it get the same pictures: every picture is letterboxed to the same
+    square. The host would do so for a static file only, and give a checkpoint rectangular batches (`rect=True`, what
+    it validates with while training), whose padding differs and with it every box a little: enough to move mAP50 of a
+    small set by a point. Ask for `rect=True` to get the number that training printed.
+
+    Args:
+        model: a `.pt` or `.onnx` file, or a model that is loaded already; the latter is not changed.
+        data: data set file, see `check_data`.
+        split: `train`, `val`, `test` or `minival`.
+        imgsz: side of the square in pixels; by default what the model was trained at, or what the file was made for.
+        batch: pictures at a time; a static file is always run at its own.
+        device: as the host has it (`cpu`, `0`, ...).
+        conf: detections below are not looked at; the host's 0.001 when not given.
+        iou: overlap above which NMS drops a box.
+        nms: False takes the one-to-one branch of an end-to-end model, None and True the one-to-many branch and NMS. A
+            file has one branch only, which has to be the one asked for.
+        rect: rectangular batches for a checkpoint; see above.
+        trust: load a checkpoint without the allow-list.
+        plots: folder for the host's curves and sample pictures; none are drawn without it.
+        **host_settings: further validation settings of the host.
+
+    Returns:
+        `map` (mAP50-95), `map50`, `precision`, `recall` (all 0 to 1), `pictures`, `boxes`, `classes` (one dict a
+        class of the model: `name`, `pictures`, `boxes` and the same four, None for a class that the split lacks),
+        `ms` per picture (`preprocess`, `inference`, `postprocess`), and what was measured: `model`, `data`, `split`,
+        `imgsz`, `nms`, `rect`, `device`, `versions`.
+
+    Raises:
+        RequestError: something about the model, the data or a setting has to change first.
+        DistillError: the host's evaluator failed.
+    """
+    found = check_data(data, split)
+    source: str | DetectionModel
+    if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
+        shown, source = str(model), str(Path(model).expanduser())
+        names, size = _check_onnx(shown, imgsz, nms)
+        rect = False
+    else:
+        loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
+        shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
+        # The host folds layers and drops the branch that it does not use.
+        names, source = dict(loaded.names), copy.deepcopy(loaded)
+        size = _square(imgsz if imgsz is not None else trained_imgsz(loaded) or 640, loaded, shown)
+        if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
+            raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
+    if host_settings.get("single_cls"):
+        names = {0: "item"}  # as the host calls it, whatever the class
+    else:
+        check_names(names, found["names"], shown, data)
+    settings = {
+        **host_settings,
+        "task": "detect",
+        "mode": "val",
+        "model": shown,
+        "data": str(found["yaml_file"]),
+        "split": split,
+        "imgsz": size if isinstance(size, int) else max(size),  # the host reads a file's own two sides from it
+        "batch": batch,
+        "device": device,
+        "conf": conf,
+        "iou": iou,
+        "nms": nms,
+        "rect": rect,
+        "plots": plots is not None,
+        "save_json": False,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_auto_install())
+        stack.enter_context(warnings_only())
+        folder = Path(plots) if plots is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
+        if isinstance(source, str):
+            stack.enter_context(host_sessions())
+            source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        # The host takes one side; a file of two is noted with both.
+        return {**measure(source, settings, folder, data, names), "imgsz": size}
+
+
+def cost(
+    model: str | Path | DetectionModel, imgsz: int | Sequence[int] | None = None, *, trust: bool = False
+) -> dict[str, Any]:
+    """Return what one picture costs on this CPU.
+
+    The model is counted and timed as it is deployed with NMS outside: conv and batch norm folded and, for an
+    end-to-end model, without its one-to-one branch. It is run at batch 1, on as many threads as torch has.
+
+    Args:
+        model: a `.pt` file or a model that is loaded already; the latter is not changed.
+        imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
+        trust: load a checkpoint without the allow-list.
+
+    Returns:
+        `parameters`, `gflops` (multiply and add count as two), `file_bytes` (None for a model without a file), `ms`
+        (median over the repetitions), `imgsz` (height and width), `threads`.
+    """
+    loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
+    file = Path(str(getattr(loaded, "pt_path", None) or ""))
+    size = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+    folded: Any = copy.deepcopy(loaded).cpu().float().eval()
+    folded.end2end = False
+    folded = folded.fuse(verbose=False)
+    picture = torch.zeros(1, int(folded.yaml.get("channels", 3)), height, width)
+    return {
+        "parameters": sum(parameter.numel() for parameter in folded.parameters()),
+        "gflops": round(float(get_flops(folded, [height, width])), 3),
+        "file_bytes": file.stat().st_size if file.is_file() else None,
+        "ms": round(_median_ms(folded, picture), 3),
+        "imgsz": [height, width],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return models under each other as a plain table.
+
+    Args:
+        rows: name of the model to its figures, as `evaluate` (`map`, `map50`) and `cost` (`parameters`, `gflops`,
+            `file_bytes`, `ms`) return them; what is missing or None shows as a dash.
+    """
+    columns = {
+        "mAP50-95": ("map", 100.0, ".1f"),
+        "mAP50": ("map50", 100.0, ".1f"),
+        "parameters": ("parameters", 1, ",d"),
+        "GFLOPs": ("gflops", 1.0, ".2f"),
+        "file MB": ("file_bytes", 1e-6, ".1f"),
+        "ms/image (CPU)": ("ms", 1.0, ".1f"),
+    }
+    table = [["", *columns]]
+    for name, figures in rows.items():
+        cells = [(figures.get(key), scale, form) for key, scale, form in columns.values()]
+        table.append([name, *("-" if value is None else format(value * scale, form) for value, scale, form in cells)])
+    return _aligned(table)
+
+
+def class_table(figures: Mapping[str, Any]) -> str:
+    """Return what `evaluate` measured as a plain table: one line a class under a line for all of them."""
+    keys = ("precision", "recall", "map50", "map")
+    table = [["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]]
+    for row in ({"name": "all", **{key: figures[key] for key in ("pictures", "boxes", *keys)}}, *figures["classes"]):
+        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in keys]
+        table.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
+    return _aligned(table)
+
+
+def _aligned(table: list[list[str]]) -> str:
+    """Return a table with the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any]:
+    """Return names and input size (the side of a square, or height and width) from a file's metadata."""
+    said = f"model={path}"
+    file = Path(path).expanduser()
+    if not file.is_file():
+        near = [found.name for found in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
+        raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
+    try:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({one_line(error)})") from error
+    notes = session.get_modelmeta().custom_metadata_map
+    lacks = [key for key in ("names", "imgsz", "stride", "task") if key not in notes]
+    if lacks:
+        raise RequestError(f"{said}: its metadata lacks {', '.join(lacks)}; make the file with yolo-distill export")
+    if notes["task"] != "detect":
+        raise RequestError(f"{said}: is a {notes['task']} model, not a detector")
+    try:
+        names = {int(index): str(name) for index, name in ast.literal_eval(notes["names"]).items()}
+        height, width = ast.literal_eval(notes["imgsz"])
+    except (ValueError, SyntaxError, AttributeError, TypeError) as error:
+        raise RequestError(f"{said}: its metadata cannot be read ({one_line(error)})") from error
+    static = all(isinstance(side, int) for side in session.get_inputs()[0].shape)
+    if imgsz is not None and static and [imgsz, imgsz] != [height, width]:
+        raise RequestError(f"imgsz={imgsz}: {path} was made for {height}x{width}; leave imgsz= out, or export again")
+    one_to_one = notes.get("end2end", "False").lower() == "true"
+    if nms is not None and (nms is False) != one_to_one:
+        holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
+        raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
+    if imgsz is not None and not static:
+        return names, imgsz
+    return names, height if height == width else [height, width]
+
+
+def _float_form(file: str, folder: Path) -> str:
+    """Return the file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
+    graph = onnx.load(file)
+    if graph.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return file
+    take_floats(graph)
+    copied = folder / Path(file).name
+    onnx.save(graph, str(copied))
+    return str(copied)
+
+
+def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int:
+    side = size if isinstance(size, int) else max(size)
+    stride = max(int(model.stride.max()), 32)
+    if side <= 0 or side % stride:
+        below = max(stride, side // stride * stride)
+        raise RequestError(f"imgsz={side}: {shown} takes multiples of {stride}, such as {below} or {below + stride}")
+    return side
+
+
+def _median_ms(
+    model: torch.nn.Module, picture: torch.Tensor, most: int = 30, least: int = 5, warm_up: int = 3
+) -> float:
+    times: list[float] = []
+    with torch.inference_mode():
+        for _ in range(warm_up):
+            model(picture)
+        started = time.perf_counter()
+        while len(times) < least or (len(times) < most and time.perf_counter() - started < _TIMING_BUDGET):
+            before = time.perf_counter()
+            model(picture)
+            times.append(time.perf_counter() - before)
+    return 1000 * statistics.median(times)

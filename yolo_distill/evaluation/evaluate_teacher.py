@@ -1,0 +1,156 @@
+"""How good any teacher is, by the host's evaluator: what it answers for a batch, measured as sets of boxes."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolo_distill.data.dataset import check_data
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.validator import check_names, measure, warnings_only
+from yolo_distill.models.checkpoint import no_auto_install
+from yolo_distill.teachers.answer import DenseAnswer, as_set
+from yolo_distill.teachers.teacher import Teacher
+
+#: Score below which the host's evaluator looks at no detection.
+_CONF = 0.001
+
+
+def evaluate_teacher(
+    teacher: Teacher,
+    data: str | Path,
+    *,
+    split: str = "val",
+    imgsz: int,
+    batch: int = 16,
+    device: Any = None,
+    conf: float | None = None,
+    single_cls: bool = False,
+    classes: Any = None,
+    columns: Mapping[int, int | Sequence[int]] | None = None,
+) -> dict[str, Any]:
+    """Measure a teacher on one split, on the same letterboxed squares that `evaluate` measures a model on.
+
+    Args:
+        teacher: asked for scores and boxes. A dense answer counts as the set that NMS makes of its one-to-many branch.
+        data: data set file, see `check_data`.
+        split: `train`, `val`, `test` or `minival`.
+        imgsz: side of the square in pixels.
+        batch: pictures at a time.
+        device: where the teacher is, as the host has it (`cpu`, `0`, ...).
+        conf: detections below are not looked at; the host's 0.001 when not given.
+        single_cls: all classes are one, and a box is as sure as its surest class.
+        classes: columns of the data's only classes that count; None: all.
+        columns: the teacher's column, or several of which the surest speaks, for each class of the data; a class that
+            is left out is never detected. Without it the classes of both have to be the same.
+
+    Returns:
+        what `evaluate` does; `model` is the kind of teacher, `nms` and `rect` are None and False.
+
+    Raises:
+        RequestError: something about the data, the classes or a setting has to change first.
+        DistillError: the host's evaluator failed.
+    """
+    found = check_data(data, split)
+    names: dict[int, str] = {0: "item"} if single_cls else dict(found["names"])  # as the host calls it
+    shown = type(teacher).__name__
+    if columns is None and not single_cls:
+        check_names(teacher.names, names, shown, data)
+    sources = _sources(teacher, dict(found["names"]), columns, single_cls, shown)
+    model = _AsDetector(teacher, names, sources, _CONF if conf is None else conf)
+    settings = {
+        "task": "detect",
+        "mode": "val",
+        "model": shown,
+        "data": str(found["yaml_file"]),
+        "split": split,
+        "imgsz": imgsz,
+        "batch": batch,
+        "device": device,
+        "conf": conf,
+        "single_cls": single_cls,
+        "classes": classes,
+        "rect": False,
+        "plots": False,
+        "save_json": False,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_auto_install())
+        stack.enter_context(warnings_only())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return measure(model, settings, folder, data, names)
+
+
+class _AsDetector(nn.Module):
+    """A teacher as the host's evaluator takes a model: one that ends in detections and needs no NMS.
+
+    Relies on: of a module that is none of its own the host reads `stride`, `names` and `end2end`, calls it with the
+    pictures alone, and keeps rows (x1, y1, x2, y2, score, class) whose score is above `conf`, the first `max_det`.
+    """
+
+    end2end = True
+
+    def __init__(
+        self, teacher: Teacher, names: Mapping[int, str], sources: Mapping[int, Sequence[int]], conf: float
+    ) -> None:
+        super().__init__()
+        self.names = dict(names)
+        self.stride = torch.tensor([32.0])
+        self._teacher, self._sources, self._conf = teacher, sources, conf
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _AsDetector:
+        """Return itself: the host measures a copy, and a session of ONNX Runtime has none."""
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return detections (B, N, 6), surest first, for pictures (B, 3, H, W): each box once a class, as NMS gives."""
+        # The host runs in inference mode: what a teacher keeps for the next pictures, such as its grid, could not be
+        # used in training then.
+        with torch.inference_mode(False), torch.no_grad():
+            answer = self._teacher(images.clone())
+            self._teacher.wait(answer)
+        if isinstance(answer, DenseAnswer):
+            # By the branch that `evaluate` measures as well, unless there is the other only.
+            many = answer if answer.one2many is None else replace(answer, one2one=None)
+            answer = as_set(many, conf=self._conf)
+        rows = []
+        for number, columns in self._sources.items():
+            score = answer.scores[..., list(columns)].amax(-1, keepdim=True)
+            rows.append(torch.cat([answer.boxes, score, torch.full_like(score, number)], -1))
+        found = torch.cat(rows, 1) if rows else answer.boxes.new_zeros(len(images), 0, 6)
+        order = found[..., 4].argsort(dim=-1, descending=True, stable=True)
+        return found.gather(1, order[..., None].expand(-1, -1, 6))
+
+
+def _sources(
+    teacher: Teacher,
+    names: Mapping[int, str],
+    columns: Mapping[int, int | Sequence[int]] | None,
+    single_cls: bool,
+    shown: str,
+) -> dict[int, list[int]]:
+    """Return the teacher's columns for each class that is measured.
+
+    Raises:
+        RequestError: there is no such class, or no such column.
+    """
+    if columns is None:
+        found = {column: [column] for column in (teacher.names if single_cls else names)}
+    else:
+        found = {c: [source] if isinstance(source, int) else list(source) for c, source in columns.items()}
+        for who, numbers, known in (
+            ("the data has no class", found, names),
+            (f"{shown} has no column", [one for several in found.values() for one in several], teacher.names),
+        ):
+            if unknown := [number for number in numbers if number not in known]:
+                raise RequestError(f"columns: {who} {unknown[0]} (it has {', '.join(map(str, known))})")
+    if single_cls:
+        return {0: [one for several in found.values() for one in several]}
+    return found

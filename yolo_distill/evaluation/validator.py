@@ -1,0 +1,165 @@
+"""The host's evaluator as it is run here: quietly, with errors that say what to do, its numbers as plain Python."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import __version__ as host_version
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import LOGGER
+
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.models.checkpoint import one_line
+from yolo_distill.version import __version__
+
+
+@contextlib.contextmanager
+def warnings_only() -> Iterator[None]:
+    """Keep the host's tables and hints out of ours; its warnings, such as a damaged picture, still come through.
+
+    Its progress bar goes with the level of its log, so on a terminal the records are dropped one by one instead.
+    """
+    before, handlers = LOGGER.level, [*LOGGER.handlers]
+    watched = sys.stdout.isatty()
+
+    def is_warning(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    if not watched:
+        LOGGER.setLevel(max(before, logging.WARNING))
+    for handler in handlers:
+        handler.addFilter(is_warning)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+        for handler in handlers:
+            handler.removeFilter(is_warning)
+
+
+def check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str, data: str | Path) -> None:
+    """Refuse to measure class 0 of one list against class 0 of another.
+
+    Raises:
+        RequestError: the lists differ, and the model's is not just numbers.
+    """
+    if len(names) != len(wanted):
+        raise RequestError(
+            f"{shown} has {len(names)} classes ({_some(names.values())}), "
+            f"{data} has {len(wanted)} ({_some(wanted.values())}); "
+            "measure a model on the classes that it was trained on"
+        )
+    placeholder = all(name in {str(index), f"class{index}", f"class_{index}"} for index, name in names.items())
+    differ = [
+        f"{index} is {names.get(index)!r} there and {name!r} here"
+        for index, name in wanted.items()
+        if names.get(index) != name
+    ]
+    if differ and not placeholder:
+        raise RequestError(f"the classes of {shown} and {data} differ: {_some(differ)}; they are compared by number")
+
+
+def _some(words: Any, most: int = 4) -> str:
+    words = list(words)
+    return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
+
+
+def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
+    """Run the host's evaluator and return it.
+
+    Args:
+        source: a file, a model of the host, or a module that answers as one.
+        settings: of the host.
+        folder: for whatever the host writes.
+        data: as the user named it, for errors.
+
+    Raises:
+        RequestError: about the settings or the data.
+        DistillError: the evaluator failed.
+    """
+    try:
+        validator = DetectionValidator(save_dir=folder, args=settings)
+        validator(model=source)
+    except (ValueError, SyntaxError) as error:
+        # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
+        raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
+    except Exception as error:
+        if "No valid images" in str(error):
+            raise RequestError(
+                f"data={data}: the host can use no picture of {settings['split']}: each is damaged, or has a label "
+                "that is not 'class x y w h' with a class that has a name and four numbers from 0 to 1"
+            ) from error
+        raise DistillError(f"validation on {data} failed: {type(error).__name__}: {one_line(error)}") from error
+    if not int(validator.metrics.nt_per_class.sum()):
+        raise RequestError(f"data={data}: the split {settings['split']} has no boxes; nothing can be measured on it")
+    return validator
+
+
+def measure(
+    source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path, names: Mapping[int, str]
+) -> dict[str, Any]:
+    """Run the host's evaluator, and return its numbers with what they were measured on.
+
+    Args:
+        source: a file, a model of the host, or a module that answers as one.
+        settings: of the host; `model` is what it is called.
+        folder: for whatever the host writes.
+        data: as the user named it.
+        names: of the classes that are measured.
+
+    Raises:
+        RequestError: about the settings or the data.
+        DistillError: the evaluator failed.
+    """
+    validator = _run(source, settings, folder, data)
+    if validator.device.type == "cuda":
+        torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
+    return {
+        **_figures(validator, names),
+        "model": settings["model"],
+        "data": str(data),
+        "split": settings["split"],
+        "imgsz": settings["imgsz"],
+        "nms": settings.get("nms"),
+        "rect": settings["rect"],
+        "device": str(validator.device),
+        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
+    }
+
+
+def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return the numbers of a finished run as plain Python; see `evaluate`."""
+    metrics = validator.metrics
+    row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}
+    classes = []
+    for index, name in sorted(names.items()):
+        values = metrics.class_result(row_of[index]) if index in row_of else (None,) * 4
+        precision, recall, map50, map50_95 = (None if value is None else float(value) for value in values)
+        classes.append(
+            {
+                "name": name,
+                "pictures": int(metrics.nt_per_image[index]),
+                "boxes": int(metrics.nt_per_class[index]),
+                "precision": precision,
+                "recall": recall,
+                "map50": map50,
+                "map": map50_95,
+            }
+        )
+    precision, recall, map50, map50_95 = map(float, metrics.mean_results())
+    return {
+        "map": map50_95,
+        "map50": map50,
+        "precision": precision,
+        "recall": recall,
+        "pictures": int(validator.seen),
+        "boxes": int(metrics.nt_per_class.sum()),
+        "classes": classes,
+        "ms": {key: round(float(validator.speed[key]), 3) for key in ("preprocess", "inference", "postprocess")},
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints become files for other runtimes, each proved."""

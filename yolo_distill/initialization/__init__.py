@@ -1,0 +1,1 @@
+"""Where a student starts: inside its teacher, and fitted to it."""

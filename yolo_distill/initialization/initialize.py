@@ -1,0 +1,78 @@
+"""Puts a student inside its teacher, as the recipe's `init` settings say: which channels, and how they are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
+
+from yolo_distill.data.calibration_batches import labelled_batches
+from yolo_distill.data.samples import sample_pictures
+from yolo_distill.initialization.channel_saliency import importance_scores, norm_scores
+from yolo_distill.initialization.channel_selection import Scores
+from yolo_distill.initialization.least_squares import reconstruct
+from yolo_distill.initialization.weight_selection import AUTO_SHARE, StartReport, plan_start, require_correspondence
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("distill: ")
+#: Training pictures that the student is fitted on; fewer where they are large, as each has more places then and all are
+#: in memory at once.
+PICTURES, PIXELS = 128, 32 * 640 * 640
+
+
+def begin_inside(
+    student: DetectionModel,
+    teacher: DetectionModel,
+    recipe: Recipe,
+    *,
+    args: Any,
+    data: Mapping[str, Any],
+    imgsz: int,
+    device: torch.device,
+) -> StartReport | None:
+    """Load the teacher's chosen channels into the student, in place.
+
+    Args:
+        student: with its initial weights, and the class names of the data.
+        teacher: as its checkpoint holds it.
+        recipe: says how.
+        args: the host's training settings.
+        data: the host's description of the data set.
+        imgsz: side of the pictures in pixels, as the host rounds it.
+        device: where to fit.
+
+    Returns:
+        what was taken; None where `init=auto` found too little that corresponds, and the student stays as it is.
+
+    Raises:
+        RequestError: `init=teacher`, and too little corresponds.
+    """
+    selected, report = plan_start(student, teacher, scores=_scores(teacher, recipe, args, data, imgsz))
+    if recipe.init == "teacher":
+        require_correspondence(report)
+    elif not report.corresponds:
+        deeper = "; init=teacher starts it there all the same" if report.share >= AUTO_SHARE else ""
+        LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report}){deeper}")
+        return None
+    student.load_state_dict(selected, strict=False)
+    LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
+    if recipe.init_fit:
+        count = max(PICTURES // 16, min(PICTURES, PIXELS // imgsz**2))
+        pictures = sample_pictures(dict(data), imgsz, count)
+        fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
+        LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} training pictures: {fitted}")
+    return report
+
+
+def _scores(teacher: DetectionModel, recipe: Recipe, args: Any, data: Mapping[str, Any], imgsz: int) -> Scores | None:
+    if recipe.init_channels == "even":
+        return None
+    if recipe.init_channels == "norm":
+        return norm_scores(teacher)
+    with torch_distributed_zero_first(LOCAL_RANK):  # the host keeps what it found in the labels in a file
+        batches = labelled_batches(args, data, teacher.names, imgsz=imgsz)
+    return importance_scores(teacher, batches)

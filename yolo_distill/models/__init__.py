@@ -1,0 +1,1 @@
+"""Checkpoints and architectures of the host."""

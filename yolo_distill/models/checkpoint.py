@@ -1,0 +1,310 @@
+"""Opening what a user calls a model: an Ultralytics checkpoint (`.pt`) or architecture (`.yaml`), as a detector.
+
+A checkpoint is a pickle, and a pickle is a program. The host can load one with an allow-list of its own classes
+(`torch_safe_load(..., safe_only=True)`); that is what happens here unless the caller says that the file is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from torch import Tensor
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load, yaml_model_load
+from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_plan
+
+_SCALES = "nsmlx"
+
+
+def is_architecture(path: str | Path) -> bool:
+    """Return whether `path` names an architecture (`.yaml`), which has no weights yet, rather than a checkpoint."""
+    return Path(path).suffix.lower() in {".yaml", ".yml"}
+
+
+def kind_of(model: str | Path | DetectionModel, *, trust: bool = False, role: str = "teacher") -> Kind:
+    """Return what kind of detector a model is.
+
+    Args:
+        model: one that is loaded already, or an architecture, whose plan says it. A checkpoint has to be loaded for
+            it: whoever needs the model as well loads it first and asks about that.
+        trust: load a checkpoint without the allow-list.
+        role: the setting that named the file, for the messages.
+
+    Raises:
+        RequestError: as the functions that load.
+    """
+    if isinstance(model, (str, Path)):
+        if is_architecture(model):
+            said = f"{role}={model}"
+            return require_plan(_read_plan(model, said), KINDS, said)
+        model = load_ultralytics(model, trust=trust, role=role)
+    return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
+
+
+def load_detector(
+    path: str | Path, *, trust: bool = False, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+) -> DetectionModel:
+    """Open an Ultralytics checkpoint as a detector on the CPU.
+
+    Args:
+        path: a `.pt` file. A bare official name that is in neither the working folder nor the host's weights folder
+            is downloaded by the host; a path with a folder in it never is.
+        trust: load without the allow-list, which runs whatever code the file brings along.
+        role: the setting that named the file, for the messages.
+        kinds: of detectors that are welcome.
+
+    Returns:
+        the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args` and `task`.
+
+    Raises:
+        RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
+            refuses, or the model in it is no detector of these kinds.
+    """
+    said = f"{role}={path}"
+    file = find_checkpoint(path, said)
+    _check_whole(file, said)
+    checkpoint = _unpickle(file, trust, said)
+    model: Any = _student(checkpoint.get("ema") or checkpoint.get("model"))
+    if not isinstance(model, torch.nn.Module) or not hasattr(model, "model"):
+        keys = ", ".join(map(str, list(checkpoint)[:6])) or "none"
+        raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")
+    if checkpoint.get("modelopt"):
+        raise RequestError(f"{said}: is a quantization-aware checkpoint, which is not supported; use the float one")
+    require_detector(model, kinds, said)
+    model = model.float().eval()
+    # The host's own loader attaches the same things; the rest of it reads them.
+    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    model.pt_path = str(file)
+    model.task = "detect"
+    model.names = _names(model)
+    return model
+
+
+def load_rtdetr(path: str | Path, *, trust: bool = False, role: str = "teacher") -> RTDETRDetectionModel:
+    """Open an Ultralytics checkpoint of an RT-DETR; see `load_detector`."""
+    return cast("RTDETRDetectionModel", load_detector(path, trust=trust, role=role, kinds=("rtdetr",)))
+
+
+def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teacher") -> DetectionModel:
+    """Open an Ultralytics checkpoint of either kind, which `kind_of` then tells; see `load_detector`."""
+    return load_detector(path, trust=trust, role=role, kinds=KINDS)
+
+
+def load_architecture(
+    path: str | Path, nc: int | None = None, *, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+) -> DetectionModel:
+    """Build a detector with random weights from an architecture file or the host's name for one.
+
+    Args:
+        path: a `.yaml` file, or a name such as `yolo26n.yaml` whose scale letter picks the width and depth.
+        nc: number of classes; the file's own when not given.
+        role: the setting that named the file, for the messages.
+        kinds: of detectors that are welcome.
+
+    Returns:
+        the model, float32, eval mode, on the CPU; names are the class numbers.
+
+    Raises:
+        RequestError: there is no such architecture, the file describes none, or it is no detector of these kinds.
+    """
+    said = f"{role}={path}"
+    plan = _read_plan(path, said)
+    kind = require_plan(plan, kinds, said)
+    try:
+        model = MODELS[kind](plan, nc=nc, verbose=False)
+    except Exception as error:
+        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
+    model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
+    model.task = "detect"
+    return model.eval()
+
+
+def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
+    """Return the side of square pictures in pixels as the host rounds it when it trains `model`."""
+    stride = max(int(cast("Tensor", model.stride).max()), 32)
+    return -(-int(imgsz if isinstance(imgsz, int) else max(imgsz)) // stride) * stride
+
+
+def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:
+    """Return the `imgsz` that `model` was trained at, in pixels, or None when its `args` do not say."""
+    args = getattr(model, "args", None)
+    size = args.get("imgsz") if isinstance(args, dict) else getattr(args, "imgsz", None)
+    return size if isinstance(size, (int, list)) and not isinstance(size, bool) else None
+
+
+@contextlib.contextmanager
+def no_auto_install() -> Iterator[None]:
+    """Keep the host from calling pip on its own, also when it was imported before the environment could say so."""
+    if not hasattr(checks, "AUTOINSTALL"):
+        raise DistillError("this Ultralytics release cannot be kept from installing packages: ultralytics>=8.4.180,<9")
+    before = checks.AUTOINSTALL
+    checks.AUTOINSTALL = False
+    try:
+        yield
+    finally:
+        checks.AUTOINSTALL = before
+
+
+def find_checkpoint(path: str | Path, said: str) -> Path:
+    """Return the file on disk, after a download when `path` is a bare official name."""
+    text = str(path).strip()
+    if "://" in text:
+        raise RequestError(f"{said}: is an address; download the file and name where it is")
+    file = Path(text).expanduser()
+    if file.is_dir():
+        raise RequestError(f"{said}: is a folder, not a checkpoint")
+    if not file.suffix and (file.with_suffix(".pt").is_file() or f"{text}.pt" in GITHUB_ASSETS_NAMES):
+        raise RequestError(f"{said}: did you mean '{text}.pt'?")
+    if file.suffix.lower() != ".pt":
+        what = "exported, and no longer trainable" if file.suffix.lower() == ".onnx" else "not a checkpoint"
+        other = ", torchvision's weights are given as torchvision:NAME:FILE" if file.suffix.lower() == ".pth" else ""
+        raise RequestError(f"{said}: is {what}; an Ultralytics checkpoint ends in .pt{other}")
+    if file.is_file():
+        return file.absolute()
+    if file.name != text:
+        near = [f.name for f in file.parent.glob("*.pt")] if file.parent.is_dir() else []
+        raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
+    kept = Path(SETTINGS["weights_dir"]) / file
+    if kept.is_file():
+        return kept.absolute()
+    if text not in GITHUB_ASSETS_NAMES:
+        near = [*GITHUB_ASSETS_NAMES, *(f.name for f in Path().glob("*.pt"))]
+        raise RequestError(f"{said}: no such file, and no official model of that name{did_you_mean(text, near)}")
+    try:
+        got = Path(attempt_download_asset(text))
+    except Exception as error:
+        raise _no_download(said, text, error) from error
+    if not got.is_file():
+        raise _no_download(said, text, None)
+    return got.absolute()
+
+
+def _no_download(said: str, name: str, error: Exception | None) -> RequestError:
+    why = f" ({one_line(error)})" if error else ""
+    where = f"{Path.cwd()} or {Path(SETTINGS['weights_dir']).absolute()}"
+    return RequestError(f"{said}: not on this machine, and it cannot be downloaded{why}; put {name} into {where}")
+
+
+def _check_whole(file: Path, said: str) -> None:
+    """Tell an empty, cut-off or foreign file from a checkpoint before anything reads it as one."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise RequestError(f"{said}: cannot be read ({error.strerror})") from error
+    if size == 0:
+        raise RequestError(f"{said}: is empty (0 bytes); copy or download it again")
+    if zipfile.is_zipfile(file):
+        return
+    if start == b"PK\x03\x04":
+        # The directory of a zip file is at its end.
+        raise RequestError(f"{said}: is cut off in the middle ({size} bytes are there); copy or download it again")
+    raise RequestError(f"{said}: is not a PyTorch checkpoint (it starts with {start!r})")
+
+
+def _unpickle(file: Path, trust: bool, said: str) -> dict[str, Any]:
+    """Return the checkpoint's dict."""
+    if not trust and not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        # The host falls back to an unrestricted load there, and says nothing.
+        raise RequestError(f"{said}: the restricted loader needs torch 2.6 or newer; this is torch {torch.__version__}")
+    try:
+        with no_auto_install():
+            checkpoint, _ = torch_safe_load(file, safe_only=not trust)
+    except Exception as error:
+        causes = list(_chain(error))
+        if not trust and any(isinstance(cause, pickle.UnpicklingError) for cause in causes):
+            raise RequestError(
+                f"{said}: holds objects that the restricted loader refuses{_refused(causes)}; they can run code of "
+                "their own, so load the file with trust=true only if you know where it comes from"
+            ) from error
+        raise RequestError(f"{said}: cannot be read as an Ultralytics checkpoint ({one_line(causes[-1])})") from error
+    if not isinstance(checkpoint, dict):
+        raise RequestError(f"{said}: is not an Ultralytics checkpoint (it holds a {type(checkpoint).__name__})")
+    return checkpoint
+
+
+def _student(model: Any) -> Any:
+    """Return the student of a checkpoint that the host's own distillation saved together with its teacher."""
+    student = getattr(model, "student_model", model)
+    if student is not model:
+        for layer in student.modules():
+            layer._forward_hooks.clear()  # they only feed the host's distillation loss
+    return student
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and what caused it, outermost first."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _refused(causes: list[BaseException]) -> str:
+    for cause in causes:
+        if found := re.search(r"GLOBAL (\S+) was not an allowed global", str(cause)):
+            return f" ({found[1]})"
+    return ""
+
+
+def _names(model: Any) -> dict[int, str]:
+    names = getattr(model, "names", None)
+    if not names:
+        names = [str(i) for i in range(model.model[-1].nc)]
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {int(index): str(name) for index, name in pairs}
+
+
+def _check_architecture_exists(name: Path, said: str) -> None:
+    if name.is_dir():
+        raise RequestError(f"{said}: is a folder, not an architecture")
+    # The scale letter is no part of the file's name: yolo26n.yaml is read from yolo26.yaml.
+    plain = name.with_name(re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", name.name))
+    if name.is_file() or plain.is_file():
+        return
+    if len(name.parts) > 1:
+        near = [f.name for f in name.parent.glob("*.y*ml")] if name.parent.is_dir() else []
+        raise RequestError(f"{said}: no such file{did_you_mean(name.name, near)}")
+    known = _architectures()
+    if name.name not in known:
+        raise RequestError(f"{said}: no such file, and no architecture of that name{did_you_mean(name.name, known)}")
+
+
+def _architectures() -> list[str]:
+    """Return the names the host knows, with and without scale letters."""
+    names = []
+    for file in sorted((ROOT / "cfg" / "models").rglob("*.yaml")):
+        names.append(file.name)
+        if parts := re.fullmatch(r"((?:yoloe-)?\D+\d+)(-.*)?", file.stem):
+            names += [f"{parts[1]}{scale}{parts[2] or ''}.yaml" for scale in _SCALES]
+    return names
+
+
+def _read_plan(path: str | Path, said: str) -> Any:
+    name = Path(path)
+    if not is_architecture(name):
+        raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
+    _check_architecture_exists(name, said)
+    try:
+        return yaml_model_load(name)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
+
+
+def one_line(error: BaseException | None) -> str:
+    """Return the first line of what `error` says, with no decoration of the host's around it."""
+    lines = str(error).strip().splitlines()
+    text = " ".join((lines[0] if lines else type(error).__name__).split())
+    return text.replace("ERROR ❌️ ", "").replace("❌ ", "")[:300]
