@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from test_criterion import SIZE, make_criterion
+from made_criterion import SIZE, make_criterion
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
 from ultralytics.nn.tasks import DetectionModel

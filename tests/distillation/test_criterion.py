@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from made_criterion import SIZE, STRIDES, Counting, make_criterion, make_terms
 from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.distillation.criterion import DistillationCriterion
 from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
-from yolo_distill.distillation.terms import Levels, Terms
+from yolo_distill.distillation.terms import Levels
 from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.step_cost import (
     FullPrecisionLoss,
@@ -26,17 +26,6 @@ from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
-
-SIZE = 64
-STRIDES = [8, 16, 32]
-NAMES = {0: "a", 1: "b", 2: "c"}
-
-
-def make_terms(projectors=None, **recipe):
-    levels = Levels.match(STRIDES, STRIDES)
-    return Terms(
-        make_recipe({"teacher": "-", **recipe}), match_classes(NAMES, NAMES), levels, projectors or nn.ModuleDict()
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +44,6 @@ def teacher():
         for layer in layers:
             nn.init.constant_(layer[-1].bias, -2.5)
     return YoloTeacher(model, needs=Needs(maps=True))
-
-
-class Counting:
-    """A teacher that is counted."""
-
-    def __init__(self, teacher):
-        self.teacher, self.asked = teacher, 0
-
-    def __call__(self, images):
-        self.asked += 1
-        return self.teacher(images)
-
-    def wait(self, answer):
-        pass
-
-
-def make_criterion(student, teacher, **recipe):
-    return DistillationCriterion(student.init_criterion(), Counting(teacher), make_terms(**recipe), STRIDES, 1)
 
 
 def walk(criterion, student, steps):
