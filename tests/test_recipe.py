@@ -53,12 +53,16 @@ ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
         ({"cwd": 0.7, "logit": 0, "localization": 0}, True, {"cwd": 0.7}),
         ({"logit": 1, "cwd": 0}, True, USUAL_BUT_MAPS),
         ({"mimic": 1}, True, {**USUAL_BUT_MAPS, "mimic": 1}),  # other maps
-        ({"kd_until": 1}, True, ALL),
-        ({"ramp_epochs": 1}, True, ALL),
-        ({"schedule.logit": "cosine"}, True, ALL),
+        ({"kd_until": 1}, True, {}),
+        ({"ramp_epochs": 1}, True, {}),
+        ({"schedule.logit": "cosine"}, True, {}),
+        ({"teach": True}, True, ALL),
+        ({"teach": False}, False, {}),
+        ({"teach": False, "logit": 1}, True, {}),
         ({"unlabeled": "raw"}, True, ALL),
-        ({"balance": "auto"}, True, ALL),
-        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, USUAL_BUT_MAPS),  # 0.2 more: over 1
+        ({"balance": "auto"}, True, {}),
+        # A share of 0.2 more would come to over 1.
+        ({"teach": True, "balance": "auto", "share.logit": 0.5, "share.localization": 0.35}, True, USUAL_BUT_MAPS),
         ({"teacher_imgsz": 640}, True, USUAL_BUT_MAPS),
         ({"teacher": "a.pt,b.pt"}, True, USUAL_BUT_MAPS),
         ({"teacher_precision": "int8", "trust": True, "match": "some"}, True, {}),  # not about the terms
@@ -69,7 +73,7 @@ def test_terms_that_are_left_open(given, inside, gains):
     recipe = make_recipe({"teacher": "t.pt", **given}).settled(inside=inside)
     assert recipe.gains == gains
     assert None not in {getattr(recipe, name) for name in TERMS}
-    assert recipe.settled(inside=not inside) == recipe  # once and for all
+    assert recipe.settled(inside=not inside).gains == gains  # once and for all
 
 
 def test_a_comma_in_a_path_makes_no_second_teacher(tmp_path):

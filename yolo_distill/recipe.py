@@ -23,12 +23,9 @@ Gain = Annotated[float, Field(ge=0)]
 #: box gain, as more crowds the task out; and 0.1 to 0.25 of the task's gradient at the neck in all runs of
 #: tests/benchmarks/MEASURED.md that have `cwd`.
 USUAL = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}
-#: Settings that say something of those terms, or of who teaches them: whoever gives one another value than the
-#: default's wants to be taught.
-_OF_TERMS = (
-    *("unlabeled", "teacher_imgsz", "kd_until"),
-    *("balance", "ramp_epochs", "logit_gamma", "box_floor", "cwd_tau"),
-)
+#: Mean error of a fitted start (`initialization/least_squares.py`) above which the terms teach on top of it: such a
+#: student cannot hold what its teacher has. What it rests on: tests/benchmarks/MEASURED.md, "Below nano".
+NEED = 0.2
 
 
 def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +38,7 @@ def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(TERMS, 0.0),
-    **{"init_channels": "even", "init_fit": False, "balance": "fixed", "kd_until": 1.0},
+    **{"init_channels": "even", "init_fit": False, "init_warmup": 0.0, "balance": "fixed", "kd_until": 1.0},
     "schedule": dict.fromkeys(TERMS, "ramp"),
     "unlabeled": None,
     "unlabeled_conf": None,
@@ -74,6 +71,9 @@ class Recipe(BaseModel):
         init: where the student starts.
         init_channels: how the teacher's channels are chosen for the start.
         init_fit: fit the start's convolutions to the teacher's by least squares.
+        init_warmup: share of the epochs over which the learning rate of a student that starts fitted grows; 0: as the
+            host has it.
+        teach: whether the terms teach; `auto`: where they pay, see `teaching`.
         logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; None: see `settled`.
         logit_gamma: exponent of |p_t - p_s| in the class term.
         hinton_tau: temperature of Hinton's class term.
@@ -110,6 +110,8 @@ class Recipe(BaseModel):
     init: Literal["auto", "teacher", "student", "try"]
     init_channels: Literal["even", "norm", "importance"]
     init_fit: bool
+    init_warmup: float = Field(ge=0, lt=1)
+    teach: Literal["auto"] | bool
     logit: Gain | None
     hinton: Gain
     localization: Gain | None
@@ -138,40 +140,75 @@ class Recipe(BaseModel):
     @property
     def gains(self) -> dict[str, float]:
         """Gains of the terms that are on, by name; of open ones those that teach wherever a student starts."""
+        if self.teach is False:
+            return {}
         given = {name: getattr(self, name) for name in TERMS}
         given |= {name: USUAL[name] for name in ("logit", "localization") if given[name] is None}
         return {name: float(gain) for name, gain in given.items() if gain}
-
-    @property
-    def asks_for_terms(self) -> bool:
-        """Whether anything but the defaults says that terms are to teach."""
-        if any(getattr(self, name) for name in TERMS) or self.has_several_teachers:
-            return True
-        default, _ = read_recipe_file("default")
-        scheduled = any(self.schedule.get(name) != default["schedule"][name] for name in USUAL)
-        return scheduled or any(getattr(self, key) != default[key] for key in _OF_TERMS)
 
     @property
     def has_several_teachers(self) -> bool:
         """Whether `teacher` names several, with commas, and not one whose path has a comma in it."""
         return "," in self.teacher and not Path(self.teacher).expanduser().exists()
 
-    def settled(self, *, inside: bool) -> Recipe:
-        """Return the recipe with a gain for each term that was left open.
+    @property
+    def why_asked(self) -> str | None:
+        """Why the terms teach wherever the student starts, in words; None where that depends on its start."""
+        if self.teach is True:
+            return "teach=true"
+        if given := [name for name in TERMS if getattr(self, name)]:
+            return f"{given[0]}= is given"
+        if self.unlabeled:
+            return "nobody else teaches unlabelled pictures"
+        if self.has_several_teachers or self.teacher_imgsz:
+            return "the student starts inside one teacher, at its own size, and others are to teach it"
+        return None
 
-        A student that starts inside its teacher and is fitted to it has what the terms could teach it: they are left
-        out, unless something asks for them. Otherwise class and box term are there, and `cwd` joins them where the
-        student starts inside the teacher that is asked, about what the student sees; not beside other maps, and not
-        where shares leave it no room.
+    def teaching(self, *, inside: bool, missing: float | None = None) -> tuple[bool, str]:
+        """Return whether the terms teach, and why, in words. This is the one place where that is decided.
+
+        A student that starts inside its teacher and is fitted to it has what the terms could teach it, unless it is too
+        small to hold it.
 
         Args:
             inside: whether the student starts inside its teacher.
+            missing: mean error of its fit; None where it is not fitted, or nobody knows yet.
         """
-        gains = {} if inside and self.init_fit and not self.asks_for_terms else self.gains
+        if self.teach is False:
+            return False, "teach=false"
+        if not self.gains:
+            return False, "all gains are 0"
+        if why := self.why_asked:
+            return True, why
+        if not inside:
+            return True, "the student does not start inside its teacher"
+        if not self.init_fit:
+            return True, "its start is not fitted"
+        if missing is None:
+            return False, "it starts fitted to its teacher"
+        said = f"its start misses {missing:.0%} of its teacher's maps, and"
+        if missing > NEED:
+            return True, f"{said} above {NEED:.0%} the terms were worth it"
+        return False, f"{said} up to {NEED:.0%} the terms added nothing (teach=true has them all the same)"
+
+    def settled(self, *, inside: bool, missing: float | None = None) -> Recipe:
+        """Return the recipe with all decided that it leaves open until it is known where the student starts.
+
+        Where the terms teach, class and box term are there, and `cwd` joins them where the student starts inside the
+        teacher that is asked, about what the student sees; not beside other maps, and not where shares leave it no
+        room.
+
+        Args:
+            inside: whether the student starts inside its teacher.
+            missing: mean error of its fit; None where it is not fitted.
+        """
+        teach, _ = self.teaching(inside=inside, missing=missing)
+        gains = self.gains if teach else {}
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
         if joins and not self.teacher_imgsz and not self.has_several_teachers and self.has_room_for_cwd:
             gains = {**gains, "cwd": USUAL["cwd"]}
-        return self.model_copy(update={name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None})
+        decided = {name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None}
+        return self.model_copy(update={**decided, **({} if inside and self.init_fit else {"init_warmup": 0.0})})
 
     @property
     def has_room_for_cwd(self) -> bool:

@@ -85,7 +85,7 @@ def test_a_student_that_was_built_before_the_workers_still_started_inside_its_te
     assert {stride: picked.tolist() for stride, picked in worker._chosen.items()} == {
         stride: picked.tolist() for stride, picked in chosen.items()
     }
-    assert "chosen_in_teacher" not in vars(torch_load(worker.last, map_location="cpu")["model"])
+    assert "start_in_teacher" not in vars(torch_load(worker.last, map_location="cpu")["model"])
 
 
 class _Host:

@@ -50,6 +50,9 @@ def test_one_class_has_nothing_to_be_compared_with():
         require_classes(recipe(hinton=1), 1)
 
 
+SHARES = {"balance": "auto", "teach": True}
+
+
 @pytest.mark.parametrize(
     ("given", "where", "line"),
     [
@@ -58,9 +61,11 @@ def test_one_class_has_nothing_to_be_compared_with():
         ({"schedule.cwd": "cosine"}, {"starts_inside": False}, "schedule.cwd= has no effect: cwd has no gain"),
         ({"init_fit": True}, {"starts_inside": False}, "init_fit= .*give init=teacher"),
         ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt has been trained"),
-        ({"balance": "auto", "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
-        ({"balance": "auto", "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
-        ({"logit": 0}, {}, "logit= has no effect where the student starts fitted .*recipe=taught"),
+        ({**SHARES, "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
+        ({**SHARES, "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
+        ({"logit": 0}, {}, "logit= has no effect where the student starts fitted .*teach=true"),
+        ({"kd_until": 0.5}, {}, "kd_until= has no effect where .*teach=true"),
+        ({"balance": "auto"}, {}, "balance= has no effect where .*teach=true"),
         ({"teacher_precision": "int8"}, {}, "teacher_precision= has no effect where .*it is then trained alone"),
         ({"hinton_tau": 4}, {}, "hinton_tau= has no effect: hinton has no gain; give hinton=1"),
     ],
@@ -74,10 +79,15 @@ def test_settings_that_do_nothing_are_said(given, where, line):
 
 
 def test_settings_that_do_something_are_not():
-    given = {"share.logit": 0.3, "balance": "auto", "schedule": "cosine", "init_fit": True, "teacher_epochs": 3}
+    given = {**SHARES, "share.logit": 0.3, "schedule": "cosine", "init_fit": True, "teacher_epochs": 3}
     given |= {"share.cwd": 0.1}
     assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []
-    for given in ({"logit_gamma": 2.0}, {"logit": 1}, {"cwd": 0, "logit": 1}, {"teacher_precision": "int8", "cwd": 1}):
+    for given in (
+        {"logit_gamma": 2.0, "teach": True},
+        {"logit": 1},
+        {"cwd": 0, "logit": 1},
+        {"teacher_precision": "int8", "cwd": 1},
+    ):
         assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []
     given = {"teacher_precision": "int8", "logit": 0}
     assert without_effect(given, recipe(**given), starts_inside=False, trains_teacher=True) == []

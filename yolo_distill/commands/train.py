@@ -24,6 +24,13 @@ SETTINGS = {
     ),
     "init_channels": Setting(str, "how the start chooses the teacher's channels", choices=CHANNEL_CHOICES),
     "init_fit": Setting(bool, "fit the start's convolutions to the teacher's by least squares"),
+    "init_warmup": Setting(
+        float,
+        "share of the epochs in which the learning rate of a fitted start grows; 0: as usual",
+        low=0,
+        high=0.99,
+    ),
+    "teach": Setting(str, "whether the terms teach; auto: where they pay", choices=("auto", "true", "false")),
     "logit": Setting(float, "gain of the class term; 0: off; null: as the start asks for", low=0, nullable=True),
     "hinton": Setting(float, "gain of the class term by softmax KL", low=0),
     "localization": Setting(float, "gain of the box term; likewise", low=0, nullable=True),

@@ -31,7 +31,7 @@ from yolo_distill.teachers.loading import is_one_yolo
 from yolo_distill.teachers.precision import require_precision
 
 #: Settings of a recipe that count where nothing is taught.
-_OF_THE_START = {"init", "init_channels", "init_fit", "assistant"}
+_OF_THE_START = {"init", "init_channels", "init_fit", "init_warmup", "assistant"}
 
 
 @dataclass(frozen=True)

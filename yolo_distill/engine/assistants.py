@@ -17,7 +17,7 @@ from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.provenance import digest_of_teachers, digests_of_files
 from yolo_distill.engine.teacher_training import content_key, runs_folder
-from yolo_distill.recipe import USUAL, Recipe
+from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("chain: ")
 
@@ -49,10 +49,8 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
     names = assistants(recipe)
     if not names:
         return recipe
-    if recipe.asks_for_terms:  # so does the last stage then, though what asked may be about the teacher alone
-        left_open = [name for name in ("logit", "localization") if getattr(recipe, name) is None]
-        recipe = recipe.model_copy(update={name: USUAL[name] for name in left_open})
-    recipe = recipe.model_copy(update={"assistant": None})
+    # What asks for the terms may be about the teacher alone, and holds for the last stage as well.
+    recipe = recipe.model_copy(update={"assistant": None, **({"teach": True} if recipe.why_asked else {})})
     for number, name in enumerate(names, 1):
         # What is tried out is the student's own start.
         stage = recipe.model_copy(update={"init": "auto"}) if recipe.init == "try" else recipe

@@ -11,7 +11,9 @@ from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.vocabulary import TERMS
 
-_START = ("init_channels", "init_fit")
+_START = ("init_channels", "init_fit", "init_warmup")
+#: Settings that say how a teacher teaches.
+_OF_TEACHING = {*TERMS, "teacher_precision", "kd_until", "balance", "ramp_epochs", "schedule"}
 #: Terms that settings of one term alone are about.
 _TERM_OF = {
     "logit_gamma": "logit",
@@ -81,7 +83,7 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
     """
     lines = []
     gains = recipe.settled(inside=starts_inside).gains
-    alone = bool(recipe.gains) and not gains  # what may be taught is left out, as nothing asks for it
+    alone = bool(recipe.gains) and not gains  # unless it turns out to be too small for its teacher
     crowded = starts_inside and recipe.cwd is None and not recipe.has_room_for_cwd
     if crowded:
         lines.append("cwd is left out: with share.cwd the shares would come to 1 or more; lower them to have it")
@@ -92,10 +94,10 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
             continue
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
-        elif alone and (key in {*TERMS, "teacher_precision"} or term in USUAL):
+        elif alone and (key in _OF_TEACHING or term in USUAL):
             lines.append(
                 f"{key}= has no effect where the student starts fitted to its teacher: it is then trained alone; "
-                "recipe=taught has it taught as well"
+                "teach=true has it taught as well"
             )
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")

@@ -32,6 +32,7 @@ from yolo_distill.engine.teacher_cost import PREFIX, TeacherPace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
+from yolo_distill.initialization.gentle_training import follow_closely
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import plan_start
 from yolo_distill.models.checkpoint import rounded_imgsz
@@ -71,6 +72,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
     _resumed_recipe: dict[str, Any] | None = None
     _teacher_model: DetectionModel | None = None
     _chosen: dict[int, Tensor] | None = None
+    _missing: float | None = None
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
@@ -88,6 +90,8 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
+            if overrides.get("warmup_epochs") is not None:  # what is given wins
+                own["init_warmup"] = 0.0
             self.recipe = _recipe_of(own, str(own.pop("recipe", "default")))
             if self.recipe.assistant:
                 raise RequestError(
@@ -129,7 +133,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
             return super().train()
         if isinstance(self.model, nn.Module) and self._chosen is not None:
             # From Python the host builds the student before it starts the workers, which get nothing but the model.
-            self.model.chosen_in_teacher = self._chosen  # type: ignore[assignment]
+            self.model.start_in_teacher = (self._chosen, self._missing)  # type: ignore[assignment]
         with self._recipe_in_args():
             return super().train()
 
@@ -177,7 +181,8 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
             imgsz=rounded_imgsz(model, self.args.imgsz),
             device=self.device,
         )
-        self._chosen = report.chosen if report else None
+        if report is not None:
+            self._chosen, self._missing = report.chosen, report.missing
         return model
 
     def _say_choice(self, model: DetectionModel) -> None:
@@ -195,16 +200,13 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         optimizer is built.
         """
         super().set_model_attributes()
-        if (chosen := vars(unwrap_model(self.model)).pop("chosen_in_teacher", None)) is not None:
-            self._chosen = chosen
-        left_open = bool(self.recipe.gains)
-        self._settle_recipe()
+        if (start := vars(unwrap_model(self.model)).pop("start_in_teacher", None)) is not None:
+            self._chosen, self._missing = start
+        why = self._settle_recipe()
+        self._train_gently()
         gains = self.recipe.gains
         if not gains:
-            why = "all gains are 0"
-            if left_open:
-                why = "fitted to its teacher, a student was not seen to gain from terms (recipe=taught adds them)"
-            LOGGER.info(f"{PREFIX}{why}: training the student without its teacher")
+            LOGGER.info(f"{PREFIX}the student is trained without its teacher: {why}")
             self._teacher_model = None  # not needed any more
             return
         model = unwrap_model(self.model)
@@ -234,12 +236,25 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         if table := classes.table(teacher.names):
             LOGGER.info(table)
 
-    def _settle_recipe(self) -> None:
-        """Settle what the recipe leaves open until it is known where the student starts."""
-        recipe = self.recipe.settled(inside=self._chosen is not None)
+    def _settle_recipe(self) -> str:
+        """Settle what the recipe leaves open until it is known where the student starts; says why it is taught."""
+        inside, missing = self._chosen is not None, self._missing
+        taught, why = self.recipe.teaching(inside=inside, missing=missing)
+        recipe = self.recipe if self.resume else self.recipe.settled(inside=inside, missing=missing)
         if recipe != self.recipe:
             self.recipe = recipe
             self._write_recipe()
+        if taught and missing is not None:
+            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
+        return why
+
+    def _train_gently(self) -> None:
+        """Keep a student that starts fitted from falling far below its start, also where a run is resumed."""
+        if not self.recipe.init_warmup:
+            return
+        follow_closely(unwrap_model(self.model))
+        if not self.resume and not self.args.time:
+            self.args.warmup_epochs = self.recipe.init_warmup * self.epochs
 
     def _write_recipe(self) -> None:
         if RANK in {-1, 0}:

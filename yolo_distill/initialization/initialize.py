@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ def begin_inside(
         pictures = sample_pictures(dict(data), imgsz, count)
         fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
         LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} training pictures: {fitted}")
+        report = replace(report, missing=fitted.missing)
     return report
 
 

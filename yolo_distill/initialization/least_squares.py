@@ -54,11 +54,16 @@ class Reconstruction:
     before: dict[str, float] = field(default_factory=dict)
     after: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def missing(self) -> float | None:
+        """Mean error of the fits; None where there are none."""
+        return sum(self.after.values()) / len(self.after) if self.after else None
+
     def __str__(self) -> str:
         if not self.after:
             return f"no convolution, which takes {HELD_OUT} pictures or more"
-        before, after = (sum(errors.values()) / len(errors) for errors in (self.before, self.after))
-        return f"{len(self.after)} convolutions, mean error {before:.3f} -> {after:.3f}"
+        before = sum(self.before.values()) / len(self.before)
+        return f"{len(self.after)} convolutions, mean error {before:.3f} -> {self.missing:.3f}"
 
 
 @torch.no_grad()

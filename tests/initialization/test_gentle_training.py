@@ -1,0 +1,59 @@
+"""What a student that starts fitted is trained by, and who has the last word."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.initialization.gentle_training import MOMENTUM
+from yolo_distill.recipe import NEED, make_recipe
+
+HOST_MOMENTUM = 0.03
+
+
+def set_up(settings, make_teacher, names, **given):
+    """Return warm-up, momenta and the trainer of a run of 20 epochs just before its first batch."""
+    settings = {**settings, "epochs": 20, "model": "yolo26n.yaml", "teacher": str(make_teacher("yolo26s.yaml", names))}
+    del settings["warmup_epochs"]
+    trainer = DistillationTrainer(overrides={**settings, **given})
+    trainer._setup_train()
+    momenta = {module.momentum for module in trainer.model.modules() if isinstance(module, nn.BatchNorm2d)}
+    return trainer.args.warmup_epochs, momenta, trainer
+
+
+def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, make_teacher, names):
+    warmup, momenta, trainer = set_up(settings, make_teacher, names)
+    assert warmup == 6.0  # 0.3 of the epochs
+    assert momenta == {MOMENTUM}
+    assert trainer.recipe.init_warmup == 0.3
+
+
+@pytest.mark.parametrize(
+    "given", [{"warmup_epochs": 1.0}, {"init_fit": False}, {"init": "student"}, {"init_warmup": 0}]
+)
+def test_any_other_run_goes_as_the_host_has_it(given, settings, make_teacher, names):
+    warmup, momenta, trainer = set_up(settings, make_teacher, names, **given)
+    assert warmup == given.get("warmup_epochs", 3.0)
+    assert momenta == {HOST_MOMENTUM}
+    assert trainer.recipe.init_warmup == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "taught", "why"),
+    [
+        ({}, {"inside": True, "missing": NEED - 0.11}, False, "its start misses 9% of its teacher's maps"),
+        ({}, {"inside": True, "missing": NEED + 0.06}, True, "its start misses 26% of its teacher's maps"),
+        ({}, {"inside": True}, False, "it starts fitted to its teacher"),
+        ({}, {"inside": False}, True, "does not start inside its teacher"),
+        ({"init_fit": False}, {"inside": True}, True, "its start is not fitted"),
+        ({"unlabeled": "raw"}, {"inside": True, "missing": 0.01}, True, "unlabelled pictures"),
+        ({"teach": False, "logit": 1}, {"inside": True, "missing": 0.9}, False, "teach=false"),
+        ({"teach": True}, {"inside": True, "missing": 0.01}, True, "teach=true"),
+        ({"logit": 0, "localization": 0}, {"inside": False}, False, "all gains are 0"),
+    ],
+)
+def test_whether_the_terms_teach_and_why(given, where, taught, why):
+    said = make_recipe({"teacher": "t.pt", **given}).teaching(**where)
+    assert said[0] is taught
+    assert why in said[1]
