@@ -25,18 +25,10 @@ from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.terms_table import TABLE
 
-#: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
-#: progress bar's columns are 11 wide.
-LOSS_NAMES = {
-    "logit": "logit_loss",
-    "hinton": "hint_loss",
-    "localization": "local_loss",
-    "cwd": "cwd_loss",
-    "pkd": "pkd_loss",
-    "mgd": "mgd_loss",
-    "mimic": "mimic_loss",
-}
+#: Names of the terms in the progress bar, in results.csv and for the host's loggers.
+LOSS_NAMES = {name: term.column for name, term in TABLE.items()}
 #: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
 LARGE = "img_for_teacher"
 
