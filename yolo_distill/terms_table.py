@@ -110,6 +110,12 @@ TABLE = {
         arguments={"tau": "hinton_tau"},
         two_classes=True,
     ),
+    "dist": Term(
+        kind="class",
+        loss="yolo_distill.losses.dist:dist_loss",
+        column="dist_loss",
+        help="gain of the class term by correlation",
+    ),
     "localization": Term(
         kind="box",
         loss="yolo_distill.losses.localization:localization_loss",
