@@ -1,7 +1,6 @@
 """Recipes: defaults stand in one place, everything is checked, errors name key and remedy."""
 
 import pytest
-import yaml
 
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
@@ -10,7 +9,7 @@ from yolo_distill.vocabulary import TERMS
 
 
 def test_the_default_recipe_names_every_setting_but_the_teacher():
-    values = yaml.safe_load((cfg_dir() / "default.yaml").read_text())
+    values, _ = read_recipe_file("default")
     assert set(values) == set(recipe_keys()) - {"teacher"}
 
 

@@ -1,6 +1,6 @@
 """The recipe of a distillation run: what is taught, how strongly, from where. Validated here, defaults in `cfg/`.
 
-`cfg/default.yaml` is the only place where defaults stand; every other recipe names what it changes.
+A run takes its defaults from `cfg/default.yaml` alone; every other recipe names what it changes.
 """
 
 from __future__ import annotations
@@ -8,32 +8,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
+from yolo_distill.settings import Setting
+from yolo_distill.terms_table import TABLE, term_settings
 from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
 
-Schedule = Literal["ramp", "constant", "cosine", "mosaic"]
-Gain = Annotated[float, Field(ge=0)]
-#: Gains of the terms that a recipe may leave open, where they teach: twice the host's own class gain; a fifth of its
-#: box gain, as more crowds the task out; and 0.1 to 0.25 of the task's gradient at the neck in all runs of
-#: tests/benchmarks/MEASURED.md that have `cwd`.
-USUAL = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}
+#: Gains of the terms that a recipe may leave open, where they teach.
+USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not None}
 #: Mean error of a fitted start (`initialization/least_squares.py`) above which the terms teach on top of it: such a
 #: student cannot hold what its teacher has. What it rests on: tests/benchmarks/MEASURED.md, "Below nano".
 NEED = 0.2
 
 
-def _of_terms(values: dict[str, Any]) -> dict[str, Any]:
-    for name in values:
-        if name not in TERMS:
-            raise ValueError(f"unknown term {name!r}{did_you_mean(name, TERMS)}")
-    return values
+def _type_of(setting: Setting) -> Any:
+    """Return the type by which pydantic checks what a setting holds."""
+    kind: Any = Literal[setting.choices] if setting.choices else setting.kind
+    bounds: Any = Field(ge=setting.low, gt=setting.above, le=setting.high, lt=setting.below)
+    checked: Any = Annotated[kind, bounds]
+    return checked | None if setting.nullable else checked
 
+
+_FIELDS: dict[str, Any] = {
+    **{key: (_type_of(setting), ...) for key, setting in term_settings().items()},
+    **{key: (GenericAlias(dict, (str, _type_of(setting))), ...) for key, setting in PER_TERM.items()},
+}
+_TermFields: Any = create_model("_TermFields", **_FIELDS)
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
@@ -52,8 +58,10 @@ _GONE_OF_START = frozenset({"init_bn", "init_heal"})
 _GONE = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
 
 
-class Recipe(BaseModel):
+class Recipe(_TermFields):
     """Settings of a distillation run that are not the host's own. `cfg/default.yaml` explains each.
+
+    The terms' gains, their own settings, `share` and `schedule` are fields as well; see `yolo_distill.terms_table`.
 
     Attributes:
         teacher: weights or architecture of the teacher, `torchvision:` and a name, an ONNX file; several with commas.
@@ -74,17 +82,7 @@ class Recipe(BaseModel):
         init_warmup: share of the epochs over which the learning rate of a student that starts fitted grows; 0: as the
             host has it.
         teach: whether the terms teach; `auto`: where they pay, see `teaching`.
-        logit, hinton, localization, cwd, pkd, mgd, mimic: gains of the terms; None: see `settled`.
-        logit_gamma: exponent of |p_t - p_s| in the class term.
-        hinton_tau: temperature of Hinton's class term.
-        box_floor: teacher score above which an anchor's box is taught.
-        cwd_tau: temperature of the channel-wise feature term.
-        mgd_mask: share of places that the masked generative term hides.
-        mimic_weight: what weighs the places of the L2 feature term.
-        mimic_projector: through what the L2 feature term sees the student's maps.
         balance: `auto`: gains follow measured gradients; `fixed`: they stay as given.
-        share: wanted gradient of each term at the neck, by the task's.
-        schedule: how each term's strength goes over the run.
         ramp_epochs: epochs over which the terms grow to their gains.
         teacher_precision: in which precision the teacher answers.
         kd_until: share of the epochs after which the teacher is not asked any more; None: once the student is better.
@@ -112,23 +110,7 @@ class Recipe(BaseModel):
     init_fit: bool
     init_warmup: float = Field(ge=0, lt=1)
     teach: Literal["auto"] | bool
-    logit: Gain | None
-    hinton: Gain
-    localization: Gain | None
-    cwd: Gain | None
-    pkd: Gain
-    mgd: Gain
-    mimic: Gain
-    logit_gamma: float = Field(ge=0)
-    hinton_tau: float = Field(gt=0)
-    box_floor: float = Field(ge=0, lt=1)
-    cwd_tau: float = Field(gt=0)
-    mgd_mask: float = Field(ge=0, lt=1)
-    mimic_weight: Literal["score", "uniform"]
-    mimic_projector: Literal["linear", "mlp"]
     balance: Literal["fixed", "auto"]
-    share: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_of_terms)]
-    schedule: Annotated[dict[str, Schedule], AfterValidator(_of_terms)]
     ramp_epochs: float = Field(ge=0)
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
     kd_until: float | None = Field(gt=0, le=1)
@@ -136,6 +118,14 @@ class Recipe(BaseModel):
     teacher_epochs: int | None = Field(ge=1)
     force: bool
     trust: bool
+
+    @field_validator(*PER_TERM)
+    @classmethod
+    def _of_terms(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in values:
+            if name not in TERMS:
+                raise ValueError(f"unknown term {name!r}{did_you_mean(name, TERMS)}")
+        return values
 
     @property
     def gains(self) -> dict[str, float]:
@@ -293,7 +283,7 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
     Raises:
         RequestError: there is no such file, it is no mapping, or it holds an unknown key.
     """
-    default = _read_yaml(cfg_dir() / "default.yaml")
+    default = overlaid({}, _read_yaml(cfg_dir() / "default.yaml"))
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"}:
         path = cfg_dir() / f"{name}.yaml"

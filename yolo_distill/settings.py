@@ -31,6 +31,8 @@ class Setting:
         choices: the only values allowed, if any.
         low: smallest number allowed, inclusive.
         high: largest number allowed, inclusive.
+        above: bound from below that is not allowed itself.
+        below: bound from above that is not allowed itself.
         nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
     """
 
@@ -41,6 +43,8 @@ class Setting:
     choices: tuple[Any, ...] = ()
     low: float | None = None
     high: float | None = None
+    above: float | None = None
+    below: float | None = None
     nullable: bool = False
 
     def read(self, key: str, text: str) -> Any:
@@ -60,17 +64,26 @@ class Setting:
                 raise RequestError(f"{key}={text}: not one of {allowed}{did_you_mean(text.lower(), alike)}")
             return alike[str(value).lower()]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            # Written so that nan, which compares false with everything, is refused as well.
-            if (self.low is not None and not value >= self.low) or (self.high is not None and not value <= self.high):
+            if not self._holds(value):
                 raise RequestError(f"{key}={text}: must be {self._bounds()}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise RequestError(f"{key}={text}: must be a finite number")
         return value
 
+    def _holds(self, value: float) -> bool:
+        # Written so that nan, which compares false with everything, is refused as well.
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
     def _bounds(self) -> str:
-        if self.low is None:
-            return f"at most {self.high:g}"
-        return f"at least {self.low:g}" if self.high is None else f"between {self.low:g} and {self.high:g}"
+        if self.low is not None and self.high is not None:
+            return f"between {self.low:g} and {self.high:g}"
+        bounds = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
 
     def _convert(self, key: str, text: str) -> Any:
         if self.nullable and text.lower() in {"none", "null"}:

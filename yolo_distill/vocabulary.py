@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-#: The distillation terms: two ways to teach classes, one for boxes, four for feature maps.
-TERMS = ("logit", "hinton", "localization", "cwd", "pkd", "mgd", "mimic")
+from yolo_distill.settings import Setting
+from yolo_distill.terms_table import TABLE
+
+#: The distillation terms.
+TERMS = tuple(TABLE)
 #: Those that compare feature maps, through projectors that learn with the student.
-FEATURE_TERMS = ("cwd", "pkd", "mgd", "mimic")
+FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps")
 #: How a term's strength goes over a run; see `yolo_distill.distillation.gain_schedule`.
 SCHEDULES = ("ramp", "constant", "cosine", "mosaic")
 #: How `init=teacher` chooses channels; see `yolo_distill.initialization.weight_selection`.
 CHANNEL_CHOICES = ("even", "norm", "importance")
-#: Settings that hold one value a term, given as `share.logit=0.2`.
-PER_TERM = ("share", "schedule")
+#: Settings that hold one value a term, given as `share.logit=0.2`, or one for all.
+PER_TERM = {
+    "share": Setting(float, "wanted gradient of each term, by the task's", above=0, below=1),
+    "schedule": Setting(str, "how all terms' strength goes over the run", "ramp", choices=SCHEDULES),
+}
 
 
 def spelled(name: str) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.distillation.criterion import DistillationCriterion
+from yolo_distill.distillation.criterion import DistillationCriterion, gradient_shares
 from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
@@ -23,7 +23,7 @@ from yolo_distill.engine.step_cost import (
     single_precision,
 )
 from yolo_distill.recipe import make_recipe
-from yolo_distill.teachers.answer import read_head
+from yolo_distill.teachers.answer import DenseAnswer, read_head
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -74,8 +74,10 @@ def test_no_share_is_reported_while_the_teacher_rests(student, teacher):
     criterion.start_at(0, course=Course(), until=1, measure_every=1)
     walk(criterion, student, 1)
     assert criterion.shares
+    assert criterion.cosines.keys() == criterion.shares.keys()
     walk(criterion, student, 1)
     assert set(criterion.shares.values()) == {0.0}
+    assert criterion.cosines == {}
 
 
 def test_a_resumed_run_knows_that_the_teacher_rests(student, teacher):
@@ -98,6 +100,33 @@ def test_shares_are_measured_by_the_last_batch_of_each_epoch(student, teacher, m
     walk(criterion, student, 40)
     assert measured == [9, 19, 29, 39]
     assert criterion.shares["logit"] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("factor", [1e-4, 0.5, 3.0])
+def test_a_gradient_has_a_size_and_a_direction(dtype, factor, monkeypatch):
+    torch.manual_seed(0)
+    maps = {s: torch.randn(2, 4, SIZE // s, SIZE // s).to(dtype).requires_grad_() for s in STRIDES}
+    task = sum(m.float().sin().mean() for m in maps.values())
+    kept = torch.randn(())
+    terms = {
+        "along": factor * task,
+        "against": -factor * task,
+        "aside": factor * maps[8].float()[:, 0].cos().mean(),
+        "nowhere": factor * (kept * 1.0).requires_grad_(),
+        "off": torch.zeros(()),
+    }
+    passes: list[int] = []
+    gradient = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *given, **rest: (passes.append(1), gradient(*given, **rest))[1])
+    shares, cosines = gradient_shares(task, terms, DenseAnswer(None, None, maps, {}))
+    assert len(passes) == 1 + 4  # one of the task, one of each term that has a graph
+    loose = 1e-5 if dtype == torch.float32 else 1e-2
+    assert [shares["along"], shares["against"]] == pytest.approx([factor, factor], rel=loose)
+    assert cosines.keys() == {"along", "against", "aside"}  # without a gradient there is no direction
+    assert [cosines["along"], cosines["against"]] == pytest.approx([1, -1], rel=loose)
+    assert abs(cosines["aside"]) < 0.9
+    assert [shares["nowhere"], shares["off"]] == [0, 0]
 
 
 def test_a_batch_that_was_not_prepared_is_taught_as_well(student, teacher):

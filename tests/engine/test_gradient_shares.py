@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.engine import gradient_shares
-from yolo_distill.engine.gradient_shares import plot_shares, read_columns
+from yolo_distill.engine.gradient_shares import ShareReport, plot_shares, read_columns
 
 
 @pytest.mark.slow
@@ -18,12 +18,14 @@ def test_a_balanced_run_writes_says_and_draws_its_shares(train, make_teacher, na
     )  # fmt: skip
     columns = read_columns(trainer.csv)
     assert len(columns["share/logit"]) == len(columns["gain/logit"]) == 3
+    assert all(-1 <= cosine <= 1 for cosine in columns["cosine/logit"])
     assert columns["gain/logit"][-1] == pytest.approx(trainer.criterion.gains()["logit"], rel=1e-4)
     assert columns["gain/logit"][-1] != trainer.recipe.logit
     lines = [line for line in said if "gradient by the task's" in line]
     assert len(lines) == 3
     assert "logit" in lines[0]
     assert "(gain " in lines[0]
+    assert " at cosine " in lines[0]
     assert (trainer.save_dir / "shares.png").stat().st_size > 5000
 
     # A run that goes on goes on with the gains that it had.
@@ -68,3 +70,13 @@ def test_a_table_without_shares_is_not_drawn(tmp_path):
     assert not plot_shares(table, tmp_path / "shares.png")
     table.write_text("epoch,time\n")
     assert read_columns(table) == {}
+
+
+@pytest.mark.parametrize(("header", "kept"), [(None, True), ("epoch,cosine/logit", True), ("epoch,share/logit", False)])
+def test_a_table_that_was_begun_without_cosines_goes_on_without(tmp_path, header, kept):
+    """The host writes the names of the columns once."""
+    report = ShareReport()
+    report.csv = tmp_path / "results.csv"
+    if header:
+        report.csv.write_text(f"{header}\n")  # no row yet, as where a run was killed in its first epoch
+    assert report._keeps_cosines() is kept

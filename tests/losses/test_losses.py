@@ -23,7 +23,7 @@ def _maps(n: int) -> torch.Tensor:
 
 def _regenerated(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     generator = Generator(3, 3)  # the same at the same random state, as the random weights of the others
-    return mgd_loss(student, teacher, generator, hide_places(student, 0.5, seed=0))
+    return mgd_loss(generator(student, hide_places(student, 0.5, seed=0)), teacher)
 
 
 LOSSES = {

@@ -21,7 +21,7 @@ def passing_on(channels: int) -> Generator:
 def test_is_zero_when_the_generator_makes_the_teachers_map():
     maps = torch.rand(2, 3, 5, 5)
     nothing = torch.zeros(2, 1, 5, 5, dtype=torch.bool)
-    assert mgd_loss(maps, maps.clone(), passing_on(3), nothing) == 0
+    assert mgd_loss(passing_on(3)(maps, nothing), maps.clone()) == 0
 
 
 def test_mgd_by_hand():
@@ -29,12 +29,12 @@ def test_mgd_by_hand():
     # (9 + 1) / (2 channels * 2 places).
     maps = torch.tensor([[[[3.0, 2.0]], [[1.0, 5.0]]]])
     hidden = torch.tensor([[[[True, False]]]])
-    assert mgd_loss(maps, maps.clone(), passing_on(2), hidden).item() == pytest.approx(2.5)
+    assert mgd_loss(passing_on(2)(maps, hidden), maps.clone()).item() == pytest.approx(2.5)
 
 
 def test_what_is_hidden_has_no_say_and_no_gradient():
     student, hidden = torch.randn(2, 4, 6, 6, requires_grad=True), hide_places(torch.zeros(2, 4, 6, 6), 0.5, seed=1)
-    mgd_loss(student, torch.randn(2, 8, 6, 6), Generator(4, 8), hidden).backward()
+    mgd_loss(Generator(4, 8)(student, hidden), torch.randn(2, 8, 6, 6)).backward()
     touched = student.grad.abs().sum(1, keepdim=True) > 0
     assert torch.equal(touched, ~hidden)
 
@@ -42,12 +42,12 @@ def test_what_is_hidden_has_no_say_and_no_gradient():
 def test_a_step_of_the_generator_alone_brings_it_nearer():
     student, teacher, generator = torch.randn(2, 4, 6, 6), torch.randn(2, 8, 6, 6, requires_grad=True), Generator(4, 8)
     hidden = hide_places(student, 0.65, seed=0)
-    before = mgd_loss(student, teacher, generator, hidden)
+    before = mgd_loss(generator(student, hidden), teacher)
     before.backward()
     assert teacher.grad is None
     assert all(p.grad.abs().sum() > 0 for p in generator.parameters())
     torch.optim.SGD(generator.parameters(), lr=0.01).step()
-    assert mgd_loss(student, teacher, generator, hidden) < before
+    assert mgd_loss(generator(student, hidden), teacher) < before
 
 
 def test_the_share_is_hidden_anew_for_each_seed_and_picture():

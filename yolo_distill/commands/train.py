@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from yolo_distill.errors import missing_extra
 from yolo_distill.settings import Setting, given, host_settings
-from yolo_distill.vocabulary import CHANNEL_CHOICES, FEATURE_TERMS, SCHEDULES, TERMS
+from yolo_distill.terms_table import term_settings
+from yolo_distill.vocabulary import CHANNEL_CHOICES, PER_TERM, TERMS
 
 SUMMARY = "teach a small YOLO what a large one knows"
+
+
+def _for_each_term(name: str) -> dict[str, Setting]:
+    """Return a setting that has one value a term, for all of them and for each alone."""
+    setting = replace(PER_TERM[name], default=None)
+    return {name: setting, **{f"{name}.{term}": replace(setting, help=f"the same of {term} alone") for term in TERMS}}
+
 
 # Without a default here: what is not given comes from the recipe, and only there do defaults stand.
 SETTINGS = {
@@ -31,25 +40,10 @@ SETTINGS = {
         high=0.99,
     ),
     "teach": Setting(str, "whether the terms teach; auto: where they pay", choices=("auto", "true", "false")),
-    "logit": Setting(float, "gain of the class term; 0: off; null: as the start asks for", low=0, nullable=True),
-    "hinton": Setting(float, "gain of the class term by softmax KL", low=0),
-    "localization": Setting(float, "gain of the box term; likewise", low=0, nullable=True),
-    **{
-        name: Setting(float, f"gain of the feature term {name.upper()}", low=0, nullable=name == "cwd")
-        for name in FEATURE_TERMS
-    },
-    "logit_gamma": Setting(float, "how strongly the class term looks at disagreement", low=0),
-    "hinton_tau": Setting(float, "temperature of hinton", low=0),
-    "box_floor": Setting(float, "teacher score above which an anchor's box is taught", low=0, high=1),
-    "cwd_tau": Setting(float, "temperature of cwd", low=0),
-    "mgd_mask": Setting(float, "share of the places that mgd hides", low=0, high=1),
-    "mimic_weight": Setting(str, "what weighs the places of mimic", choices=("score", "uniform")),
-    "mimic_projector": Setting(str, "through what mimic sees the student's maps", choices=("linear", "mlp")),
+    **{key: replace(setting, default=None) for key, setting in term_settings().items()},
     "balance": Setting(str, "auto: gains follow the terms' gradients; fixed: they stay", choices=("fixed", "auto")),
-    "share": Setting(float, "wanted gradient of each term, by the task's", low=0, high=1),
-    **{f"share.{name}": Setting(float, f"the same of {name} alone", low=0, high=1) for name in TERMS},
-    "schedule": Setting(str, "how all terms' strength goes over the run", choices=SCHEDULES),
-    **{f"schedule.{name}": Setting(str, f"the same of {name} alone", choices=SCHEDULES) for name in TERMS},
+    **_for_each_term("share"),
+    **_for_each_term("schedule"),
     "ramp_epochs": Setting(float, "epochs over which the terms grow to their gains", low=0),
     "teacher_precision": Setting(
         str, "how the teacher is computed; auto takes the fastest", choices=("auto", "fp32", "bf16", "fp16", "int8")

@@ -73,7 +73,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "pace": read_pace(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
         "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
-        "curve": {key: values for key, values in curve.items() if not key.startswith("share/")},
+        "curve": {key: values for key, values in curve.items() if not key.startswith(("share/", "cosine/"))},
         "shares": {key.removeprefix("share/"): values for key, values in curve.items() if key.startswith("share/")},
         "parts": len(parts),  # more than one: it was interrupted
         "sources": sources,  # more than one: and the code had changed

@@ -25,18 +25,10 @@ from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.terms_table import TABLE
 
-#: Names of the terms in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
-#: progress bar's columns are 11 wide.
-LOSS_NAMES = {
-    "logit": "logit_loss",
-    "hinton": "hint_loss",
-    "localization": "local_loss",
-    "cwd": "cwd_loss",
-    "pkd": "pkd_loss",
-    "mgd": "mgd_loss",
-    "mimic": "mimic_loss",
-}
+#: Names of the terms in the progress bar, in results.csv and for the host's loggers.
+LOSS_NAMES = {name: term.column for name, term in TABLE.items()}
 #: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
 LARGE = "img_for_teacher"
 
@@ -54,6 +46,7 @@ class DistillationCriterion:
         until: batches after which the teacher is not asked any more; None for never.
         measure_every: batches between two measurements of the gradient shares; 0 for never.
         shares: gradient norm of each term at the neck divided by the task's, from the last time it was measured.
+        cosines: cosine of the same two gradients, from the same time; without terms that have no gradient.
     """
 
     def __init__(
@@ -81,6 +74,7 @@ class DistillationCriterion:
         self.steps = self.measure_every = self._measure_at = self._first = 0
         self.until: int | None = None
         self.shares: dict[str, float] = {}
+        self.cosines: dict[str, float] = {}
         self._answer: DenseAnswer | SetAnswer | None = None
 
     def start_at(self, steps: int, *, course: Course, until: int | None, measure_every: int) -> None:
@@ -177,7 +171,7 @@ class DistillationCriterion:
     def _measure(
         self, task: Tensor, terms: dict[str, Tensor], student: DenseAnswer, strengths: dict[str, float]
     ) -> None:
-        self.shares = gradient_shares(task, terms, student)
+        self.shares, self.cosines = gradient_shares(task, terms, student)
         if self.balancer and not self.shares:
             raise RequestError(
                 "balance=auto: freeze= covers the student's neck, so that there is no gradient to measure; freeze "
@@ -198,7 +192,7 @@ class DistillationCriterion:
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
         if self.until is not None and self.steps >= self.until:
-            self.shares = dict.fromkeys(self.terms.recipe.gains, 0.0)
+            self.shares, self.cosines = dict.fromkeys(self.terms.recipe.gains, 0.0), {}
         return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:
@@ -215,8 +209,10 @@ def branch_weights(host: Any) -> tuple[float, float]:
     return float(getattr(host, "o2m", 1.0)), float(getattr(host, "o2o", 1.0))
 
 
-def gradient_shares(task: Tensor, terms: dict[str, Tensor], student: DenseAnswer) -> dict[str, float]:
-    """Return the gradient norm of each term at the student's neck maps, divided by the task's.
+def gradient_shares(
+    task: Tensor, terms: dict[str, Tensor], student: DenseAnswer
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how strong each term's gradient is at the student's neck maps beside the task's, and in which direction.
 
     The neck is the last place that all terms share. Terms on the one-to-one branch do not reach it: the host detaches
     that branch's input. A gain says nothing about this share, which is what decides between help and harm.
@@ -225,22 +221,34 @@ def gradient_shares(task: Tensor, terms: dict[str, Tensor], student: DenseAnswer
     as the host's scaler does for training.
 
     Levels that `freeze=` keeps from learning have no gradient and don't count; without any other, nothing is returned.
+
+    Returns:
+        gradient norm of each term divided by the task's; and the cosine of the two gradients, for the terms that have
+        one: 1 where the term pulls as the labels do, below 0 where it pulls against them.
     """
     maps = [found for found in student.maps.values() if found.requires_grad]
     if not maps:
-        return {}
+        return {}, {}
     half = any(m.dtype == torch.float16 for m in maps)
 
-    def norm(loss: Tensor) -> float:
+    def gradient(loss: Tensor) -> tuple[list[Tensor | None], float, float]:
+        """Return the gradient times a scale, the norm of that, and the scale."""
         if not loss.requires_grad:
-            return 0.0
+            return [], 0.0, 1.0
         scale = 2.0**16 if half else 1.0
         while True:
-            gradients = torch.autograd.grad(loss * scale, maps, retain_graph=True, allow_unused=True)
-            squares = sum(float(g.float().square().sum()) for g in gradients if g is not None)
+            found = torch.autograd.grad(loss * scale, maps, retain_graph=True, allow_unused=True)
+            squares = sum(float(g.float().square().sum()) for g in found if g is not None)
             if math.isfinite(squares) or scale <= 1:
-                return squares**0.5 / scale
+                return list(found), squares**0.5, scale
             scale /= 16
 
-    reference = norm(task)
-    return {name: norm(term) / reference if reference else 0.0 for name, term in terms.items()}
+    of_task, task_norm, task_scale = gradient(task)
+    shares, cosines = {}, {}
+    for name, term in terms.items():
+        of_term, norm, scale = gradient(term)
+        shares[name] = (norm / scale) / (task_norm / task_scale) if task_norm else 0.0
+        if norm and task_norm:
+            pairs = [(a, b) for a, b in zip(of_term, of_task, strict=True) if a is not None and b is not None]
+            cosines[name] = sum(float((a.float() * b.float()).sum()) for a, b in pairs) / norm / task_norm
+    return shares, cosines

@@ -1,23 +1,22 @@
 """The feature terms of a batch: the neck's maps of both sides, level by level, through the projectors into the losses.
 
-`cwd`, `pkd` and `mgd` are means over the levels. `mimic` is their sum, as Ultralytics' own distillation is, so that
-`mimic=6` with `mimic_weight=score mimic_projector=mlp` is its `dis=6`.
+A term is the mean over the levels. `mimic` alone is their sum, as Ultralytics' own distillation is, so that `mimic=6`
+with `mimic_weight=score mimic_projector=mlp` is its `dis=6`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from yolo_distill.losses.cwd import cwd_loss
 from yolo_distill.losses.logit import confidence
-from yolo_distill.losses.mgd import Generator, hide_places, mgd_loss
-from yolo_distill.losses.mimic import mimic_loss
-from yolo_distill.losses.pkd import pkd_loss
+from yolo_distill.losses.mgd import hide_places
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer
+from yolo_distill.terms_table import TABLE
 from yolo_distill.vocabulary import FEATURE_TERMS
 
 
@@ -32,6 +31,8 @@ class FeatureTerms:
 
     def __init__(self, recipe: Recipe, strides: Sequence[int], projectors: nn.ModuleDict) -> None:
         self.recipe, self.strides, self.projectors = recipe, strides, projectors
+        terms = {name: TABLE[name] for name in FEATURE_TERMS if name in recipe.gains}
+        self._losses = {name: term.bind(term.loss, recipe) for name, term in terms.items()}
 
     def __call__(
         self, active: Container[str], student: DenseAnswer, teacher: DenseAnswer, step: int = 0
@@ -44,30 +45,28 @@ class FeatureTerms:
             teacher: the teacher's, with maps, and with scores where the recipe weighs by them; reduced likewise.
             step: number of the batch, which with the level seeds the masks of mgd: also after a resume.
         """
-        names = [name for name in FEATURE_TERMS if name in active]
-        scores = score_maps(teacher) if "mimic" in names and self.recipe.mimic_weight == "score" else {}
+        names = [name for name in self._losses if name in active]
+        weighed = {name for name in names if self._setting(TABLE[name].weighed_by) == "score"}
+        scores = score_maps(teacher) if weighed else {}
         terms = {}
         for name in names:
-            levels = []
+            term, levels = TABLE[name], []
             for level, stride in enumerate(self.strides):
                 # Under autocast the maps come in half precision; projectors and losses are in single.
                 ours, theirs = student.maps[stride].float(), teacher.maps[stride].float()
-                projector = self.projectors[f"{name}_{stride}"]
-                if isinstance(projector, Generator):
-                    hidden = hide_places(ours, self.recipe.mgd_mask, seed=step * len(self.strides) + level)
-                    levels.append(mgd_loss(ours, theirs, projector, hidden))
-                else:
-                    levels.append(self._level(name, projector(ours), theirs, scores.get(stride)))
+                seen = [ours]
+                if term.hidden:
+                    share = self._setting(term.hidden)
+                    seen.append(hide_places(ours, share, seed=step * len(self.strides) + level))
+                projected = self.projectors[f"{name}_{stride}"](*seen)
+                weight = [scores[stride]] if name in weighed else []
+                levels.append(self._losses[name](projected, theirs, *weight))
             total = torch.stack(levels).sum()
-            terms[name] = total if name == "mimic" else total / len(levels)
+            terms[name] = total if term.as_host else total / len(levels)
         return terms
 
-    def _level(self, name: str, projected: Tensor, theirs: Tensor, scores: Tensor | None) -> Tensor:
-        if name == "cwd":
-            return cwd_loss(projected, theirs, self.recipe.cwd_tau)
-        if name == "pkd":
-            return pkd_loss(projected, theirs)
-        return mimic_loss(projected, theirs, scores)
+    def _setting(self, name: str | None) -> Any:
+        return None if name is None else getattr(self.recipe, name)
 
 
 def score_maps(teacher: DenseAnswer) -> dict[int, Tensor]:

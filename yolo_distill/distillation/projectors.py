@@ -17,7 +17,11 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.losses.mgd import Generator
 from yolo_distill.recipe import Recipe
+from yolo_distill.terms_table import TABLE
 from yolo_distill.vocabulary import FEATURE_TERMS
+
+#: Distance of two runs' seeds. Were it the number of terms, another term would start all projectors elsewhere.
+SEEDS = 4
 
 
 def make_projectors(
@@ -31,8 +35,8 @@ def make_projectors(
 ) -> nn.ModuleDict:
     """Return a projector for each feature term with a gain and each common level, as `cwd_8`, `cwd_16`, ...
 
-    `cwd`, `pkd` and `mimic` have a linear 1x1 projector from the student's to the teacher's channels; with
-    `mimic_projector=mlp`, `mimic` has what Ultralytics' own distillation has. `mgd` has its generator.
+    Of the kinds, as the table of terms and `mimic_projector` name them, `linear` is a 1x1 projector from the student's
+    to the teacher's channels, `mlp` what Ultralytics' own distillation has, and `generator` that of `mgd`.
 
     Args:
         recipe: which terms there are, and their settings.
@@ -51,7 +55,7 @@ def make_projectors(
             continue
         with torch.random.fork_rng(devices=[]):
             # The CPU's alone: torch.manual_seed would reseed the GPUs as well.
-            torch.default_generator.manual_seed(seed * len(FEATURE_TERMS) + number)
+            torch.default_generator.manual_seed(seed * SEEDS + number)
             for stride in levels.common:
                 projector = _make_projector(term, recipe, student[stride], teacher[stride])
                 if chosen is not None and stride in chosen and isinstance(projector, nn.Conv2d):
@@ -61,10 +65,13 @@ def make_projectors(
 
 
 def _make_projector(term: str, recipe: Recipe, student: int, teacher: int) -> nn.Module:
-    if term == "mgd":
+    row = TABLE[term]
+    kind = getattr(recipe, row.projector) if row.projector in row.settings else row.projector
+    if kind == "generator":
         return Generator(student, teacher)
-    if term == "mimic" and recipe.mimic_projector == "mlp":
+    if kind == "mlp":
         return nn.Sequential(nn.Conv2d(student, teacher, 1), nn.ReLU(), nn.Conv2d(teacher, teacher, 1))
+    assert kind == "linear", kind
     return nn.Conv2d(student, teacher, 1, bias=False)
 
 

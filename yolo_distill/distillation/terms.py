@@ -17,19 +17,15 @@ from ultralytics.utils.metrics import bbox_iou
 from yolo_distill.data.class_mapping import ClassMatch
 from yolo_distill.distillation.feature_terms import FeatureTerms
 from yolo_distill.errors import RequestError
-from yolo_distill.losses.hinton import hinton_loss
-from yolo_distill.losses.localization import bins_loss, distance_loss, iou_loss
-from yolo_distill.losses.logit import NOTHING, confidence, logit_loss, worth_teaching
+from yolo_distill.losses.logit import NOTHING, confidence
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
 from yolo_distill.teachers.head import Needs
+from yolo_distill.terms_table import TABLE
 from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
 #: The terms on the head's answers, anchor by anchor.
 DENSE_TERMS = frozenset(TERMS) - frozenset(FEATURE_TERMS)
-#: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
-#: host's own gains (1.5 / 7.5).
-SIDES = 0.2
 #: Overlap above which a weaker answer of the teacher is a repetition, the host's own default for NMS.
 SAME_OBJECT = 0.7
 #: Answers of a dense teacher that are looked at for a picture's objects, the host's own `max_det`.
@@ -40,13 +36,14 @@ def require_classes(recipe: Recipe, matched: int) -> None:
     """Refuse to compare classes with each other where there are not two.
 
     Raises:
-        RequestError: `hinton` has a gain, and fewer than two classes are known to both sides.
+        RequestError: a term that does so has a gain, and fewer than two classes are known to both sides.
     """
-    if "hinton" in recipe.gains and matched < 2:
-        raise RequestError(
-            f"hinton={recipe.hinton:g}: compares classes with each other, and teacher and data have {matched} in "
-            "common; use logit= with hinton=0"
-        )
+    for name, gain in recipe.gains.items():
+        if TABLE[name].two_classes and matched < 2:
+            raise RequestError(
+                f"{name}={gain:g}: compares classes with each other, and teacher and data have {matched} in common; "
+                f"use logit= with {name}=0"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class Terms:
         maps: strides of the maps that the teacher shows; None where it shows those of all levels.
 
     Raises:
-        RequestError: `hinton` has a gain, and fewer than two classes are matched.
+        RequestError: see `require_classes`.
     """
 
     def __init__(
@@ -120,6 +117,9 @@ class Terms:
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
         shown = [stride for stride in levels.common if maps is None or stride in maps]
         self._features = FeatureTerms(recipe, shown, projectors)
+        dense = {name: TABLE[name] for name in recipe.gains if name in DENSE_TERMS}
+        self._losses = {name: term.bind(term.loss, recipe) for name, term in dense.items()}
+        self._anchors = {name: term.bind(term.anchors, recipe) for name, term in dense.items() if term.anchors}
 
     def __call__(
         self,
@@ -161,8 +161,8 @@ class Terms:
                 terms[name] = terms[name] + weight * loss
         features = self._features(active, student, teacher, step)
         # The task's gradient at the neck is that of the one-to-many branch alone, whose weight an end-to-end loss takes
-        # back over a run: a feature term that stays as it is would drown it. mimic stays as Ultralytics' own loss is.
-        terms |= {name: term if name == "mimic" else many * term for name, term in features.items()}
+        # back over a run: a feature term that stays as it is would drown it.
+        terms |= {name: term if TABLE[name].as_host else many * term for name, term in features.items()}
         return {name: gains[name] * term for name, term in terms.items()}
 
     def _branch(
@@ -180,17 +180,21 @@ class Terms:
         ours, theirs = self._columns(student, self.classes.student), self._their_columns(teacher)
         score = confidence(theirs)
         terms = {}
-        if "logit" in active:
-            gamma = self.recipe.logit_gamma
-            where, chosen = choose_anchors(worth_teaching(ours, theirs, gamma) if peaks is None else peaks)
-            terms["logit"] = logit_loss(ours[where].float(), theirs[where], chosen, gamma)
-        if "hinton" in active:
-            where, chosen = choose_anchors(score > NOTHING if peaks is None else peaks)
-            terms["hinton"] = hinton_loss(ours[where].float(), theirs[where].float(), chosen, self.recipe.hinton_tau)
-        if "localization" in active:
-            where, chosen = choose_anchors(score > self.recipe.box_floor if peaks is None else peaks)
-            sure = score[where] if chosen is None else score * chosen
-            terms["localization"] = self._boxes(student, teacher, where, sure, size)
+        for name, loss in self._losses.items():
+            if name not in active:
+                continue
+            if peaks is not None:
+                taught = peaks
+            elif name in self._anchors:
+                taught = self._anchors[name](ours, theirs)
+            else:
+                taught = score > (self.recipe.box_floor if TABLE[name].kind == "box" else NOTHING)
+            where, chosen = choose_anchors(taught)
+            if TABLE[name].kind == "class":
+                terms[name] = loss(ours[where].float(), theirs[where], chosen)
+            else:
+                sure = score[where] if chosen is None else score * chosen
+                terms[name] = loss(student.at(where), teacher.at(where), sure, size)
         return terms
 
     @staticmethod
@@ -205,21 +209,6 @@ class Terms:
         if all(len(columns) == 1 for columns in self.classes.sources):
             return self._columns(branch, self.classes.teacher)
         return self.classes.of_teacher(branch.logits)
-
-    @staticmethod
-    def _boxes(
-        student: DenseBranch, teacher: DenseBranch, where: Where, weight: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        sides, distances, boxes = student.at(where)
-        their_sides, their_distances, their_boxes = teacher.at(where)
-        loss = iou_loss(boxes, their_boxes, weight)
-        if student.reg_max == 1:
-            height, width = size
-            scale = distances.new_tensor([width, height, width, height])
-            loss = loss + SIDES * distance_loss(distances / scale, their_distances / scale, weight)
-        elif student.reg_max == teacher.reg_max:
-            loss = loss + SIDES * bins_loss(sides, their_sides, weight)
-        return loss
 
     def _peaks(self, teacher: DenseAnswer) -> Tensor:
         """Return which anchors hold the teacher's one answer for an object, bool, shape (B, A).
@@ -272,17 +261,17 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
         student_head: the host's.
         teacher_head: of a teacher that is one YOLO; None for any other, whose boxes and scores belong together.
     """
-    gains = recipe.gains
-    classes = "logit" in gains or "hinton" in gains
-    dense = classes or "localization" in gains
-    places = "mimic" in gains and recipe.mimic_weight == "score"
+    terms = [TABLE[name] for name in recipe.gains]
+    wanted = {need for term in terms for need in term.needs}
+    dense = "scores" in wanted
+    places = any(term.weighed_by and getattr(recipe, term.weighed_by) == "score" for term in terms)
     single = getattr(student_head, "one2one_cv2", None) is not None
     theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
     return Needs(
         scores=dense or places,
         # A teacher without one-to-one branch teaches that of the student what is left of its boxes after NMS.
-        boxes="localization" in gains or (classes and single and not theirs) or (dense and teacher_head is None),
+        boxes="boxes" in wanted or (dense and (teacher_head is None or (single and not theirs))),
         # The places of a map are weighed by both branches, whatever the student has.
         one2one=((dense and single) or places) and theirs,
-        maps=any(name in gains for name in FEATURE_TERMS),
+        maps="maps" in wanted,
     )

@@ -1,6 +1,7 @@
-"""What each term's gradient is beside the task's: kept in results.csv, said each epoch, drawn at the end.
+"""What each term's gradient is beside the task's: kept in results.csv, said each epoch, its size drawn at the end.
 
-So that "the term does nothing" and "the term drowns the task" are both visible; neither can be seen in its loss.
+So that "the term does nothing", "the term drowns the task" and "the term pulls against the task" are visible; none of
+them can be seen in its loss.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class ShareReport:
         return box[0]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write the gradient shares, and gains that move, into results.csv beside the losses; say them.
+        """Write the gradient shares, their cosines, and gains that move into results.csv beside the losses; say them.
 
         Relies on: the host calls this once an epoch, and writes one column a key in the order of the first epoch.
         """
@@ -68,16 +69,20 @@ class ShareReport:
         if criterion is not None and criterion.measure_every:
             # What was not measured in this epoch, as no batch of it was due, is unknown and not 0.
             shares = {name: criterion.shares.get(name, math.nan) for name in self.recipe.gains}
+            cosines = {name: criterion.cosines.get(name, math.nan) for name in self.recipe.gains}
             metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
-            gains = criterion.gains()
-            if criterion.balancer is not None:
-                metrics |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
-            LOGGER.info(
-                f"{PREFIX}gradient by the task's: {_listed(shares, gains, moved=criterion.balancer is not None)}"
-            )
+            gains = criterion.gains() if criterion.balancer is not None else {}
+            metrics |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
+            if self._keeps_cosines():
+                metrics |= {f"cosine/{name}": round(cosine, 5) for name, cosine in cosines.items()}
+            LOGGER.info(f"{PREFIX}gradient by the task's: {_listed(shares, cosines, gains)}")
             self._warn_of_idle(criterion, shares)
-            criterion.shares = {}
+            criterion.shares, criterion.cosines = {}, {}
         super().save_metrics(metrics)  # type: ignore[misc]
+
+    def _keeps_cosines(self) -> bool:
+        """Whether the table has columns for them: that of a run which an earlier version began has none."""
+        return not self.csv.exists() or "cosine/" in self.csv.read_text(encoding="utf-8").partition("\n")[0]
 
     def warn_of_frozen_layers(self, model: DetectionModel) -> None:
         """Warn of feature terms that reach nothing which learns, for `freeze=` covers all that makes the maps."""
@@ -156,9 +161,12 @@ def _named(columns: Mapping[str, Sequence[float]], prefix: str) -> dict[str, Seq
     return {key.removeprefix(prefix): values for key, values in columns.items() if key.startswith(prefix)}
 
 
-def _listed(shares: Mapping[str, float], gains: Mapping[str, float], *, moved: bool) -> str:
-    return ", ".join(
-        (f"{name} not measured" if math.isnan(share) else f"{name} {share:.3f}")
-        + (f" (gain {gains[name]:.3g})" if moved else "")
-        for name, share in shares.items()
-    )
+def _listed(shares: Mapping[str, float], cosines: Mapping[str, float], gains: Mapping[str, float]) -> str:
+    """Return the epoch's line, with gains where they move."""
+    lines = []
+    for name, share in shares.items():
+        line = f"{name} not measured" if math.isnan(share) else f"{name} {share:.3f}"
+        if not math.isnan(cosines[name]):
+            line += f" at cosine {cosines[name]:.2f}"
+        lines.append(line + (f" (gain {gains[name]:.3g})" if gains else ""))
+    return ", ".join(lines)

@@ -9,21 +9,14 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe
+from yolo_distill.terms_table import TABLE
 from yolo_distill.vocabulary import TERMS
 
 _START = ("init_channels", "init_fit", "init_warmup")
 #: Settings that say how a teacher teaches.
 _OF_TEACHING = {*TERMS, "teacher_precision", "kd_until", "balance", "ramp_epochs", "schedule"}
 #: Terms that settings of one term alone are about.
-_TERM_OF = {
-    "logit_gamma": "logit",
-    "hinton_tau": "hinton",
-    "box_floor": "localization",
-    "cwd_tau": "cwd",
-    "mgd_mask": "mgd",
-    "mimic_weight": "mimic",
-    "mimic_projector": "mimic",
-}
+_TERM_OF = {key: name for name, term in TABLE.items() for key in term.settings}
 
 
 def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:

@@ -30,14 +30,15 @@ def hinton_loss(student: Tensor, teacher: Tensor, weight: Tensor | None = None, 
 
     Args:
         student: logits, shape (..., C), usually (N, C) of the anchors that are taught.
-        teacher: logits, same shape; no gradient reaches it.
+        teacher: logits, same shape, of any precision; no gradient reaches it.
         weight: of each anchor beside the confidence, shape (...), 0 where it is not taught; 1 everywhere when None.
         tau: temperature, above 0; larger shows more of the classes that are not the best.
 
     Returns:
         scalar, at least 0; 0 when the logits of each anchor are equal up to a constant, C is 1 or nothing is taught.
     """
-    target = F.log_softmax(teacher.detach() / tau, -1)
+    teacher = teacher.detach().float()
+    target = F.log_softmax(teacher / tau, -1)
     divergence = F.kl_div(F.log_softmax(student / tau, -1), target, reduction="none", log_target=True).sum(-1)
     sure = confidence(teacher)
     if weight is not None:

@@ -7,6 +7,8 @@ the degenerate boxes that an untrained head without bins predicts.
     L_iou  = sum_i w_i (1 - DIoU(b_s, b_t)) / max(1, sum_i w_i)
     L_bins = sum_i w_i mean_e KL(softmax(z_t / tau) || softmax(z_s / tau)) tau^2 / max(1, sum_i w_i)
     L_l1   = sum_i w_i mean_e |d_s - d_t| / max(1, sum_i w_i)
+    L      = L_iou + 0.2 L_bins, or L_iou + 0.2 L_l1 where the student's sides have no bins; L_iou alone where its bins
+             are not as many as the teacher's
 
 Legend: i runs over the N anchors that are taught (or over anchors of any shape, w being 0 where they are not), e over
 the 4 sides (left, top, right, bottom); b boxes, z bin logits (reg_max bins a side), d distances from the anchor point
@@ -20,6 +22,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolo_distill.losses.devices import average_over_devices
+
+#: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
+#: host's own gains (1.5 / 7.5).
+SIDES = 0.2
+#: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes xyxy (N, 4), both in pixels.
+Sides = tuple[Tensor, Tensor, Tensor]
+
+
+def localization_loss(student: Sides, teacher: Sides, weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the loss of boxes and of their sides together.
+
+    Args:
+        student: what it answers at the anchors.
+        teacher: what it answers there; no gradient reaches it.
+        weight: the teacher's confidence, shape (N,).
+        size: height and width of the pictures in pixels.
+
+    Returns:
+        scalar, at least 0; 0 when both answer the same or N is 0.
+    """
+    sides, distances, boxes = student
+    their_sides, their_distances, their_boxes = teacher
+    loss = iou_loss(boxes, their_boxes, weight)
+    bins = sides.shape[-1]
+    if bins == 1:
+        height, width = size
+        scale = distances.new_tensor([width, height, width, height])
+        loss = loss + SIDES * distance_loss(distances / scale, their_distances / scale, weight)
+    elif bins == their_sides.shape[-1]:
+        loss = loss + SIDES * bins_loss(sides, their_sides, weight)
+    return loss
 
 
 def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:

@@ -49,19 +49,17 @@ class Generator(nn.Module):
         return regenerated
 
 
-def mgd_loss(student: Tensor, teacher: Tensor, generator: Generator, hidden: Tensor) -> Tensor:
+def mgd_loss(regenerated: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared difference of the regenerated map and the teacher's, at all places.
 
     Args:
-        student: shape (B, C of the student, H, W), not projected yet.
-        teacher: shape (B, C, H, W); no gradient reaches it.
-        generator: learns with the student.
-        hidden: see `hide_places`.
+        regenerated: by a `Generator` that learns with the student, from what is left of its map; shape (B, C, H, W).
+        teacher: same shape; no gradient reaches it.
 
     Returns:
         scalar, at least 0; 0 when the teacher's map is regenerated as it is.
     """
-    error = (generator(student, hidden) - teacher.detach()).square()
+    error = (regenerated - teacher.detach()).square()
     return error.sum() / max(error.numel(), 1)
 
 
