@@ -81,7 +81,7 @@ class Term:
         """Return a function of the term's page with the recipe's values for the arguments that are settings.
 
         Args:
-            where: `loss` or `anchors`.
+            where: what `loss` or `anchors` of this row says.
             recipe: which has the settings as attributes.
         """
         own = {argument: getattr(recipe, setting) for argument, setting in self.arguments.items()}
