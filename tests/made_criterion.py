@@ -8,6 +8,7 @@ from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.distillation.criterion import DistillationCriterion
 from yolo_distill.distillation.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
+from yolo_distill.teachers.teacher import Teacher
 
 SIZE = 64
 STRIDES = [8, 16, 32]
@@ -21,7 +22,7 @@ def make_terms(projectors=None, **recipe):
     )
 
 
-class Counting:
+class Counting(Teacher):
     """A teacher that is counted."""
 
     def __init__(self, teacher):

@@ -218,7 +218,7 @@ def test_a_student_with_weights_is_compared_with_who_teaches_it(
     monkeypatch.setattr(training, "look_at_both", worse)
     monkeypatch.setattr(training, "distil_assistants", lambda r, *_: r.model_copy(update={"teacher": "assistant.pt"}))
     job = job_of("distilled")
-    assert training._prepared(job).teacher == "assistant.pt"  # its student has none
+    assert training._prepared(job)[0].teacher == "assistant.pt"  # its student has none
     with pytest.raises(RequestError, match=r"assistant.pt is worse than own.pt"):
         training._prepared(dataclasses.replace(job, student="own.pt"))
 

@@ -20,8 +20,8 @@ from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
 from yolo_distill.evaluation.evaluate import cost
 from yolo_distill.files import write_bytes
-from yolo_distill.models.checkpoint import load_detector, one_line, rounded_imgsz
-from yolo_distill.teachers.loading import is_one_yolo
+from yolo_distill.models.checkpoint import one_line, rounded_imgsz
+from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.validation import read_json
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
@@ -97,9 +97,12 @@ class Report:
         known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         for run in runs:
             weights = weights_of(run, self._plan) if measure and run.arm.label not in known else None
-            if weights is None or not weights.is_file() or not is_one_yolo(str(weights), self._trust):
+            if weights is None or not weights.is_file():
                 continue
-            model = load_detector(weights, trust=self._trust)
+            opened = Teachers(str(weights), reading=Reading(self._trust))
+            if not opened.is_one_yolo:
+                continue
+            model = opened.model(opened.members[0])
             found = cost(model, rounded_imgsz(model, self._plan.imgsz))
             # Two timings of one network would only show the clock's noise.
             known[run.arm.label] = next((other for other in known.values() if _same_network(other, found)), found)

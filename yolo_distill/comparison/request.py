@@ -27,7 +27,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.recipe import check_recipe, read_recipe_file
-from yolo_distill.teachers.loading import is_one_yolo
+from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.precision import require_precision
 
 #: Settings of a recipe that count where nothing is taught.
@@ -131,16 +131,17 @@ def check(request: Request) -> Checked:
         _say_without_effect(arm, request)
     _say_alike(arms, request)
     splits = ["val", *_test(request.data, found)]
+    teachers = Teachers(request.teacher, reading=Reading(request.trust))
     for arm in arms.values():
         if arm.recipe is not None:
-            _check_pair(arm, request, found)
+            _check_pair(arm, request, teachers, found)
         elif arm.kind == HOST:
-            _check_host_pair(arm, request)
+            _check_host_pair(arm, request, teachers)
     imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
     if not isinstance(imgsz, int) or imgsz < 1:
         raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
     plan = Plan(
-        teacher=source_of_teacher(request.teacher, found["nc"], request.trust),
+        teacher=source_of_teacher(request.teacher, teachers, found["nc"]),
         teacher_epochs=_teacher_epochs(request),
         student=source_of_model(request.student, "student", found["nc"], request.trust),
         data=source_of_data(found, ["train", *splits]),
@@ -152,7 +153,7 @@ def check(request: Request) -> Checked:
         seeds=list(seeds),
     )
     for arm in arms.values():
-        _check_teaching(arm, request, found)
+        _check_teaching(arm, request, teachers, found)
     _check_unlabelled(arms, request, found)
     if before is not None:
         plan = joined(before, plan, request.out)
@@ -163,7 +164,7 @@ def check(request: Request) -> Checked:
     else:
         require_precision_of(request.out, plan.precision, here)
     if before is None or not any(arm["kind"] == DISTILLED for arm in before["arms"].values()):
-        _check_teacher(request, arms, found, here)
+        _check_teacher(request, teachers, arms, found, here)
     return Checked(plan, list(arms), seeds)
 
 
@@ -228,22 +229,22 @@ def _say_alike(arms: Mapping[str, Arm], request: Request) -> None:
             LOGGER.warning(f"arms {other} and {arm.label} are the same where the student starts fitted to its teacher")
 
 
-def _check_pair(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
+def _check_pair(arm: Arm, request: Request, teachers: Teachers, data: Mapping[str, Any]) -> None:
     """Refuse a teacher and a student that do not fit together as the arm wants it."""
     recipe = check_recipe({**(arm.recipe or {}), "teacher": request.teacher})
     try:
-        check_pair(request.student, recipe, data, arm.host)
+        check_pair(request.student, recipe, Teachers.of(recipe, teachers), data, arm.host)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
 
 
-def _check_teaching(arm: Arm, request: Request, data: Mapping[str, Any]) -> None:
+def _check_teaching(arm: Arm, request: Request, teachers: Teachers, data: Mapping[str, Any]) -> None:
     """Refuse a teacher that does not know the classes."""
     if arm.recipe is None or is_architecture(request.teacher):
         return
     recipe = check_recipe({**arm.recipe, "teacher": request.teacher})
     try:
-        require_known_classes(recipe, data["names"], arm.host)
+        require_known_classes(recipe, Teachers.of(recipe, teachers), data["names"], arm.host)
     except RequestError as error:
         raise RequestError(f"arm {arm.label}: {error}") from None
 
@@ -267,18 +268,24 @@ def _check_decision(out: Path, arms: Mapping[str, Arm]) -> None:
         )
 
 
-def _check_teacher(request: Request, arms: Mapping[str, Arm], data: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _check_teacher(
+    request: Request,
+    teachers: Teachers,
+    arms: Mapping[str, Arm],
+    data: Mapping[str, Any],
+    here: Mapping[str, Any],
+) -> None:
     """Refuse a teacher that is worse than the student already is, where both have weights."""
     ours = next((arm for arm in arms.values() if arm.recipe is not None), None)
     if ours is None or is_architecture(request.teacher) or own_weights(request.student, ours.host) is None:
         return
     recipe = check_recipe({**(ours.recipe or {}), "teacher": request.teacher, "trust": request.trust})
-    look_at_both(request.student, recipe, data, here)
+    look_at_both(request.student, recipe, Teachers.of(recipe, teachers), data, here)
 
 
-def _check_host_pair(arm: Arm, request: Request) -> None:
+def _check_host_pair(arm: Arm, request: Request, teachers: Teachers) -> None:
     """Refuse a teacher that the host's own distillation does not know."""
-    if not is_one_yolo(request.teacher, request.trust):
+    if not teachers.is_one_yolo:
         raise RequestError(
             f"arm {arm.label}: Ultralytics' own distillation takes one YOLO as its teacher, not {request.teacher}; "
             "leave this arm out"

@@ -29,8 +29,8 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.machine import cpu_name
 from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
-from yolo_distill.recipe import USUAL, make_recipe
-from yolo_distill.teachers.loading import is_one_yolo
+from yolo_distill.recipe import USUAL, Recipe, make_recipe
+from yolo_distill.teachers.loading import Teachers
 from yolo_distill.version import __version__
 
 FORMAT = 1
@@ -56,6 +56,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
     lines = read_lines(job.path / EPOCHS)
     parts = [line for line in lines if "start" in line]
     epochs = [line for line in lines if "epoch" in line]
+    teachers = Teachers.of(_taught_by(job, best)) if job.kind == "teacher" else None
     sources = list(dict.fromkeys(line["source"] for line in parts if "source" in line))
     return {
         "format": FORMAT,
@@ -87,8 +88,8 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
         "batch": epochs[-1].get("batch") if epochs else None,  # not as asked for where memory ran out
         "pictures": _by_epoch(epochs, "pictures"),
-        **_measure(job, best),
-        **({"look": _look(job, best)} if job.kind == "teacher" else {}),
+        **_measure(job, best, teachers),
+        **({"look": _look(job, best, teachers)} if teachers is not None else {}),
         # Beside the comparison's plan, or where they were given.
         "weights": best.relative_to(job.path.parent).as_posix() if best.is_relative_to(job.path.parent) else None,
         "versions": {
@@ -116,16 +117,19 @@ def recipe_of(job: Job) -> dict[str, Any] | None:
     return recipe
 
 
-def _measure(job: Job, best: Path) -> dict[str, Any]:
+def _measure(job: Job, best: Path, teachers: Teachers | None) -> dict[str, Any]:
     """Return the figures by split, and those of the one-to-one branch for a model that has one.
 
     A teacher may know other classes than the data has, and can't be measured then; its students can.
     """
-    if job.kind == "teacher" and not is_one_yolo(str(best), job.trust):
-        return _measure_other(job, best)
-    model = load_detector(best, trust=job.trust, role=job.kind)
-    if job.kind == "teacher" and (job.reading.keys() - {"match"} or not _same_names(model, job)):
-        return _measure_other(job, best)
+    if teachers is None:
+        model = load_detector(best, trust=job.trust, role=job.kind)
+    else:
+        if not teachers.is_one_yolo:
+            return _measure_other(job, best, teachers)
+        model = teachers.model(teachers.members[0])
+        if job.reading.keys() - {"match"} or not _same_names(model, job):
+            return _measure_other(job, best, teachers)
     branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
     found: dict[str, Any] = {"one_to_one": None}
     for nms in branches:
@@ -150,26 +154,32 @@ def _same_names(model: DetectionModel, job: Job) -> bool:
     return list(map(str, model.names.values())) == list(map(str, check_data(job.data)["names"].values()))
 
 
-def _measure_other(job: Job, best: Path) -> dict[str, Any]:
+def _taught_by(job: Job, best: Path) -> Recipe:
+    """Return the recipe by which a comparison's teacher is read."""
+    return make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
+
+
+def _measure_other(job: Job, best: Path, teachers: Teachers) -> dict[str, Any]:
     """Return the figures of a teacher that is no YOLO, of several, or of one with classes of its own."""
-    recipe = make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
+    recipe = _taught_by(job, best)
     found: dict[str, Any] = {"one_to_one": None}
     try:
         for split in job.splits:
-            values = measure_teachers(recipe, job.data, split=split, imgsz=job.imgsz, device=job.host.get("device"))
+            where: dict[str, Any] = {"split": split, "imgsz": job.imgsz, "device": job.host.get("device")}
+            values = measure_teachers(recipe, teachers, job.data, **where)
             found[split] = {key: values[key] for key in _FIGURES}
     except RequestError as error:
         return {"one_to_one": None, "not_measured": str(error).replace(str(best), best.name)}
     return found
 
 
-def _look(job: Job, best: Path) -> dict[str, float] | None:
+def _look(job: Job, best: Path, teachers: Teachers) -> dict[str, float] | None:
     """Return how good a teacher is on some pictures of train and of val, or None where it knows other classes."""
-    recipe = make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
+    recipe = _taught_by(job, best)
 
     def measure(file: Path, split: str) -> float:
-        found = measure_teachers(recipe, file, split=split, imgsz=job.imgsz, device=job.host.get("device"))
-        return float(found["map"])
+        where: dict[str, Any] = {"split": split, "imgsz": job.imgsz, "device": job.host.get("device")}
+        return float(measure_teachers(recipe, teachers, file, **where)["map"])
 
     try:
         return asdict(look(measure, check_data(job.data, ("train", "val"))))

@@ -6,7 +6,8 @@ so that arms differ in what they are taught alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
 from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe
+from yolo_distill.teachers.loading import Teachers
 
 
 def train(job: Job) -> Path:
@@ -37,8 +39,9 @@ def train(job: Job) -> Path:
             return Path(job.teacher)
         return train_teacher(job.teacher, check_data(job.data, ("train", "val")), job.host, job.teacher_epochs)
     if job.kind == DISTILLED:
-        recipe = _prepared(job)
-        _train_in(job.path, DistillationTrainer, {**job.host, "model": job.student}, recipe)
+        recipe, teachers = _prepared(job)
+        trainer = partial(DistillationTrainer, teachers=teachers)
+        _train_in(job.path, trainer, {**job.host, "model": job.student}, recipe)
     else:
         taught = {"distill_model": job.teacher} if job.kind == HOST else {}
         _train_in(job.path, TeacherTrainer, {**job.host, "model": job.student, **taught})
@@ -49,13 +52,13 @@ def train(job: Job) -> Path:
 
 
 def _train_in(
-    folder: Path, kind: type[TeacherTrainer], settings: Mapping[str, Any], recipe: Recipe | None = None
+    folder: Path, kind: Callable[..., Any], settings: Mapping[str, Any], recipe: Recipe | None = None
 ) -> None:
     """Train what lies in a folder to its end.
 
     Args:
         folder: of the run.
-        kind: of the trainer.
+        kind: makes the trainer.
         settings: of Ultralytics; they say where the folder is.
         recipe: for a trainer of ours.
     """
@@ -93,23 +96,31 @@ def _last_epoch(last: Path) -> tuple[int | None, int]:
     return int(checkpoint["epoch"]), int(checkpoint["train_args"]["epochs"])
 
 
-def _prepared(job: Job) -> Recipe:
-    """Return the recipe with weights for its teacher, once all teachers that it asks for are trained or found."""
+def _prepared(job: Job) -> tuple[Recipe, Teachers]:
+    """Return the recipe and its teachers with weights, once all that it asks for are trained or found."""
     recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher})
+    teachers = Teachers.of(recipe)
+
+    def stage(own: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+        return _stage(own, Teachers.of(own, teachers), settings, student)
+
     found = check_data(job.data, ("train", "val"))
     settings = {**job.host, "seed": TEACHER_SEED}
-    recipe = distil_assistants(recipe, found, settings, _stage)
+    recipe = distil_assistants(recipe, found, settings, stage)
+    teachers = Teachers.of(recipe, teachers)
     if own_weights(job.student, job.host) is not None:  # the teacher, or the assistant, was perhaps trained only now
-        look_at_both(job.student, recipe, found, job.host)
-    return with_better_start(recipe, found, settings, job.student, _stage) if recipe.init == "try" else recipe
+        look_at_both(job.student, recipe, teachers, found, job.host)
+    if recipe.init == "try":
+        recipe = with_better_start(recipe, found, settings, job.student, stage)
+    return recipe, teachers
 
 
-def _stage(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+def _stage(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], student: str) -> Path:
     """Distil an assistant or try a start, or go on with it, and leave the summary by which it is found again."""
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
-    _train_in(folder, DistillationTrainer, {**rest, "model": student}, recipe)
+    _train_in(folder, partial(DistillationTrainer, teachers=teachers), {**rest, "model": student}, recipe)
     model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
     side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
-    summarise(folder, recipe, settings["data"], {**settings, "imgsz": side})
+    summarise(folder, recipe, teachers, settings["data"], {**settings, "imgsz": side})
     return folder

@@ -22,15 +22,11 @@ from yolo_distill.distillation.terms import Terms
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import average_over_devices
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
-from yolo_distill.teachers.larger import AtLargerSize
-from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.terms_table import TABLE
 
 #: Names of the terms in the progress bar, in results.csv and for the host's loggers.
 LOSS_NAMES = {name: term.column for name, term in TABLE.items()}
-#: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
-LARGE = "img_for_teacher"
 
 
 class DistillationCriterion:
@@ -106,15 +102,8 @@ class DistillationCriterion:
         On a GPU the two then compute side by side; on a CPU what the teacher needs in between is free again before the
         student needs its own.
         """
-        if not self.teaches:
-            return
-        teacher = self.teacher
-        if isinstance(teacher, StoredTeacher):
-            self._answer = teacher.of_batch(batch)
-        elif isinstance(teacher, AtLargerSize) and LARGE in batch:
-            self._answer = teacher.of_large(batch[LARGE])
-        else:
-            self._answer = teacher(batch["img"])
+        if self.teaches:
+            self._answer = self.teacher.of_batch(batch)
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the host's loss vector with one element a term behind it, times the batch size as the host's is.

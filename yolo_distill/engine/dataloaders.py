@@ -15,8 +15,8 @@ from ultralytics.utils import LOGGER, colorstr
 from yolo_distill.data.mixed_batches import MixedPictures, mix
 from yolo_distill.data.stored_answers import take_told, told_pictures
 from yolo_distill.data.unlabelled import gather_unlabelled
-from yolo_distill.distillation.criterion import LARGE
 from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.larger import LARGE
 from yolo_distill.teachers.stored import StoredAnswers
 
 PREFIX = colorstr("distill: ")

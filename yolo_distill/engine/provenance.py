@@ -19,7 +19,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import size_of
 from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector
 from yolo_distill.recipe import Recipe
-from yolo_distill.teachers.loading import is_names_file, is_one_yolo, named, with_absolute_paths
+from yolo_distill.teachers.loading import Teachers, is_names_file, named, with_absolute_paths
 from yolo_distill.teachers.stored import PLAN, SOFT
 
 
@@ -62,21 +62,32 @@ def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
     model = open_model(path, role, nc, trust)
     if is_architecture(path):
         return _source_of_architecture(path)
+    return _source_of_checkpoint(path, model)
+
+
+def _source_of_checkpoint(path: str, model: DetectionModel) -> Source:
     file = Path(str(model.pt_path)).resolve()
     return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
 
 
-def source_of_teacher(path: str, nc: int, trust: bool) -> Source:
+def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     """Return a teacher of any kind, or several of them, as a source.
+
+    Args:
+        path: as `teacher=` says it.
+        teachers: that it names.
+        nc: classes of the data.
 
     Raises:
         RequestError: as `open_model`, or it is one that would have to be trained in a way of its own first.
     """
-    if is_one_yolo(path, trust):
-        return source_of_model(path, "teacher", nc, trust)
-    members = named(path)
-    if len(members) == 1 and members[0].untrained:
+    members = teachers.members
+    if teachers.alone and members[0].untrained:
+        if teachers.is_one_yolo:
+            load_architecture(path, nc, role="teacher")
         return _source_of_architecture(path)
+    if teachers.is_one_yolo:
+        return _source_of_checkpoint(path, teachers.model(members[0]))
     for one in members:
         if one.stored:
             raise RequestError(

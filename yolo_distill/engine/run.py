@@ -32,6 +32,7 @@ from yolo_distill.engine.teacher_setup import (
     check_teachers,
     has_to_be_trained,
     measure_teachers,
+    require_known_classes,
     require_teachers,
     with_trained_teachers,
 )
@@ -43,7 +44,7 @@ from yolo_distill.files import replacing, write_bytes
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
-from yolo_distill.teachers.loading import named, start_of
+from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.version import __version__
 from yolo_distill.vocabulary import PER_TERM, TERMS
@@ -98,10 +99,10 @@ def train(
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_precision(checked, settings)
     require_teachable(checked, settings)
-    members = named(checked.teacher, checked.teacher_weights)
-    check_pair(student, checked, data, settings)
+    teachers = Teachers.of(checked)
+    check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
-    trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in members)
+    trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
         LOGGER.warning(line)
     if checked.unlabeled:
@@ -109,21 +110,33 @@ def train(
     settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # the teacher's run takes it over
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
     try:
-        checked = with_trained_teachers(checked, data, others)
+        checked = with_trained_teachers(checked, teachers, data, others)
     except KeyboardInterrupt:
         LOGGER.warning("interrupted; the same command goes on where the teacher is")
         raise
-    look_at_both(student, checked, data, settings)
+    teachers = Teachers.of(checked, teachers)
+    require_known_classes(checked, teachers, data["names"], others)
+    look_at_both(student, checked, teachers, data, settings)
+
+    def distil(stage: Recipe, given: Mapping[str, Any], pupil: str) -> Path:
+        return _distil(stage, Teachers.of(stage, teachers), given, pupil)
+
     if assistants(checked):
-        checked = distil_assistants(checked, data, others, _distil)
-        look_at_both(student, checked, data, settings)  # the last assistant is who teaches
+        checked = distil_assistants(checked, data, others, distil)
+        teachers = Teachers.of(checked, teachers)
+        look_at_both(student, checked, teachers, data, settings)  # the last assistant is who teaches
     if checked.init == "try":
-        checked = with_better_start(checked, data, settings, student, _distil)
-    return _distil(checked, settings, student)
+        checked = with_better_start(checked, data, settings, student, distil)
+    return _distil(checked, teachers, settings, student)
 
 
-def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
+def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | None = None) -> Path:
     """Go on with a run that was interrupted, to the epoch count it had.
+
+    Args:
+        own: recipe settings that were given; those of the machine count.
+        host: Ultralytics' settings that were given.
+        known: teachers that may be the run's.
 
     Raises:
         RequestError: there is no such checkpoint, it is no unfinished distillation run, or its teacher is gone.
@@ -139,26 +152,28 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any]) -> Path:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
     moved = {key: value for key, value in own.items() if key in MOVABLE and value is not None}
     recipe = saved_recipe({**saved, **moved})
-    require_teachers(recipe)
+    teachers = Teachers.of(recipe, known)
+    require_teachers(recipe, teachers)
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
-        return _finish_stripping(last, recipe, host)
+        return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
-    return _finish(DistillationTrainer(overrides=overrides))
+    return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
-def _distil(recipe: Recipe, settings: Mapping[str, Any], student: str) -> Path:
+def _distil(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], student: str) -> Path:
     """Train one student with a teacher that has weights; with `resume` go on with that run."""
     if last := settings.get("resume"):
         checkpoint, _ = torch_safe_load(last, safe_only=not recipe.trust)
         folder = Path(last).absolute().parent.parent
         if checkpoint["epoch"] < 0:  # stopped while it was measured
             trained = {**checkpoint["train_args"], "device": settings.get("device")}
-            summarise(folder, recipe, settings["data"], trained)
+            summarise(folder, recipe, teachers, settings["data"], trained)
             return folder
         moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
-        return resume({key: getattr(recipe, key) for key in MOVABLE}, {**moved, "resume": last})
-    return _finish(DistillationTrainer(overrides={**settings, "model": student, **recipe.model_dump()}))
+        return resume({key: getattr(recipe, key) for key in MOVABLE}, {**moved, "resume": last}, teachers)
+    overrides = {**settings, "model": student, **recipe.model_dump()}
+    return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
 def _finish(trainer: DistillationTrainer) -> Path:
@@ -176,11 +191,11 @@ def _finish(trainer: DistillationTrainer) -> Path:
     if not trainer.best.exists():
         raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
     args = trainer.args
-    summarise(folder, trainer.recipe, args.data, vars(args))
+    summarise(folder, trainer.recipe, trainer.teachers, args.data, vars(args))
     return folder
 
 
-def _finish_stripping(last: Path, recipe: Recipe, moved: Mapping[str, Any]) -> Path:
+def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Mapping[str, Any]) -> Path:
     """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints.
 
     Its data and device may be others by now, and are looked at first: a stripped checkpoint can't be resumed.
@@ -196,16 +211,17 @@ def _finish_stripping(last: Path, recipe: Recipe, moved: Mapping[str, Any]) -> P
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
     folder = last.absolute().parent.parent
-    summarise(folder, recipe, args["data"], args)
+    summarise(folder, recipe, teachers, args["data"], args)
     return folder
 
 
-def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) -> None:
+def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args: Mapping[str, Any]) -> None:
     """Measure teacher and student on the validation split, print the table and write it as summary.json.
 
     Args:
         folder: of the run.
-        recipe: names the teacher.
+        recipe: of the run.
+        teachers: of the recipe.
         data: the data set file.
         args: the run's settings of the host: of these `imgsz`, `device`, `single_cls` and `classes` count here.
     """
@@ -214,12 +230,12 @@ def summarise(folder: Path, recipe: Recipe, data: str, args: Mapping[str, Any]) 
     where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
-        measured = measure_teachers(recipe, data, **where)
+        measured = measure_teachers(recipe, teachers, data, **where)
         rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
     except RequestError as error:
         # The training is done; a teacher with other classes, say, is no reason to fail now.
         LOGGER.warning(f"the teacher is not measured: {error}")
-    if (model := start_of(recipe)) is not None and len(named(recipe.teacher)) == 1:
+    if teachers.alone and (model := teachers.start) is not None:
         rows["teacher"] |= cost(model, imgsz)
     rows["student"] = {"weights": str(folder / "weights" / "best.pt")}
     try:
@@ -283,15 +299,16 @@ def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         require_trainable(settings.get("amp", True))
 
 
-def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def check_pair(
+    student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
     """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
 
     The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
     """
     require_classes(recipe, len(data["names"]))
-    members = named(recipe.teacher, recipe.teacher_weights)
     models: list[DetectionModel] = []
-    if (first := check_teachers(recipe, data)) is not None:
+    if (first := check_teachers(recipe, teachers, data)) is not None:
         models.append(first)
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
@@ -306,7 +323,7 @@ def check_pair(student: str, recipe: Recipe, data: Mapping[str, Any], settings: 
     for larger, smaller in itertools.pairwise(models):
         if recipe.init == "teacher" or (recipe.init == "try" and smaller is models[-1]):
             require_correspondence(plan_start(smaller, larger)[1])
-        if larger is first and len(members) > 1:
+        if larger is first and not teachers.alone:
             continue  # several answer in sets, which have no levels
         levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
         if recipe.gains and not levels.common and not recipe.teacher_imgsz:
@@ -330,7 +347,9 @@ def may_start_inside(recipe: Recipe, student: str, settings: Mapping[str, Any]) 
     return recipe.init in {"teacher", "try"} or (recipe.init == "auto" and own_weights(student, settings) is None)
 
 
-def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def look_at_both(
+    student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     where: dict[str, Any] = {
         "imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]),
@@ -338,7 +357,7 @@ def look_at_both(student: str, recipe: Recipe, data: Mapping[str, Any], settings
     }
 
     def measure(file: Path, split: str) -> float:
-        return float(measure_teachers(recipe, file, split=split, **where)["map"])
+        return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])
 
     teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings)).gains)
     found = look_at_teacher(measure, data, teaches=teaches)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import parse_device, select_device
@@ -20,15 +19,13 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
 from yolo_distill.models.architectures import KINDS
-from yolo_distill.models.checkpoint import kind_of, load_architecture, load_ultralytics, rounded_imgsz
+from yolo_distill.models.checkpoint import kind_of, load_architecture, rounded_imgsz
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.loading import TORCHVISION, Named, named, open_all, read_names, with_absolute_files
-from yolo_distill.teachers.onnx_detector import OnnxTeacher
+from yolo_distill.teachers.loading import TORCHVISION, Named, Teachers, read_names, with_absolute_files
 from yolo_distill.teachers.several import load_fusion
 from yolo_distill.teachers.stored import answering_classes
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.teachers.torchvision_weights import load_detector_file
 from yolo_distill.vocabulary import FEATURE_TERMS
 
 #: What a teacher is asked for when it is measured: its boxes and scores.
@@ -40,8 +37,13 @@ def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
     return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
 
 
-def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | None:
+def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) -> DetectionModel | None:
     """Refuse teachers that can't be opened, before anything is trained.
+
+    Args:
+        recipe: says what is asked of them.
+        teachers: of the recipe.
+        data: the checked data set.
 
     Returns:
         the first YOLO among them, which a student can start from; with random weights where it is an architecture.
@@ -50,11 +52,11 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
         RequestError: saying what about which has to change.
     """
     first: DetectionModel | None = None
-    names = read_names(recipe.teacher_names)
+    read_names(recipe.teacher_names)
     if recipe.class_map:
         read_class_map(recipe.class_map)
-    members = named(recipe.teacher, recipe.teacher_weights)
-    if recipe.gains and len(members) > 1:
+    members = teachers.members
+    if recipe.gains and not teachers.alone:
         load_fusion()
     if (feature := [name for name in FEATURE_TERMS if name in recipe.gains]) and not any(map(_shows_maps, members)):
         raise RequestError(f"teacher={recipe.teacher}: shows no feature maps; use {feature[0]}=0")
@@ -63,15 +65,14 @@ def check_teachers(recipe: Recipe, data: Mapping[str, Any]) -> DetectionModel | 
             require_stored(recipe)
         elif one.torchvision:
             if one.file is not None:
-                load_detector_file(Path(one.file), one.torchvision, names, 64)
+                teachers.torchvision(one, 64)
         elif one.onnx:
-            OnnxTeacher(Path(str(one.file)), names=names, outputs=recipe.teacher_outputs)
+            teachers.onnx(one)
         else:
-            file = str(one.file)
             if one.untrained:
-                model = load_architecture(file, data["nc"], role="teacher", kinds=KINDS)
+                model = load_architecture(str(one.file), data["nc"], role="teacher", kinds=KINDS)
             else:
-                model = load_ultralytics(file, trust=recipe.trust, role="teacher")
+                model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
                 first = model
     return first
@@ -95,23 +96,21 @@ def _shows_maps(one: Named) -> bool:
     return one.ultralytics or (one.torchvision is not None and not one.torchvision.startswith("ssd"))
 
 
-def require_teachers(recipe: Recipe) -> None:
+def require_teachers(recipe: Recipe, teachers: Teachers) -> None:
     """Refuse to go on with a run whose teachers are not there any more, or can't be opened.
 
     Raises:
         RequestError: saying which, and why.
     """
-    check_teachers(recipe, {"nc": 1})
+    check_teachers(recipe, teachers, {"nc": 1})
 
 
-def with_trained_teachers(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with weights for all of its teachers: those named, and those that are trained now.
-
-    Raises:
-        RequestError: the teachers' classes are not those of the data.
-    """
+def with_trained_teachers(
+    recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Recipe:
+    """Return the recipe with weights for all of its teachers: those named, and those that are trained now."""
     parts = []
-    for one in named(recipe.teacher, recipe.teacher_weights):
+    for one in teachers.members:
         if one.untrained:
             parts.append(str(train_teacher(str(one.file), data, settings, recipe.teacher_epochs)))
         elif one.torchvision and has_to_be_trained(one, recipe.teacher_epochs):
@@ -119,16 +118,17 @@ def with_trained_teachers(recipe: Recipe, data: Mapping[str, Any], settings: Map
             parts.append(f"{TORCHVISION}{one.torchvision}:{best}")
         else:
             parts.append(one.text)
-    recipe = with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
-    require_known_classes(recipe, data["names"], settings)
-    return recipe
+    return with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
 
 
-def require_known_classes(recipe: Recipe, names: Mapping[int, str], settings: Mapping[str, Any]) -> None:
+def require_known_classes(
+    recipe: Recipe, teachers: Teachers, names: Mapping[int, str], settings: Mapping[str, Any]
+) -> None:
     """Refuse teachers that do not know the classes that they are to teach.
 
     Args:
-        recipe: with teachers that have weights.
+        recipe: says what they teach.
+        teachers: of the recipe, with weights.
         names: of the data's classes, by column.
         settings: the host's.
 
@@ -137,7 +137,8 @@ def require_known_classes(recipe: Recipe, names: Mapping[int, str], settings: Ma
     """
     if not recipe.gains:
         return
-    teacher = open_all(recipe, ANSWERS, torch.device("cpu"), _side(recipe, settings.get("imgsz"))).teacher
+    side = _side(recipe, settings.get("imgsz"))
+    teacher = teachers.open(ANSWERS, "cpu", side, teacher_imgsz=recipe.teacher_imgsz).teacher
     classes = classes_of(recipe, names, teacher).only(taught_names(names, settings))
     require_classes(recipe, len(classes.matched))
     features = bool(recipe.gains.keys() & set(FEATURE_TERMS))
@@ -160,6 +161,7 @@ def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> Cl
 
 def measure_teachers(
     recipe: Recipe,
+    teachers: Teachers,
     data: str | Path,
     *,
     split: str = "val",
@@ -169,10 +171,11 @@ def measure_teachers(
     classes: Any = None,
     **of_yolo: Any,
 ) -> dict[str, Any]:
-    """Measure a recipe's teachers on one split, as they answer together.
+    """Measure a recipe's teachers on one split, as they answer together, unless that was done in the same way before.
 
     Args:
-        recipe: with teachers that have weights.
+        recipe: says whose classes theirs are.
+        teachers: of the recipe, with weights.
         data: data set file.
         split: of it.
         imgsz: of the student's run.
@@ -187,11 +190,31 @@ def measure_teachers(
     Raises:
         RequestError: they do not know the data's classes, and the recipe does not say that some will do.
     """
-    members = named(recipe.teacher)
+    read_by = recipe.class_map, recipe.match, recipe.teacher_imgsz
+    key = repr((str(data), split, imgsz, device, single_cls, classes, read_by, sorted(of_yolo.items())))
+    if key not in teachers.figures:
+        where = {"split": split, "imgsz": imgsz, "device": device, "single_cls": single_cls, "classes": classes}
+        teachers.figures[key] = _measure(recipe, teachers, data, **where, **of_yolo)
+    return dict(teachers.figures[key])
+
+
+def _measure(
+    recipe: Recipe,
+    teachers: Teachers,
+    data: str | Path,
+    *,
+    split: str,
+    imgsz: Any,
+    device: Any,
+    single_cls: bool,
+    classes: Any,
+    **of_yolo: Any,
+) -> dict[str, Any]:
+    members = teachers.members
     if members[0].stored:
         raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
-    if len(members) == 1 and members[0].ultralytics and not recipe.class_map:
-        model = load_ultralytics(recipe.teacher, trust=recipe.trust, role="teacher")
+    if teachers.alone and members[0].ultralytics and not recipe.class_map:
+        model = teachers.model(members[0])
         same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
         if kind_of(model) == "yolo" and (same or single_cls):
             side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
@@ -201,7 +224,7 @@ def measure_teachers(
     device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
     chosen = select_device(device, verbose=False)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
-    opened = open_all(recipe.model_copy(update={"teacher_imgsz": None}), ANSWERS, chosen, side)
+    opened = teachers.open(ANSWERS, chosen, side)
     teacher = opened.teacher
     names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
     match = classes_of(recipe, names, teacher)

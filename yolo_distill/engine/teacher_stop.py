@@ -18,6 +18,7 @@ from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import DistillError
 from yolo_distill.recipe import Recipe
+from yolo_distill.teachers.loading import Teachers
 
 PREFIX = colorstr("distill: ")
 #: Column of results.csv by which a student is compared with its teacher.
@@ -38,6 +39,7 @@ class Passing:
     csv: Path
     ddp: bool
     recipe: Recipe
+    teachers: Teachers
     world_size: int
     teacher_map: float | None = None
     passed_after: int | None = None
@@ -73,7 +75,7 @@ class Passing:
         as_in_training = {"rect": True, "nms": args.nms, "conf": args.conf, "iou": args.iou, "max_det": args.max_det}
         try:
             with random_state_kept():
-                found = measure_teachers(recipe, args.data, **where, **as_in_training)
+                found = measure_teachers(recipe, self.teachers, args.data, **where, **as_in_training)
         except DistillError as error:
             LOGGER.info(f"{PREFIX}the teacher teaches to the end, as it is not measured: {error}")
             return

@@ -38,7 +38,7 @@ from yolo_distill.initialization.weight_selection import plan_start
 from yolo_distill.models.checkpoint import rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, overlaid, read_recipe_file, saved_recipe
 from yolo_distill.teachers.answer import DenseAnswer
-from yolo_distill.teachers.loading import named, open_all, start_of, with_absolute_files
+from yolo_distill.teachers.loading import Teachers, with_absolute_files
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -62,6 +62,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
 
     Attributes:
         recipe: the resolved recipe.
+        teachers: of the recipe.
         projectors: of the feature term, by stride; empty without one.
         criterion: the host's loss with the terms beside it; None until training is set up, or when all gains are 0.
     """
@@ -70,12 +71,23 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
     projectors: nn.ModuleDict
     criterion: DistillationCriterion | None = None
     _resumed_recipe: dict[str, Any] | None = None
-    _teacher_model: DetectionModel | None = None
     _chosen: dict[int, Tensor] | None = None
     _missing: float | None = None
 
-    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Any = None,
+        teachers: Teachers | None = None,
+    ) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
+
+        Args:
+            cfg: as the host has it.
+            overrides: settings of the host, and our own.
+            _callbacks: as the host has them.
+            teachers: that were opened already; None: what the recipe names.
 
         Raises:
             RequestError: a recipe setting that is unknown, missing or wrong, or a teacher that can't be used.
@@ -107,6 +119,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         if not self.resume:
             require_teachable(self.recipe, vars(self.args))
         self.recipe = with_absolute_files(self.recipe)  # a run may be resumed from another folder
+        self.teachers = Teachers.of(self.recipe, teachers)
         self._write_recipe()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -148,10 +161,8 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
 
     @property
     def teacher_model(self) -> DetectionModel | None:
-        """The teacher that a student can start from, as its checkpoint holds it, loaded once; None without one."""
-        if self._teacher_model is None:
-            self._teacher_model = start_of(self.recipe)
-        return self._teacher_model
+        """The teacher that a student can start from, as its checkpoint holds it; None without one."""
+        return self.teachers.start
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
         """Build the student, started from the teacher where the recipe says so.
@@ -207,7 +218,6 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         gains = self.recipe.gains
         if not gains:
             LOGGER.info(f"{PREFIX}the student is trained without its teacher: {why}")
-            self._teacher_model = None  # not needed any more
             return
         model = unwrap_model(self.model)
         head = model.model[-1]
@@ -229,7 +239,6 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
             raise RequestError(f"teacher and student have no level in common: {levels}")
         if feature_terms:
             self.projectors = self._make_projectors(levels, teacher).to(self.device)
-        self._teacher_model = None  # the checkpoint's copy is not needed any more
         self._terms = Terms(self.recipe, classes, levels, self.projectors, maps=teacher.widths)
         rows = ", ".join(f"{name}={gain:g}" for name, gain in gains.items())
         LOGGER.info(f"{PREFIX}teacher {self.recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
@@ -293,9 +302,9 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
     def _make_teacher(self, head: nn.Module) -> Teacher:
         """Open the teacher, and keep the YOLOs in it, whose precision is to be chosen."""
         recipe = self.recipe
-        only = self.teacher_model if len(named(recipe.teacher)) == 1 else None
+        only = self.teacher_model if self.teachers.alone else None
         needs = needs_of(recipe, head, only.model[-1] if only is not None else None)
-        opened = open_all(recipe, needs, self.device, self.rounded_imgsz)
+        opened = self.teachers.open(needs, self.device, self.rounded_imgsz, teacher_imgsz=recipe.teacher_imgsz)
         if isinstance(opened.teacher, StoredTeacher):
             self._stored = opened.teacher.answers = stored_answers(Path(recipe.teacher), Path(self.save_dir).parent)
         self._yolos = opened.yolos

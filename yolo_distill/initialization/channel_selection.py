@@ -59,6 +59,9 @@ class Choice:
         self._common = common
         self._mine, self._theirs = trace_channels(student), trace_channels(teacher)
         self._taken: dict[int, int] = {}  # the teacher's groups, by group of the student's
+        # By path, as each of a module's tensors asks for them.
+        self._outputs: dict[str, Tensor | None] = {}
+        self._inputs: dict[str, Tensor | None] = {}
         self._take_heads(student, teacher, scores or {})
         self._take_best(student, scores)
 
@@ -67,11 +70,15 @@ class Choice:
 
         None where the module's map has no counterpart.
         """
-        return self._between(path, self._mine.outputs, self._theirs.outputs)
+        if path not in self._outputs:
+            self._outputs[path] = self._between(path, self._mine.outputs, self._theirs.outputs)
+        return self._outputs[path]
 
     def of_input(self, path: str) -> Tensor | None:
         """Return the same for the map that a convolution reads."""
-        return self._between(path, self._mine.inputs, self._theirs.inputs)
+        if path not in self._inputs:
+            self._inputs[path] = self._between(path, self._mine.inputs, self._theirs.inputs)
+        return self._inputs[path]
 
     def balance_of_input(self, path: str) -> Tensor | None:
         """Return by how much more than the first each input channel of a convolution has to count, or None: no more.

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from ultralytics.nn.tasks import DetectionModel
@@ -158,7 +159,8 @@ class _Labels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        # Without data a batch norm leaves its map as it is; torch would work that out in Python, at ten times the time.
+        result = args[0].detach() if func is F.batch_norm else func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in {"cat", "concat", "concatenate"}:
             if _dimension(args, kwargs, 0) == 1 and all(_parts(piece) for piece in args[0]):

@@ -41,12 +41,11 @@ from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_l
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import lock
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.checkpoint import load_ultralytics, rounded_imgsz, trained_imgsz
+from yolo_distill.models.checkpoint import rounded_imgsz, trained_imgsz
 from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.sources import Sources, find_sources
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.loading import named
-from yolo_distill.teachers.loading import open_teacher as open_named
+from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.teacher import Teacher
 
@@ -66,18 +65,16 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     Raises:
         RequestError: saying what about it has to change.
     """
-    imgsz = _size(request)
-    teacher = open_named(
-        request.teacher,
-        # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
-        needs=Needs(one2one=False, maps=False),
-        device=request.device,
-        imgsz=imgsz,
-        trust=request.trust,
-        names=request.teacher_names,
-        weights=request.teacher_weights,
-        outputs=request.teacher_outputs,
-    )
+    reading = Reading(request.trust, request.teacher_names, request.teacher_outputs)
+    teachers = Teachers(request.teacher, request.teacher_weights, reading)
+    if stored := [one for one in teachers.members if one.stored]:
+        raise RequestError(
+            f"teacher={request.teacher}: {stored[0].file} holds answers and can't be asked; give the teacher itself"
+        )
+    imgsz = _size(request, teachers)
+    # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
+    needs = Needs(one2one=False, maps=False)
+    teacher = teachers.open(needs, select_device(parse_device(request.device), verbose=False), imgsz).teacher
     if request.imgsz is None and isinstance(teacher, OnnxTeacher) and teacher.size is not None:
         imgsz = max(teacher.size)  # it would resize others
     return teacher, imgsz
@@ -249,12 +246,12 @@ def resolved_device(device: str | None) -> str:
         LOGGER.setLevel(before)
 
 
-def _size(request: Request) -> int:
+def _size(request: Request, teachers: Teachers) -> int:
     """Return the side in pixels that was asked for, or the largest one that an Ultralytics teacher was trained at."""
     sizes = []
-    for one in named(request.teacher, request.teacher_weights):
+    for one in teachers.members:
         if one.ultralytics:
-            model = load_ultralytics(str(one.file), trust=request.trust, role="teacher")
+            model = teachers.model(one)
             if size := request.imgsz or trained_imgsz(model):
                 sizes.append(rounded_imgsz(model, size))
     fitting = max(sizes, default=request.imgsz or _USUAL_SIZE)

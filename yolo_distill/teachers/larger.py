@@ -7,7 +7,9 @@ and stay as they are; only what is counted in pixels is divided by r.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +20,11 @@ from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
+#: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
+LARGE = "img_for_teacher"
 
-class AtLargerSize:
+
+class AtLargerSize(Teacher):
     """Asks a teacher about pictures of another size, and answers for those of the student.
 
     Levels whose stride is no whole number of the student's pixels are left out. On a GPU the teacher is waited for as
@@ -65,6 +70,10 @@ class AtLargerSize:
             return self.of_large(images)
         size = [round(side * self.teacher_imgsz / self.imgsz) for side in images.shape[-2:]]
         return self.of_large(F.interpolate(images, size, mode="bilinear", align_corners=False))
+
+    def of_batch(self, batch: Mapping[str, Any]) -> DenseAnswer | SetAnswer:
+        """Answer for `batch["img"]`, by the pictures of the teacher's size where the batch has them."""
+        return self.of_large(batch[LARGE]) if LARGE in batch else self(batch["img"])
 
     def of_large(self, images: Tensor) -> DenseAnswer | SetAnswer:
         """Answer for `images` of the teacher's size, shape (B, 3, r H, r W), in the pixels of the student's."""

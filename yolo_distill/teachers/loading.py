@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import nn
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
-from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics
+from yolo_distill.models.checkpoint import find_checkpoint, is_architecture, kind_of, load_ultralytics
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import split
 from yolo_distill.teachers.head import Needs
@@ -26,7 +27,7 @@ from yolo_distill.teachers.several import SeveralTeachers
 from yolo_distill.teachers.stored import StoredTeacher, answering_classes, holds_answers
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name
-from yolo_distill.teachers.torchvision_weights import load_detector_file, pretrained
+from yolo_distill.teachers.torchvision_weights import load_detector_file, pretrained, read_weights
 from yolo_distill.teachers.yolo import YoloTeacher
 
 TORCHVISION = "torchvision:"
@@ -52,9 +53,9 @@ class Named:
     def onnx(self) -> bool:
         return self.file is not None and Path(self.file).suffix.lower() == ".onnx"
 
-    @property
+    @cached_property
     def stored(self) -> bool:
-        """Whether it is not the teacher itself, but what it said once."""
+        """Whether it is not the teacher itself, but what it said once; the disk is asked once."""
         return self.file is not None and holds_answers(self.file)
 
     @property
@@ -150,33 +151,170 @@ class Reading:
         return cls(recipe.trust, recipe.teacher_names, recipe.teacher_outputs)
 
 
-def open_member(one: Named, reading: Reading, needs: Needs, device: torch.device | str, imgsz: int) -> Teacher:
-    """Open one teacher that has weights.
+class Teachers:
+    """What `teacher=` names, read once: it goes with a run from its request to the table at its end.
 
-    Raises:
-        RequestError: saying what about it has to change.
+    A file is opened when it is first needed, and then not again. What came out of it is shared, and whoever changes it
+    makes a copy.
+
+    Attributes:
+        members: one by one, as they were named.
+        reading: how their files are read.
+        figures: what has been measured of them, by what it was measured on, and how.
     """
-    if one.torchvision:
-        if one.file is None:
-            model, names = pretrained(one.torchvision, imgsz)
-        else:
-            model, _, names = load_detector_file(Path(one.file), one.torchvision, read_names(reading.names), imgsz)
-        return TorchvisionTeacher(model, names, device, needs)
-    if one.stored:
-        return StoredTeacher(answering_classes(Path(str(one.file)).expanduser()))
-    if one.onnx:
-        assert one.file is not None
-        return OnnxTeacher(
-            Path(one.file),
-            names=read_names(reading.names),
-            outputs=reading.outputs,
-            needs=needs,
-            threads=_threads_beside(torch.device(device)),
+
+    def __init__(self, teacher: str, weights: str | None = None, reading: Reading | None = None) -> None:
+        """Read what `teacher=` says; nothing is opened.
+
+        Args:
+            teacher: one or several, with commas.
+            weights: file for the torchvision teacher among them.
+            reading: how files are read.
+
+        Raises:
+            RequestError: as `named`.
+        """
+        self.members = named(teacher, weights)
+        self.reading = reading or Reading()
+        self.figures: dict[str, dict[str, Any]] = {}
+        self._said = teacher, weights
+        self._opened: dict[tuple[Any, ...], Any] = {}
+
+    @classmethod
+    def of(cls, recipe: Recipe, known: Teachers | None = None) -> Teachers:
+        """Return the teachers of a recipe: those that are known where it names them, else others.
+
+        Args:
+            recipe: names them.
+            known: teachers of another recipe; of files that both name they have what was opened in common.
+
+        Raises:
+            RequestError: as `named`.
+        """
+        said, reading = (recipe.teacher, recipe.teacher_weights), Reading.of(recipe)
+        if known is not None and (known._said, known.reading) == (said, reading):
+            return known
+        found = cls(*said, reading)
+        if known is not None:
+            files = {_file_of(one) for one in found.members}
+            found._opened = {key: value for key, value in known._opened.items() if key[0] in files}
+        return found
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only one."""
+        return len(self.members) == 1
+
+    @property
+    def is_one_yolo(self) -> bool:
+        """Whether it is one YOLO of Ultralytics and nothing else; its checkpoint is opened for it.
+
+        Raises:
+            RequestError: it can't be opened.
+        """
+        one = self.members[0]
+        if not self.alone or not one.ultralytics:
+            return False
+        return kind_of(str(one.file) if one.untrained else self.model(one)) == "yolo"
+
+    @property
+    def start(self) -> DetectionModel | None:
+        """The first Ultralytics detector among them, which a student can start from; None without one.
+
+        Raises:
+            RequestError: it can't be opened, or has no weights yet.
+        """
+        models = (self.model(one) for one in self.members if one.ultralytics)
+        return next((model for model in models if not isinstance(model, RTDETRDetectionModel)), None)
+
+    def model(self, one: Named) -> DetectionModel:
+        """Return what an Ultralytics checkpoint holds.
+
+        Raises:
+            RequestError: as `load_ultralytics`.
+        """
+        trust, file = self.reading.trust, str(one.file)
+        find_checkpoint(file, f"teacher={file}")  # one of the host's is downloaded first: it is known by where it lies
+        model: DetectionModel = self._once(
+            (_file_of(one), trust), lambda: load_ultralytics(file, trust=trust, role="teacher")
         )
-    loaded = load_ultralytics(str(one.file), trust=reading.trust, role="teacher")
-    if isinstance(loaded, RTDETRDetectionModel):
-        return RtdetrTeacher(loaded, device, needs)
-    return YoloTeacher(loaded, device, needs)
+        return model
+
+    def onnx(self, one: Named, needs: Needs | None = None, threads: int | None = None) -> OnnxTeacher:
+        """Return an ONNX file as a teacher, all of whose copies ask one session.
+
+        Raises:
+            RequestError: as `OnnxTeacher`.
+        """
+        file, names, outputs = Path(str(one.file)), self.reading.names, self.reading.outputs
+        teacher: OnnxTeacher = self._once(
+            (_file_of(one), names, outputs, threads),
+            lambda: OnnxTeacher(file, names=read_names(names), outputs=outputs, threads=threads),
+        )
+        return teacher.asked_for(needs or Needs())
+
+    def torchvision(self, one: Named, imgsz: int) -> tuple[nn.Module, dict[int, str]]:
+        """Return a torchvision detector for pictures of a size, and its class names.
+
+        Raises:
+            RequestError: as `pretrained` and `load_detector_file`.
+        """
+        assert one.torchvision is not None
+        if one.file is None:
+            return pretrained(one.torchvision, imgsz)
+
+        def read(file: Path, said: str) -> dict[str, Any]:
+            weights: dict[str, Any] = self._once((_file_of(one),), lambda: read_weights(file, said))
+            return weights
+
+        names = read_names(self.reading.names)
+        model, _, names = load_detector_file(Path(one.file), one.torchvision, names, imgsz, read=read)
+        return model, names
+
+    def open(self, needs: Needs, device: torch.device | str, imgsz: int, *, teacher_imgsz: int | None = None) -> Opened:
+        """Make teachers that can be asked.
+
+        Args:
+            needs: what they are asked for together.
+            device: where.
+            imgsz: side of the student's pictures in pixels.
+            teacher_imgsz: of the pictures as they see them; None: the student's.
+
+        Raises:
+            RequestError: saying what about them has to change.
+        """
+        side = teacher_imgsz or imgsz
+        wanted = needs
+        if not self.alone:  # boxes and scores, which are joined, belong together
+            sets = needs.scores or needs.boxes
+            wanted = Needs(scores=sets, boxes=sets, one2one=sets, maps=needs.maps)
+        found = [self._open(one, wanted, device, side) for one in self.members]
+        teacher = found[0] if self.alone else SeveralTeachers(found, needs)
+        if side != imgsz:
+            teacher = AtLargerSize(teacher, side, imgsz)
+        return Opened(teacher, found, " and ".join(_called(*pair) for pair in zip(self.members, found, strict=True)))
+
+    def _open(self, one: Named, needs: Needs, device: torch.device | str, imgsz: int) -> Teacher:
+        if one.torchvision:
+            return TorchvisionTeacher(*self.torchvision(one, imgsz), device, needs)
+        if one.stored:
+            return StoredTeacher(answering_classes(Path(str(one.file)).expanduser()))
+        if one.onnx:
+            return self.onnx(one, needs, _threads_beside(torch.device(device)))
+        model = self.model(one)
+        if isinstance(model, RTDETRDetectionModel):
+            return RtdetrTeacher(model, device, needs)
+        return YoloTeacher(model, device, needs)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._opened:
+            self._opened[key] = make()
+        return self._opened[key]
+
+
+def _file_of(one: Named) -> str:
+    """Return by what a teacher's file is known, however it was named."""
+    return _absolute(str(one.file))
 
 
 def _threads_beside(device: torch.device) -> int | None:
@@ -189,96 +327,9 @@ def _threads_beside(device: torch.device) -> int | None:
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def open_teacher(
-    teacher: str,
-    *,
-    needs: Needs,
-    device: Any = None,
-    imgsz: int,
-    trust: bool = False,
-    names: str | None = None,
-    weights: str | None = None,
-    outputs: str | None = None,
-) -> Teacher:
-    """Open what `teacher=` names, to be asked about pictures of one size.
-
-    Args:
-        teacher: one or several, with commas.
-        needs: what it will be asked for.
-        device: as the host has it.
-        imgsz: side of the pictures in pixels.
-        trust: load checkpoints without the restricted loader.
-        names: class names of torchvision weights that bring none.
-        weights: of a torchvision teacher.
-        outputs: description of an ONNX file's outputs.
-
-    Raises:
-        RequestError: saying what about it has to change.
-    """
-    chosen = select_device(parse_device(device), verbose=False)
-    members = named(teacher, weights)
-    if stored := [one for one in members if one.stored]:
-        raise RequestError(
-            f"teacher={teacher}: {stored[0].file} holds answers and can't be asked; give the teacher itself"
-        )
-    reading = Reading(trust, names, outputs)
-    opened = [open_member(one, reading, needs_of_member(members, needs), chosen, imgsz) for one in members]
-    return opened[0] if len(opened) == 1 else SeveralTeachers(opened, needs)
-
-
-def needs_of_member(members: Sequence[Named], needs: Needs) -> Needs:
-    """Return what each of several teachers is asked for: boxes and scores, which are joined, belong together."""
-    if len(members) == 1:
-        return needs
-    sets = needs.scores or needs.boxes
-    return Needs(scores=sets, boxes=sets, one2one=sets, maps=needs.maps)
-
-
-def open_all(recipe: Recipe, needs: Needs, device: torch.device, imgsz: int) -> Opened:
-    """Open a recipe's teachers as the student's run asks them.
-
-    Args:
-        recipe: with teachers that have weights.
-        needs: what the terms need of one that answers densely.
-        device: of the run.
-        imgsz: side of the student's pictures in pixels.
-
-    Raises:
-        RequestError: saying what about them has to change.
-    """
-    members = named(recipe.teacher, recipe.teacher_weights)
-    side = recipe.teacher_imgsz or imgsz
-    wanted = needs_of_member(members, needs)
-    found = [open_member(one, Reading.of(recipe), wanted, device, side) for one in members]
-    teacher = found[0] if len(found) == 1 else SeveralTeachers(found, needs)
-    if side != imgsz:
-        teacher = AtLargerSize(teacher, side, imgsz)
-    return Opened(teacher, found, " and ".join(_called(*pair) for pair in zip(members, found, strict=True)))
-
-
 def _called(one: Named, teacher: Teacher) -> str:
     """Return a teacher's name for people: of a checkpoint, which is always called best.pt, that of its architecture."""
     return getattr(teacher, "architecture", "") or one.stem
-
-
-def is_one_yolo(teacher: str, trust: bool = False) -> bool:
-    """Return whether `teacher=` names one YOLO of Ultralytics and nothing else; its checkpoint is opened for it.
-
-    Raises:
-        RequestError: it can't be opened.
-    """
-    members = named(teacher)
-    return len(members) == 1 and members[0].ultralytics and kind_of(teacher, trust=trust) == "yolo"
-
-
-def start_of(recipe: Recipe) -> DetectionModel | None:
-    """Return the first Ultralytics detector among a recipe's teachers, which a student can start from."""
-    for one in named(recipe.teacher, recipe.teacher_weights):
-        if one.ultralytics:
-            model = load_ultralytics(str(one.file), trust=recipe.trust, role="teacher")
-            if not isinstance(model, RTDETRDetectionModel):
-                return model
-    return None
 
 
 def with_absolute_files(recipe: Recipe) -> Recipe:

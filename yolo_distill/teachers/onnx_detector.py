@@ -9,6 +9,7 @@ their outputs are described; see `onnx_description.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from yolo_distill.teachers.head import Needs, Size, cells, points, strides_of
 from yolo_distill.teachers.onnx_description import read_description
 from yolo_distill.teachers.onnx_reading import described_reading, noted_reading
 from yolo_distill.teachers.onnx_session import OnnxSession
+from yolo_distill.teachers.teacher import Teacher
 
 #: Best class score from which on a box counts, and boxes a picture: those of `as_set`.
 CONF, MOST = 0.01, 300
@@ -30,7 +32,7 @@ CONF, MOST = 0.01, 300
 _SURE = 1e-6
 
 
-class OnnxTeacher:
+class OnnxTeacher(Teacher):
     """Answers for a batch of pictures; never learns and is no part of the student.
 
     It shows no maps. Pictures of another size than a file takes are resized to it, and its boxes back: such an answer
@@ -92,6 +94,12 @@ class OnnxTeacher:
                 "what makes some of them in teacher_outputs=, scores: {activation: sigmoid} or softmax"
             )
         self.strides = strides_of(size, boxes.shape[1]) if self._reading.anchored else []
+
+    def asked_for(self, needs: Needs) -> OnnxTeacher:
+        """Return the same teacher, on the same session, for one who needs something else of it."""
+        other = copy(self)
+        other.needs = needs
+        return other
 
     def __call__(self, images: Tensor) -> DenseAnswer | SetAnswer:
         """Answer for `images`, shape (B, 3, H, W), RGB in 0..1, on any device; in single precision, on that device."""

@@ -18,6 +18,7 @@ from ultralytics.nn.tasks import RTDETRDetectionModel
 
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.teacher import Teacher
 
 #: Best class probability from which on a query speaks of an object.
 CONF = 0.01
@@ -25,7 +26,7 @@ CONF = 0.01
 _MEASURED = 256
 
 
-class RtdetrTeacher:
+class RtdetrTeacher(Teacher):
     """Answers in sets for a batch of pictures; never learns and is no part of the student.
 
     Attributes:

@@ -45,7 +45,7 @@ from yolo_distill.vocabulary import spelled
 SAME_OBJECT = 0.55
 
 
-class SeveralTeachers:
+class SeveralTeachers(Teacher):
     """Answers in sets: what several teachers agree on, and what only some of them see, less sure.
 
     Feature maps are put one behind the other along the channels, at the strides that all teachers with maps share. A

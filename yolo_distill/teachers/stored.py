@@ -25,6 +25,7 @@ from torch import Tensor
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.teacher import Teacher
 
 #: What `yolo-distill label` calls its files; `file`, `boxes` and `scores` are columns of the Parquet files.
 PLAN, DATA, PICTURES, SOFT = "label.json", "data.yaml", Path("images") / "train", "soft"
@@ -153,7 +154,7 @@ class StoredAnswers:
         return self._mapped
 
 
-class StoredTeacher:
+class StoredTeacher(Teacher):
     """Answers in sets, from what was stored; pictures of which nothing is known have no boxes."""
 
     def __init__(self, names: dict[int, str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -32,6 +33,10 @@ class Teacher(Protocol):
         Nothing in the answer has a graph, and none of it was made in inference mode.
         """
         ...
+
+    def of_batch(self, batch: Mapping[str, Any]) -> DenseAnswer | SetAnswer:
+        """Answer for a batch of the host, of which most teachers look at the student's pictures alone."""
+        return self(batch["img"])
 
     def wait(self, answer: DenseAnswer | SetAnswer) -> None:
         """Make the current stream wait for the answer; nothing to do on a CPU."""

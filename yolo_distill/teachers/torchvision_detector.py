@@ -36,6 +36,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.teacher import Teacher
 
 #: By torchvision's names of their builders.
 ARCHITECTURES = (
@@ -59,7 +60,7 @@ SAMPLED = 128
 USUAL_SIDE = 800
 
 
-class TorchvisionTeacher:
+class TorchvisionTeacher(Teacher):
     """Answers in sets for a batch of pictures; never learns and is no part of the student.
 
     Attributes:

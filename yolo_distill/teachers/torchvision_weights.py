@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import socket
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,12 @@ def save_detector(file: Path, model: nn.Module, name: str, names: Mapping[int, s
 
 
 def load_detector_file(
-    file: str | Path, name: str | None, names: Mapping[int, str] | None, imgsz: int
+    file: str | Path,
+    name: str | None,
+    names: Mapping[int, str] | None,
+    imgsz: int,
+    *,
+    read: Callable[[Path, str], dict[str, Any]] | None = None,
 ) -> tuple[nn.Module, str, dict[int, str]]:
     """Open a detector's weights, as `save_detector` writes them or as `torch.save(model.state_dict())` does.
 
@@ -54,6 +59,7 @@ def load_detector_file(
         name: the architecture; None takes what the file says.
         names: class names by column; only for a file that does not say them.
         imgsz: side of the pictures in pixels that it will be asked about.
+        read: returns what the file holds, which stays as it is; `read_weights` when not given.
 
     Returns:
         the detector, its architecture and its class names.
@@ -62,7 +68,7 @@ def load_detector_file(
         RequestError: no such file, not a file of weights, or weights of another architecture or other classes.
     """
     said = f"teacher_weights={file}"
-    found = read_weights(Path(file).expanduser(), said)
+    found = (read or read_weights)(Path(file).expanduser(), said)
     anchors_for = USUAL_SIDE
     if isinstance(found.get("torchvision"), str):
         if name not in (None, found["torchvision"]):

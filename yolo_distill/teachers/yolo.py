@@ -13,12 +13,13 @@ from ultralytics.utils.tal import make_anchors
 
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_branch
 from yolo_distill.teachers.head import NeededHead, Needs
+from yolo_distill.teachers.teacher import Teacher
 
 #: Gives the outputs of a `NeededHead`, by name, for pictures (B, 3, H, W); in whatever precision it computes.
 Forward = Callable[[Tensor], dict[str, Tensor]]
 
 
-class YoloTeacher:
+class YoloTeacher(Teacher):
     """Answers densely for a batch of pictures; never learns and is no part of the student.
 
     Attributes:
