@@ -148,7 +148,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["kd_until=0"], "kd_until=0"),
         (["kd_until=2"], "kd_until=2: must be between 0 and 1"),
         (["teacher_precision=fp8"], "teacher_precision=fp8: not one of auto, fp32, bf16, fp16, int8"),
-        (["amp=fp16"], "amp=fp16: on this CPU a student trains in fp32"),
+        (["amp=fp16"], "amp=fp16: on a CPU a student trains in fp32 or bf16"),
         (["init=teecher"], "init=teecher: not one of auto, teacher, student, try; did you mean 'teacher'?"),
         (["epochs=many"], "epochs=many"),
         (["epochs=0.5"], "epochs=0.5"),

@@ -249,3 +249,29 @@ def test_data_is_known_by_what_it_holds(tiny_data: Path, tmp_path: Path) -> None
     (label.parents[2] / "images" / "test" / "gone.jpg").unlink()
     file.write_text(file.read_text().replace("disc", "disk"))
     assert source_of_data(check_data(file), splits).digest != one.digest
+
+
+def test_the_teacher_computes_in_one_precision_in_all_runs(tmp_path: Path, plan: Plan) -> None:
+    from yolo_distill.comparison.runs import job_of, run_of
+
+    taught = {"assistant": None, "init": "auto", "teacher_precision": "auto"}
+    plan.arms = {
+        "alone": Arm("alone", "distilled", {}, dict(taught)),
+        "bf16": Arm("bf16", "distilled", {}, {**taught, "teacher_precision": "bf16"}),
+        "taught": Arm("taught", "distilled", {}, dict(taught)),
+    }
+
+    def precision(label: str, seed: int) -> str:
+        job = job_of(run_of(tmp_path, plan.arms[label], seed), plan, threads=1, device=None, trust=False)
+        assert job.recipe is not None
+        return str(job.recipe["teacher_precision"])
+
+    for label, chosen in (("alone", "auto"), ("bf16", "bf16")):  # that one was not taught, this one was told
+        folder = run_of(tmp_path, plan.arms[label], 0).folder
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text(f"teacher_precision: {chosen}\n")
+    assert precision("taught", 1) == "auto"
+    folder = run_of(tmp_path, plan.arms["taught"], 0).folder
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("teacher_precision: int8\n")
+    assert [precision("taught", 1), precision("alone", 2), precision("bf16", 1)] == ["int8", "int8", "bf16"]

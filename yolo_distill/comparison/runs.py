@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
@@ -111,13 +112,31 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
         student=plan.student.file,
         names={"data": plan.data.name, "teacher": plan.teacher.name, "student": plan.student.name},
         host={**usual, **given, **shared, **own},
-        recipe=run.arm.recipe,
+        recipe=_recipe(run, plan),
         teacher_epochs=plan.teacher_epochs,
         precision=plan.precision,
         threads=threads,
         trust=trust,
         reading=_reading(plan),
     )
+
+
+def _recipe(run: Run, plan: Plan) -> dict[str, Any] | None:
+    """Return the recipe of a run; the teacher's precision, where it is open, as the first run chose that has one.
+
+    Each would measure for itself, and what it finds depends on who else uses the processor.
+    """
+    recipe = run.arm.recipe
+    if recipe is None or recipe.get("teacher_precision") != "auto":
+        return recipe
+    out = run.folder.parent
+    open_arms = [arm for arm in plan.arms.values() if (arm.recipe or {}).get("teacher_precision") == "auto"]
+    for file in (run_of(out, arm, seed).folder / "recipe.yaml" for seed in plan.seeds for arm in open_arms):
+        if file.is_file():
+            chosen = yaml.safe_load(file.read_text(encoding="utf-8"))["teacher_precision"]
+            if chosen != "auto":  # a run that is not taught never chose
+                return {**recipe, "teacher_precision": chosen}
+    return recipe
 
 
 def _reading(plan: Plan) -> dict[str, Any]:

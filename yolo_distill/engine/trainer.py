@@ -226,6 +226,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         self._teacher = teacher
         self._check_size(max(teacher.strides, default=0))
         self._set_pace()
+        self._write_recipe()  # with the precision that was chosen
         dense = isinstance(teacher(self.samples(1).to(self.device)), DenseAnswer)
         class_map = read_class_map(self.recipe.class_map) if self.recipe.class_map else None
         classes = match_classes(self.data["names"], teacher.names, class_map)
