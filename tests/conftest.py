@@ -183,7 +183,13 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "DistillationTrainer", Watched)
         folder = run.train(
-            {"teacher": tiny_teacher, "teacher_precision": "fp32", "ramp_epochs": 0.0, **dict.fromkeys(TERMS, 1.0)},
+            {
+                "teacher": tiny_teacher,
+                "teacher_precision": "fp32",
+                "ramp_epochs": 0.0,
+                "kd_until": 1.0,
+                **dict.fromkeys(TERMS, 1.0),
+            },
             {**_short(tiny_data), "epochs": 2, "project": str(place), "name": "run"},
             student="yolo26n.yaml",
         )

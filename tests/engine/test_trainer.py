@@ -245,7 +245,7 @@ def test_resume_of_a_plain_run_is_refused(settings, tiny_student):
 
 
 def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_ema(settings, tiny_pair):
-    own = {**tiny_pair, "cwd": 1.0}
+    own = {**tiny_pair, "cwd": 1.0, "kd_until": 1.0}
     trainer = DistillationTrainer(overrides={**settings, **own, "epochs": 3})
     spoiled, states = [], []
 

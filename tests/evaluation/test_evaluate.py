@@ -335,6 +335,7 @@ def test_models_under_each_other() -> None:
     assert lines[0].index("parameters") + len("parameters") == lines[1].index("9,950,000") + len("9,950,000")
 
 
+@pytest.mark.slow
 def test_real_pictures_give_the_same_figures_for_both(shared_data: Path, tmp_path: Path) -> None:
     save(live_detector("yolo26n.yaml", ["RBC", "WBC", "Platelets"]), tmp_path / "best.pt", 64)
     listed = sorted((shared_data / "bccd" / "images" / "test").glob("*.jpg"))[:6]
@@ -348,6 +349,7 @@ def test_real_pictures_give_the_same_figures_for_both(shared_data: Path, tmp_pat
     assert file_figures["boxes"] == torch_figures["boxes"] > 0
 
 
+@pytest.mark.slow
 def test_a_rectangular_file_is_measured_at_its_own_size(measured: tuple[Path, Path], tmp_path: Path) -> None:
     file = export(measured[0], imgsz=(64, 96), out=tmp_path).path
     try:
