@@ -6,7 +6,7 @@ from pathlib import Path
 
 ARCHITECTURE = """
 nc: 2
-end2end: true
+end2end: {end2end}
 reg_max: 1
 width_multiple: {width}
 backbone:
@@ -20,7 +20,7 @@ head:
 """
 
 
-def write_architecture(path: Path, width: int = 1) -> Path:
+def write_architecture(path: Path, width: int = 1, *, end2end: bool = True) -> Path:
     """Write the architecture as a file of one's own; one twice as wide is a teacher that this one starts inside."""
-    path.write_text(ARCHITECTURE.format(width=width))
+    path.write_text(ARCHITECTURE.format(width=width, end2end=end2end))
     return path

@@ -19,8 +19,7 @@ from yolo_distill.cli import main
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "best.pt"
-    tiny = write_architecture(path.with_name("tiny.yaml"))
-    tiny.write_text(tiny.read_text().replace("end2end: true", ""))
+    tiny = write_architecture(path.with_name("tiny.yaml"), end2end=False)
     model = DetectionModel(str(tiny), nc=2, verbose=False)
     torch.save({"model": model, "train_args": {"imgsz": 64, "task": "detect"}}, path)
     return path
