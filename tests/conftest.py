@@ -6,6 +6,8 @@ Fixtures import torch inside, as many tests never load it.
 from __future__ import annotations
 
 import atexit
+import dataclasses
+import logging
 import multiprocessing
 import os
 import shutil
@@ -102,6 +104,99 @@ def make_teacher(tmp_path_factory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory) -> str:
+    """Return the architecture of a student that is trained in two seconds."""
+    from tiny_yolo import write_architecture
+
+    return str(write_architecture(tmp_path_factory.mktemp("tiny") / "tiny.yaml"))
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory, make_teacher) -> str:
+    """Return the checkpoint of a teacher of the tiny data's classes, inside which the tiny student can start."""
+    from tiny_yolo import write_architecture
+
+    wide = write_architecture(tmp_path_factory.mktemp("tiny") / "tiny-wide.yaml", width=2)
+    return str(make_teacher(str(wide), {0: "disc", 1: "square"}))
+
+
+@pytest.fixture
+def tiny_pair(tiny_student, tiny_teacher) -> dict[str, str]:
+    """Return settings of a run of the tiny pair, in which nothing is timed."""
+    return {"model": tiny_student, "teacher": tiny_teacher, "teacher_precision": "fp32"}
+
+
+@dataclasses.dataclass
+class TaughtRun:
+    """A real run of two epochs in which every term teaches a yolo26n, started the command's way.
+
+    Attributes:
+        folder: of the run.
+        interrupted: a copy of the folder, as it was behind the first epoch.
+        trainer: ended.
+        teacher: its checkpoint.
+        states: of projectors and teacher before the first step.
+        said: what was logged.
+    """
+
+    folder: Path
+    interrupted: Path
+    trainer: Any
+    teacher: Path
+    states: dict[str, dict[str, Any]]
+    said: str
+
+
+@pytest.fixture(scope="session")
+def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
+    """Return a run that many tests read; none may change it."""
+    from ultralytics.utils import LOGGER
+
+    from yolo_distill.engine import run
+    from yolo_distill.vocabulary import TERMS
+
+    place, states, made = tmp_path_factory.mktemp("taught"), {}, []
+
+    def look(trainer: Any) -> None:
+        for name, module in {
+            "projectors": trainer.projectors,
+            "teacher": trainer.criterion.teacher.forward.model,
+        }.items():
+            states[name] = {key: value.clone() for key, value in module.state_dict().items()}
+
+    def keep(trainer: Any) -> None:
+        if trainer.epoch == 0:
+            shutil.copytree(trainer.save_dir, place / "interrupted")
+
+    class Watched(run.DistillationTrainer):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self.add_callback("on_train_start", look)
+            self.add_callback("on_model_save", keep)
+            made.append(self)
+
+    heard: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    LOGGER.addHandler(listener)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "DistillationTrainer", Watched)
+        folder = run.train(
+            {
+                "teacher": tiny_teacher,
+                "teacher_precision": "fp32",
+                "ramp_epochs": 0.0,
+                "kd_until": 1.0,
+                **dict.fromkeys(TERMS, 1.0),
+            },
+            {**_short(tiny_data), "epochs": 2, "project": str(place), "name": "run"},
+            student="yolo26n.yaml",
+        )
+    LOGGER.removeHandler(listener)
+    return TaughtRun(folder, place / "interrupted", made[0], Path(tiny_teacher), states, "\n".join(heard))
+
+
 class Killed(BaseException):
     """What a run ends with that was killed behind its first checkpoint."""
 
@@ -132,15 +227,17 @@ def killed_and_resumed(monkeypatch) -> Callable[..., Path]:
 @pytest.fixture
 def settings(tiny_data, tmp_path) -> dict[str, Any]:
     """Host settings of a run of a few steps."""
+    return {**_short(tiny_data), "project": str(tmp_path), "name": "run"}
+
+
+def _short(data: Path) -> dict[str, Any]:
     return {
-        "data": str(tiny_data),
+        "data": str(data),
         "imgsz": 64,
         "epochs": 1,
         "batch": 4,
         "seed": 0,
         "plots": False,
-        "project": str(tmp_path),
-        "name": "run",
         "device": "cpu",
         "warmup_epochs": 0.0,
         "nbs": 4,  # an optimizer step every batch

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from live_detector import draw, live_detector, save
+from tiny_yolo import write_architecture
 
 from yolo_distill.exporting.export import export
 from yolo_distill.exporting.report import ExportReport
@@ -31,7 +32,8 @@ PLACES = [*os.environ.get("NODE_PATH", "").split(os.pathsep), str(EXPORT / "web"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     folder = tmp_path_factory.mktemp("exported")
-    checkpoint = save(live_detector("yolo26n.yaml", ["round", "it's square"]), folder / "best.pt", 64)
+    tiny = str(write_architecture(folder / "tiny.yaml"))
+    checkpoint = save(live_detector(tiny, ["round", "it's square"]), folder / "best.pt", 64)
     (folder / "images").mkdir()
     for number, picture in enumerate(draw(3, 64, 96)):
         cv2.imwrite(str(folder / "images" / f"{number}.png"), picture)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from made_detector import dense, write_detector
+from tiny_yolo import write_architecture
 
 from yolo_distill import files
 from yolo_distill.cli import main
@@ -55,6 +56,7 @@ def test_files_side_by_side(two, tmp_path, capsys):
     assert Path("found2/table.md").is_file()
 
 
+@pytest.mark.slow
 def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data):
     torch = pytest.importorskip("torch")
     from ultralytics.nn.tasks import DetectionModel
@@ -62,7 +64,7 @@ def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data):
     from yolo_distill.exporting.export import export
 
     torch.manual_seed(0)
-    net = DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+    net = DetectionModel(str(write_architecture(Path("tiny.yaml"))), nc=2, verbose=False)
     net.names = NAMES
     torch.save({"model": net, "train_args": {"imgsz": 64, "task": "detect"}}, "best.pt")
     export("best.pt")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_yolo import write_architecture
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.cli import main
@@ -18,7 +19,8 @@ from yolo_distill.cli import main
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "best.pt"
-    model = DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+    tiny = write_architecture(path.with_name("tiny.yaml"), end2end=False)
+    model = DetectionModel(str(tiny), nc=2, verbose=False)
     torch.save({"model": model, "train_args": {"imgsz": 64, "task": "detect"}}, path)
     return path
 

@@ -160,6 +160,7 @@ print(peak() - before, code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process took at most")
 @pytest.mark.parametrize("save", [False, True])
 def test_posters_do_not_fill_the_memory(tmp_path, save):

@@ -65,13 +65,13 @@ def summary_of(plan: Plan, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untrained(tiny_student: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of a detector of the tiny data's classes that has learned nothing."""
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
     path = tmp_path_factory.mktemp("untrained") / "t.pt"
-    model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+    model = DetectionModel(tiny_student, nc=2, verbose=False)
     model.names = {0: "disc", 1: "square"}
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, path)
     return path

@@ -32,13 +32,13 @@ ORDER = ["teacher", "plain-s0", "host-s0", "distilled-s0", "plain-s1", "host-s1"
 
 
 @pytest.fixture
-def request_of(untrained: Path, tiny_data: Path, tmp_path: Path) -> Callable[..., Request]:
+def request_of(untrained: Path, tiny_student: str, tiny_data: Path, tmp_path: Path) -> Callable[..., Request]:
     """Return a function that makes a request of two epochs, with two seeds of each arm."""
 
     def ask(**changes: Any) -> Request:
         request = Request(
             teacher=str(untrained),
-            student="yolo26n.yaml",
+            student=tiny_student,
             data=str(tiny_data),
             out=tmp_path / "out",
             arms="plain,host,distilled",

@@ -29,7 +29,7 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.fixture
-def job_of(tiny_data: Path, untrained: Path, tmp_path: Path) -> MakeJob:
+def job_of(tiny_data: Path, tiny_student: str, untrained: Path, tmp_path: Path) -> MakeJob:
     """Return a function that makes a job of two epochs with mosaic, whose student starts from its own weights."""
 
     def make(kind: str, name: str = "", **changes: Any) -> Job:
@@ -49,7 +49,7 @@ def job_of(tiny_data: Path, untrained: Path, tmp_path: Path) -> MakeJob:
             splits=["val"],
             imgsz=64,
             teacher=str(untrained),
-            student="yolo26n.yaml",
+            student=tiny_student,
             names={"data": "tiny", "teacher": "t.pt", "student": "yolo26n.yaml"},
             host=host,
             recipe=recipe.model_dump() if kind == "distilled" else None,
@@ -323,9 +323,9 @@ def test_a_teacher_is_measured_by_the_settings_by_which_it_teaches(
 
 @pytest.mark.parametrize("others", [["cat", "dog", "cow"], ["disc", "cat"]])
 def test_a_teacher_that_does_not_know_all_classes_is_not_measured(
-    others: list[str], job_of: MakeJob, tmp_path: Path
+    others: list[str], job_of: MakeJob, tiny_student: str, tmp_path: Path
 ) -> None:
-    model = DetectionModel("yolo26n.yaml", nc=len(others), verbose=False)
+    model = DetectionModel(tiny_student, nc=len(others), verbose=False)
     model.names = dict(enumerate(others))
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
     found = run_record.make_record(job_of("teacher"), tmp_path / "other.pt")
@@ -333,8 +333,10 @@ def test_a_teacher_that_does_not_know_all_classes_is_not_measured(
     assert found["look"] is None
 
 
-def test_a_teacher_with_its_classes_in_another_order_is_measured(job_of: MakeJob, tmp_path: Path) -> None:
-    model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+def test_a_teacher_with_its_classes_in_another_order_is_measured(
+    job_of: MakeJob, tiny_student: str, tmp_path: Path
+) -> None:
+    model = DetectionModel(tiny_student, nc=2, verbose=False)
     model.names = {0: "square", 1: "disc"}
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
     found = run_record.make_record(job_of("teacher"), tmp_path / "other.pt")

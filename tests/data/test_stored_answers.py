@@ -71,17 +71,18 @@ def host_pictures(data: Path, **changes) -> YOLODataset:
     return YOLODataset(checked["train"], data=checked, imgsz=96, augment=True, hyp=args, rect=False, batch_size=4)
 
 
-@pytest.mark.parametrize("mosaic", [0.0, 1.0])
-def test_a_stored_box_stays_on_its_object(mosaic, tiny_data, labelled, tmp_path):
+@pytest.mark.parametrize(
+    ("mosaic", "workers"), [(0.0, 0), (1.0, 0), pytest.param(1.0, 2, marks=pytest.mark.slow, id="in workers")]
+)
+def test_a_stored_box_stays_on_its_object(mosaic, workers, tiny_data, labelled, tmp_path):
     """Said to be where the labels are, the boxes are where the labels are after the augmentation, too."""
     answers = stored_answers(labelled, tmp_path / "runs")
     (dataset,) = told_pictures([host_pictures(tiny_data, mosaic=mosaic)], answers, 2)
     teacher = StoredTeacher(dict(enumerate(NAMES)))
     teacher.answers = answers
     seen = 0
-    for batch in DataLoader(
-        dataset, 4, collate_fn=YOLODataset.collate_fn, num_workers=2, multiprocessing_context="spawn"
-    ):
+    how = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers else {}
+    for batch in DataLoader(dataset, 4, collate_fn=YOLODataset.collate_fn, **how):
         take_told(batch, 2)
         found = teacher.of_batch(batch)
         for place in range(4):

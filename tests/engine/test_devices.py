@@ -27,6 +27,7 @@ def _rank(rank: int, store: str, results) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_projector_gradients_are_averaged_over_processes(two_processes):
     got = two_processes(_rank)
     assert got == [(0, 1.5, True), (1, 1.5, True)]
@@ -54,11 +55,8 @@ def worker_of(monkeypatch):
     return start
 
 
-def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settings, make_teacher, names, worker_of):
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    parent = DistillationTrainer(
-        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "logit": 0.3, "cwd": 0.5}
-    )
+def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settings, tiny_pair, worker_of):
+    parent = DistillationTrainer(overrides={**settings, **tiny_pair, "logit": 0.3, "cwd": 0.5})
     worker = worker_of(parent)
     assert type(worker) is DistillationTrainer
     assert worker.recipe == parent.recipe
@@ -71,13 +69,9 @@ def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(settin
     assert all(columns[f"share/{term}"][-1] > 0 for term in ("logit", "localization", "cwd"))
 
 
-def test_a_student_that_was_built_before_the_workers_still_started_inside_its_teacher(
-    settings, make_teacher, names, worker_of
-):
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught"}
-    parent = DistillationTrainer(overrides={**settings, **own})
-    parent.model = parent.get_model(cfg="yolo26n.yaml")  # as YOLO(...).train() does
+def test_a_student_that_was_built_before_the_workers_still_started_inside_its_teacher(settings, tiny_pair, worker_of):
+    parent = DistillationTrainer(overrides={**settings, **tiny_pair, "recipe": "taught"})
+    parent.model = parent.get_model(cfg=tiny_pair["model"])  # as YOLO(...).train() does
     chosen = parent._chosen
     worker = worker_of(parent)
     worker.train()
@@ -108,5 +102,6 @@ def _timed_rank(rank: int, store: str, results) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_how_many_epochs_the_time_is_enough_for_is_said_by_the_first_process(two_processes):
     assert two_processes(_timed_rank) == [(0, 10, 10), (1, 10, 10)]

@@ -138,20 +138,18 @@ def test_a_run_says_what_its_teacher_costs(settings, make_teacher, names, caplog
     assert trainer.pace["step"] >= 1
 
 
-def test_a_run_keeps_that_its_teachers_answers_are_off(settings, make_teacher, names, monkeypatch):
+def test_a_run_keeps_that_its_teachers_answers_are_off(settings, tiny_pair, monkeypatch):
     monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "bf16"))
     monkeypatch.setattr(precision, "difference", lambda *args: Difference(0.5, 0.0, 0.0))
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    own = {"teacher": teacher, "teacher_precision": "bf16", "recipe": "taught"}
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", **own})
+    own = {**tiny_pair, "teacher_precision": "bf16", "recipe": "taught"}
+    trainer = DistillationTrainer(overrides={**settings, **own})
     trainer._setup_train()
     assert trainer.pace["off"].startswith("scores 0.5000")
 
 
-def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monkeypatch):
+def test_a_dear_teacher_is_warned_of(settings, tiny_pair, caplog, monkeypatch):
     monkeypatch.setattr(teacher_cost, "price_of_teaching", lambda *args: 2.6)
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught"}
+    own = {**tiny_pair, "recipe": "taught"}
     trainer = DistillationTrainer(overrides={**settings, **own})
     trainer._setup_train()
     warnings = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
@@ -160,17 +158,12 @@ def test_a_dear_teacher_is_warned_of(settings, make_teacher, names, caplog, monk
     assert "kd_until=0.5" in warning
 
 
-@pytest.mark.slow
-def test_the_teacher_rests_in_the_last_part(settings, make_teacher, names):
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    trainer = DistillationTrainer(
-        overrides={**settings, "model": "yolo26n.yaml", "teacher": teacher, "epochs": 2, "kd_until": 0.5}
-    )
-    trainer.train()
+def test_the_teacher_rests_in_the_last_part(train, tiny_pair):
+    trainer = train(**tiny_pair, epochs=2, kd_until=0.5)
     assert [float(row["train/logit_loss"]) > 0 for row in rows(trainer)] == [True, False]
 
 
-def test_automatic_batch_size_counts_the_teacher(settings, make_teacher, names, monkeypatch):
+def test_automatic_batch_size_counts_the_teacher(settings, tiny_pair, monkeypatch):
     given = []
 
     def look(model, **kwargs):
@@ -178,8 +171,7 @@ def test_automatic_batch_size_counts_the_teacher(settings, make_teacher, names, 
         return 4
 
     monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", look)
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    own = {"model": "yolo26n.yaml", "teacher": teacher, "recipe": "taught", "batch": -1}
+    own = {**tiny_pair, "recipe": "taught", "batch": -1}
     trainer = DistillationTrainer(overrides={**settings, **own})
     trainer._setup_train()
     assert given == [WithTeacher]

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from live_detector import draw, live_detector, save
 from onnx import numpy_helper
+from tiny_yolo import write_architecture
 
 from yolo_distill.evaluation.detection_agreement import Agreement, _partners, agree, agreement
 from yolo_distill.exporting import acceptance as module
@@ -30,7 +31,7 @@ class Found:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("file")
-    return Path(export(save(live_detector("yolo26n.yaml"), folder / "best.pt", 64)).path)
+    return Path(export(save(live_detector(str(write_architecture(folder / "tiny.yaml"))), folder / "best.pt", 64)).path)
 
 
 def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:

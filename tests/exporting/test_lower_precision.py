@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from live_detector import draw, live_detector, save
+from tiny_yolo import write_architecture
 from ultralytics.data.augment import LetterBox
 
 from yolo_distill.errors import DistillError
@@ -41,7 +42,8 @@ class Judge:
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fp32")
-    return Path(export(save(live_detector("yolov8n.yaml"), folder / "best.pt", SIDE)).path)
+    tiny = write_architecture(folder / "tiny.yaml", width=4, end2end=False)
+    return Path(export(save(live_detector(str(tiny)), folder / "best.pt", SIDE)).path)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,9 @@ def test_the_best_of_the_ranges_is_taken(fp32: Path, calibration: Calibration, t
     assert done.path.name == judge.seen[1]
 
 
-def test_layers_are_kept_one_two_four_until_it_is_enough(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
+@pytest.mark.slow  # a detector of many layers, each of which is looked at
+def test_layers_are_kept_one_two_four_until_it_is_enough(calibration: Calibration, tmp_path: Path) -> None:
+    fp32 = Path(export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", SIDE)).path)
     said: list[str] = []
     judge = Judge(lambda at: at == 6, lambda at: 6.0 - at)
     done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, said.append, silent)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from live_detector import live_detector, save
+from tiny_yolo import write_architecture
 from ultralytics.engine import exporter
 from ultralytics.utils import checks
 
@@ -28,9 +29,10 @@ SIDE = 64
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes named as those of the tiny data set; as if trained on data that lie somewhere."""
-    model = live_detector("yolo26n.yaml", ["disc", "square"])
+    folder = tmp_path_factory.mktemp("weights")
+    model = live_detector(str(write_architecture(folder / "tiny.yaml", width=2)), ["disc", "square"])
     model.args = {"imgsz": SIDE, "data": "/somewhere/private/data.yaml"}
-    return save(model, tmp_path_factory.mktemp("weights") / "best.pt", SIDE)
+    return save(model, folder / "best.pt", SIDE)
 
 
 @pytest.fixture(scope="module")

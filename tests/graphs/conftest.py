@@ -14,7 +14,7 @@ from yolo_distill.exporting.onnx_file import annotate, trace
 from yolo_distill.models.checkpoint import load_detector
 
 
-@pytest.fixture(scope="session", params=["yolo26n.yaml", "yolov8n.yaml"])
+@pytest.fixture(scope="session", params=["yolo26n.yaml", pytest.param("yolov8n.yaml", marks=pytest.mark.slow)])
 def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector without NMS: without DFL (26) and with it (8)."""
     folder = tmp_path_factory.mktemp("traced")

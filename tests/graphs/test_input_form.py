@@ -28,7 +28,9 @@ def forms(file: Path) -> tuple[bytes, bytes]:
     return taken, model.SerializeToString()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8 with a float start"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", "fp16", "int8", pytest.param("int8 with a float start", marks=pytest.mark.slow)]
+)
 def test_same_answers(traced: Path, pictures: list[np.ndarray], tmp_path: Path, precision: str) -> None:
     file = traced
     if precision == "fp16":

@@ -64,7 +64,7 @@ def test_a_step_of_the_input_is_a_level_of_the_picture(quantiser: Quantiser, tmp
     assert constants[first.input[2]] == 0
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile 99.99"])
+@pytest.mark.parametrize("method", ["minmax", pytest.param("percentile 99.99", marks=pytest.mark.slow)])
 def test_answers_stay_near_and_a_quantised_tail_ruins_them(
     traced: Path, pictures: list[np.ndarray], tmp_path: Path, method: str
 ) -> None:

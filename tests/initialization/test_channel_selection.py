@@ -111,7 +111,13 @@ PAIRS["yolov8-capped"] = (
 )
 
 
-@pytest.fixture(scope="module", params=PAIRS)
+#: Those of which every run sees whether they still do; the others are of the long one.
+SOME = {"yolo26", "yolov8-capped"}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in PAIRS]
+)
 def twins(request):
     family, size, pieces = PAIRS[request.param]
     small, large = _model(family, NANO), _model(family, size, seed=1)

@@ -13,7 +13,11 @@ def _trace(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["yolov3", "yolov5n", "yolov8n", "yolov9c", "yolov10n", "yolo11n", "yolo12n", "yolo12l", "yolo26n"]
+    "name",
+    [
+        *("yolov8n", "yolo12n", "yolo26n"),
+        *(pytest.param(f"yolo{v}", marks=pytest.mark.slow) for v in ("v3", "v5n", "v9c", "v10n", "11n", "12l")),
+    ],
 )
 def test_every_convolution_knows_what_it_reads(name):
     """All but those behind an attention's products, and the host's fixed sum over bins, which does not run."""

@@ -95,7 +95,10 @@ def test_patches_are_what_the_convolution_reads(settings):
     assert torch.allclose(found, output.permute(0, 2, 3, 1).flatten(0, 2)[at], atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["yolov5", "yolov8", "yolov10", "yolo11", "yolo12", "yolo26"])
+@pytest.mark.parametrize(
+    "family",
+    ["yolo26", *(pytest.param(f"yolo{v}", marks=pytest.mark.slow) for v in ("v5", "v8", "v10", "11", "12"))],
+)
 def test_the_neck_comes_closer_on_pictures_not_seen(family):
     student, teacher, report = _started(family)
     selected = _with_own_statistics(student, _pictures(32, 0))

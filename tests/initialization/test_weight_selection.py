@@ -36,7 +36,9 @@ def test_spaced(larger, smaller, indices):
     assert spaced(larger, smaller).tolist() == indices
 
 
-@pytest.mark.parametrize("family", ["yolo26{}", "yolo11{}", "yolo12{}", "yolov8{}", "yolov5{}"])
+@pytest.mark.parametrize(
+    "family", ["yolo26{}", *(pytest.param(f"yolo{v}{{}}", marks=pytest.mark.slow) for v in ("11", "12", "v8", "v5"))]
+)
 def test_every_tensor_of_nano_comes_out_of_small(family):
     student = _model(family.format("n") + ".yaml")
     selected, report = plan_start(student, _model(family.format("s") + ".yaml"))

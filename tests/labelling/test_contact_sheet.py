@@ -142,6 +142,7 @@ def test_a_histogram():
     assert picture.threshold == 75
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_it(tmp_path, scheme):
     browser = shutil.which("chromium") or shutil.which("google-chrome")

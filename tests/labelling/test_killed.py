@@ -22,6 +22,7 @@ def into_the_next_chunk(out: Path) -> bool:
     return len(content(out)) > 2 * rows(out)["file"].drop_nulls().len()
 
 
+@pytest.mark.slow
 def test_killed_among_pictures_and_in_a_video(tmp_path):
     source, out, whole = tmp_path / "in", tmp_path / "out", tmp_path / "whole"
     write_pictures(source, 150)

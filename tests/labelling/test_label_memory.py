@@ -36,6 +36,7 @@ def links(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_six_times_the_pictures(links, tmp_path):
     most = []
     for place, count in enumerate((300, 500, 3000)):  # in the first, libraries take what they take once

@@ -31,7 +31,16 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda name: name.replace(" ", "-"))
+#: What every run looks at; the other kinds are of the long one.
+SOME = {"26 dense", "26 end to end", "11 with NMS inside", "v8 dynamic"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, id=name.replace(" ", "-"), marks=() if name in SOME else pytest.mark.slow) for name in FILES
+    ],
+)
 def file(request, tmp_path_factory) -> Path:
     """Return an exported detector that has not been trained."""
     import torch

@@ -183,6 +183,7 @@ def real(tmp_path_factory) -> Path:
         LOGGER.setLevel(before)
 
 
+@pytest.mark.slow
 def test_a_real_detector_keeps_up_with_a_real_video(real, shared_data, monkeypatch):
     """The video's own clock runs beside ours: what is shown stays one inference behind, and falls no further back."""
     film = open_video(shared_data / "video" / "bottle-detection.mp4")
@@ -197,6 +198,7 @@ def test_a_real_detector_keeps_up_with_a_real_video(real, shared_data, monkeypat
         assert outcome.dropped >= int(10 * (inference / interval - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_memory_stays_flat(made, tmp_path):
     """Thousands of frames through all files, the video begun again hundreds of times; see the benchmark for hours."""

@@ -87,7 +87,10 @@ def found_in(boxes, scores, labels, theirs):
     return (same & ((scores[:, None] - theirs["scores"][None]).abs() < 1e-4)).any(1)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in {SMALL, TWO_STAGES} else pytest.mark.slow) for name in ARCHITECTURES],
+)
 def test_with_one_class_the_answer_is_torchvisions(name, pictures, monkeypatch):
     ours, theirs = answers(name, 1, pictures, monkeypatch)
     for own, scores, present, their in zip(ours.boxes, ours.scores[..., 0], ours.present, theirs, strict=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,12 +35,19 @@ class Runs:
         return os.getcwd, ()
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Return a file of ours."""
     torch.manual_seed(0)
-    save_detector(tmp_path / "own.pth", make_detector(TWO_STAGES, 3, 64), TWO_STAGES, NAMES, 64)
-    return tmp_path / "own.pth"
+    file = tmp_path_factory.mktemp("made") / "own.pth"
+    save_detector(file, make_detector(TWO_STAGES, 3, 64), TWO_STAGES, NAMES, 64)
+    return file
+
+
+@pytest.fixture
+def saved(made, tmp_path):
+    """Return a file of ours in a folder that a test may write to."""
+    return Path(shutil.copy(made, tmp_path))
 
 
 def test_a_file_of_ours_says_all_that_is_needed(saved):

@@ -16,6 +16,7 @@ from serving import Served
 
 from yolo_distill import Detections, Detector
 
+pytestmark = pytest.mark.browser
 FIRST, SECOND = (32, 32, 20, 10, 0.9, 0.1, 0), (20, 40, 8, 8, 0.1, 0.2, 0.6)  # centre, size, three scores
 
 
