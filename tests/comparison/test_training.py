@@ -116,7 +116,6 @@ def seen() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "host", "distilled"])
 def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
     kind: str, job_of: MakeJob, seen: dict[str, Any]
@@ -143,14 +142,12 @@ def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
     assert ("share/cwd" in rows[0]) == (kind == "distilled")
 
 
-@pytest.mark.slow
 def test_another_seed_sees_other_pictures_from_other_weights(job_of: MakeJob, seen: dict[str, Any]) -> None:
     lines = do(job_of("plain", seed=1, epochs=1))
     assert pictures(lines)[0] not in seen["pictures"]
     assert lines[0]["weights"] != seen["weights"]
 
 
-@pytest.mark.slow
 def test_a_run_that_only_lacks_its_end(job_of: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from yolo_distill.engine.teacher_training import TeacherTrainer
 
@@ -171,7 +168,6 @@ def test_a_run_that_only_lacks_its_end(job_of: MakeJob, monkeypatch: pytest.Monk
     assert (weights / "best.pt").stat().st_mtime_ns == stamp
 
 
-@pytest.mark.slow
 def test_a_folder_that_was_moved_goes_on_where_it_is_now(job_of: MakeJob, tmp_path: Path) -> None:
     job = job_of("plain")
     do(job, stop_after=1)

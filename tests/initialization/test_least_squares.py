@@ -131,6 +131,7 @@ def test_statistics_are_the_students_own(started):
         assert torch.allclose(value.float(), other.float(), rtol=0.1, atol=1e-2), name
 
 
+@pytest.mark.slow
 def test_a_deeper_teacher_and_one_of_other_classes():
     student, teacher, report = _started("yolo11", "m")
     done = reconstruct(student, teacher, report, _pictures(4, 0))

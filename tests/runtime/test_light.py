@@ -71,4 +71,6 @@ def test_what_the_room_may_import():
     run = python(code)
     assert run.returncode == 0, run.stderr
     names = {name for name in run.stdout.split() if not name.startswith("yolo_distill.runtime")}
-    assert names == {f"yolo_distill{one}" for one in ("", ".errors", ".files", ".session_options", ".sources")}
+    assert names == {
+        f"yolo_distill{one}" for one in ("", ".errors", ".files", ".session_options", ".sources", ".version")
+    }

@@ -126,11 +126,11 @@ def test_a_slow_window_sees_the_newest_as_well(made, monkeypatch):
 
 
 def test_the_stages_overlap(made, monkeypatch):
-    detector, source, window = SlowDetector(made, 0.05), Camera(0.05, frames=25, live=False), Window(seconds=0.05)
+    detector, source, window = SlowDetector(made, 0.1), Camera(0.1, frames=15, live=False), Window(seconds=0.1)
     outcome = watch(detector, source, monkeypatch, window, realtime=False)
-    assert [number for number, _ in window.shown] == list(range(25))
+    assert [number for number, _ in window.shown] == list(range(15))
     assert outcome.dropped == 0
-    assert outcome.seconds < 0.7 * 24 * 3 * 0.05
+    assert outcome.seconds < 0.7 * 14 * 3 * 0.1
 
 
 def test_a_window_lives_while_nothing_comes(made, monkeypatch):

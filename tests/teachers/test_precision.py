@@ -150,10 +150,9 @@ def test_a_short_run_builds_no_file(pictures, monkeypatch):
     assert built
 
 
-def test_a_precision_that_the_machine_has_not(pictures, monkeypatch):
-    monkeypatch.setattr(precision, "machine_precisions", lambda device: ("fp32", "int8"))
-    with pytest.raises(RequestError, match=r"teacher_precision=fp16: .*cpu.*it has fp32, int8"):
-        choose_forward(small_teacher(), "fp16", pictures, 1)
+def test_a_precision_that_the_machine_has_not():
+    with pytest.raises(RequestError, match=r"teacher_precision=int8: .*mps has fp32, fp16"):
+        precision.require_precision("int8", "mps")
 
 
 def test_a_cpu_always_has_fp32_and_int8():
