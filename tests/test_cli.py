@@ -107,18 +107,21 @@ def test_overview_loads_nothing_heavy():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["train", "val", "export"])
+@pytest.mark.parametrize("name", ["train", "val", "export", "compare", "demo"])
 def test_a_heavy_command_on_the_base_install_says_what_to_install(name, tmp_path):
     (tmp_path / "x").touch()
     words = {
         "train": ["teacher=yolo26s.yaml", "data=x"],
         "val": ["model=x.pt", "data=x"],
         "export": ["model=x.pt"],
+        "compare": ["teacher=yolo26s.yaml", "student=yolo26n.yaml", "data=x"],
+        "demo": [f"out={tmp_path / 'new'}"],
     }
     done = light(name, *words[name])
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "pip install 'yolo-distill[train]'" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,6 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
         (["imgsz=big"], "imgsz=big: expected a number of pixels"),
         (["out=nowhere/one.json"], "there is no folder nowhere"),
         (["out=text.png"], "out=text.png: text.png is a file"),
-        (["bakends=ours"], "did you mean 'backends'?"),
     ],
 )
 def test_bad_requests_get_one_line(words, says, two, capsys):

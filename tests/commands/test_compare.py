@@ -234,13 +234,3 @@ def test_bad_requests_get_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("yolo-distill: ")]
     assert says in line
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
-
-
-def test_without_the_extra_it_says_what_to_install(words: list[str], tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules.update(torch=None, ultralytics=None)\n"
-        "from yolo_distill.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install 'yolo-distill[train]'" in done.stderr

@@ -253,20 +253,6 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path, wor
     assert not (tmp_path / "new").exists()
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['ultralytics'] = None\n"
-        f"from yolo_distill.cli import main; sys.exit(main(['demo', 'out={tmp_path / 'new'}']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "pip install 'yolo-distill[train]'" in done.stderr
-    assert not (tmp_path / "new").exists()
-
-
 @pytest.mark.parametrize(("distilled", "says"), [(0.32, "2.0 mAP50-95 ahead"), (0.3, "NOT ahead"), (0.28, "-2.0")])
 def test_the_verdict_is_what_the_table_says(distilled: float, says: str) -> None:
     from yolo_distill.demo.demo import verdict

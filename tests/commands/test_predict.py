@@ -182,7 +182,6 @@ def test_progress_of_a_long_run(monkeypatch, capsys):
         (["classes=disk"], "classes=disk: the model knows no such class; did you mean 'disc'?"),
         (["classes=,"], "classes=,: expected numbers or names"),
         (["conf=2"], "conf=2: must be between 0 and 1"),
-        (["sorce=in"], "unknown key 'sorce'; did you mean 'source'?"),
         (["providers=tpu"], "providers=tpu: this onnxruntime has"),
         (["out=best.onnx"], "out=best.onnx: best.onnx is a file"),
         (["out=best.onnx/x"], "is a file; give the name of a folder"),

@@ -229,7 +229,6 @@ def test_what_is_built_is_what_is_served():
         (["build=best.onnx"], "build=best.onnx: is a file; give the name of a folder"),
         (["build=."], "build=.: holds files that serve did not write there"),
         (["build=none/out"], "build=none/out: there is no folder"),
-        (["hots=1"], "unknown key 'hots'; did you mean 'host'?"),
     ],
 )
 def test_bad_requests(words, message, capsys):

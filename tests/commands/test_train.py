@@ -146,13 +146,11 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["epocs=3"], "unknown key 'epocs'; did you mean 'epochs'?"),
         (["logt=1"], "unknown key 'logt'; did you mean 'logit'?"),
         (["logit=-1"], "logit=-1: must be at least 0"),
-        (["logit=nan"], "logit=nan: must be at least 0"),
         (["logit=much"], "logit=much: expected a number"),
         (["balance=auto", "share=0.5"], "share.logit=0.5, share.localization=0.5"),
         (["kd_every=2"], "unknown key 'kd_every'"),
         (["teacher_cache=ram"], "unknown key 'teacher_cache'"),
         (["unlabeled_every=0"], "unlabeled_every=0: must be at least 1"),
-        (["unlabeled_every=1.5"], "unlabeled_every=1.5: expected a whole number"),
         (["kd_until=0"], "kd_until=0"),
         (["kd_until=2"], "kd_until=2: must be between 0 and 1"),
         (["teacher_precision=fp8"], "teacher_precision=fp8: not one of auto, fp32, bf16, fp16, int8"),
@@ -182,12 +180,6 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
 def test_bad_requests(words, teacher, tmp_path, capsys, extra, message):
     assert main(["train", *words, f"teacher={teacher}", *extra]) == 2
     assert message in complaint(capsys)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_precision_that_no_cpu_trains_in(words, teacher, tmp_path, capsys):
-    assert main(["train", *words, f"teacher={teacher}", "amp=fp16"]) == 2
-    assert "amp=fp16" in complaint(capsys)
     assert not (tmp_path / "runs").exists()
 
 
