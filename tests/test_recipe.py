@@ -80,6 +80,12 @@ def test_a_comma_in_a_path_makes_no_second_teacher(tmp_path):
     assert make_recipe({"teacher": str(tmp_path / "run,1.pt")}).settled(inside=True).gains == {}
 
 
+@pytest.mark.parametrize("given", [{"logit": 1}, {"teacher": "a.pt,b.pt"}, {"teacher_imgsz": 640}])
+def test_what_is_not_to_teach_asks_for_nothing(given):
+    assert make_recipe({"teacher": "t.pt", **given}).why_asked
+    assert make_recipe({"teacher": "t.pt", **given, "teach": False}).why_asked is None
+
+
 def test_the_preset_that_teaches_has_all_of_them():
     assert make_recipe({"teacher": "t.pt"}, "taught").settled(inside=True).gains == ALL
     assert make_recipe({"teacher": "t.pt"}, "init").settled(inside=True).gains == {}

@@ -144,14 +144,16 @@ class Recipe(_TermFields):
     @property
     def why_asked(self) -> str | None:
         """Why the terms teach wherever the student starts, in words; None where that depends on its start."""
-        if self.teach is True:
-            return "teach=true"
+        if self.teach != "auto":
+            return "teach=true" if self.teach else None
         if given := [name for name in TERMS if getattr(self, name)]:
             return f"{given[0]}= is given"
         if self.unlabeled:
             return "nobody else teaches unlabelled pictures"
-        if self.has_several_teachers or self.teacher_imgsz:
-            return "the student starts inside one teacher, at its own size, and others are to teach it"
+        if self.has_several_teachers:
+            return "the student starts inside one teacher, and several are to teach it"
+        if self.teacher_imgsz:
+            return "teacher_imgsz= is given"
         return None
 
     def teaching(self, *, inside: bool, missing: float | None = None) -> tuple[bool, str]:
@@ -223,7 +225,8 @@ class Recipe(_TermFields):
     def _unlabelled_is_taught(self) -> None:
         said = f"unlabeled={self.unlabeled}"
         if not self.gains:
-            raise ValueError(f"{said}: all gains are 0, so that nothing would teach these pictures")
+            why = "all gains are 0" if self.teach else "teach=false"
+            raise ValueError(f"{said}: {why}, so that nothing would teach these pictures")
         if self.unlabeled_conf is None:
             return
         said = f"unlabeled_conf={self.unlabeled_conf:g}"

@@ -275,3 +275,24 @@ def test_the_teacher_computes_in_one_precision_in_all_runs(tmp_path: Path, plan:
     folder.mkdir()
     (folder / "recipe.yaml").write_text("teacher_precision: int8\n")
     assert [precision("taught", 1), precision("alone", 2), precision("bf16", 1)] == ["int8", "int8", "bf16"]
+
+
+def test_all_arms_get_the_steps_of_the_comparison(plan: Plan, tiny_data: Path) -> None:
+    from yolo_distill.comparison.request import _give_steps
+    from yolo_distill.data.dataset import check_data
+
+    found = check_data(tiny_data, ("train", "val"))
+    plan.settings = {"epochs": 2, "batch": 2}
+    plan.arms = {
+        "plain": Arm("plain", "plain", {"epochs": 2, "batch": 2}),
+        "host": Arm("host", "host", {"epochs": 2, "batch": 2, "nbs": 64}),
+        "plain@batch=4": Arm("plain@batch=4", "plain", {"epochs": 2, "batch": 4}),
+    }
+    _give_steps(plan, found, None)
+    assert plan.settings["nbs"] == 2
+    assert [arm.host["nbs"] for arm in plan.arms.values()] == [2, 64, 4]  # each batch a step, but where it was given
+
+    plan.settings, arm = {"epochs": 2, "batch": 2}, Arm("plain", "plain", {"epochs": 2, "batch": 2})
+    plan.arms = {"plain": arm}
+    _give_steps(plan, found, {"settings": {"epochs": 2}})  # begun by an older version
+    assert plan.arms == {"plain": arm}

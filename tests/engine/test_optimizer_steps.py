@@ -22,6 +22,7 @@ from yolo_distill.engine.teacher_training import TeacherTrainer
         (4 * ENOUGH * 16, {"batch": 16, "epochs": 1}, 64),  # enough as it is
         (2 * ENOUGH * 16, {"batch": 16, "epochs": 1}, 32),  # half way is enough
         (4 * ENOUGH * 16, {"batch": 16, "epochs": 1, "fraction": 0.25}, 16),
+        (4 * ENOUGH * 16, {"batch": 16, "epochs": 1, "fraction": ENOUGH * 16}, 16),  # a count
     ],
 )
 def test_nbs_by_the_steps_that_a_run_would_take(pictures, settings, nbs):

@@ -64,6 +64,8 @@ SHARES = {"balance": "auto", "teach": True}
         ({**SHARES, "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
         ({**SHARES, "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
         ({"logit": 0}, {}, "logit= has no effect where the student starts fitted .*teach=true"),
+        ({"teach": False, "logit": 1}, {}, "logit= has no effect with teach=false"),
+        ({"teach": False, "box_floor": 0.1}, {}, "box_floor= has no effect with teach=false"),
         ({"kd_until": 0.5}, {}, "kd_until= has no effect where .*teach=true"),
         ({"balance": "auto"}, {}, "balance= has no effect where .*teach=true"),
         ({"teacher_precision": "int8"}, {}, "teacher_precision= has no effect where .*it is then trained alone"),

@@ -9,7 +9,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.teachers import precision
 from yolo_distill.teachers.head import NeededHead, Needs
-from yolo_distill.teachers.precision import Difference, choose_forward, difference, machine_precisions
+from yolo_distill.teachers.precision import Difference, choose_forward, difference, goes_on_here, machine_precisions
 from yolo_distill.teachers.yolo import TorchForward, YoloTeacher
 
 SIZE = 96
@@ -227,3 +227,9 @@ def test_a_copy_in_another_precision_leaves_the_original_alone():
     model = YoloTeacher(DetectionModel("yolo26n.yaml", nc=3, verbose=False)).forward.model
     TorchForward(model, torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_precision_of_another_machine_is_chosen_anew():
+    assert goes_on_here("int8", "cpu")
+    assert not goes_on_here("fp16", "cpu")  # of a GPU, where it is fast
+    assert not goes_on_here("int8", "mps")

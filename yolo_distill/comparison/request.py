@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from yolo_distill.comparison.precision import choose_precision, device_type, req
 from yolo_distill.comparison.results import headline_arm
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import check_unlabelled
-from yolo_distill.engine.optimizer_steps import with_enough_steps
+from yolo_distill.engine.optimizer_steps import batches_a_step, with_enough_steps
 from yolo_distill.engine.provenance import source_of_data, source_of_model, source_of_teacher
 from yolo_distill.engine.request_checks import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
@@ -112,8 +112,7 @@ def check(request: Request) -> Checked:
     """
     before = earlier_plan(request.out)
     seeds = read_seeds(request.seeds)
-    found = check_data(request.data, ("train", "val"))
-    settings = _with_enough_steps(check_host_settings(request.host, ""), found, before)
+    settings = check_host_settings(request.host, "")
     arms = read_arms(
         request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
     )
@@ -130,6 +129,7 @@ def check(request: Request) -> Checked:
         _check_recipe(arm, device_type(here))
         _say_without_effect(arm, request)
     _say_alike(arms, request)
+    found = check_data(request.data, ("train", "val"))
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, reading=Reading(request.trust))
     for arm in arms.values():
@@ -155,9 +155,11 @@ def check(request: Request) -> Checked:
     for arm in arms.values():
         _check_teaching(arm, request, teachers, found)
     _check_unlabelled(arms, request, found)
+    begun = before if before is not None and trained_runs(request.out, before) else None
+    _give_steps(plan, found, begun)
     if before is not None:
         plan = joined(before, plan, request.out)
-    if before is None or not trained_runs(request.out, before):  # what only a teacher's beginning was chosen for
+    if begun is None:  # what only a teacher's beginning was chosen for
         plan.precision = choose_precision(
             plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
         )
@@ -168,14 +170,30 @@ def check(request: Request) -> Checked:
     return Checked(plan, list(arms), seeds)
 
 
-def _with_enough_steps(
-    settings: dict[str, Any], found: Mapping[str, Any], before: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the settings with the `nbs` that all arms have; a folder that was begun goes on with its own."""
-    if before is None:
-        return with_enough_steps(len(pictures_of(dict(found), "train")), settings)
-    kept = before["settings"].get("nbs")
-    return settings if kept is None else {"nbs": kept, **settings}
+def _give_steps(plan: Plan, found: Mapping[str, Any], begun: Mapping[str, Any] | None) -> None:
+    """Give all arms and the teacher the `nbs` of the comparison, where none was given.
+
+    One that was begun goes on with its own; one of an older version has none, and keeps the host's.
+
+    Args:
+        plan: of this call.
+        found: what `check_data` returned.
+        begun: what was planned and trained in the folder; None where nothing was.
+    """
+    if "nbs" in plan.settings:
+        return
+    if begun is not None:
+        nbs = begun["settings"].get("nbs")
+    else:
+        nbs = with_enough_steps(len(pictures_of(dict(found), "train")), plan.settings).get("nbs")
+    if nbs is None:
+        return
+    gathered = batches_a_step(plan.settings.get("batch", DEFAULT_CFG_DICT["batch"]), nbs)
+    for label, arm in plan.arms.items():
+        if "nbs" not in arm.host:  # as many batches a step, whatever their size
+            own = gathered * arm.host.get("batch", DEFAULT_CFG_DICT["batch"])
+            plan.arms[label] = replace(arm, host={**arm.host, "nbs": own})
+    plan.settings["nbs"] = nbs
 
 
 def _test(data: str, found: Mapping[str, Any]) -> list[str]:
@@ -226,7 +244,10 @@ def _say_alike(arms: Mapping[str, Arm], request: Request) -> None:
         values |= {"init": "teacher"} if inside else {}
         key = json.dumps([values, arm.host], sort_keys=True, default=str)
         if (other := found.setdefault(key, arm.label)) != arm.label:
-            LOGGER.warning(f"arms {other} and {arm.label} are the same where the student starts fitted to its teacher")
+            LOGGER.warning(
+                f"arms {other} and {arm.label} are the same where the student starts fitted to its teacher, unless it "
+                "is too small for it"
+            )
 
 
 def _check_pair(arm: Arm, request: Request, teachers: Teachers, data: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ class CpuPrecision:
     data: dict[str, Any]
     device: torch.device
     amp: bool
+    resume: bool
     precision = "fp32"
 
     @property
@@ -47,6 +48,8 @@ class CpuPrecision:
         """Choose order and precision, now that model and device are known."""
         super().set_model_attributes()  # type: ignore[misc]
         if self.device.type != "cpu":
+            if self.resume and self.args.amp == "fp32":  # which a CPU was faster in
+                self.args.amp = True
             return
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = choose_student_precision(unwrap_model(self.model), self.samples(AT_A_TIME), self.args.amp)
@@ -71,7 +74,8 @@ class CpuPrecision:
         """
         if self.device.type != "cpu":
             return bool(super().save_model())  # type: ignore[misc]
-        before, self.args.amp = self.args.amp, self.precision
+        before = self.args.amp
+        self.args.amp = self.precision if before is True else before
         try:
             return bool(super().save_model())  # type: ignore[misc]
         finally:

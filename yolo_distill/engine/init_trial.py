@@ -48,7 +48,8 @@ def with_better_start(
     # A trial has its last epochs without mosaic as the run has, by their share.
     closing = round(int(given["close_mosaic"]) * min(epochs / whole, 1.0))
     short = {key: value for key, value in settings.items() if key != "time"}
-    short |= {"epochs": epochs, "close_mosaic": closing, "plots": False}
+    # The trial is too short to say how many steps the run will take.
+    short |= {"epochs": epochs, "close_mosaic": closing, "plots": False, "nbs": given["nbs"]}
     found: dict[str, float] = {}
     for number, (start, words) in enumerate(STARTS.items(), 1):
         tried = recipe.model_copy(update={"init": start})

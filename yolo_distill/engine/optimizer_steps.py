@@ -49,7 +49,8 @@ def batches_of(pictures: int, settings: Mapping[str, Any]) -> int:
     """Return the batches of a whole run."""
     fraction = settings["fraction"]
     share = fraction[0] if isinstance(fraction, (list, tuple)) else fraction
-    return math.ceil(round(pictures * min(share, 1)) / settings["batch"]) * int(settings["epochs"])
+    shown = round(pictures * share) if share <= 1 else min(int(share), pictures)  # newer hosts take a count as well
+    return math.ceil(shown / settings["batch"]) * int(settings["epochs"])
 
 
 def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:

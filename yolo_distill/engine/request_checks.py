@@ -85,12 +85,15 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
         term = term or _TERM_OF.get(key, "")
         if crowded and term == "cwd":
             continue
+        if recipe.teach is False and (key in _OF_TEACHING or term):
+            lines.append(f"{key}= has no effect with teach=false")
+            continue
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
         elif alone and (key in _OF_TEACHING or term in USUAL):
             lines.append(
-                f"{key}= has no effect where the student starts fitted to its teacher: it is then trained alone; "
-                "teach=true has it taught as well"
+                f"{key}= has no effect where the student starts fitted to its teacher, unless it is too small for it: "
+                "it is then trained alone; teach=true has it taught as well"
             )
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")

@@ -37,7 +37,7 @@ from yolo_distill.engine.teacher_setup import (
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
-from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
+from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer, moved_settings
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes
@@ -107,8 +107,8 @@ def train(
         LOGGER.warning(line)
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
-    settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # the teacher's run takes it over
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
+    settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # others have their own epochs
     try:
         checked = with_trained_teachers(checked, teachers, data, others)
     except KeyboardInterrupt:
@@ -150,7 +150,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     saved = model.args.get("distill")
     if saved is None:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
-    moved = {key: value for key, value in own.items() if key in MOVABLE and value is not None}
+    moved = moved_settings(own)
     recipe = saved_recipe({**saved, **moved})
     teachers = Teachers.of(recipe, known)
     require_teachers(recipe, teachers)

@@ -23,7 +23,7 @@ from yolo_distill.engine.step_cost import price_of_teaching
 from yolo_distill.engine.teacher_stop import Passing
 from yolo_distill.files import write_bytes
 from yolo_distill.recipe import Recipe
-from yolo_distill.teachers.precision import Choice, choose_forward
+from yolo_distill.teachers.precision import Choice, choose_forward, goes_on_here
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.timing import AT_A_TIME_ON_GPU, timed_pictures
@@ -57,6 +57,7 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
     batch_size: int
     epoch: int
     epochs: int
+    resume: bool
     save_dir: Path
     train_loader: Any
     world_size: int
@@ -97,7 +98,8 @@ class TeacherPace(Passing, RunPictures, CpuPrecision):
                 for teacher, one in zip(self._yolos, wanted, strict=True)
             ]
 
-        wanted = [recipe.teacher_precision] * len(self._yolos)
+        lost = self.resume and not goes_on_here(recipe.teacher_precision, self.device.type)
+        wanted = ["auto" if lost else recipe.teacher_precision] * len(self._yolos)
         if self.world_size <= 1:
             return choose(wanted)
         first = choose(wanted) if RANK == 0 else None

@@ -5,7 +5,7 @@ Every override says what of the host it relies on; `tests/engine/test_host_contr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +102,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         if travelled is not None:  # a worker of several devices
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
-            if overrides.get("warmup_epochs") is not None:  # what is given wins
+            if any(overrides.get(key) is not None for key in ("warmup_epochs", "warmup_bias_lr")):  # what is given wins
                 own["init_warmup"] = 0.0
             self.recipe = _recipe_of(own, str(own.pop("recipe", "default")))
             if self.recipe.assistant:
@@ -248,9 +248,15 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
 
     def _settle_recipe(self) -> str:
         """Settle what the recipe leaves open until it is known where the student starts; says why it is taught."""
+        if self.world_size > 1:  # each device fits for itself, and all have to be taught, or none
+            box = [self._missing]
+            distributed.broadcast_object_list(box, 0)
+            self._missing = box[0]
         inside, missing = self._chosen is not None, self._missing
+        if self.resume:
+            return "as it was begun"
         taught, why = self.recipe.teaching(inside=inside, missing=missing)
-        recipe = self.recipe if self.resume else self.recipe.settled(inside=inside, missing=missing)
+        recipe = self.recipe.settled(inside=inside, missing=missing)
         if recipe != self.recipe:
             self.recipe = recipe
             self._write_recipe()
@@ -265,6 +271,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         follow_closely(unwrap_model(self.model))
         if not self.resume and not self.args.time:
             self.args.warmup_epochs = self.recipe.init_warmup * self.epochs
+            self.args.warmup_bias_lr = 0.0  # biases come to their rate from below as well
 
     def _write_recipe(self) -> None:
         if RANK in {-1, 0}:
@@ -441,9 +448,17 @@ def _recipe_of(given: dict[str, Any], name: str) -> Recipe:
     return check_recipe(overlaid(values, given))
 
 
+def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of given settings of a recipe a resumed run takes: where things are by now, and how fast it goes.
+
+    A precision that is left open is the one that the run chose when it began.
+    """
+    return {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
+
+
 def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
     """Return the saved recipe; of what is given anew only what belongs to the machine may differ."""
-    movable = {key: value for key, value in given.items() if key in MOVABLE and value is not None}
+    movable = moved_settings(given)
     ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
     if ignored:
         LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")

@@ -105,6 +105,12 @@ def machine_precisions(device_type: str) -> tuple[str, ...]:
     return ("fp32", "fp16")
 
 
+def goes_on_here(precision: str, device_type: str) -> bool:
+    """Return whether a run that goes on on such a device, perhaps another than it began on, keeps its precision."""
+    has = ("fp32", "bf16", "int8") if device_type == "cpu" else machine_precisions(device_type)
+    return precision in has
+
+
 def require_precision(precision: str, device_type: str, said: str = "teacher_precision") -> None:
     """Raise if the machine has no such precision. A CPU has all of them, though it may not be faster by them.
 
