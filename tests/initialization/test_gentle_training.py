@@ -23,14 +23,20 @@ def set_up(settings, make_teacher, names, **given):
 
 
 def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, make_teacher, names):
-    warmup, momenta, trainer = set_up(settings, make_teacher, names)
+    warmup, momenta, trainer = set_up(settings, make_teacher, names, init_warmup=0.3)
     assert warmup == 6.0  # 0.3 of the epochs
     assert momenta == {MOMENTUM}
     assert trainer.recipe.init_warmup == 0.3
 
 
 @pytest.mark.parametrize(
-    "given", [{"warmup_epochs": 1.0}, {"init_fit": False}, {"init": "student"}, {"init_warmup": 0}]
+    "given",
+    [
+        {},
+        {"init_warmup": 0.3, "warmup_epochs": 1.0},
+        {"init_warmup": 0.3, "init_fit": False},
+        {"init_warmup": 0.3, "init": "student"},
+    ],
 )
 def test_any_other_run_goes_as_the_host_has_it(given, settings, make_teacher, names):
     warmup, momenta, trainer = set_up(settings, make_teacher, names, **given)

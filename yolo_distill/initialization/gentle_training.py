@@ -1,6 +1,6 @@
-"""How a student that starts fitted is trained on, so that its first epochs don't throw the start away.
+"""How a student that starts fitted can be trained on, so that its first epochs don't throw the start away.
 
-Two things did that, both measured in tests/benchmarks/MEASURED.md, "A schedule for starts":
+Two things do that, both measured in tests/benchmarks/MEASURED.md, "A schedule for starts":
 
 - The learning rate is that of a training from random weights, and is there after three epochs. It has to come to it, as
   a smaller one ends lower; it need not do so at once (`init_warmup`).
