@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from yolo_distill.session_options import EXACT_INT8
 AT_A_TIME, AT_A_TIME_ON_GPU = 4, 16
 #: A call that takes longer than this is not repeated as often: a measurement must stay short.
 LONG = 2.0
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 def timed_pictures(device: torch.device | str, batch: int) -> int:
@@ -28,43 +30,19 @@ def timed_pictures(device: torch.device | str, batch: int) -> int:
 def least_seconds(
     calls: Mapping[str, Callable[[], object]], device: torch.device | str = "cpu", repeats: int = 3
 ) -> dict[str, float]:
-    """Return the least time of each call in seconds, by name.
-
-    The calls take turns, so that a moment in which the machine is busy meets all of them; the least of a few is what
-    the machine can do. Each has one turn before that counts for nothing: first calls set things up.
-    """
-    kind = torch.device(device).type
-
-    def wait() -> None:
-        if kind != "cpu":
-            getattr(torch, kind).synchronize()
-
-    least = dict.fromkeys(calls, float("inf"))
-    for turn in range(-1, repeats):
-        began = time.perf_counter()
-        for name, call in calls.items():
-            wait()
-            start = time.perf_counter()
-            call()
-            wait()
-            if turn >= 0:
-                least[name] = min(least[name], time.perf_counter() - start)
-        if turn >= 0 and time.perf_counter() - began > LONG * len(calls):
+    """Return the least time of each call in seconds, by name; long calls are not repeated as often."""
+    least = dict.fromkeys(calls, math.inf)
+    for number, seconds in enumerate(_rounds(calls, device), 1):
+        least = {name: min(least[name], seconds[name]) for name in calls}
+        if number >= repeats or sum(seconds.values()) > LONG * len(calls):
             break
     return least
 
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-
-
 def in_turns(
-    programs: Mapping[str, Callable[[], Any]], *, seconds: float = 5.0, least: int = 5, most: int = 100
+    programs: Mapping[str, Callable[[], object]], *, seconds: float = 5.0, least: int = 5, most: int = 100
 ) -> dict[str, float]:
-    """Return the shortest time of each program in milliseconds.
-
-    The programs take turns, so that a machine that is busy for a while slows all of them down. What is above the
-    shortest time tells of the machine's other work: a long program is interrupted more often than a short one, so that
-    middle values of a busy machine would make the long one look slower than it is.
+    """Return the least time of each program in milliseconds, by name, on the CPU.
 
     Args:
         programs: name to what is timed.
@@ -72,17 +50,43 @@ def in_turns(
         least: rounds at least.
         most: rounds at most.
     """
-    for program in programs.values():
-        program()
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    started, rounds = time.perf_counter(), 0
-    while rounds < least or (rounds < most and time.perf_counter() - started < seconds):
-        for name, program in programs.items():
-            before = time.perf_counter()
-            program()
-            times[name].append(time.perf_counter() - before)
-        rounds += 1
-    return {name: round(1000 * min(values), 3) for name, values in times.items()}
+    found = dict.fromkeys(programs, math.inf)
+    spent = 0.0
+    for number, one in enumerate(_rounds(programs), 1):
+        found = {name: min(found[name], one[name]) for name in programs}
+        spent += sum(one.values())
+        if number >= least and (number >= most or spent >= seconds):
+            break
+    return {name: round(1000 * value, 3) for name, value in found.items()}
+
+
+def _rounds(
+    calls: Mapping[str, Callable[[], object]], device: torch.device | str = "cpu"
+) -> Iterator[dict[str, float]]:
+    """Yield the time of each call in seconds, round after round without end.
+
+    The calls take turns, so that a moment in which the machine is busy meets all of them. The least of a few rounds is
+    what the machine can do: what is above tells of its other work, and a long call is interrupted more often than a
+    short one, so that middle values of a busy machine would make it look slower than it is. A first round counts for
+    nothing: first calls set things up.
+    """
+    kind = torch.device(device).type
+
+    def timed(call: Callable[[], object]) -> float:
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        return time.perf_counter() - start
+
+    def wait() -> None:
+        if kind != "cpu":
+            getattr(torch, kind).synchronize()
+
+    for call in calls.values():
+        timed(call)
+    while True:
+        yield {name: timed(call) for name, call in calls.items()}
 
 
 def session_run(file: Path, threads: int) -> Callable[[], Any]:

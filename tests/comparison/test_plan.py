@@ -275,6 +275,10 @@ def test_the_teacher_computes_in_one_precision_in_all_runs(tmp_path: Path, plan:
     folder.mkdir()
     (folder / "recipe.yaml").write_text("teacher_precision: int8\n")
     assert [precision("taught", 1), precision("alone", 2), precision("bf16", 1)] == ["int8", "int8", "bf16"]
+    folder = run_of(tmp_path, plan.arms["taught"], 2).folder  # begun beside the first one, before that had chosen
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("teacher_precision: fp32\n")
+    assert precision("taught", 2) == "fp32"
 
 
 def test_all_arms_get_the_steps_of_the_comparison(plan: Plan, tiny_data: Path) -> None:

@@ -13,9 +13,10 @@ from ultralytics.utils.patches import torch_load
 
 from yolo_distill.distillation.projectors import average_gradients
 from yolo_distill.engine.gradient_shares import read_columns
+from yolo_distill.engine.run_recipe import ARGS_KEY
 from yolo_distill.engine.teacher_cost import TeacherPace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
-from yolo_distill.engine.trainer import ARGS_KEY, DistillationTrainer
+from yolo_distill.engine.trainer import DistillationTrainer
 
 
 def _rank(rank: int, store: str, results) -> None:

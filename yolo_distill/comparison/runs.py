@@ -122,7 +122,7 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: boo
 
 
 def _recipe(run: Run, plan: Plan) -> dict[str, Any] | None:
-    """Return the recipe of a run; the teacher's precision, where it is open, as the first run chose that has one.
+    """Return the recipe of a run; the teacher's precision, where it is open, as the run itself or another one chose.
 
     Each would measure for itself, and what it finds depends on who else uses the processor.
     """
@@ -131,8 +131,9 @@ def _recipe(run: Run, plan: Plan) -> dict[str, Any] | None:
         return recipe
     out = run.folder.parent
     open_arms = [arm for arm in plan.arms.values() if (arm.recipe or {}).get("teacher_precision") == "auto"]
-    for file in (run_of(out, arm, seed).folder / "recipe.yaml" for seed in plan.seeds for arm in open_arms):
-        if file.is_file():
+    others = [run_of(out, arm, seed) for seed in plan.seeds for arm in open_arms]
+    for folder in (run.folder, *(other.folder for other in others)):
+        if (file := folder / "recipe.yaml").is_file():
             chosen = yaml.safe_load(file.read_text(encoding="utf-8"))["teacher_precision"]
             if chosen != "auto":  # a run that is not taught never chose
                 return {**recipe, "teacher_precision": chosen}

@@ -23,8 +23,9 @@ from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.assistants import distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.run import look_at_both, own_weights, summarise
+from yolo_distill.engine.run_recipe import MOVABLE
 from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
-from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer
+from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
 from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz

@@ -25,6 +25,7 @@ from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
+from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
@@ -37,7 +38,7 @@ from yolo_distill.engine.teacher_setup import (
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
-from yolo_distill.engine.trainer import MOVABLE, DistillationTrainer, moved_settings
+from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes

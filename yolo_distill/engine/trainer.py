@@ -5,7 +5,7 @@ Every override says what of the host it relies on; `tests/engine/test_host_contr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor, distributed, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.data.class_mapping import match_classes, read_class_map, require_match, taught_names
@@ -28,6 +28,7 @@ from yolo_distill.engine.atomic import AtomicCheckpoints
 from yolo_distill.engine.gradient_shares import ShareReport
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.request_checks import require_teachable
+from yolo_distill.engine.run_recipe import ARGS_KEY, given_recipe, resumed_recipe
 from yolo_distill.engine.teacher_cost import PREFIX, TeacherPace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
 from yolo_distill.errors import RequestError
@@ -36,21 +37,13 @@ from yolo_distill.initialization.gentle_training import follow_closely
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import plan_start
 from yolo_distill.models.checkpoint import rounded_imgsz
-from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key, overlaid, read_recipe_file, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.answer import DenseAnswer
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 from yolo_distill.teachers.stored import StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.vocabulary import FEATURE_TERMS
-
-#: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
-ARGS_KEY = "distill"
-#: Settings of a recipe that belong to the machine: files, which may lie elsewhere by now, and how the teacher computes.
-MOVABLE = frozenset(
-    {"teacher", "teacher_weights", "teacher_precision", "teacher_names", "teacher_outputs"}
-    | {"class_map", "unlabeled", "trust"}
-)
 
 
 class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoints, DetectionTrainer):
@@ -104,7 +97,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
         elif not overrides.get("resume"):
             if any(overrides.get(key) is not None for key in ("warmup_epochs", "warmup_bias_lr")):  # what is given wins
                 own["init_warmup"] = 0.0
-            self.recipe = _recipe_of(own, str(own.pop("recipe", "default")))
+            self.recipe = given_recipe(own, str(own.pop("recipe", "default")))
             if self.recipe.assistant:
                 raise RequestError(
                     f"assistant={self.recipe.assistant}: yolo-distill train distils one; a trainer can't"
@@ -113,7 +106,7 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
                 raise RequestError("init=try: yolo-distill train tries both starts; a trainer can't")
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
-            self.recipe = _recipe_on_resume(self._resumed_recipe, own)
+            self.recipe = resumed_recipe(self._resumed_recipe, own)
         elif travelled is None and self.resume:
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
         if not self.resume:
@@ -437,29 +430,3 @@ class DistillationTrainer(EnoughSteps, TeacherPace, ShareReport, AtomicCheckpoin
     @property
     def _projector_file(self) -> Path:
         return Path(self.save_dir) / "weights" / "projectors.pt"
-
-
-def _recipe_of(given: dict[str, Any], name: str) -> Recipe:
-    """Return the recipe of a name or file with what is given on top; from Python it can't hold settings of the host."""
-    values, of_host = read_recipe_file(name, DEFAULT_CFG_DICT)
-    if of_host:
-        listed = ", ".join(of_host)
-        raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
-    return check_recipe(overlaid(values, given))
-
-
-def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of given settings of a recipe a resumed run takes: where things are by now, and how fast it goes.
-
-    A precision that is left open is the one that the run chose when it began.
-    """
-    return {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
-
-
-def _recipe_on_resume(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
-    """Return the saved recipe; of what is given anew only what belongs to the machine may differ."""
-    movable = moved_settings(given)
-    ignored = sorted(key for key in given.keys() - movable.keys() if given[key] != saved.get(key) and key != "recipe")
-    if ignored:
-        LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
-    return saved_recipe({**saved, **movable})

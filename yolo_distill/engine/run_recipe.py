@@ -1,0 +1,53 @@
+"""The recipe of a run: out of what is given, or out of the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
+
+from yolo_distill.errors import RequestError
+from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, saved_recipe
+
+PREFIX = colorstr("distill: ")
+#: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
+ARGS_KEY = "distill"
+#: Settings of a recipe that belong to the machine: files, which may lie elsewhere by now, and how the teacher computes.
+MOVABLE = frozenset(
+    {"teacher", "teacher_weights", "teacher_precision", "teacher_names", "teacher_outputs"}
+    | {"class_map", "unlabeled", "trust"}
+)
+
+
+def given_recipe(given: Mapping[str, Any], name: str) -> Recipe:
+    """Return the recipe of a name or file with what is given on top; from Python it can't hold settings of the host.
+
+    Raises:
+        RequestError: an unknown recipe, key or value, or settings of the host.
+    """
+    values, of_host = read_recipe_file(name, DEFAULT_CFG_DICT)
+    if of_host:
+        listed = ", ".join(of_host)
+        raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
+    return check_recipe(overlaid(values, given))
+
+
+def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of given settings of a recipe a resumed run takes: where things are by now, and how fast it goes.
+
+    A precision that is left open is the one that the run chose when it began.
+    """
+    return {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
+
+
+def resumed_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
+    """Return the saved recipe; of what is given anew only what belongs to the machine may differ.
+
+    Raises:
+        RequestError: the recipe was saved by a version that could do what this one can't.
+    """
+    ignored = sorted(key for key in given.keys() - MOVABLE - {"recipe"} if given[key] != saved.get(key))
+    if ignored:
+        LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
+    return saved_recipe({**saved, **moved_settings(given)})
