@@ -4,10 +4,11 @@
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py table results=tests/benchmarks/results/bccd_26_60.jsonl
     python tests/benchmarks/evidence.py ablation results=tests/benchmarks/results/ablation_bccd_128.jsonl
+    python tests/benchmarks/evidence.py reach results=tests/benchmarks/results/steps_bccd_128.jsonl
     python tests/benchmarks/evidence.py plot picture=.github/gain.png arms=plain,host@dis=0.6,init,taught \
         results=tests/benchmarks/results/fitted_bccd_128_again.jsonl,tests/benchmarks/results/fitted_bccd_128.jsonl
     python tests/benchmarks/evidence.py pooled one.jsonl:taught:init other.jsonl:distilled@init=teacher:init:0+3
-    python tests/benchmarks/evidence.py overview document=README.md
+    python tests/benchmarks/evidence.py overview
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -31,11 +32,12 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: Tables of what distillation gives, by the document that has them: the headings of the start alone and of what is
+#: Tables of what distillation gives: the document that has it, the headings of the start alone and of what is
 #: taught as well, which of the two arms is compared with plain, and the rows: what stands in the first column, the
 #: file (or several, with commas, as `read_all` takes them), and the arm that is taught as well.
-TABLES = {
-    "README.md": (
+TABLES = (
+    (
+        "tests/benchmarks/HISTORY.md",
         ("distilled", "taught as well"),
         0,
         (
@@ -46,7 +48,8 @@ TABLES = {
             ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "taught"),
         ),
     ),
-    "tests/benchmarks/MEASURED.md": (
+    (
+        "tests/benchmarks/HISTORY.md",
         ("started, as cut", "distilled, as cut"),
         1,
         (
@@ -58,7 +61,7 @@ TABLES = {
             ("BCCD, both pretrained on aquarium, teacher for 60", "pretrained_bccd_128", "distilled@init=teacher"),
         ),
     ),
-}
+)
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -166,13 +169,14 @@ def ablation(runs: Runs, base: str = "init") -> str:
     return "\n".join(lines)
 
 
-def overview(document: str) -> list[str]:
-    """Return the table of what distillation gives that stands in a document, a line a row, as Markdown.
+def overview(headings: tuple[str, str], judged: int, rows: tuple[tuple[str, str, str], ...]) -> list[str]:
+    """Return a table of what distillation gives, a line a row, as Markdown.
 
     Args:
-        document: a key of `TABLES`.
+        headings: see `TABLES`, as all of these.
+        judged: index of the arm that is compared with plain.
+        rows: title, files and taught arm of each.
     """
-    headings, judged, rows = TABLES[document]
     lines = [
         f"| pictures to train on | px, epochs, seeds | teacher | plain | {' | '.join(headings)} "
         "| ahead of plain [95 %] | time |",
@@ -229,6 +233,30 @@ def pooled(words: list[str]) -> str:
             listed = ", ".join(f"{value:+.1f}" for value in each.values())
             across = interval(Difference("", "", dict(enumerate(means))))
             lines.append(f"| {split}, {name} | {interval(over)} | {over.ahead} of {over.count} | {listed} | {across} |")
+    return "\n".join(lines)
+
+
+def reach(runs: Runs, base: str = "plain") -> str:
+    """Return after how many epochs and minutes of processor time each arm is where `base` is at its best, as Markdown.
+
+    On val, seed by seed; of the teacher's training nothing is counted.
+
+    Args:
+        runs: as read.
+        base: whose best epoch on val is to be reached.
+    """
+    found: dict[str, list[tuple[int | None, float]]] = {}
+    best = {run["seed"]: max(run["curve"][CURVE[0]]) for run in runs if run["arm"] == base}
+    for run in runs:
+        if run["seed"] in best and run["arm"] != "teacher":
+            curve = run["curve"][CURVE[0]]
+            epoch = next((at for at, value in enumerate(curve, 1) if value >= best[run["seed"]]), None)
+            found.setdefault(run["arm"], []).append((epoch, run["cpu_seconds"] / 60 / len(curve)))
+    lines = [f"| arm | epochs until {base}'s best on val | minutes of one core |", "|---|---|---|"]
+    for arm, each in found.items():
+        epochs = ", ".join("never" if epoch is None else str(epoch) for epoch, _ in each)
+        minutes = ", ".join("never" if epoch is None else f"{epoch * minutes:.1f}" for epoch, minutes in each)
+        lines.append(f"| {arm} | {epochs} | {minutes} |")
     return "\n".join(lines)
 
 
@@ -298,7 +326,7 @@ def main(words: list[str]) -> None:
         return
     options = dict(word.split("=", 1) for word in rest)
     if command == "overview":
-        print("\n".join(overview(options["document"])))
+        print("\n\n".join("\n".join(overview(*table)) for _, *table in TABLES))
         return
     if command == "keep":
         keep(Path(options["out"]), Path(options["results"]))
@@ -308,10 +336,12 @@ def main(words: list[str]) -> None:
         print(table(runs, options.get("base", "plain")))
     elif command == "ablation":
         print(ablation(runs, options.get("base", "init")))
+    elif command == "reach":
+        print(reach(runs, options.get("base", "plain")))
     elif command == "plot":
         plot(runs, Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
-        raise SystemExit(f"{command}: not one of keep, table, ablation, plot, pooled, overview")
+        raise SystemExit(f"{command}: not one of keep, table, ablation, reach, plot, pooled, overview")
 
 
 if __name__ == "__main__":
