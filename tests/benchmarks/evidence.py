@@ -1,4 +1,4 @@
-"""Keeps the runs of comparisons as JSON lines, and makes the tables of README and MEASURED.md and plots from them.
+"""Keeps the runs of comparisons as JSON lines, and makes the tables of the documents and plots from them.
 
     yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=... out=runs/bccd ...
     python tests/benchmarks/evidence.py keep out=runs/bccd results=tests/benchmarks/results/bccd_26_60.jsonl
@@ -7,7 +7,7 @@
     python tests/benchmarks/evidence.py plot picture=.github/gain.png arms=plain,host@dis=0.6,init,taught \
         results=tests/benchmarks/results/fitted_bccd_128_again.jsonl,tests/benchmarks/results/fitted_bccd_128.jsonl
     python tests/benchmarks/evidence.py pooled one.jsonl:taught:init other.jsonl:distilled@init=teacher:init:0+3
-    python tests/benchmarks/evidence.py overview document=README.md
+    python tests/benchmarks/evidence.py overview document=tests/benchmarks/MEASURED.md
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -35,7 +35,7 @@ FIRST = ("teacher", "plain", "plain (equal time)", "host")
 #: taught as well, which of the two arms is compared with plain, and the rows: what stands in the first column, the
 #: file (or several, with commas, as `read_all` takes them), and the arm that is taught as well.
 TABLES = {
-    "README.md": (
+    "tests/benchmarks/readme_measured.md": (
         ("distilled", "taught as well"),
         0,
         (
