@@ -2,7 +2,6 @@
 
 import inspect
 import pkgutil
-from pathlib import Path
 
 import pytest
 import yaml
@@ -41,7 +40,7 @@ def test_a_row_makes_sense(name):
     assert len(term.column) <= 10
     assert (term.gain is None) == (term.usual is not None) == (name in USUAL)
     assert (name in FEATURE_TERMS) == (term.needs == {"maps"})
-    assert f"\n| `{name}` |" in (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"\n| `{name}` |" in (cfg_dir() / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_two_columns_are_called_the_same():

@@ -1,8 +1,8 @@
 """The distillation terms, a row each: all that is said of a term outside the page of its loss.
 
 The command line, the recipe, the criterion and the projectors read this table, so a new term is its page in `losses/`,
-its row here, its test, and its line in `cfg/default.yaml` and in the README. Free of heavy imports: a loss is named by
-where it lives, and imported when a criterion is built.
+its row here, its test, and its line in `cfg/default.yaml` and in `cfg/README.md`. Free of heavy imports: a loss is
+named by where it lives, and imported when a criterion is built.
 
 How a loss is called, by the kind of its term; `**own` are the term's own settings that the loss takes:
 
