@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
+from live_detector import live_detector
 from made_criterion import SIZE, make_criterion
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
@@ -15,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.mixed_batches import LABELLED, MixedPictures, MixedSampler, labelled_part, mix
 from yolo_distill.engine.step_cost import made_batch
+from yolo_distill.teachers.yolo import YoloTeacher
 
 
 class Few:
@@ -139,13 +141,8 @@ def test_terms_teach_all_pictures_and_the_task_keeps_its_proportion():
     torch.manual_seed(0)
     student = DetectionModel("yolo26n.yaml", nc=3, verbose=False).train()
     student.args = get_cfg()
-    teacher_model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
-    for layers in (teacher_model.model[-1].cv3, teacher_model.model[-1].one2one_cv3):
-        for layer in layers:
-            torch.nn.init.constant_(layer[-1].bias, -2.5)
-    from yolo_distill.teachers.yolo import YoloTeacher
-
-    criterion = make_criterion(student, YoloTeacher(teacher_model), ramp_epochs=0)
+    teacher = YoloTeacher(live_detector("yolo26n.yaml", "abc"))
+    criterion = make_criterion(student, teacher, ramp_epochs=0)
     batch = mixed_batch((True, False, False, False))
     preds = student(batch["img"])
     preds["one2many"]["scores"].retain_grad()

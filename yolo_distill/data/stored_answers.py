@@ -39,12 +39,7 @@ class ToldPictures(YOLODataset):
 
     @classmethod
     def of(cls, dataset: YOLODataset, answers: StoredAnswers, classes: int) -> ToldPictures:
-        """Change a data set of the host into one of this kind, and return it.
-
-        Args:
-            dataset: for training.
-            answers: about its pictures, or some of them.
-            classes: of the labels.
+        """Change a data set of the host into one of this kind, whose labels have so many classes, and return it.
 
         Raises:
             RequestError: it is of another kind than those the host makes for detection.
@@ -80,12 +75,7 @@ class ToldPictures(YOLODataset):
 
 
 def told_pictures(datasets: Sequence[YOLODataset], answers: StoredAnswers, classes: int) -> list[ToldPictures]:
-    """Change a run's data sets into ones that are told what was stored, and say how much that is.
-
-    Args:
-        datasets: as the host made them for training.
-        answers: about their pictures, or some of them.
-        classes: of the labels.
+    """Change a run's data sets into `ToldPictures`, and say about how many of their pictures there are answers.
 
     Raises:
         RequestError: there is no answer about any picture.
@@ -102,12 +92,7 @@ def told_pictures(datasets: Sequence[YOLODataset], answers: StoredAnswers, class
 
 
 def take_told(batch: dict[str, Any], classes: int) -> None:
-    """Take the stored boxes out of a batch's labels, and put them under `TOLD`.
-
-    Args:
-        batch: of the host, with boxes as shares of its pictures' sides.
-        classes: of the labels.
-    """
+    """Take the stored boxes out of the labels of a batch of the host, and put them under `TOLD`, in pixels."""
     number = batch["cls"].view(-1)
     told = number >= classes
     height, width = batch["img"].shape[-2:]
@@ -119,10 +104,6 @@ def take_told(batch: dict[str, Any], classes: int) -> None:
 
 def stored_answers(folder: Path, runs: Path) -> StoredAnswers:
     """Return the answers that a folder holds, laid out in the folder of runs now or earlier.
-
-    Args:
-        folder: that `yolo-distill label` made.
-        runs: the folder of runs.
 
     Raises:
         RequestError: it holds none.

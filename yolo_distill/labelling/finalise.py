@@ -18,11 +18,7 @@ from yolo_distill.labelling.thresholds import at
 
 
 def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
-    """Make the data set of shards that are all done.
-
-    Args:
-        out: the folder that they were written to, or in which they were put together.
-        say: takes lines about what was made.
+    """Make the data set of shards that are all done, and that were written to a folder, or put together in it.
 
     Returns:
         how many files could not be read.
@@ -75,10 +71,7 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
 
 def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:
     """Return the boxes of each class in one line; of many classes, those with most."""
-    counts = list(zip(names, boxes, strict=True))
-    left = len(counts) - most
-    if left > 0:
-        counts = sorted(counts, key=lambda one: -one[1])[:most]
-    return ", ".join(f"{number:,} {name}" for name, number in counts) + (
-        f" and {left} more classes" if left > 0 else ""
-    )
+    counts, more = list(zip(names, boxes, strict=True)), ""
+    if (left := len(counts) - most) > 0:
+        counts, more = sorted(counts, key=lambda one: -one[1])[:most], f" and {left} more classes"
+    return ", ".join(f"{number:,} {name}" for name, number in counts) + more

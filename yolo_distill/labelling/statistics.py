@@ -53,12 +53,7 @@ class Statistics:
     """
 
     def __init__(self, thresholds: Floats, most: int) -> None:
-        """Begin.
-
-        Args:
-            thresholds: score from which on a box of a class is a label, (targets,).
-            most: pictures that are kept.
-        """
+        """Begin, with the score from which on a box of a class is a label, (targets,), and how many doubts are kept."""
         self._thresholds, self._most = thresholds, most
         self.states: Counter[str] = Counter()
         self.frames = self.empty = self.shown = 0
@@ -103,12 +98,7 @@ class Statistics:
 
 
 def count_rows(parts: Iterable[Path], thresholds: Floats, most: int) -> Statistics:
-    """Count what is in Parquet files.
-
-    Args:
-        parts: the files, in order.
-        thresholds: score from which on a box of a class is a label, (targets,).
-        most: pictures that are kept to be looked at.
+    """Count what is in Parquet files, given in order; see `Statistics`.
 
     Raises:
         DistillError: one cannot be read.

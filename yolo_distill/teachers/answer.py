@@ -46,15 +46,7 @@ class DenseBranch:
         return int(self.sides.shape[-1])
 
     def at(self, where: Where) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the side outputs, distances and decoded boxes of chosen anchors.
-
-        Args:
-            where: which anchors of which pictures.
-
-        Returns:
-            sides (N, 4, reg_max); distances (N, 4) in pixels; boxes (N, 4) xyxy in pixels. With full slices, (B, A) in
-            place of N.
-        """
+        """Return sides (N, 4, reg_max), distances and boxes (N, 4), xyxy in pixels; (B, A) in place of N for slices."""
         assert self.sides is not None, "the teacher was not asked for boxes"
         anchor = where[1]
         sides = self.sides[where].float()
@@ -93,29 +85,30 @@ class DenseAnswer:
     cells: dict[int, int]
     presence: Tensor | None = None
 
+    @property
+    def branches(self) -> list[DenseBranch]:
+        """Those that are there, one-to-many first."""
+        return [branch for branch in (self.one2many, self.one2one) if branch is not None]
+
 
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:
-    """Read the raw prediction dict of the host's `Detect` head.
+    """Read the raw prediction dict of the host's `Detect` head, with its strides in pixels per cell.
 
-    Args:
-        output: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats`, or two such dicts under `one2many` and
-            `one2one`.
-        strides: pixels per cell of each level, in the order of `feats`.
-        reg_max: bins a side.
+    It holds `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats` in the order of the strides, or two such dicts
+    under `one2many` and `one2one`.
     """
     many = output.get("one2many", output)
-    single = output.get("one2one")
     maps = dict(zip(strides, many["feats"], strict=True))
     # In single precision also where the maps are not: half a cell more or less is what an anchor point is about.
     anchors, anchor_strides = make_anchors(
         [m.detach().float() for m in many["feats"]], list(map(float, strides)), grid_cell_offset=0.5
     )
 
-    def branch(raw: dict[str, Any]) -> DenseBranch:
-        return make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max)
-
-    cells = {stride: m.shape[-2] * m.shape[-1] for stride, m in maps.items()}
-    return DenseAnswer(branch(many), branch(single) if single else None, maps, cells)
+    branches = [
+        make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max) if raw else None
+        for raw in (many, output.get("one2one"))
+    ]
+    return DenseAnswer(branches[0], branches[1], maps, {s: m.shape[-2] * m.shape[-1] for s, m in maps.items()})
 
 
 def make_branch(scores: Tensor, boxes: Tensor | None, anchors: Tensor, strides: Tensor, reg_max: int) -> DenseBranch:
@@ -149,14 +142,7 @@ class SetAnswer:
 def make_set(
     boxes: Sequence[Tensor], scores: Sequence[Tensor], classes: int, maps: dict[int, Tensor] | None = None
 ) -> SetAnswer:
-    """Return pictures' answers, each of its own length, as one.
-
-    Args:
-        boxes: of each picture, shape (N, 4).
-        scores: of each picture, shape (N, nc).
-        classes: nc, also where no picture has a box.
-        maps: see `SetAnswer`.
-    """
+    """Return boxes (N, 4) and scores (N, nc) of pictures, each with its own N, as one answer about all of them."""
     assert boxes, "a batch has pictures"
     most = max(len(b) for b in boxes)
     all_boxes = boxes[0].new_zeros(len(boxes), most, 4)
@@ -165,6 +151,16 @@ def make_set(
         all_boxes[i, : len(own_boxes)] = own_boxes
         all_scores[i, : len(own_scores)] = own_scores
     return SetAnswer(all_boxes, all_scores, maps or {})
+
+
+def surest(boxes: Tensor, scores: Tensor, conf: float, most: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Return of boxes (B, N, 4) and scores (B, N, nc) each picture's above `conf` in some class, the surest first."""
+    found = []
+    for own_boxes, own_scores in zip(boxes, scores, strict=True):
+        best = own_scores.amax(-1)
+        index = best.argsort(descending=True, stable=True)[: int((best > conf).sum())][:most]
+        found.append((own_boxes[index], own_scores[index]))
+    return found
 
 
 def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: int = 300) -> SetAnswer:
