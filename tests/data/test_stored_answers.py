@@ -17,7 +17,7 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.ops import xywh2xyxy
 
-from yolo_distill.data.stored_answers import ToldPictures, stored_answers, take_told, told_pictures
+from yolo_distill.data.stored_answers import stored_answers, take_told, told_pictures
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
 from yolo_distill.labelling.inference import Found
@@ -92,7 +92,7 @@ def test_a_stored_box_stays_on_its_object(mosaic, workers, tiny_data, labelled, 
 def test_the_task_sees_its_own_labels_alone(tiny_data, labelled, tmp_path):
     plain, told = host_pictures(tiny_data, mosaic=0.0), host_pictures(tiny_data, mosaic=0.0)
     answers = stored_answers(labelled, tmp_path / "runs")
-    ToldPictures.of(told, answers, 2)
+    told_pictures([told], answers, 2)
     for index in range(len(plain)):
         before, after = plain.get_image_and_label(index), told.get_image_and_label(index)
         before["instances"].convert_bbox("xyxy")

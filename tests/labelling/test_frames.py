@@ -41,13 +41,13 @@ def test_what_moves_few_bits_and_what_moves_many():
 def test_a_scene_counts_anew_once_it_was_left_for_long(similar, again):
     others = [noise(seed) for seed in range(1, KEPT + 1)]
     frames = Frames(Shown(noise(0), noise(0), *others, noise(0)), 1, similar)
-    assert [frame.new for frame in frames] == [True, again, *[True] * KEPT, True]
+    assert [new for *_, new in frames] == [True, again, *[True] * KEPT, True]
 
 
 def test_every_third_frame(tmp_path):
     with open_video(write_film(tmp_path / "a.avi", 11, change=6)) as capture:
         frames = Frames(capture, 3, 4)
-        assert [(frame.number, frame.new) for frame in frames] == [(1, True), (4, False), (7, True), (10, False)]
+        assert [(number, new) for number, _, new in frames] == [(1, True), (4, False), (7, True), (10, False)]
         assert (frames.seen, frames.cut_off) == (11, None)
         capture.total = 20
         assert frames.cut_off == "ends at frame 11 of 20; the frames before it are used"

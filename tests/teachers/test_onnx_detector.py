@@ -217,33 +217,36 @@ BOXES = np.array([[4, 8, 12, 16], [30, 20, 50, 60], [31, 20, 50, 60]], np.float3
 LOGITS = np.array([[2, -1, 0], [-9, -9, 3], [-9, -9, 2.5]], np.float32)
 
 
-def answer_of(file: Path, folder: Path, images: torch.Tensor | None = None, **keys: Any) -> SetAnswer:
-    answer = OnnxTeacher(file, outputs=describe(folder, **keys))(pictures(2) if images is None else images)
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+
+
+def answer_of(file: Path, images: torch.Tensor | None = None, **keys: Any) -> SetAnswer:
+    answer = OnnxTeacher(file, outputs=describe(file.parent, **keys))(pictures(2) if images is None else images)
     assert isinstance(answer, SetAnswer)
     return answer
 
 
 @pytest.mark.parametrize(
-    ("form", "box"),
-    [("xyxy", [4, 8, 12, 16]), ("xywh", [4, 8, 16, 24]), ("cxcywh", [-2, 0, 10, 16])],
+    ("form", "box"), [("xyxy", [4, 8, 12, 16]), ("xywh", [4, 8, 16, 24]), ("cxcywh", [-2, 0, 10, 16])]
 )
 @pytest.mark.parametrize("scale", ["pixels", "normalised"])
 def test_boxes_in_all_forms(tmp_path, form, box, scale):
     given = BOXES / ([96, 64, 96, 64] if scale == "normalised" else 1)
     file = write_constants(tmp_path / "made.onnx", {"boxes": given, "scores": LOGITS}, shape=("batch", 3, 64, 96))
     keys = {**SOFT, "boxes": {"output": "boxes", "form": form, "scale": scale}}
-    answer = answer_of(file, tmp_path, pictures(2, 64, 96), **keys)
+    answer = answer_of(file, pictures(2, 64, 96), **keys)
     order = [1, 2, 0]  # the surest first
     torch.testing.assert_close(answer.boxes[1, 2], torch.tensor(box, dtype=torch.float32), rtol=0, atol=1e-4)
     torch.testing.assert_close(answer.scores[0], torch.from_numpy(LOGITS).sigmoid()[order])
 
 
 @pytest.mark.parametrize("background", ["first", "last", "none"])
-def test_a_column_of_nothing_is_left_out(tmp_path, background):
-    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+def test_a_column_of_nothing_is_left_out(file, background):
     scores = {"output": "scores", "activation": "softmax", "background": background}
     names = ["a", "b", "c"] if background == "none" else ["a", "b"]
-    answer = answer_of(file, tmp_path, **{**CLASSES, "names": names, "scores": scores})
+    answer = answer_of(file, **{**CLASSES, "names": names, "scores": scores})
     kept = {"first": slice(1, None), "last": slice(2), "none": slice(None)}[background]
     expected = torch.from_numpy(LOGITS).softmax(-1)[:, kept]
     expected = expected[expected.amax(-1).argsort(descending=True)]
@@ -255,16 +258,15 @@ def test_a_column_of_nothing_is_left_out(tmp_path, background):
 def test_one_class_a_box(tmp_path, one_based):
     outputs = {"boxes": BOXES, "score": np.array([0.5, 0.9, 0.4], np.float32), "labels": np.array([0, 2, 9])}
     file = write_constants(tmp_path / "made.onnx", outputs)
-    answer = answer_of(file, tmp_path, **{**HARD, "labels": {"output": "labels", "one_based": one_based}})
+    answer = answer_of(file, **{**HARD, "labels": {"output": "labels", "one_based": one_based}})
     # Class 9 has no name, nor has class 0 where the first is number 1.
     expected = [[0, 0.9, 0]] if one_based else [[0, 0, 0.9], [0.5, 0, 0]]
     torch.testing.assert_close(answer.scores[1], torch.tensor(expected))
 
 
-def test_nms_takes_repetitions_away_where_it_is_asked_for(tmp_path):
-    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
-    assert answer_of(file, tmp_path, **SOFT).present.sum(-1).tolist() == [3, 3]
-    answer = answer_of(file, tmp_path, **SOFT, nms=True)
+def test_nms_takes_repetitions_away_where_it_is_asked_for(file):
+    assert answer_of(file, **SOFT).present.sum(-1).tolist() == [3, 3]
+    answer = answer_of(file, **SOFT, nms=True)
     assert answer.present.sum(-1).tolist() == [2, 2]
     torch.testing.assert_close(answer.boxes[0, 0], torch.from_numpy(BOXES[1]))
 
@@ -273,11 +275,10 @@ def test_nms_takes_repetitions_away_where_it_is_asked_for(tmp_path):
 def test_outputs_without_the_dimension_of_the_batch(tmp_path, shape):
     outputs = {"boxes": BOXES, "score": np.array([0.5, 0.9, 0.4], np.float32), "labels": np.array([0, 2, 1])}
     file = write_constants(tmp_path / "made.onnx", outputs, shape=shape, batched=False)
-    assert answer_of(file, tmp_path, **HARD).scores.shape == (2, 3, 3)
+    assert answer_of(file, **HARD).scores.shape == (2, 3, 3)
 
 
-def test_names_from_a_file_beside_it(tmp_path):
-    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+def test_names_from_a_file_beside_it(file, tmp_path):
     (tmp_path / "data.yaml").write_text("train: a\nnames:\n  0: x\n  1: y\n  2: z\n")
     described = describe(tmp_path, **{**SOFT, "names": "data.yaml"})
     assert OnnxTeacher(file, outputs=described).names == {0: "x", 1: "y", 2: "z"}
@@ -300,14 +301,14 @@ def test_names_from_a_file_beside_it(tmp_path):
 def test_pictures_go_in_as_they_are_taken(tmp_path, form, shape, kind, means):
     file = write_means(tmp_path / "made.onnx", shape, kind)
     images = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1).expand(2, 3, 32, 32)
-    answer = answer_of(file, tmp_path, images, **HARD, input=form)
+    answer = answer_of(file, images, **HARD, input=form)
     torch.testing.assert_close(answer.boxes[1, 0, :3], torch.tensor(means, dtype=torch.float32), rtol=1e-3, atol=1e-3)
 
 
 def test_a_second_input_for_the_sizes(tmp_path):
     file = write_means(tmp_path / "made.onnx", ("batch", 3, 32, 48), sizes="orig_target_sizes")
     images = torch.zeros(2, 3, 32, 48)
-    answer = answer_of(file, tmp_path, images, **HARD, input={"sizes": "orig_target_sizes"})
+    answer = answer_of(file, images, **HARD, input={"sizes": "orig_target_sizes"})
     assert answer.boxes[1, 0].tolist() == [0, 0, 0, 48]
     assert "takes images" in refusal(file, outputs=describe(tmp_path, **HARD))
     assert "has no input 'sizes'" in refusal(file, outputs=describe(tmp_path, **HARD, input={"sizes": "sizes"}))
@@ -350,16 +351,14 @@ def test_files_that_can_not_be_used(tmp_path):
         ({"names": None}, "names no classes"),
     ],
 )
-def test_descriptions_that_are_wrong(tmp_path, keys, says):
-    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+def test_descriptions_that_are_wrong(file, tmp_path, keys, says):
     assert says in refusal(file, outputs=describe(tmp_path, **{**SOFT, **keys}))
 
 
 @pytest.mark.parametrize(
     ("text", "says"), [("[1", "is not YAML"), ("- 1", "it holds a list"), ("1: 2", "its keys are 1")]
 )
-def test_descriptions_that_are_none(tmp_path, text, says):
-    file = write_constants(tmp_path / "made.onnx", {"boxes": BOXES, "scores": LOGITS})
+def test_descriptions_that_are_none(file, tmp_path, text, says):
     (tmp_path / "outputs.yaml").write_text(text)
     message = refusal(file, outputs=tmp_path / "outputs.yaml")
     assert message.startswith(f"teacher_outputs={tmp_path / 'outputs.yaml'}: ")

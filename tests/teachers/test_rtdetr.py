@@ -10,8 +10,9 @@ from made_teachers import drawn
 from tiny_rtdetr import live_rtdetr
 from torchvision.ops import box_convert
 
+from yolo_distill.teachers.answer import CONF
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.rtdetr import CONF, RtdetrTeacher
+from yolo_distill.teachers.rtdetr import RtdetrTeacher
 
 #: Higher than wide, so that the sides can't be mixed up unseen.
 IMAGES = drawn(3, 96, 64)

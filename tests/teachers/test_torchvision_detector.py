@@ -15,11 +15,7 @@ from ultralytics.data.augment import LetterBox
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers import torchvision_detector
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.torchvision_detector import (
-    ARCHITECTURES,
-    TorchvisionTeacher,
-    make_detector,
-)
+from yolo_distill.teachers.torchvision_detector import ARCHITECTURES, TorchvisionTeacher, make_detector
 
 SIDE = 96
 NAMES = {0: "RBC", 1: "WBC", 2: "Platelets"}
@@ -85,7 +81,7 @@ def test_with_several_classes_each_box_has_torchvisions_score_of_its_best_one(na
     assert len(torch.cat(kept)) >= 10
     if name.startswith(("fasterrcnn", "ssd")):
         assert (ours.scores.sum(-1) < 1 + 1e-5).all()
-    assert (ours.scores[ours.present].max(-1).values > torchvision_detector.SURE).all()
+    assert (ours.scores[ours.present].max(-1).values > torchvision_detector.CONF).all()
     assert (ours.scores[ours.present] > 1e-3).sum() > ours.present.sum()  # more than a label
 
 

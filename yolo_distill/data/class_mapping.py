@@ -14,8 +14,8 @@ from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.vocabulary import spelled
 
-#: Rows of the table of classes that are shown.
-_SHOWN = 20
+#: Rows of the table of classes, and names in a message, that are shown.
+_SHOWN, _FEW = 20, 8
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,5 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
         )
 
 
-def _few(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most]) or "none"
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _few(names: list[str]) -> str:
+    return (", ".join(names[:_FEW]) or "none") + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")

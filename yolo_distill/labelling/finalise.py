@@ -11,9 +11,9 @@ from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_conta
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
-from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD
+from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD, read_part, rows_of
 from yolo_distill.labelling.request import starts
-from yolo_distill.labelling.statistics import count_rows
+from yolo_distill.labelling.statistics import Statistics
 from yolo_distill.labelling.thresholds import at
 
 
@@ -55,7 +55,10 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
     # What a kill left has the number of a process that is gone in its name, and soft/*.parquet may match it.
     for left in [*out.glob(".*.part.*"), *(out / FOLDER).glob(".*.part.*")]:
         left.unlink(missing_ok=True)
-    statistics = count_rows(sorted((out / FOLDER).glob("part-*.parquet")), at(manifest.thresholds), SHOWN)
+    statistics = Statistics(at(manifest.thresholds), SHOWN)
+    for part in sorted((out / FOLDER).glob("part-*.parquet")):
+        for row in rows_of(read_part(part)):
+            statistics.add(row)
     if not statistics.states[KEPT]:
         raise DistillError(
             f"out={out}: no picture to train on ({what_became(statistics)}); delete it before another try"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,15 +21,6 @@ KEPT = 32
 
 # A video that ends so much before its own index says is damaged; by a little less, some are merely miscounted.
 _WHOLE = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A frame by its place in the video, from 1, as (H, W, 3) in BGR, and whether it differs from those kept before."""
-
-    number: int
-    image: Picture
-    new: bool
 
 
 class Frames:
@@ -49,10 +39,11 @@ class Frames:
         self._kept: deque[int] = deque(maxlen=KEPT)
         self.seen = 0
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[tuple[int, Picture, bool]]:
+        """Yield each frame's place in the video, from 1, the frame, and whether it differs from those kept before."""
         while (image := self._capture.read()) is not None:
             self.seen += 1
-            yield Frame(self.seen, image, self._is_new(image))
+            yield self.seen, image, self._is_new(image)
             passed = self._capture.skip(self._every - 1)
             self.seen += passed
             if passed < self._every - 1:

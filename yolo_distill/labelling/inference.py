@@ -17,14 +17,13 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 from yolo_distill.labelling.targets import Targets
 from yolo_distill.runtime.letterbox import Picture, Transform, letterbox
 from yolo_distill.runtime.sources import read_picture
-from yolo_distill.teachers.answer import SetAnswer, as_set
+from yolo_distill.teachers.answer import IOU, SetAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
 
 Floats = npt.NDArray[np.float32]
 
-# Overlap above which two boxes of one class are one: the host's own default. Of a box that is thinner than a pixel,
-# after it was cut off at the border of its picture, there is nothing to learn.
-_IOU, _THIN = 0.7, 1.0
+# Of a box that is thinner than a pixel, after it was cut off at the border of its picture, there is nothing to learn.
+_THIN = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,7 @@ class Predictor:
         answer = self._teacher(images)
         self._teacher.wait(answer)
         with torch.inference_mode():
-            found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor, iou=_IOU)
+            found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor)
             kept = map(self._in_targets, found.boxes, found.scores)
             return [_inside(*own, picture.transform) for own, picture in zip(kept, pictures, strict=True)]
 
@@ -104,7 +103,7 @@ class Predictor:
         kept = kept[best[kept].argsort(descending=True, stable=True)]
         if self._targets.joined:
             # The teacher's own NMS left one box a class; of a car that is also a truck, both became vehicles.
-            kept = kept[batched_nms(boxes[kept].float(), best[kept], label[kept], _IOU)]
+            kept = kept[batched_nms(boxes[kept].float(), best[kept], label[kept], IOU)]
         return boxes[kept].float().cpu().numpy(), scores[kept].cpu().numpy()
 
 

@@ -78,18 +78,18 @@ class Labeller:
     def _frames(self, number: int, path: str, frames: Frames) -> None:
         """Label frames; those of chunks that are done are only looked at to tell later ones that are like them."""
         chunk, first, kept, done = Chunk(self), 1, 0, self._chunk_done(number, 1)
-        for frame in frames:
+        for frame, image, new in frames:
             if kept == CHUNK:
                 if not done:
                     chunk.close(part_name(number, first))
-                chunk, first, kept, done = Chunk(self), frame.number, 0, self._chunk_done(number, frame.number)
-            kept += frame.new
+                chunk, first, kept, done = Chunk(self), frame, 0, self._chunk_done(number, frame)
+            kept += new
             if done:
                 self.throughput.step(worked=False)
-            elif frame.new:
-                chunk.add(number, path, self.predictor.fit(frame.image), frame.number, frame.image)
+            elif new:
+                chunk.add(number, path, self.predictor.fit(image), frame, image)
             else:
-                chunk.leave_out(number, path, SIMILAR, frame=frame.number)
+                chunk.leave_out(number, path, SIMILAR, frame=frame)
         if done:
             return
         if frames.cut_off:

@@ -17,6 +17,9 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+#: Best class score from which on a box is one, whoever teaches; overlap above which NMS takes two boxes of a class for
+#: one; boxes a picture. The last two are the host's own defaults.
+CONF, IOU, MOST = 0.01, 0.7, 300
 #: Indices into pictures and anchors: two index tensors of equal length N, or two full slices for every anchor of all.
 Where = tuple[Tensor, Tensor] | tuple[slice, slice]
 
@@ -153,25 +156,18 @@ def make_set(
     return SetAnswer(all_boxes, all_scores, maps or {})
 
 
-def surest(boxes: Tensor, scores: Tensor, conf: float, most: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    """Return of boxes (B, N, 4) and scores (B, N, nc) each picture's above `conf` in some class, the surest first."""
+def surest(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return of boxes (B, N, 4) and scores (B, N, nc) each picture's that are sure of some class, the surest first."""
     found = []
     for own_boxes, own_scores in zip(boxes, scores, strict=True):
         best = own_scores.amax(-1)
-        index = best.argsort(descending=True, stable=True)[: int((best > conf).sum())][:most]
+        index = best.argsort(descending=True, stable=True)[: int((best > CONF).sum())]
         found.append((own_boxes[index], own_scores[index]))
     return found
 
 
-def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: int = 300) -> SetAnswer:
-    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other.
-
-    Args:
-        answer: with scores and boxes.
-        conf: best class score below which an anchor says nothing.
-        iou: overlap above which NMS takes two boxes of a class for one; the host's own default.
-        most: boxes a picture, the host's own default.
-    """
+def as_set(answer: DenseAnswer, *, conf: float = CONF, iou: float = IOU) -> SetAnswer:
+    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other."""
     branch = answer.one2one or answer.one2many
     assert branch is not None, "the teacher was not asked for scores"
     count, _, classes = branch.logits.shape
@@ -180,11 +176,11 @@ def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: i
     boxes, found = [], []
     for picture in range(count):
         index = (best[picture] > conf).nonzero().squeeze(-1)
-        index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * most]]
+        index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * MOST]]
         own = branch.at((torch.full_like(index, picture), index))[2]
         if answer.one2one is None:
             kept = batched_nms(own, best[picture, index], label[picture, index], iou)
             index, own = index[kept], own[kept]
-        boxes.append(own[:most])
-        found.append(scores[picture, index[:most]])
+        boxes.append(own[:MOST])
+        found.append(scores[picture, index[:MOST]])
     return make_set(boxes, found, classes, dict(answer.maps))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer, as_set, make_set, surest
+from yolo_distill.teachers.answer import MOST, DenseAnswer, DenseBranch, SetAnswer, as_set, make_set, surest
 from yolo_distill.teachers.class_names import names_by_number
 from yolo_distill.teachers.head import Needs, Size, cells, points, strides_of
 from yolo_distill.teachers.onnx_description import read_description
@@ -26,8 +26,6 @@ from yolo_distill.teachers.onnx_reading import described_reading, noted_reading
 from yolo_distill.teachers.onnx_session import OnnxSession
 from yolo_distill.teachers.teacher import Teacher
 
-#: Best class score from which on a box counts, and boxes a picture: those of `as_set`.
-CONF, MOST = 0.01, 300
 #: Probabilities nearer to 0 or 1 than this are cut off when they are turned back into logits.
 _SURE = 1e-6
 
@@ -128,9 +126,9 @@ class OnnxTeacher(Teacher):
         if self._reading.repeats:
             # Seen from the corner of the picture, any boxes are what a head would say of that one point.
             corner, pixel = boxes.new_zeros(boxes.shape[1], 2), boxes.new_ones(boxes.shape[1], 1)
-            answer = as_set(DenseAnswer(_branch(boxes, scores, corner, pixel), None, {}, {}), conf=CONF, most=MOST)
+            answer = as_set(DenseAnswer(_branch(boxes, scores, corner, pixel), None, {}, {}))
             boxes, scores = answer.boxes, answer.scores
-        return surest(boxes, scores, CONF, MOST)
+        return [(where[:MOST], what[:MOST]) for where, what in surest(boxes, scores)]
 
 
 def _branch(boxes: Tensor, scores: Tensor, anchors: Tensor, strides: Tensor) -> DenseBranch:

@@ -20,8 +20,6 @@ from yolo_distill.teachers.answer import SetAnswer, make_set, surest
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher, fastest_order
 
-#: Best class probability from which on a query speaks of an object.
-CONF = 0.01
 #: Side of the empty picture on which strides and widths are measured, in pixels: several cells at every level.
 _MEASURED = 256
 
@@ -66,7 +64,7 @@ class RtdetrTeacher(Teacher):
         where, logits, *maps = (part.clone() for part in raw[: None if self.needs.maps else 2])
         height, width = images.shape[-2:]
         where = box_convert(where, "cxcywh", "xyxy") * where.new_tensor([width, height, width, height])
-        boxes, scores = zip(*surest(where, logits.sigmoid(), CONF), strict=True)
+        boxes, scores = zip(*surest(where, logits.sigmoid()), strict=True)
         return make_set(boxes, scores, logits.shape[-1], dict(zip(self.strides, maps, strict=False)))
 
     def _forward(self, images: Tensor) -> list[Tensor]:

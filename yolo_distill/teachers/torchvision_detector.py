@@ -34,7 +34,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.teachers.answer import SetAnswer, make_set
+from yolo_distill.teachers.answer import CONF, MOST, SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher, fastest_order
 
@@ -52,8 +52,6 @@ ARCHITECTURES = (
 )
 #: Of the maps that a student can be taught.
 STRIDES = (8, 16, 32)
-#: Boxes surer than this of some class count, and this many a picture: as much as `as_set` takes of a dense teacher.
-SURE, MOST = 0.01, 300
 #: Proposals a picture that a Faster R-CNN learns from.
 SAMPLED = 128
 #: Shorter side in pixels of the pictures that torchvision's own anchors are made for.
@@ -259,7 +257,7 @@ def make_detector(
     build = _build_whole_ssdlite if whole_tail and name.startswith("ssdlite") else getattr(detection, name)
     model: Any = build(weights=None, weights_backbone=None, num_classes=classes + 1, **settings)
     head, anchored = (model.roi_heads, model.rpn) if isinstance(model, FasterRCNN) else (model, model)
-    head.score_thresh, head.detections_per_img = SURE, MOST
+    head.score_thresh, head.detections_per_img = CONF, MOST
     if isinstance(model, (FasterRCNN, RetinaNet)):  # the others' are relative to the picture, or to the stride
         scale = min(1.0, (anchors_for or imgsz) / USUAL_SIDE)
         usual = anchored.anchor_generator
