@@ -213,9 +213,7 @@ class Teachers:
         """
         trust, file = self.reading.trust, str(one.file)
         find_checkpoint(file, f"teacher={file}")  # one of the host's is downloaded first: it is known by where it lies
-        return self._once(
-            (_absolute(str(one.file)), trust), lambda: load_ultralytics(file, trust=trust, role="teacher")
-        )
+        return self._once((_absolute(file), trust), lambda: load_ultralytics(file, trust=trust, role="teacher"))
 
     def onnx(self, one: Named, needs: Needs | None = None, threads: int | None = None) -> OnnxTeacher:
         """Return an ONNX file as a teacher, all of whose copies ask one session.
@@ -223,9 +221,9 @@ class Teachers:
         Raises:
             RequestError: as `OnnxTeacher`.
         """
-        file, names, outputs = Path(str(one.file)), self.reading.names, self.reading.outputs
+        file, names, outputs = str(one.file), self.reading.names, self.reading.outputs
         teacher = self._once(
-            (_absolute(str(one.file)), names, outputs, threads),
+            (_absolute(file), names, outputs, threads),
             lambda: OnnxTeacher(file, names=read_names(names), outputs=outputs, threads=threads),
         )
         return teacher.asked_for(needs or Needs())
@@ -240,7 +238,7 @@ class Teachers:
         if (file := one.file) is None:
             return pretrained(one.torchvision, imgsz)
         said = f"teacher_weights={file}"
-        content = self._once((_absolute(str(one.file)),), lambda: read_weights(Path(file).expanduser(), said))
+        content = self._once((_absolute(file),), lambda: read_weights(Path(file).expanduser(), said))
         names = read_names(self.reading.names)
         model, _, names = load_detector_file(file, one.torchvision, names, imgsz, content)
         return model, names

@@ -29,7 +29,7 @@ from yolo_distill.teachers.teacher import Teacher
 
 #: What `yolo-distill label` calls its files; `file`, `boxes` and `scores` are columns of the Parquet files.
 PLAN, DATA, PICTURES, SOFT = "label.json", "data.yaml", Path("images") / "train", "soft"
-#: Of a batch: the boxes that stored answers have in it; see `Told`.
+#: Of a batch: the boxes that stored answers have in it; see `StoredTeacher.of_batch`.
 TOLD = "told"
 
 _BOXES, _SCORES, _STARTS, _FILES = "boxes.f32", "scores.f16", "starts.npy", "files.txt"
