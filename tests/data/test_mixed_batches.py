@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
+from live_detector import live_detector
 from made_criterion import SIZE, make_criterion
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
@@ -15,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.mixed_batches import LABELLED, MixedPictures, MixedSampler, labelled_part, mix
 from yolo_distill.engine.step_cost import made_batch
+from yolo_distill.teachers.yolo import YoloTeacher
 
 
 class Few:
@@ -56,32 +58,27 @@ def test_every_batch_has_both_kinds_and_an_epoch_every_labelled_picture(few, man
     assert len(loader.sampler) == sum(len(one[LABELLED]) for one in batches)
 
 
-def test_the_share_follows_what_there_is_up_to_one_for_one():
-    for many, share in ((2, 10), (10, 8), (1000, 8)):
-        loader = build_dataloader(MixedPictures(Few(10), Few(many)), 16, workers=0)
-        assert mix(loader, None, rank=-1, world=1, seed=0).share == share
+@pytest.mark.parametrize(("many", "share"), [(2, 10), (10, 8), (1000, 8)])
+def test_the_share_follows_what_there_is_up_to_one_for_one(many, share):
+    loader = build_dataloader(MixedPictures(Few(10), Few(many)), 16, workers=0)
+    assert mix(loader, None, rank=-1, world=1, seed=0).share == share
 
 
-def test_devices_share_the_labelled_pictures():
-    dataset = MixedPictures(Few(10), Few(50))
-    samplers = [MixedSampler(dataset, 8, 3.0, rank=rank, world=3, seed=5) for rank in range(3)]
-    orders = [list(sampler) for sampler in samplers]
-    assert {len(order) for order in orders} == {len(samplers[0])}
-    shown = Counter(index for order in orders for index in order if index < 10)
-    assert shown.keys() == set(range(10))
-    assert shown.total() == 12  # padded to the same number everywhere
-    others = [index for order in orders for index in order if index >= 10]
-    assert len(set(others)) == len(others)
-
-
-def test_devices_agree_in_every_epoch():
+@pytest.mark.parametrize(("few", "many", "ratio", "world"), [(10, 50, 3.0, 3), (100, 103, 1.0, 2)])
+def test_devices_share_the_labelled_pictures_in_every_epoch(few, many, ratio, world):
     """Also where one of them has read past the end of the unlabelled pictures, and another has not."""
-    dataset = MixedPictures(Few(100), Few(103))
-    samplers = [MixedSampler(dataset, 8, 1.0, rank=rank, world=2, seed=5) for rank in range(2)]
+    dataset = MixedPictures(Few(few), Few(many))
+    samplers = [MixedSampler(dataset, 8, ratio, rank=rank, world=world, seed=5) for rank in range(world)]
     seen = []
     for _ in range(4):
         orders = [list(sampler) for sampler in samplers]
-        assert {index for order in orders for index in order if index < 100} == set(range(100))
+        assert {len(order) for order in orders} == {len(samplers[0])}
+        shown = [index for order in orders for index in order if index < few]
+        assert set(shown) == set(range(few))
+        assert len(shown) == -(-few // world) * world  # padded to the same number everywhere
+        if world == 3:  # there are enough for all
+            others = [index for order in orders for index in order if index >= few]
+            assert len(set(others)) == len(others)
         seen.append(orders)
     assert all(one != other for one, other in itertools.combinations(seen, 2))
 
@@ -128,24 +125,15 @@ def test_the_task_gives_an_unlabelled_picture_a_gradient_of_exactly_zero(name, k
     rows = [index for index, labelled in enumerate(kinds) if labelled]
     alone, _ = host(part[0], {**batch, "img": batch["img"][rows], "batch_idx": part[1]["batch_idx"]})
     torch.testing.assert_close(loss, alone)
-
-
-def test_a_batch_of_labelled_pictures_is_left_as_it_is():
-    assert labelled_part(None, {LABELLED: (True, True)}) is None
-    assert labelled_part(None, {}) is None
+    assert labelled_part(preds, {**batch, LABELLED: (True,) * len(kinds)}) is None  # left as it is
 
 
 def test_terms_teach_all_pictures_and_the_task_keeps_its_proportion():
     torch.manual_seed(0)
     student = DetectionModel("yolo26n.yaml", nc=3, verbose=False).train()
     student.args = get_cfg()
-    teacher_model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
-    for layers in (teacher_model.model[-1].cv3, teacher_model.model[-1].one2one_cv3):
-        for layer in layers:
-            torch.nn.init.constant_(layer[-1].bias, -2.5)
-    from yolo_distill.teachers.yolo import YoloTeacher
-
-    criterion = make_criterion(student, YoloTeacher(teacher_model), ramp_epochs=0)
+    teacher = YoloTeacher(live_detector("yolo26n.yaml", "abc"))
+    criterion = make_criterion(student, teacher, ramp_epochs=0)
     batch = mixed_batch((True, False, False, False))
     preds = student(batch["img"])
     preds["one2many"]["scores"].retain_grad()

@@ -17,7 +17,7 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.ops import xywh2xyxy
 
-from yolo_distill.data.stored_answers import ToldPictures, stored_answers, take_told, told_pictures
+from yolo_distill.data.stored_answers import stored_answers, take_told, told_pictures
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
 from yolo_distill.labelling.inference import Found
@@ -39,17 +39,8 @@ def write_folder(out: Path, pictures: list[Path], labels: list[np.ndarray]) -> P
         (out / PICTURES / f"{number:08d}-{picture.name}").symlink_to(picture)
         boxes = xywh2xyxy(label[:, 1:]) * np.array([width, height, width, height])
         scores = np.where(label[:, :1] == np.arange(2), SURE, OTHER)
-        rows.append(
-            Row(
-                number=number,
-                source=str(picture),
-                state=KEPT,
-                found=Found(boxes.astype(np.float32), scores.astype(np.float32)),
-                file=f"{number:08d}-{picture.name}",
-                width=width,
-                height=height,
-            )
-        )
+        found, file = Found(boxes.astype(np.float32), scores.astype(np.float32)), f"{number:08d}-{picture.name}"
+        rows.append(Row(number, str(picture), KEPT, found, file=file, width=width, height=height))
     half = len(rows) // 2
     for part in (rows[:half], rows[half:]):
         write_part(out / FOLDER / f"part-{part[0].number:08d}.parquet", part, len(NAMES))
@@ -101,7 +92,7 @@ def test_a_stored_box_stays_on_its_object(mosaic, workers, tiny_data, labelled, 
 def test_the_task_sees_its_own_labels_alone(tiny_data, labelled, tmp_path):
     plain, told = host_pictures(tiny_data, mosaic=0.0), host_pictures(tiny_data, mosaic=0.0)
     answers = stored_answers(labelled, tmp_path / "runs")
-    ToldPictures.of(told, answers, 2)
+    told_pictures([told], answers, 2)
     for index in range(len(plain)):
         before, after = plain.get_image_and_label(index), told.get_image_and_label(index)
         before["instances"].convert_bbox("xyxy")
@@ -112,7 +103,9 @@ def test_the_task_sees_its_own_labels_alone(tiny_data, labelled, tmp_path):
 
 
 def test_pictures_of_which_nothing_is_known_have_no_box(tiny_data, labelled, tmp_path):
-    answers = stored_answers(labelled, tmp_path / "runs")
+    for _ in range(2):
+        answers = stored_answers(labelled, tmp_path / "runs")
+    assert len(list((tmp_path / "runs").iterdir())) == 1  # laid out once
     numbers, boxes = answers.about(str(tiny_data.parent / "images" / "val" / "0.png"))
     assert numbers.shape == (0,)
     assert boxes.shape == (0, 4)
@@ -121,12 +114,6 @@ def test_pictures_of_which_nothing_is_known_have_no_box(tiny_data, labelled, tmp
     dataset.im_files = [f"{file}-other" for file in dataset.im_files]
     with pytest.raises(RequestError, match="about none of the 8 training pictures"):
         told_pictures([dataset], answers, 2)
-
-
-def test_it_is_laid_out_once(labelled, tmp_path):
-    for _ in range(2):
-        stored_answers(labelled, tmp_path / "runs")
-    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_an_answer_without_a_box_is_none(tiny_data, tmp_path):

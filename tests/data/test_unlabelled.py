@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from yolo_distill.data import unlabelled
 from yolo_distill.data.dataset import check_data, pictures_of
@@ -30,6 +29,10 @@ def check(data, source):
     check_unlabelled(make_recipe({"teacher": "-", "unlabeled": str(source)}), data, Path("runs"))
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 def picture(file: Path, seed: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(file), np.random.default_rng(seed).integers(0, 255, (32, 40, 3), dtype=np.uint8))
@@ -43,7 +46,7 @@ def test_labels_beside_the_pictures_are_not_taken_along(data, tmp_path):
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text("0 0.5 0.5 0.2 0.2\n")
     folder = gather(data, tmp_path / "images" / "raw")
-    assert sorted(file.name for file in folder.iterdir()) == ["000000_0.jpg", "000001_1.jpg", "000002_2.jpg"]
+    assert names(folder) == ["000000_0.jpg", "000001_1.jpg", "000002_2.jpg"]
     assert [label.read_text() for label in folder.parent.rglob("*.txt")] == [""] * 3
 
 
@@ -56,8 +59,7 @@ def test_folders_with_the_same_names_patterns_and_videos(data, tmp_path):
         video.release()
     folder = gather(data, f"{tmp_path / '*' / 'same.jpg'},{tmp_path / '*' / 'clip.mp4'}", unlabeled_every=3)
     films = [f"00000{film}_clip_00000{frame}.jpg" for film in (2, 3) for frame in (0, 3, 6)]
-    names = sorted(file.name for file in folder.iterdir())
-    assert names == ["000000_same.jpg", "000001_same.jpg", *films]
+    assert names(folder) == ["000000_same.jpg", "000001_same.jpg", *films]
 
 
 def test_two_runs_side_by_side_share_one_folder(data, tmp_path, monkeypatch):
@@ -75,22 +77,17 @@ def test_two_runs_side_by_side_share_one_folder(data, tmp_path, monkeypatch):
     monkeypatch.setattr(unlabelled, "_without_known", slowly)
     folder = gather(data, tmp_path / "raw")
     assert folder == done[0]
-    assert [file.name for file in folder.iterdir()] == ["000000_0.jpg"]
-    assert [file.name for file in folder.parent.parent.iterdir()] == [folder.parent.name]
+    assert names(folder) == ["000000_0.jpg"]
+    assert names(folder.parent.parent) == [folder.parent.name]
 
 
-def test_what_a_killed_copy_left_is_made_anew(data, tmp_path):
-    picture(tmp_path / "raw" / "0.jpg", 0)
-    folder = gather(data, tmp_path / "raw")
-    (folder.parent / "unlabeled.json").unlink()
-    (folder / "000000_0.jpg").unlink()
-    assert [file.name for file in gather(data, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
-
-
-def test_it_is_found_again_and_made_anew_when_something_changed(data, tmp_path):
+def test_it_is_found_again_and_made_anew_when_something_changed_or_a_copy_was_cut_off(data, tmp_path):
     picture(tmp_path / "raw" / "0.jpg", 0)
     first = gather(data, tmp_path / "raw")
     assert gather(data, tmp_path / "raw") == first
+    (first.parent / "unlabeled.json").unlink()
+    (first / "000000_0.jpg").unlink()
+    assert names(gather(data, tmp_path / "raw")) == ["000000_0.jpg"]
     picture(tmp_path / "raw" / "1.jpg", 1)
     assert gather(data, tmp_path / "raw") != first
 
@@ -100,19 +97,10 @@ def test_a_picture_of_val_or_test_is_refused_whatever_it_is_called(split, data, 
     picture(tmp_path / "raw" / "fine.jpg", 0)
     held_out = sorted(Path(data[split]).iterdir())[1]
     shutil.copy(held_out, tmp_path / "raw" / "renamed.png")
-    with pytest.raises(RequestError, match=rf"renamed\.png is .*{held_out.name}, on which the student is measured"):
-        gather(data, tmp_path / "raw")
-    assert not list(Path("runs").glob("unlabeled-*"))
-
-
-def test_pictures_of_train_are_left_out(data, tmp_path):
-    picture(tmp_path / "raw" / "0.jpg", 0)
-    known = sorted(Path(data["train"]).iterdir())[0]
-    shutil.copy(known, tmp_path / "raw" / known.name)
-    assert [file.name for file in gather(data, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
-    for look in (gather, check):
-        with pytest.raises(RequestError, match="in train already"):
-            look(data, data["train"])
+    for look in (check, gather):
+        with pytest.raises(RequestError, match=rf"renamed\.png is .*{held_out.name}, on which the student is measured"):
+            look(data, tmp_path / "raw")
+        assert not Path("runs").exists()
 
 
 def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
@@ -120,23 +108,12 @@ def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
     train = tmp_path / "train.txt"
     train.write_text("\n".join([*map(str, sorted(Path(data["train"]).iterdir())), str(tmp_path / "gone.png")]))
     less = {**data, "train": str(train), "test": str(tmp_path / "nowhere")}
-    assert [file.name for file in gather(less, tmp_path / "raw").iterdir()] == ["000000_0.jpg"]
-
-
-def test_it_is_checked_without_writing(data, tmp_path):
-    picture(tmp_path / "raw" / "0.jpg", 0)
-    check(data, tmp_path / "raw")
-    shutil.copy(sorted(Path(data["val"]).iterdir())[0], tmp_path / "raw" / "renamed.png")
-    with pytest.raises(RequestError, match="on which the student is measured"):
-        check(data, tmp_path / "raw")
-    assert not Path("runs").exists()
-
-
-def test_what_label_wrote_is_taken_as_a_whole(data, tmp_path):
-    picture(tmp_path / "made" / "images" / "train" / "0.jpg", 0)
-    (tmp_path / "made" / "label.json").write_text("{}")
-    (tmp_path / "made" / "data.yaml").write_text(yaml.safe_dump({"train": "images/train"}))
-    assert [file.name for file in gather(data, tmp_path / "made").iterdir()] == ["000000_0.jpg"]
+    assert names(gather(less, tmp_path / "raw")) == ["000000_0.jpg"]
+    # And of what `label` wrote its pictures are taken.
+    made = tmp_path / "made"
+    picture(made / "images" / "train" / "0.jpg", 0)
+    (made / "label.json").write_text("{}")
+    assert names(gather(less, made)) == ["000000_0.jpg"]
 
 
 def test_no_pictures(data, tmp_path):
@@ -144,12 +121,6 @@ def test_no_pictures(data, tmp_path):
     for source in ("nowhere", tmp_path / "empty", " "):
         with pytest.raises(RequestError, match="unlabeled"):
             gather(data, source)
-
-
-def test_a_broken_video_is_named(data, tmp_path, caplog):
-    picture(tmp_path / "raw" / "0.jpg", 0)
-    (tmp_path / "raw" / "broken.mp4").write_bytes(b"no video")
-    assert len(list(gather(data, tmp_path / "raw").iterdir())) == 1
 
 
 def test_broken_pictures_and_those_of_train_are_left_out_and_said(data, tmp_path, monkeypatch):
@@ -162,8 +133,13 @@ def test_broken_pictures_and_those_of_train_are_left_out_and_said(data, tmp_path
     with pytest.raises(RequestError, match="none of its 2 pictures can be read"):
         gather(data, tmp_path / "raw")
     picture(tmp_path / "raw" / "whole.jpg", 5)
+    (tmp_path / "raw" / "broken.mp4").write_bytes(b"no video")
     shutil.copy(pictures_of(data, "train")[0], tmp_path / "raw" / "known.png")
     folder = gather(data, tmp_path / "raw")
-    assert [file.name for file in folder.iterdir()] == ["000000_whole.jpg"]
+    assert names(folder) == ["000000_whole.jpg"]
+    assert any("broken.mp4 left out: no frame of it can be read" in line for line in said)
+    for look in (gather, check):
+        with pytest.raises(RequestError, match="in train already"):
+            look(data, data["train"])
     assert any("1 pictures left out that are in train" in line for line in said)
     assert any("2 pictures left out that can't be read" in line and "broken1.jpg" in line for line in said)

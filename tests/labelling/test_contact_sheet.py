@@ -16,10 +16,9 @@ import pytest
 from made_labelling import opener, request, write_film, write_pictures
 
 from yolo_distill.labelling import finalise
-from yolo_distill.labelling.contact_sheet import write_contact_sheet
-from yolo_distill.labelling.histogram import histogram
+from yolo_distill.labelling.contact_sheet import histogram, write_contact_sheet
 from yolo_distill.labelling.inference import Found
-from yolo_distill.labelling.manifest import Manifest
+from yolo_distill.labelling.manifest import read_manifest
 from yolo_distill.labelling.parquet import KEPT, UNREAD, Row
 from yolo_distill.labelling.run import label
 from yolo_distill.labelling.statistics import BINS, Statistics
@@ -70,20 +69,10 @@ def test_everything_is_inside():
 def test_names_are_no_markup():
     odd = """<script>"x" & 'y'</script>"""
     safe = "&lt;script&gt;&#34;x&#34; &amp; &#39;y&#39;&lt;/script&gt;"
-    manifest = Manifest(
-        teacher={"name": f"teacher {odd}", "digest": "aa"},
-        source=[],
-        pictures=1,
-        videos=0,
-        files="",
-        settings={},
-        class_map=None,
-        data=None,
-        names=[f"class {odd}", "square"],
-        shards=1,
-        thresholds=[Threshold(0.5), Threshold(0.5)],
-        val=None,
-    )
+    make()
+    manifest = read_manifest(Path("out/label.json"))
+    teacher, names = {"name": f"teacher {odd}"}, [f"class {odd}", "square"]
+    manifest = replace(manifest, teacher=teacher, names=names, thresholds=[Threshold(0.5)] * 2)
     statistics = Statistics(np.array([0.5, 0.5], np.float32), most=4)
     statistics.add(replace(row(0, 0.9), file=f"file {odd}.jpg"))
     statistics.add(replace(row(1), state=UNREAD, source=f"source {odd}", note=f"note {odd}", width=None))
@@ -137,9 +126,8 @@ def test_frames_that_were_left_out_are_not_on_it():
 
 def test_a_histogram():
     picture = histogram([0, 10, 0, 1], 0.5)
-    assert [(bar.x, bar.label) for bar in picture.bars] == [(38.0, False), (113.0, True)]
-    assert [bar.height for bar in picture.bars] == [30, 3]
-    assert picture.threshold == 75
+    assert [(bar["x"], bar["height"], bar["label"]) for bar in picture["bars"]] == [(38, 30, False), (113, 3, True)]
+    assert picture["threshold"] == 75
 
 
 @pytest.mark.browser
@@ -152,12 +140,8 @@ def test_a_browser_shows_it(tmp_path, scheme):
     picture = tmp_path / "sheet.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", f"--user-data-dir={tmp_path}/b"]
     flags += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    subprocess.run(
-        [browser, *flags, f"--screenshot={picture}", HTML.absolute().as_uri()],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    command = [browser, *flags, f"--screenshot={picture}", HTML.absolute().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     shown = cv2.imread(str(picture))
     assert shown.shape[:2] == (900, 1000)
     ground = shown[5, 5]

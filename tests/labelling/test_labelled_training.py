@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from live_detector import live_detector, save
-from made_labelling import opener, request, soft_answers, write_film, write_pictures
+from made_labelling import opener, request, write_film, write_pictures
+from ultralytics import YOLO
 
 from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.run import label
@@ -20,8 +23,6 @@ from yolo_distill.teachers.yolo import YoloTeacher
 @pytest.mark.slow
 @pytest.mark.parametrize("labelled", [False, True])
 def test_ultralytics_trains_on_it(tmp_path, tiny_data, labelled):
-    from ultralytics import YOLO
-
     write_pictures(tmp_path / "in" / "größe, 1", 6)
     write_film(tmp_path / "in" / "größe, 1" / "film.avi", 30, change=10)
     out = tmp_path / "made images" / "out"
@@ -43,10 +44,6 @@ def test_ultralytics_trains_on_it(tmp_path, tiny_data, labelled):
 
 def test_boxes_are_those_that_the_host_predicts(tmp_path, tiny_data):
     """Of one file: the same boxes and scores as `YOLO(...).predict`, in pixels of pictures of another shape."""
-    import cv2
-    import numpy as np
-    from ultralytics import YOLO
-
     model = live_detector("yolo26n.yaml")
     weights = save(model, tmp_path / "t.pt", 96)
     files = []
@@ -54,12 +51,8 @@ def test_boxes_are_those_that_the_host_predicts(tmp_path, tiny_data):
         picture = read_picture(str(tiny_data.parent / "images" / "train" / f"{number}.png"))
         files.append(str(tmp_path / f"{number}.png"))
         cv2.imwrite(files[-1], cv2.resize(picture, (width, height)))
-    predictor = Predictor(
-        YoloTeacher(model, needs=Needs(one2one=False, maps=False)),
-        find_targets(model.names, None, None),
-        imgsz=96,
-        device="cpu",
-    )
+    teacher = YoloTeacher(model, needs=Needs(one2one=False, maps=False))
+    predictor = Predictor(teacher, find_targets(model.names, None, None), imgsz=96, device="cpu")
     answers = predictor([predictor.fit(read_picture(file)) for file in files])
     for file, found in zip(files, answers, strict=True):
         (expected,) = YOLO(weights).predict(file, imgsz=(96, 96), rect=False, conf=0.05, device="cpu", verbose=False)
@@ -68,21 +61,3 @@ def test_boxes_are_those_that_the_host_predicts(tmp_path, tiny_data):
         assert len(found.boxes) == thick.sum() > 0
         np.testing.assert_allclose(found.scores.max(1), np.sort(scores[thick])[::-1], atol=1e-3)
         np.testing.assert_allclose(np.sort(found.boxes, 0), np.sort(boxes[thick], 0), atol=0.1)
-
-
-@pytest.mark.slow
-def test_blood_cells(tmp_path, shared_data):
-    """Real pictures and an untrained teacher: labels are those of the soft answers above the threshold."""
-    model = live_detector("yolo26n.yaml", ("RBC", "WBC", "Platelets"))
-    teacher = YoloTeacher(model, needs=Needs(one2one=False, maps=False))
-    source = f"{shared_data}/bccd/images/test/BloodImage_000*.jpg"
-    asked = request(source, tmp_path / "out", imgsz=160, conf=0.3)
-    label(asked, opener=lambda asked: (teacher, 160), say=lambda line: None)
-    answers = soft_answers(tmp_path / "out")
-    files = sorted((tmp_path / "out" / "labels" / "train").iterdir())
-    assert len(files) > 10
-    for file in files:
-        found = answers[f"{file.stem}.jpg"]
-        lines = [line.split() for line in file.read_text().splitlines()]
-        assert len(lines) == (found.scores.max(1, initial=0) >= 0.3).sum()
-        assert [int(line[0]) for line in lines] == found.scores.argmax(1)[: len(lines)].tolist()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from live_detector import draw, live_detector
+from live_detector import live_detector
+from made_teachers import drawn
 
 from yolo_distill.distillation.terms import Levels
 from yolo_distill.errors import RequestError
@@ -14,9 +14,9 @@ from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.yolo import YoloTeacher
 
-#: Height and width of the teacher's pictures.
-LARGE = (64, 128)
 ALL = (slice(None), slice(None))
+#: As the teacher sees them.
+IMAGES = drawn(2, 64, 128)
 
 
 class Other:
@@ -49,50 +49,40 @@ def teacher(model):
     return YoloTeacher(model)
 
 
-@pytest.fixture(scope="module")
-def large():
-    return torch.from_numpy(np.stack(draw(2, *LARGE)).transpose(0, 3, 1, 2)).float() / 255
+@pytest.mark.parametrize(
+    ("teacher_imgsz", "imgsz", "left"),
+    [
+        (128, 128, {8: 8, 16: 16, 32: 32}),
+        (128, 64, {8: 4, 16: 8, 32: 16}),
+        (128, 32, {8: 2, 16: 4, 32: 8}),
+        (640, 480, {8: 6, 16: 12, 32: 24}),
+        (256, 16, {16: 1, 32: 2}),  # stride 8 would be half a pixel
+    ],
+)
+def test_boxes_are_the_teachers_in_the_students_pixels(teacher, teacher_imgsz, imgsz, left):
+    larger, ratio = AtLargerSize(teacher, teacher_imgsz, imgsz), teacher_imgsz / imgsz
+    answer, expected = larger.of_large(IMAGES), teacher(IMAGES)
+    assert larger.strides == list(answer.cells) == list(answer.maps) == list(left.values())
+    assert larger.widths == {own: teacher.widths[s] for s, own in left.items()}
+    assert list(answer.cells.values()) == [expected.cells[s] for s in left]
+    first = sum(expected.cells.values()) - sum(answer.cells.values())
+    for ours, theirs in zip(answer.branches, expected.branches, strict=True):
+        assert torch.equal(ours.logits, theirs.logits[:, first:])
+        assert ours.strides.unique().tolist() == list(left.values())  # exactly
+        for own, other in zip(ours.at(ALL)[1:], theirs.at(ALL)[1:], strict=True):
+            torch.testing.assert_close(own, other[:, first:] / ratio, rtol=1e-6, atol=1e-5)
+    for s, own in left.items():
+        assert torch.equal(answer.maps[own], expected.maps[s])
+    for tensor in (t for branch in answer.branches for t in vars(branch).values() if t is not None):
+        assert not tensor.requires_grad
+        assert not tensor.is_inference()
 
 
-def branches(answer):
-    return [branch for branch in (answer.one2many, answer.one2one) if branch is not None]
-
-
-def test_at_the_same_size_it_is_the_teacher(teacher, large):
-    same = AtLargerSize(teacher, 128, 128)
-    assert (same.names, same.strides, same.widths) == (teacher.names, teacher.strides, teacher.widths)
-    expected = teacher(large)
-    for answer in (same(large), same.of_large(large)):
-        assert answer.cells == expected.cells
-        assert list(answer.maps) == list(expected.maps)
-        assert all(torch.equal(m, expected.maps[s]) for s, m in answer.maps.items())
-        for ours, theirs in zip(branches(answer), branches(expected), strict=True):
-            for name in ("logits", "sides", "anchors", "strides"):
-                assert torch.equal(getattr(ours, name), getattr(theirs, name))
-
-
-@pytest.mark.parametrize("ratio", [2, 4])
-def test_boxes_are_the_teachers_in_the_students_pixels(teacher, large, ratio):
-    half = AtLargerSize(teacher, 128, 128 // ratio)
-    answer, expected = half.of_large(large), teacher(large)
-    assert half.strides == [8 // ratio, 16 // ratio, 32 // ratio]
-    assert half.widths == dict(zip(half.strides, teacher.widths.values(), strict=True))
-    assert answer.cells == dict(zip(half.strides, expected.cells.values(), strict=True))
-    for ours, theirs in zip(branches(answer), branches(expected), strict=True):
-        assert torch.equal(ours.logits, theirs.logits)
-        assert torch.equal(ours.at(ALL)[1], theirs.at(ALL)[1] / ratio)
-        assert torch.equal(ours.at(ALL)[2], theirs.at(ALL)[2] / ratio)
-    for own, (stride, found) in zip(teacher.strides, answer.maps.items(), strict=True):
-        assert stride == own // ratio
-        assert torch.equal(found, expected.maps[own])
-
-
-def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher, large):
+def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher):
     """Of the teacher's levels, those of half the stride."""
-    answer = AtLargerSize(teacher, 128, 64).of_large(large)
-    levels = Levels.match([8, 16, 32], [4, 8, 16])
-    kept = levels.keep(answer)
-    anchors, strides, cells = teacher.grid(large[..., ::2, ::2])  # the student's, had it the teacher's head
+    answer = AtLargerSize(teacher, 128, 64).of_large(IMAGES)
+    kept = Levels.match([8, 16, 32], [4, 8, 16]).keep(answer)
+    anchors, strides, cells = teacher.grid(IMAGES[..., ::2, ::2])  # the student's, had it the teacher's head
     shared = cells[8] + cells[16]
     assert kept.cells == {8: cells[8], 16: cells[16]}
     assert torch.equal(kept.one2many.anchors, anchors[:shared])
@@ -100,76 +90,36 @@ def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher
     assert {s: tuple(m.shape[-2:]) for s, m in kept.maps.items()} == {8: (4, 8), 16: (2, 4)}
 
 
-def test_levels_between_the_pixels_are_left_out(teacher, large):
-    few = AtLargerSize(teacher, 256, 16)  # stride 8 would be half a pixel
-    answer, expected = few.of_large(large), teacher(large)
-    assert few.strides == list(answer.cells) == list(answer.maps) == [1, 2]
-    first = expected.cells[8]
-    for ours, theirs in zip(branches(answer), branches(expected), strict=True):
-        assert torch.equal(ours.logits, theirs.logits[:, first:])
-        assert torch.equal(ours.at(ALL)[2], theirs.at(ALL)[2][:, first:] / 16)
-        assert ours.strides.unique().tolist() == [1, 2]
-
-
-def test_strides_that_come_out_whole_do_so_exactly(teacher, large):
-    answer = AtLargerSize(teacher, 640, 480).of_large(large)
-    assert answer.one2many.strides.unique().tolist() == [6, 12, 24]
-
-
-def test_small_pictures_are_enlarged(teacher, large):
+def test_small_pictures_are_enlarged(teacher):
     seen = []
     plain = teacher.forward
     teacher.forward = lambda images: seen.append(images) or plain(images)
-    small = large[..., ::2, ::2]
-    answer = AtLargerSize(teacher, 128, 64)(small)
-    assert seen[0].shape == large.shape
+    small = IMAGES[..., ::2, ::2]
+    answer = AtLargerSize(teacher, 128, 64).of_batch({"img": small})
+    assert seen[0].shape == IMAGES.shape
     assert seen[0].mean() == pytest.approx(float(small.mean()), abs=1e-3)
     assert answer.cells == {4: 128, 8: 32, 16: 8}
 
 
-def test_sets(model, large):
+@pytest.mark.parametrize(("imgsz", "ratio"), [(64, 2), (96, 4 / 3), (100, 1.28)])
+def test_sets(model, imgsz, ratio):
     teacher = InSets(YoloTeacher(model, needs=Needs(maps=False)))
-    expected = teacher(large)
+    answer, expected = AtLargerSize(teacher, 128, imgsz).of_large(IMAGES), teacher(IMAGES)
     assert expected.present.any()
-    for imgsz, ratio in ((64, 2), (96, 4 / 3), (100, 1.28)):
-        answer = AtLargerSize(teacher, 128, imgsz).of_large(large)
-        torch.testing.assert_close(answer.boxes, expected.boxes / ratio)
-        assert torch.equal(answer.scores, expected.scores)
+    torch.testing.assert_close(answer.boxes, expected.boxes / ratio)
+    assert torch.equal(answer.scores, expected.scores)
+    half = AtLargerSize(InSets(YoloTeacher(model)), 128, 64)
+    assert half.strides == list(half.of_large(IMAGES).maps) == [4, 8, 16]
 
 
-def test_maps_of_sets(teacher, large):
-    half = AtLargerSize(InSets(teacher), 128, 64)
-    assert half.strides == list(half.of_large(large).maps) == [4, 8, 16]
-
-
-def test_nothing_has_a_graph_or_an_inference_mode(teacher, large):
-    answer = AtLargerSize(teacher, 128, 64)(large[..., ::2, ::2])
-    tensors = [t for branch in branches(answer) for t in vars(branch).values() if t is not None]
-    for tensor in (*tensors, *answer.maps.values()):
-        assert not tensor.requires_grad
-        assert not tensor.is_inference()
-
-
-MISFIT = r"teacher_imgsz=960 is 1\.5 times imgsz=640: no level.*\(stride 8, 16, 32\).*such as 1280"
-
-
-def test_a_size_that_leaves_a_dense_teacher_nothing(model):
-    for needs in (Needs(), Needs(maps=False)):
-        with pytest.raises(RequestError, match=MISFIT):
-            AtLargerSize(YoloTeacher(model, needs=needs), 960, 640)
-
-
-def test_said_with_the_first_answer_where_it_is_not_known_before(model, large):
-    larger = AtLargerSize(Other(YoloTeacher(model, needs=Needs(maps=False))), 960, 640)
-    with pytest.raises(RequestError, match=MISFIT):
-        larger.of_large(large)
-
-
-def test_a_size_that_leaves_a_teacher_in_sets_no_maps(model):
-    with pytest.raises(RequestError, match=MISFIT):
-        AtLargerSize(InSets(YoloTeacher(model)), 960, 640)
-
-
-def test_a_smaller_size(teacher):
+def test_sizes_that_are_refused(model):
+    misfit = r"teacher_imgsz=960 is 1\.5 times imgsz=640: no level.*\(stride 8, 16, 32\).*such as 1280"
+    silent = YoloTeacher(model, needs=Needs(maps=False))
+    for teacher in (YoloTeacher(model), silent, InSets(YoloTeacher(model))):
+        with pytest.raises(RequestError, match=misfit):
+            AtLargerSize(teacher, 960, 640)
+    later = AtLargerSize(Other(silent), 960, 640)  # that it answers densely is not known before
+    with pytest.raises(RequestError, match=misfit):
+        later.of_large(IMAGES)
     with pytest.raises(RequestError, match=r"teacher_imgsz=320 is smaller than imgsz=640; leave it out.*such as 1280"):
-        AtLargerSize(teacher, 320, 640)
+        AtLargerSize(silent, 320, 640)

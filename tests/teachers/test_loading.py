@@ -14,7 +14,7 @@ from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers import loading, onnx_detector
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.loading import Teachers
+from yolo_distill.teachers.loading import Teachers, named, with_absolute_paths
 from yolo_distill.teachers.torchvision_detector import make_detector
 from yolo_distill.teachers.torchvision_weights import save_detector
 
@@ -110,8 +110,14 @@ def test_copies_of_an_onnx_teacher_ask_one_session(files, tmp_path, count):
     assert sessions == [str(file)]
 
 
-def test_what_is_not_there_is_said_each_time(tmp_path):
-    teachers = Teachers(str(tmp_path / "gone.pt"))
-    for _ in range(2):
-        with pytest.raises(RequestError, match="no such file"):
-            teachers.model(teachers.members[0])
+def test_a_folder_with_a_comma_in_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "data, v2"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("a.pt", "b.pt"):
+        Path(name).touch()
+    whole = with_absolute_paths("a.pt")
+    assert [one.file for one in named(whole)] == [whole] == [str(folder / "a.pt")]
+    for several in ("a.pt,b.pt", "torchvision:ssd300_vgg16:a.pt"):
+        with pytest.raises(RequestError, match=r"lies in a folder with a comma in its name .*; move it"):
+            with_absolute_paths(several)

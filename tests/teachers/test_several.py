@@ -6,18 +6,16 @@ import sys
 from itertools import permutations
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from live_detector import draw, live_detector
+from live_detector import live_detector
+from made_teachers import drawn
 
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.pkd import pkd_loss
-from yolo_distill.teachers.answer import SetAnswer, as_set, make_set
+from yolo_distill.teachers.answer import SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.several import SeveralTeachers, fuse, unite
-from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
 fusion = pytest.importorskip("ensemble_boxes", reason="ensemble-boxes joins the boxes: pip install ensemble-boxes")
@@ -25,6 +23,7 @@ fusion = pytest.importorskip("ensemble_boxes", reason="ensemble-boxes joins the 
 #: Height and width in pixels; not square, so that the one can't stand for the other.
 SIZE = (100, 200)
 SETS = Needs(maps=False)
+IMAGES = drawn(3, 64, 96)
 
 
 class Says:
@@ -42,11 +41,6 @@ class Says:
         return self._answer
 
     def wait(self, answer: Any) -> None: ...
-
-
-def join(*teachers: Teacher) -> SetAnswer:
-    pictures = len(teachers[0](torch.empty(0)).boxes)
-    return SeveralTeachers(teachers, SETS)(torch.zeros(pictures, 3, *SIZE))
 
 
 def rows(answer: SetAnswer, picture: int = 0) -> torch.Tensor:
@@ -72,60 +66,65 @@ def made(seed: int, pictures: int = 2, most: int = 20, classes: int = 3) -> SetA
     boxes = torch.cat([corner, corner + 15 + 25 * torch.rand(pictures, most, 2, generator=places)], -1)
     boxes = boxes + torch.randn(boxes.shape, generator=own)
     there = torch.rand(pictures, most, 1, generator=own) < 0.8
-    scores = torch.rand(pictures, most, classes, generator=own) * there
-    return SetAnswer(boxes * there, scores)
+    return SetAnswer(boxes * there, torch.rand(pictures, most, classes, generator=own) * there)
 
 
-def knows_all(teachers: int, classes: int = 3) -> torch.Tensor:
-    return torch.ones(teachers, classes, dtype=torch.bool)
+def knows_all(teachers: int) -> torch.Tensor:
+    return torch.ones(teachers, 3, dtype=torch.bool)
 
 
-def test_two_agree_and_one_is_alone():
-    one = Says("cat,dog", [[20, 10, 60, 50, 0.8, 0.2]])
-    two = Says("cat,dog", [[24, 10, 64, 50, 0.4, 0.1], [100, 60, 140, 90, 0.3, 0.6]])
-    # x: (0.8 * 20 + 0.4 * 24) / 1.2; scores: the mean of both, and half of what only one of them sees.
-    expected = [[21.3333, 10, 61.3333, 50, 0.6, 0.15], [100, 60, 140, 90, 0.15, 0.3]]
-    torch.testing.assert_close(rows(join(one, two)), torch.tensor(expected), rtol=0, atol=1e-3)
+BOX = [20, 10, 60, 50]
+DOG, CAT = Says("cat,dog", [[*BOX, 0.2, 0.6]]), Says("Cat", [[*BOX, 0.5]])
 
 
-def test_who_does_not_know_a_class_does_not_vote_on_it():
-    one = Says("cat,dog", [[20, 10, 60, 50, 0.2, 0.6]])
-    two = Says("Cat", [[20, 10, 60, 50, 0.5]])
-    found = join(one, two)
-    # The dog is as sure as its only judge; that it may be a cat, the second denies. The cat of the second is a cluster
-    # of its own, denied by the first.
-    expected = [[20, 10, 60, 50, 0.1, 0.6], [20, 10, 60, 50, 0.25, 0.0]]
-    torch.testing.assert_close(rows(found), torch.tensor(expected), rtol=0, atol=1e-3)
-    three = join(one, two, Says("bird", [[150, 10, 190, 40, 0.9]]))
-    assert three.scores.shape[-1] == 3
-    torch.testing.assert_close(rows(three)[1:, :6], torch.tensor(expected), rtol=0, atol=1e-3)
-
-
-def test_a_repetition_is_no_second_opinion():
-    repeated = Says("cat", [[20, 10, 60, 50, 0.9], [20, 10, 60, 42, 0.02]])
-    alone = join(repeated, Says("cat", []))
-    torch.testing.assert_close(rows(alone), torch.tensor([[20, 10, 60, 50, 0.45]]), rtol=0, atol=1e-3)
-
-
-def test_boxes_end_at_the_edges():
-    found = join(Says("cat", [[-20, 10, 60, 130, 0.9], [210, 10, 260, 50, 0.8], [50, 20, 50, 40, 0.7]]))
-    torch.testing.assert_close(rows(found), torch.tensor([[0, 10, 60, 100, 0.9]]), rtol=0, atol=1e-3)
+@pytest.mark.parametrize(
+    ("teachers", "expected"),
+    [
+        pytest.param(
+            [
+                Says("cat,dog", [[20, 10, 60, 50, 0.8, 0.2]]),
+                Says("cat,dog", [[24, 10, 64, 50, 0.4, 0.1], [100, 60, 140, 90, 0.3, 0.6]]),
+            ],
+            # x: (0.8 * 20 + 0.4 * 24) / 1.2; scores: the mean of both, and half of what only one of them sees.
+            [[21.3333, 10, 61.3333, 50, 0.6, 0.15], [100, 60, 140, 90, 0.15, 0.3]],
+            id="two agree, one is alone",
+        ),
+        # The dog is as sure as its only judge; that it may be a cat, the second denies. The cat of the second is a
+        # cluster of its own, denied by the first.
+        pytest.param([DOG, CAT], [[*BOX, 0.1, 0.6], [*BOX, 0.25, 0]], id="who does not know a class has no vote"),
+        pytest.param(
+            [DOG, CAT, Says("bird", [[150, 10, 190, 40, 0.9]])],
+            [[150, 10, 190, 40, 0, 0, 0.9], [*BOX, 0.1, 0.6, 0], [*BOX, 0.25, 0, 0]],
+            id="nor has a third",
+        ),
+        pytest.param(
+            [Says("cat", [[*BOX, 0.9], [20, 10, 60, 42, 0.02]]), Says("cat", [])],
+            [[*BOX, 0.45]],
+            id="a repetition is no second opinion",
+        ),
+        pytest.param(
+            [Says("cat", [[-20, 10, 60, 130, 0.9], [210, 10, 260, 50, 0.8], [50, 20, 50, 40, 0.7]])],
+            [[0, 10, 60, 100, 0.9]],
+            id="boxes end at the edges",
+        ),
+        pytest.param(
+            [Says("cat", [[*BOX, 0.8]]), Says("dog", [[*BOX, 0.7]])],
+            [[*BOX, 0.8, 0], [*BOX, 0, 0.7]],
+            id="no class in common",
+        ),
+    ],
+)
+def test_what_is_agreed_on(teachers, expected):
+    found = SeveralTeachers(teachers, SETS)(torch.zeros(1, 3, *SIZE))
+    torch.testing.assert_close(rows(found), torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-3)
 
 
 def test_nothing_found_by_some_or_by_all():
-    sees, blind = Says("cat", [], [[20, 10, 60, 50, 0.8]]), Says("cat", [], [])
-    found = join(sees, blind)
-    assert found.present.tolist() == [[False], [True]]
-    torch.testing.assert_close(rows(found, 1), torch.tensor([[20, 10, 60, 50, 0.4]]), rtol=0, atol=1e-3)
-    nothing = join(blind, blind)
-    assert nothing.boxes.shape == (2, 0, 4)
-    assert nothing.scores.shape == (2, 0, 1)
-
-
-def test_no_class_in_common():
-    found = join(Says("cat", [[20, 10, 60, 50, 0.8]]), Says("dog", [[20, 10, 60, 50, 0.7]]))
-    expected = [[20, 10, 60, 50, 0.8, 0.0], [20, 10, 60, 50, 0.0, 0.7]]
-    torch.testing.assert_close(rows(found), torch.tensor(expected), rtol=0, atol=1e-3)
+    sees, blind = Says("cat", [], [[*BOX, 0.8]]), Says("cat", [], [])
+    images = torch.zeros(2, 3, *SIZE)
+    assert SeveralTeachers([sees, blind], SETS)(images).present.tolist() == [[False], [True]]
+    nothing = SeveralTeachers([blind, blind], SETS)(images)
+    assert (nothing.boxes.shape, nothing.scores.shape) == ((2, 0, 4), (2, 0, 1))
 
 
 def test_boxes_and_the_score_of_the_label_are_the_papers():
@@ -150,9 +149,11 @@ def test_boxes_and_the_score_of_the_label_are_the_papers():
         assert sure_label.tolist() == label.tolist()
 
 
-def test_the_order_of_teachers_does_not_matter():
-    answers = [made(seed) for seed in range(3)]
+def test_the_order_of_teachers_does_not_matter_and_scores_are_probabilities():
+    answers = [made(seed, most=40) for seed in range(3)]
     first = fuse(answers, knows_all(3), SIZE)
+    assert first.scores.min() >= 0
+    assert first.scores.max() <= 1
     for order in permutations(answers):
         same(fuse(order, knows_all(3), SIZE), first)
 
@@ -162,13 +163,6 @@ def test_joined_with_itself_it_is_itself(times):
     once = fuse([made(0)], knows_all(1), SIZE)
     assert once.present.sum() > 20
     same(fuse([once] * times, knows_all(times), SIZE), once)
-
-
-def test_all_scores_are_probabilities():
-    found = fuse([made(seed, most=60) for seed in range(4)], knows_all(4), SIZE)
-    assert found.scores.min() >= 0
-    assert found.scores.max() <= 1
-    assert (found.boxes >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -191,18 +185,12 @@ def models():
     return live_detector("yolo26n.yaml", ["round", "square"]), live_detector("yolov8n.yaml", ["Square", "star"], seed=5)
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    return torch.from_numpy(np.stack(draw(3, 64, 96)).transpose(0, 3, 1, 2)).float() / 255
-
-
-def test_yolos_of_different_kinds(models, pictures):
+def test_yolos_of_different_kinds(models):
     teachers = [YoloTeacher(model) for model in models]
     both = SeveralTeachers(teachers, Needs())
     assert both.names == {0: "round", 1: "square", 2: "star"}
-    answer = both(pictures)
-    both.wait(answer)
-    assert answer.present.sum() > len(pictures)
+    answer = both(IMAGES)
+    assert answer.present.sum() > len(IMAGES)
     # A box of the first alone is no star, one of the second alone nothing round; on squares they can agree.
     by_first, by_second = answer.scores[..., 0] > 0, answer.scores[..., 2] > 0
     assert (by_first | by_second)[answer.present].all()
@@ -211,45 +199,26 @@ def test_yolos_of_different_kinds(models, pictures):
     assert both.strides == [8, 16, 32]
     assert both.widths == {s: sum(t.widths[s] for t in teachers) for s in both.strides}
     for stride, found in answer.maps.items():
-        assert torch.equal(found, torch.cat([teacher(pictures).maps[stride] for teacher in teachers], 1))
+        assert torch.equal(found, torch.cat([teacher(IMAGES).maps[stride] for teacher in teachers], 1))
     for tensor in (answer.boxes, answer.scores, *answer.maps.values()):
         assert not tensor.requires_grad
         assert not tensor.is_inference()
 
 
-def test_a_yolo_joined_with_itself_is_its_own_set(models, pictures):
-    teacher = YoloTeacher(models[0], needs=SETS)
-    once = fuse([as_set(teacher(pictures))], knows_all(1, 2), (64, 96))
-    same(SeveralTeachers([teacher, teacher], SETS)(pictures), once)
-
-
-def test_on_real_pictures(models, shared_data):
-    files = sorted((shared_data / "bccd").rglob("*.jpg"))[:2]
-    assert files
-    views = np.stack([cv2.resize(cv2.imread(str(file)), (96, 64)) for file in files])
-    images = torch.from_numpy(views[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
-    forth, back = ([YoloTeacher(model, needs=SETS) for model in order] for order in (models, models[::-1]))
-    found, other = SeveralTeachers(forth, SETS)(images), SeveralTeachers(back, SETS)(images)
-    assert found.present.any(1).all()
-    same(found, SetAnswer(other.boxes, other.scores[..., [2, 0, 1]]))  # its columns are square, star, round
-
-
-def test_only_maps(models, pictures):
+def test_only_maps(models):
     needs = Needs(scores=False, boxes=False, one2one=False)
     both = SeveralTeachers([YoloTeacher(model, needs=needs) for model in models], needs)
-    answer = both(pictures)
-    assert answer.boxes.shape == (3, 0, 4)
-    assert answer.scores.shape == (3, 0, 3)
+    answer = both(IMAGES)
+    assert (answer.boxes.shape, answer.scores.shape) == ((3, 0, 4), (3, 0, 3))
     assert {s: m.shape[1] for s, m in answer.maps.items()} == both.widths
 
 
-def test_maps_of_those_who_have_them_at_strides_that_all_of_them_share(models, pictures):
+def test_maps_of_those_who_have_them_at_strides_that_all_of_them_share(models):
     first, second = (YoloTeacher(model) for model in models)
     second.widths = {16: second.widths[16], 4: 7}
     both = SeveralTeachers([Says("round", [], [], []), first, second], Needs())
-    assert both.strides == [16]
+    assert both.strides == list(both(IMAGES).maps) == [16]
     assert both.widths == {16: first.widths[16] + second.widths[16]}
-    assert list(both(pictures).maps) == [16]
     assert SeveralTeachers([first, second], SETS).widths == {}
     second.widths = {4: 7}
     with pytest.raises(RequestError, match=r"no stride in common \(8, 16, 32 and 4\); use teachers"):
@@ -267,4 +236,4 @@ def test_a_loss_on_joined_maps_is_the_mean_weighted_by_channels():
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "ensemble_boxes", None)
     with pytest.raises(RequestError, match=r"'ensemble_boxes'.*yolo-distill\[fusion\]"):
-        SeveralTeachers([Says("cat", [])], SETS)
+        SeveralTeachers([CAT], SETS)

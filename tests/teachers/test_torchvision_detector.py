@@ -5,22 +5,17 @@ The first two tests are the contract with torchvision's inside: an upgrade that 
 
 from __future__ import annotations
 
-import re
-
 import cv2
 import pytest
 import torch
+from made_teachers import liven
 from torch import nn
 from ultralytics.data.augment import LetterBox
 
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers import torchvision_detector
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.torchvision_detector import (
-    ARCHITECTURES,
-    TorchvisionTeacher,
-    make_detector,
-)
+from yolo_distill.teachers.torchvision_detector import ARCHITECTURES, TorchvisionTeacher, make_detector
 
 SIDE = 96
 NAMES = {0: "RBC", 1: "WBC", 2: "Platelets"}
@@ -34,40 +29,6 @@ def pictures(shared_data):
     files = sorted((shared_data / "bccd" / "images" / "test").glob("*.jpg"))[:2]
     squares = [LetterBox((SIDE, SIDE))(image=cv2.imread(str(file)))[..., ::-1].copy() for file in files]
     return torch.stack([torch.from_numpy(square).permute(2, 0, 1) for square in squares]).float() / 255
-
-
-def liven(model, images):
-    """Make an untrained detector as sure of some places as a trained one, and its boxes others than its anchors."""
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([1])}] * len(images)
-    last = [
-        (path, layer)
-        for path, layer in model.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-        and re.search(r"cls_score|bbox_pred|cls_logits|bbox_reg$|_head\.module_list\.\d+(\.1)?$", path)
-    ]
-    spreads: dict[nn.Module, float] = {}
-
-    def note(layer, _, output):
-        spreads[layer] = max(float(output.std()), spreads.get(layer, 0.0))  # a head may be asked about every level
-
-    hooks = [layer.register_forward_hook(note) for _, layer in last]
-    with torch.no_grad():
-        model.train()(list(images), targets)
-        for path, layer in last:
-            is_class = "cls" in path or "classification" in path
-            layer.weight *= (2.0 if is_class else 0.3) / spreads[layer]
-            layer.bias[:] = 0.0 if is_class or "bbox_reg" not in path else 0.5
-            if path.startswith("head") and path.endswith(
-                "cls_logits"
-            ):  # a sigmoid that is never taught anything says no, as in trained weights
-                for tensor, nothing in ((layer.weight, 0.0), (layer.bias, -20.0)):
-                    tensor.view(-1, model.head.classification_head.num_classes, *tensor.shape[1:])[:, 0] = nothing
-    for hook in hooks:
-        hook.remove()
-    return model.eval()
 
 
 def answers(name, classes, images, monkeypatch):
@@ -120,19 +81,8 @@ def test_with_several_classes_each_box_has_torchvisions_score_of_its_best_one(na
     assert len(torch.cat(kept)) >= 10
     if name.startswith(("fasterrcnn", "ssd")):
         assert (ours.scores.sum(-1) < 1 + 1e-5).all()
-    assert (ours.scores[ours.present].max(-1).values > torchvision_detector.SURE).all()
+    assert (ours.scores[ours.present].max(-1).values > torchvision_detector.CONF).all()
     assert (ours.scores[ours.present] > 1e-3).sum() > ours.present.sum()  # more than a label
-
-
-def test_pictures_are_answered_alike_together_and_alone(pictures):
-    model = liven(make_detector(TWO_STAGES, 3, SIDE), pictures)
-    teacher = TorchvisionTeacher(model, NAMES)
-    together = teacher(pictures)
-    for picture in range(2):
-        alone = teacher(pictures[picture : picture + 1])
-        count = int(alone.present.sum())
-        assert int(together.present[picture].sum()) == count
-        torch.testing.assert_close(alone.boxes[0], together.boxes[picture, :count], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +105,16 @@ def test_the_maps_are_those_of_the_students_strides_on_the_students_grid(name, w
     assert (silent.strides, silent.widths, silent(torch.rand(1, 3, 64, 64)).maps) == ([], {}, {})
 
 
+def test_pictures_in_which_nothing_is_found_or_even_proposed():
+    teacher = TorchvisionTeacher(make_detector(SMALL, 3, 64), NAMES)
+    teacher.model.score_thresh = 1.0
+    # What the host warms a GPU up with is memory as it is found.
+    proposes = TorchvisionTeacher(make_detector(TWO_STAGES, 3, 64), NAMES)
+    for answer in (teacher(torch.rand(2, 3, 64, 64)), proposes(torch.full((2, 3, 64, 64), torch.nan))):
+        assert answer.boxes.shape == (2, 0, 4)
+        assert answer.scores.shape == (2, 0, 3)
+
+
 def test_what_is_not_needed_is_not_computed():
     teacher = TorchvisionTeacher(make_detector(TWO_STAGES, 3, SIDE), NAMES, needs=Needs(scores=False, boxes=False))
     teacher.model.rpn = teacher.model.roi_heads = None
@@ -162,35 +122,6 @@ def test_what_is_not_needed_is_not_computed():
     assert answer.boxes.shape == (2, 0, 4)
     assert answer.scores.shape == (2, 0, 3)
     assert list(answer.maps) == [32]
-
-
-def test_the_answer_can_be_learned_from_and_autocast_does_not_reach_it():
-    torch.manual_seed(0)
-    images = torch.rand(2, 3, 64, 64)
-    teacher = TorchvisionTeacher(liven(make_detector(TWO_STAGES, 3, 64), images), NAMES)
-    answer = teacher(images)
-    student = torch.ones(1, requires_grad=True)
-    for tensor in (answer.boxes, answer.scores, *answer.maps.values()):
-        assert not tensor.is_inference()
-        assert tensor.dtype == torch.float32
-        (tensor * student).sum().backward()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(teacher(images).boxes, answer.boxes)
-
-
-def test_a_picture_with_nothing_in_it():
-    teacher = TorchvisionTeacher(make_detector(SMALL, 3, 64), NAMES)
-    teacher.model.score_thresh = 1.0
-    answer = teacher(torch.rand(2, 3, 64, 64))
-    assert answer.boxes.shape == (2, 0, 4)
-    assert not answer.present.any()
-
-
-def test_a_picture_in_which_nothing_is_proposed():
-    # What the host warms a GPU up with is memory as it is found.
-    answer = TorchvisionTeacher(make_detector(TWO_STAGES, 3, 64), NAMES)(torch.full((2, 3, 64, 64), torch.nan))
-    assert answer.boxes.shape == (2, 0, 4)
-    assert answer.scores.shape == (2, 0, 3)
 
 
 @pytest.mark.parametrize(("wanted", "warns"), [(True, True), (True, False), (False, False)])
@@ -211,17 +142,6 @@ def test_regions_are_pooled_by_any_algorithm_and_nothing_else_is(wanted, warns, 
         torch.use_deterministic_algorithms(False)
     assert seen == [False]
     assert after == (wanted, warns)
-
-
-def test_model_and_random_state_stay_as_they_are():
-    model = make_detector(SMALL, 3, 64).train()
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    TorchvisionTeacher(model, NAMES)(torch.zeros(1, 3, 64, 64))
-    assert torch.equal(torch.rand(3), expected)
-    assert model.training
-    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_models_and_names_that_do_not_fit():

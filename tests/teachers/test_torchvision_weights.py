@@ -13,11 +13,9 @@ from torch import nn
 from torchvision.models import MobileNet_V3_Large_Weights, get_model_weights, mobilenet_v3_large
 from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_fpn,
-    retinanet_resnet50_fpn,
     ssdlite320_mobilenet_v3_large,
 )
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import FrozenBatchNorm2d
 
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, make_detector
@@ -89,16 +87,6 @@ def test_an_ssdlite_whose_backbone_began_with_imagenet_is_taken(tmp_path, monkey
     torch.testing.assert_close(*both)
 
 
-def test_weights_with_frozen_batch_norms_are_taken(tmp_path):
-    """As fine-tuning torchvision's pretrained models leaves them."""
-    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
-    state = {key: value for key, value in theirs.state_dict().items() if "num_batches" not in key}
-    assert len(state) < len(theirs.state_dict())
-    assert "num_batches_tracked" not in FrozenBatchNorm2d(2).state_dict()
-    torch.save(state, tmp_path / "bare.pth")
-    assert load_detector_file(tmp_path / "bare.pth", "retinanet_resnet50_fpn", NAMES, 64)[2] == NAMES
-
-
 @pytest.mark.parametrize(
     ("make", "name", "names", "error"),
     [
@@ -167,9 +155,8 @@ def test_columns_of_the_pretrained_detector_are_those_of_its_names(name, tmp_pat
             if name == SMALL:
                 raw.append([model.head(list(features.values()))["cls_logits"]])
                 continue
-            pooled = model.roi_heads.box_roi_pool(
-                features, [torch.tensor([[0.0, 0.0, 40.0, 40.0]])], images.image_sizes
-            )
+            places = [torch.tensor([[0.0, 0.0, 40.0, 40.0]])]
+            pooled = model.roi_heads.box_roi_pool(features, places, images.image_sizes)
             logits, places = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))
             raw.append([logits, places.view(1, -1, 4).transpose(1, 2)])
     for full, own in zip(*raw, strict=True):
@@ -178,6 +165,7 @@ def test_columns_of_the_pretrained_detector_are_those_of_its_names(name, tmp_pat
 
 
 def test_old_weights_are_read_as_they_were_trained(tmp_path, monkeypatch):
+    """With batch norms that are frozen, and count no batches."""
     name = "retinanet_resnet50_fpn"
     state = make_detector(name, 90, 64).state_dict()
     frozen = {key: value for key, value in state.items() if "num_batches" not in key}

@@ -22,11 +22,11 @@ def labelled_batches(
 ) -> list[Batch]:
     """Return batches of training pictures, evenly spaced over the split, letterboxed and not augmented.
 
-    The host reads pictures and labels, and keeps what it found in the labels as it does for training. Global random
-    states stay as they are.
+    The host reads pictures and labels, and keeps what it found in the labels as it does for training; of its settings
+    `fraction`, `single_cls` and `classes` are heeded. Global random states stay as they are.
 
     Args:
-        args: the host's training settings; `fraction`, `single_cls` and `classes` are heeded.
+        args: the host's training settings.
         data: the host's description of the data set.
         names: classes of the model that the batches are for; boxes of other classes are left out.
         imgsz: side in pixels.

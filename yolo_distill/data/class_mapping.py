@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.vocabulary import spelled
 
-#: Rows of the table of classes that are shown.
-_SHOWN = 20
+#: Rows of the table of classes, and names in a message, that are shown.
+_SHOWN, _FEW = 20, 8
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,7 @@ class ClassMatch:
         return text
 
     def table(self, teacher: Mapping[int, str]) -> str:
-        """Return who teaches what, a line a class, where it is not simply the same names.
-
-        Args:
-            teacher: the teacher's class names.
-        """
+        """Return who teaches what, a line a class, by the teacher's names, where it is not simply the same names."""
         taught = [
             (name, " or ".join(teacher[column] for column in columns))
             for name, columns in zip(self.matched, self.sources, strict=True)
@@ -85,9 +81,7 @@ class ClassMatch:
 def taught_names(names: Mapping[int, str], settings: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes that a run teaches: objects of all but `classes=` are background to the host.
 
-    Args:
-        names: of the data, by column.
-        settings: the host's: of these `classes` (a column, or several; None for all) and `single_cls` count.
+    Of the host's settings `classes` (a column, or several; None for all) and `single_cls` count.
     """
     chosen = settings.get("classes")
     if chosen is None or settings.get("single_cls"):
@@ -99,13 +93,9 @@ def taught_names(names: Mapping[int, str], settings: Mapping[str, Any]) -> list[
 def match_classes(
     student: Mapping[int, str], teacher: Mapping[int, str], class_map: Mapping[str, str] | None = None
 ) -> ClassMatch:
-    """Match class names.
+    """Match class names, given by column: the same name first, then the same up to case, spaces, `_` and `-`.
 
-    Args:
-        student: names by column.
-        teacher: names by column.
-        class_map: a student's name for each of the teacher's names that teach, see `read_class_map`; nothing else is
-            matched then. Without it: the same name first, then the same up to case, spaces, `_` and `-`.
+    With a map, see `read_class_map`, nothing but what it says is matched.
 
     Raises:
         RequestError: the map names a class that the teacher, or the student, does not have.
@@ -113,9 +103,8 @@ def match_classes(
     if class_map is not None:
         pairs = _by_map(student, teacher, class_map)
     else:
-        exact = {name: column for column, name in reversed(list(teacher.items()))}
-        loose = {spelled(name): column for column, name in reversed(list(teacher.items()))}
-        found = {c: exact.get(name, loose.get(spelled(name))) for c, name in sorted(student.items())}
+        find = _finder(teacher)
+        found = {c: find(name) for c, name in sorted(student.items())}
         pairs = {s: (t,) for s, t in found.items() if t is not None}
     used = {column for columns in pairs.values() for column in columns}
     return ClassMatch(
@@ -127,28 +116,32 @@ def match_classes(
     )
 
 
+def _finder(names: Mapping[int, str]) -> Callable[[str], int | None]:
+    """Return what finds the first column of a name: as it is written, else as it is spelled."""
+    columns = [(name, column) for column, name in reversed(list(names.items()))]
+    exact, loose = dict(columns), {spelled(name): column for name, column in columns}
+    return lambda name: exact.get(name, loose.get(spelled(name)))
+
+
 def _by_map(
     student: Mapping[int, str], teacher: Mapping[int, str], class_map: Mapping[str, str]
 ) -> dict[int, tuple[int, ...]]:
     """Return the teacher's columns by student column, as the map has them."""
-    columns = {}
-    for who, named, names in (("teacher", list(class_map), teacher), ("data", list(class_map.values()), student)):
-        own = {spelled(name): column for column, name in reversed(list(names.items()))}
-        columns[who] = own | {name: column for column, name in reversed(list(names.items()))}
+
+    def columns(named: Iterable[str], who: str, names: Mapping[int, str]) -> Iterator[int]:
+        find, known = _finder(names), list(names.values())
         for name in named:
-            if name not in columns[who] and spelled(name) not in columns[who]:
-                known = list(names.values())
+            if (column := find(name)) is None:
                 raise RequestError(
                     f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {_few(known)})"
                 )
+            yield column
+
+    sources, targets = list(columns(class_map, "teacher", teacher)), columns(class_map.values(), "data", student)
     pairs: dict[int, list[int]] = {}
-    for theirs, ours in class_map.items():
-        source = columns["teacher"].get(theirs, columns["teacher"].get(spelled(theirs)))
-        target = columns["data"].get(ours, columns["data"].get(spelled(ours)))
-        assert source is not None
-        assert target is not None
+    for source, target in zip(sources, targets, strict=True):
         pairs.setdefault(target, []).append(source)
-    return {target: tuple(sorted(sources)) for target, sources in sorted(pairs.items())}
+    return {target: tuple(sorted(own)) for target, own in sorted(pairs.items())}
 
 
 def read_class_map(path: str | Path) -> dict[str, str]:
@@ -157,15 +150,8 @@ def read_class_map(path: str | Path) -> dict[str, str]:
     Raises:
         RequestError: there is no such file, or it is none of that kind.
     """
-    file = Path(path).expanduser()
     said = f"class_map={path}"
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        near = [found.name for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-        raise RequestError(f"{said}: cannot be read ({error.strerror}){did_you_mean(file.name, near)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{said}: is not YAML ({' '.join(str(error).split())})") from None
+    values = read_yaml(Path(path).expanduser(), said)
     if not isinstance(values, dict) or not values:
         what = "nothing" if not values else f"a {type(values).__name__}"
         raise RequestError(f"{said}: holds {what}; give one line a class, the teacher's name: the student's name")
@@ -195,6 +181,5 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
         )
 
 
-def _few(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most]) or "none"
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _few(names: list[str]) -> str:
+    return (", ".join(names[:_FEW]) or "none") + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 from ultralytics.utils import ROOT
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.teachers.class_names import read_yaml
 
 _SPLITS = ("train", "val", "test", "minival")
 
@@ -48,7 +48,7 @@ def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels
             # A data set file can carry a download script, which the host would run: only its own files may.
             found: dict[str, Any] = check_det_dataset(str(file), autodownload=brought_along, split=splits[0])
     except Exception as error:
-        raise RequestError(f"{said}: {_reason(error)}") from error
+        raise RequestError(f"{said}: {one_line(error).replace(' ❌.', '').replace(' ❌', '')}") from error
     for name in splits:
         pictures = pictures_of(found, name, said)
         if need_labels and not has_labels(pictures):
@@ -91,18 +91,13 @@ def _read(file: Path, said: str) -> dict[str, Any]:
         hint = f"; did you mean {str(file / inside[0])!r}?" if inside else "; give the .yaml file that describes it"
         raise RequestError(f"{said}: is a folder{hint}")
     if not file.is_file():
-        near = [found.name for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        near = (found.name for found in file.parent.glob("*.y*ml"))
         raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
     if file.suffix.lower() not in {".yaml", ".yml"}:
         raise RequestError(
             f"{said}: a data set is described by a .yaml file, this is a {file.suffix or 'nameless'} one"
         )
-    try:
-        plan = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{said}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{said}: is not YAML ({one_line(error)})") from error
+    plan = read_yaml(file, said)
     if not isinstance(plan, dict):
         raise RequestError(f"{said}: is not a YAML file of keys and values (it holds a {type(plan).__name__})")
     return plan
@@ -126,8 +121,3 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
 def has_labels(pictures: Sequence[str]) -> bool:
     """Return whether any of the pictures has a label file that is not empty."""
     return any(file.is_file() and file.stat().st_size > 0 for file in map(Path, img2label_paths(list(pictures))))
-
-
-def _reason(error: Exception) -> str:
-    """Return what the host says about a data set, shortened where it says where it would download one to."""
-    return one_line(error).replace(" ❌.", "").replace(" ❌", "")

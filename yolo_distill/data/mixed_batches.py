@@ -28,14 +28,10 @@ MOST = 1.0
 
 
 class MixedPictures(Dataset[dict[str, Any]]):
-    """The host's data set of labelled pictures, and behind it one of unlabelled ones.
+    """The host's data set of labelled pictures, and behind it one of unlabelled ones, both made for training.
 
     What the host asks a data set about (labels to plot and to weigh classes by, transforms) is answered by the labelled
     one.
-
-    Attributes:
-        labelled: as the host makes it for training.
-        unlabelled: likewise, of pictures without labels.
     """
 
     collate_fn = staticmethod(YOLODataset.collate_fn)
@@ -75,15 +71,9 @@ class MixedSampler(Sampler[int]):
     def __init__(
         self, dataset: MixedPictures, batch: int, ratio: float, *, rank: int = 0, world: int = 1, seed: int = 0
     ) -> None:
-        """Make a sampler.
+        """Sample batches with `ratio` unlabelled pictures for each labelled one, of which each process has its share.
 
-        Args:
-            dataset: what is sampled.
-            batch: pictures a batch.
-            ratio: unlabelled pictures for each labelled one.
-            rank: of this process.
-            world: processes that share the labelled pictures.
-            seed: of the order; the same in all processes.
+        The seed is the same in all processes.
         """
         self._counts = len(dataset.labelled), len(dataset.unlabelled)
         self.share = max(1, min(batch - 1, round(batch / (1 + ratio))))
@@ -122,12 +112,8 @@ class MixedSampler(Sampler[int]):
 def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -> MixedSampler:
     """Let a loader of the host over `MixedPictures` mix its batches.
 
-    Args:
-        loader: as the host made it.
-        ratio: unlabelled pictures for each labelled one; None for as many as there are, up to `MOST`.
-        rank: of this process, -1 or 0 for the only one.
-        world: processes.
-        seed: of the order.
+    With `ratio` unlabelled pictures for each labelled one; None for as many as there are, up to `MOST`. Of the host's
+    ranks -1 is that of the only process.
 
     Raises:
         RequestError: its batches are of one picture.
@@ -145,14 +131,9 @@ def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -
 
 
 def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-    """Return what the task's loss may see of a batch; None where that is all of it.
+    """Return what the task's loss may see of predictions and batch: the labelled pictures; None where these are all.
 
-    Args:
-        preds: the student's raw head output: tensors with one row a picture, in dicts, lists and tuples.
-        batch: the host's, with the boxes of its labelled pictures only.
-
-    Returns:
-        the same of the labelled pictures alone.
+    Predictions are the student's raw head output: tensors with one row a picture, in dicts, lists and tuples.
     """
     labelled = batch.get(LABELLED)
     if labelled is None or all(labelled):

@@ -26,13 +26,8 @@ def reading_flag(channels: int) -> int:
 def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
-    Args:
-        data: the host's description of the data set.
-        size: height and width in pixels.
-        count: how many at most; files that cannot be read are left out.
-
-    Returns:
-        RGB (or the data's channels), each (C, height, width).
+    Up to `count` of a height and width in pixels, RGB (or the data's channels), each (C, height, width); files that
+    cannot be read are left out.
     """
     channels = int(data.get("channels", 3))
     flag = reading_flag(channels)

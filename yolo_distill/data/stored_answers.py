@@ -37,31 +37,6 @@ class ToldPictures(YOLODataset):
     _answers: StoredAnswers
     _first: int
 
-    @classmethod
-    def of(cls, dataset: YOLODataset, answers: StoredAnswers, classes: int) -> ToldPictures:
-        """Change a data set of the host into one of this kind, and return it.
-
-        Args:
-            dataset: for training.
-            answers: about its pictures, or some of them.
-            classes: of the labels.
-
-        Raises:
-            RequestError: it is of another kind than those the host makes for detection.
-        """
-        if type(dataset) is not YOLODataset:
-            raise RequestError(
-                f"teacher: stored answers are not for a {type(dataset).__name__}; give the teacher itself"
-            )
-        dataset.__class__ = cls
-        dataset._answers, dataset._first = answers, classes
-        return dataset
-
-    @property
-    def told(self) -> int:
-        """Pictures that there is a stored answer about."""
-        return sum(file in self._answers for file in self.im_files)
-
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """Return a picture with its labels, stored boxes behind them."""
         label = super().get_image_and_label(index)
@@ -80,34 +55,30 @@ class ToldPictures(YOLODataset):
 
 
 def told_pictures(datasets: Sequence[YOLODataset], answers: StoredAnswers, classes: int) -> list[ToldPictures]:
-    """Change a run's data sets into ones that are told what was stored, and say how much that is.
-
-    Args:
-        datasets: as the host made them for training.
-        answers: about their pictures, or some of them.
-        classes: of the labels.
+    """Change a run's data sets into `ToldPictures`, and say about how many of their pictures there are answers.
 
     Raises:
-        RequestError: there is no answer about any picture.
+        RequestError: there is no answer about any, or a data set is none of those the host makes for detection.
     """
-    told = [ToldPictures.of(dataset, answers, classes) for dataset in datasets]
-    known, total = sum(one.told for one in told), sum(map(len, told))
+    for dataset in datasets:
+        if type(dataset) is not YOLODataset:
+            raise RequestError(
+                f"teacher: stored answers are not for a {type(dataset).__name__}; give the teacher itself"
+            )
+        dataset.__class__ = ToldPictures
+        dataset._answers, dataset._first = answers, classes
+    known, total = sum(file in answers for own in datasets for file in own.im_files), sum(map(len, datasets))
     if not known:
         raise RequestError(
             f"teacher: holds answers about none of the {total} training pictures; label these (source=), or give the "
             "same folder as unlabeled="
         )
     LOGGER.info(f"{PREFIX}answers about {known} of {total} training pictures; the others are left to their labels")
-    return told
+    return list(datasets)
 
 
 def take_told(batch: dict[str, Any], classes: int) -> None:
-    """Take the stored boxes out of a batch's labels, and put them under `TOLD`.
-
-    Args:
-        batch: of the host, with boxes as shares of its pictures' sides.
-        classes: of the labels.
-    """
+    """Take the stored boxes out of the labels of a batch of the host, and put them under `TOLD`, in pixels."""
     number = batch["cls"].view(-1)
     told = number >= classes
     height, width = batch["img"].shape[-2:]
@@ -119,10 +90,6 @@ def take_told(batch: dict[str, Any], classes: int) -> None:
 
 def stored_answers(folder: Path, runs: Path) -> StoredAnswers:
     """Return the answers that a folder holds, laid out in the folder of runs now or earlier.
-
-    Args:
-        folder: that `yolo-distill label` made.
-        runs: the folder of runs.
 
     Raises:
         RequestError: it holds none.

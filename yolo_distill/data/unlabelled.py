@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
     Links, so that labels beside the pictures are not found, and nothing is written beside them; frames of videos are
     written there. Pictures of `train` among them are left out: these are labelled.
 
-    Args:
-        recipe: names them.
-        data: the checked data set.
-        runs: the folder of runs, into which the folder goes.
+    The folder goes into that of the runs.
 
     Raises:
         RequestError: there are none, or some are pictures of val or test.
@@ -79,12 +77,9 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
 
 
 def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> None:
-    """Refuse what `gather_unlabelled` would refuse, and write nothing; videos are not opened.
+    """Refuse what `gather_unlabelled` would refuse, and write nothing.
 
-    Args:
-        recipe: names the pictures.
-        data: the checked data set.
-        runs: the folder of runs; what is gathered there already is not looked at again.
+    Videos are not opened, and what is gathered already is not looked at again.
 
     Raises:
         RequestError: as `gather_unlabelled`.
@@ -99,9 +94,13 @@ def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Non
 def _look_for(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> tuple[Sources, list[str], list[str], Path]:
     """Return the pictures, those held out, those of train, and the folder that the first are gathered in."""
     sources = find_unlabelled(str(recipe.unlabeled))
-    held_out, train = _held_out(data), pictures_of(dict(data), "train")
-    key = _key([sources.given, sources.digest, recipe.unlabeled_every, _names(held_out), _names(train)])
-    return sources, held_out, train, runs / f"unlabeled-{key}"
+    held_out, train = pictures_of(dict(data), "val"), pictures_of(dict(data), "train")
+    if data.get("test"):
+        with suppress(RequestError):  # data sets often name a test split that is not there
+            held_out += pictures_of(dict(data), "test")
+    names = ([[Path(file).name, size_of(file)] for file in files] for files in (held_out, train))
+    content = json.dumps([sources.given, sources.digest, recipe.unlabeled_every, *names])
+    return sources, held_out, train, runs / f"unlabeled-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def find_unlabelled(unlabeled: str) -> Sources:
@@ -115,15 +114,6 @@ def find_unlabelled(unlabeled: str) -> Sources:
         return find_sources(",".join(map(_pictures_of_label, split(unlabeled))), Path(_DONE))
     except RequestError as error:
         raise RequestError(str(error).replace("source=", "unlabeled=")) from None
-
-
-def _held_out(data: Mapping[str, Any]) -> list[str]:
-    """Return the pictures of val, and of a test split that is there: data sets often name one that is not."""
-    pictures = pictures_of(dict(data), "val")
-    if data.get("test"):
-        with suppress(RequestError):
-            pictures += pictures_of(dict(data), "test")
-    return pictures
 
 
 def _require_some(found: bool, said: str) -> None:
@@ -170,14 +160,11 @@ def _looked_at(
 ) -> Iterator[tuple[str, bytes | None]]:
     """Yield each file with what there is to know of it, read ahead by some threads."""
     with ThreadPoolExecutor(READERS) as pool:
-        shown = TQDM(total=len(files), desc=doing) if doing and len(files) > MANY else None
-        for start in range(0, len(files), MANY):  # not all at once, or the threads run far ahead
-            part = files[start : start + MANY]
-            yield from zip(part, pool.map(look, part), strict=True)
-            if shown is not None:
-                shown.update(len(part))
-        if shown is not None:
-            shown.close()
+        # Not all at once, or the threads run far ahead.
+        parts = (files[start : start + MANY] for start in range(0, len(files), MANY))
+        contents = chain.from_iterable(pool.map(look, part) for part in parts)
+        some = not doing or len(files) <= MANY
+        yield from TQDM(zip(files, contents, strict=True), total=len(files), desc=doing, disable=some)
 
 
 def _content(file: str) -> bytes | None:
@@ -219,11 +206,3 @@ def _link(source: Path, target: Path) -> None:
         target.symlink_to(source.resolve())
     except OSError:  # Windows lets only some users make links
         shutil.copyfile(source, target)
-
-
-def _names(files: Sequence[str]) -> list[list[Any]]:
-    return [[Path(file).name, size_of(file)] for file in files]
-
-
-def _key(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

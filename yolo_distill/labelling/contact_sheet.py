@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from yolo_distill.files import replacing
 from yolo_distill.labelling.dataset import IMAGES
-from yolo_distill.labelling.histogram import histogram
 from yolo_distill.labelling.manifest import Manifest
 from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD
 from yolo_distill.labelling.statistics import NEAR, Doubt, Statistics
@@ -24,16 +23,11 @@ SHOWN = 200
 
 _TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 _ALL = "All pictures, those"
+_WIDTH, _HEIGHT = 150, 34  # of a histogram, in pixels
 
 
 def write_contact_sheet(file: Path, manifest: Manifest, statistics: Statistics, images: Path) -> None:
-    """Write the sheet; it is there whole, or not at all.
-
-    Args:
-        file: to write.
-        manifest: of the data set.
-        statistics: what is in it.
-        images: folder of its pictures.
+    """Write the sheet of a data set whose pictures are in a folder; it is there whole, or not at all.
 
     Raises:
         DistillError: the disk cannot be written.
@@ -56,17 +50,15 @@ def write_contact_sheet(file: Path, manifest: Manifest, statistics: Statistics, 
 
 def what_became(statistics: Statistics) -> str:
     """Return in one line how many pictures are in the data set, and what became of the others."""
-    kept, frames = statistics.states[KEPT], statistics.frames
-    parts = [f"{kept:,} pictures" + (f" ({frames:,} of them frames of videos)" if frames else "")]
-    parts += [f"{statistics.empty:,} without a box"] if statistics.empty else []
-    parts += [f"{statistics.states[EMPTY]:,} left out because nothing was found"] if statistics.states[EMPTY] else []
-    parts += (
-        [f"{statistics.states[SIMILAR]:,} frames left out that look like earlier ones"]
-        if statistics.states[SIMILAR]
-        else []
-    )
-    parts += [f"{statistics.states[UNREAD]:,} unread"] if statistics.states[UNREAD] else []
-    return ", ".join(parts)
+    states, frames = statistics.states, statistics.frames
+    kept = f"{states[KEPT]:,} pictures" + (f" ({frames:,} of them frames of videos)" if frames else "")
+    others = {
+        "without a box": statistics.empty,
+        "left out because nothing was found": states[EMPTY],
+        "frames left out that look like earlier ones": states[SIMILAR],
+        "unread": states[UNREAD],
+    }
+    return ", ".join([kept, *(f"{count:,} {what}" for what, count in others.items() if count)])
 
 
 def why(threshold: Threshold) -> str:
@@ -74,6 +66,23 @@ def why(threshold: Threshold) -> str:
     if threshold.f1 is not None:
         return f"best F1 on val, {threshold.f1:.2f} over {threshold.boxes:,} boxes"
     return f"conf=; {threshold.boxes} boxes on val are too few or none is found" if threshold.boxes else "conf="
+
+
+def histogram(counts: Sequence[int], threshold: float) -> dict[str, Any]:
+    """Return where the bars and the threshold stand in a small picture, in pixels from its upper left corner.
+
+    Args:
+        counts: boxes by score, in equal steps from 0 to 1.
+        threshold: score from which on a box is a label.
+    """
+    highest, step = max([*counts, 1]), _WIDTH / len(counts)
+    bars = []
+    for place, count in enumerate(counts):
+        if count:
+            height = max((_HEIGHT - 4) * count / highest, 1.5)  # one box beside ten thousand is seen as well
+            bar = {"x": place * step + 0.5, "y": _HEIGHT - height, "width": step - 1, "height": height}
+            bars.append({**bar, "label": (place + 0.5) / len(counts) >= threshold})
+    return {"bars": bars, "threshold": threshold * _WIDTH, "width": _WIDTH, "height": _HEIGHT}
 
 
 def _classes(manifest: Manifest, statistics: Statistics) -> Iterator[dict[str, Any]]:

@@ -31,13 +31,7 @@ _STEM_BYTES = 180  # of the 255 that a name may have on most disks
 
 
 def file_name(number: int, source: str, frame: int | None = None) -> str:
-    """Return the name of a picture in the data set: its number, which makes it the only one, and its own name.
-
-    Args:
-        number: of the item.
-        source: path of the picture or video.
-        frame: of a video; None for a picture.
-    """
+    """Return the name of a picture in the data set: its number, which makes it the only one, and its own name."""
     path = Path(source)
     suffix = ".jpg" if frame is not None else path.suffix.lower() if path.suffix.lower() in _HOST_READS else ".png"
     plain = "".join(ch if ch.isprintable() and ch not in '\\/:*?"<>|' else "_" for ch in path.stem)
@@ -49,17 +43,24 @@ class DataSet:
     """Writes pictures and labels; what is there already under the same name is written over."""
 
     def __init__(self, out: Path, *, copy: bool) -> None:
-        """Write below `out`, pictures as links or as copies; the folders have to be there."""
+        """Write below `out`, pictures as links or as copies."""
+        self._out, self._copy = out, copy
         self.images, self.labels = out / IMAGES, out / LABELS
-        self._copy = copy
+
+    def make_folders(self) -> None:
+        """Make the folders that are not there yet, also that of the soft answers.
+
+        Raises:
+            DistillError: the disk cannot be written.
+        """
+        for folder in (self.images, self.labels, self._out / stored.SOFT):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(folder, error) from error
 
     def add(self, name: str, picture: str | Picture, text: str) -> None:
-        """Add a picture.
-
-        Args:
-            name: of its file.
-            picture: path of one that is linked or copied, or a frame (H, W, 3) that is written.
-            text: its labels.
+        """Add the labels and the picture: the path of one that is linked or copied, or a frame (H, W, 3) to be written.
 
         Raises:
             RequestError: there can be no links here.
@@ -70,9 +71,9 @@ class DataSet:
             label.write_text(text, encoding="utf-8", newline="\n")
             image.unlink(missing_ok=True)
             if not isinstance(picture, str):
-                image.write_bytes(_encoded(picture, ".jpg"))
+                image.write_bytes(encoded(picture, ".jpg", _QUALITY))
             elif Path(picture).suffix.lower() not in _HOST_READS:
-                image.write_bytes(_encoded(_read(picture), ".png"))
+                image.write_bytes(encoded(_read(picture), ".png"))
             elif self._copy:
                 shutil.copyfile(picture, image)
             else:
@@ -104,26 +105,15 @@ class DataSet:
 
 
 def text_of(found: Found, classes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], size: tuple[int, int]) -> str:
-    """Return the label file of a picture.
-
-    Args:
-        found: all boxes.
-        classes: of each, (N,).
-        kept: whether each becomes a label, (N,).
-        size: height and width in pixels.
-    """
+    """Return the label file of a picture of a height and width: the boxes that are kept, (N,), with classes (N,)."""
     labels = Detections(found.boxes[kept], found.scores[kept].max(1, initial=0), classes[kept], {})
     return label_text(labels, size, with_confidence=False)
 
 
-def write_data_yaml(out: Path, names: Sequence[str], val: Any, notes: Mapping[str, Any]) -> Path:
-    """Write `data.yaml`, with which the data set is finished.
+def write_data_yaml(out: Path, names: Sequence[str], val: Any, notes: Mapping[str, Any]) -> None:
+    """Write `data.yaml`, with which the data set is finished, with notes at its top by what they are about.
 
-    Args:
-        out: folder of the data set.
-        names: of the classes.
-        val: absolute path, or paths, of labelled pictures to validate on; None: the pictures of train.
-        notes: what is said at its top, by what it is about.
+    Its `val` is that of the labelled data, or the pictures of train where there are none.
 
     Raises:
         DistillError: the disk cannot be written.
@@ -132,23 +122,11 @@ def write_data_yaml(out: Path, names: Sequence[str], val: Any, notes: Mapping[st
     content = {"train": IMAGES.as_posix(), "val": val or IMAGES.as_posix(), "names": dict(enumerate(names))}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_bytes(out / DATA, f"# Paths are relative to this file.\n{head}{text}".encode())
-    return out / DATA
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, unless it is there.
-
-    Raises:
-        DistillError: the disk cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-
-
-def _encoded(image: Picture, suffix: str) -> bytes:
-    done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if suffix == ".jpg" else [])
+def encoded(image: Picture, suffix: str, quality: int | None = None) -> bytes:
+    """Return a picture file; of a JPEG the quality is given, to 100."""
+    done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [])
     if not done:
         raise DistillError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be encoded as {suffix}")
     return data.tobytes()

@@ -11,18 +11,14 @@ from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_conta
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
-from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD
+from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD, read_part, rows_of
 from yolo_distill.labelling.request import starts
-from yolo_distill.labelling.statistics import count_rows
+from yolo_distill.labelling.statistics import Statistics
 from yolo_distill.labelling.thresholds import at
 
 
 def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
-    """Make the data set of shards that are all done.
-
-    Args:
-        out: the folder that they were written to, or in which they were put together.
-        say: takes lines about what was made.
+    """Make the data set of shards that are all done, and that were written to a folder, or put together in it.
 
     Returns:
         how many files could not be read.
@@ -59,7 +55,10 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
     # What a kill left has the number of a process that is gone in its name, and soft/*.parquet may match it.
     for left in [*out.glob(".*.part.*"), *(out / FOLDER).glob(".*.part.*")]:
         left.unlink(missing_ok=True)
-    statistics = count_rows(sorted((out / FOLDER).glob("part-*.parquet")), at(manifest.thresholds), SHOWN)
+    statistics = Statistics(at(manifest.thresholds), SHOWN)
+    for part in sorted((out / FOLDER).glob("part-*.parquet")):
+        for row in rows_of(read_part(part)):
+            statistics.add(row)
     if not statistics.states[KEPT]:
         raise DistillError(
             f"out={out}: no picture to train on ({what_became(statistics)}); delete it before another try"
@@ -75,10 +74,7 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
 
 def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:
     """Return the boxes of each class in one line; of many classes, those with most."""
-    counts = list(zip(names, boxes, strict=True))
-    left = len(counts) - most
-    if left > 0:
-        counts = sorted(counts, key=lambda one: -one[1])[:most]
-    return ", ".join(f"{number:,} {name}" for name, number in counts) + (
-        f" and {left} more classes" if left > 0 else ""
-    )
+    counts, more = list(zip(names, boxes, strict=True)), ""
+    if (left := len(counts) - most) > 0:
+        counts, more = sorted(counts, key=lambda one: -one[1])[:most], f" and {left} more classes"
+    return ", ".join(f"{number:,} {name}" for name, number in counts) + more

@@ -1,31 +1,26 @@
-"""Every n-th frame of a video, and whether it looks new."""
+"""Every n-th frame of a video, and whether it looks new.
+
+Frames are compared by a hash of 64 bits that says where a picture grows brighter from left to right: N. Krawetz, "Kind
+of Like That", 2013 (dHash). Re-encoding, noise and a change of brightness move few of its bits; so does an object that
+is small in the picture, which is why the distance is a setting.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from yolo_distill.labelling.hashes import Novelty
+import cv2
+import numpy as np
+
 from yolo_distill.runtime.capture import Capture
 from yolo_distill.runtime.letterbox import Picture
 
+#: A frame is compared with so many that were kept last: a scene that comes back later counts anew.
+KEPT = 32
+
 # A video that ends so much before its own index says is damaged; by a little less, some are merely miscounted.
 _WHOLE = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One frame.
-
-    Attributes:
-        number: its place in the video, from 1.
-        image: (H, W, 3), blue, green, red.
-        new: whether it differs from those that were kept before it.
-    """
-
-    number: int
-    image: Picture
-    new: bool
 
 
 class Frames:
@@ -36,20 +31,19 @@ class Frames:
     """
 
     def __init__(self, capture: Capture, every: int, similar: int) -> None:
-        """Take an opened video.
+        """Take a video at its first frame, of which every n-th one is looked at.
 
-        Args:
-            capture: at its first frame.
-            every: how many frames further the next one is.
-            similar: bits in which the hashes of two frames may differ for them to be alike; 0: none are.
+        Frames whose hashes differ in `similar` bits or fewer are alike; with 0 none are.
         """
-        self._capture, self._every, self._new = capture, every, Novelty(similar)
+        self._capture, self._every, self._similar = capture, every, similar
+        self._kept: deque[int] = deque(maxlen=KEPT)
         self.seen = 0
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[tuple[int, Picture, bool]]:
+        """Yield each frame's place in the video, from 1, the frame, and whether it differs from those kept before."""
         while (image := self._capture.read()) is not None:
             self.seen += 1
-            yield Frame(self.seen, image, self._new(image))
+            yield self.seen, image, self._is_new(image)
             passed = self._capture.skip(self._every - 1)
             self.seen += passed
             if passed < self._every - 1:
@@ -62,3 +56,18 @@ class Frames:
         if total is None or self.seen >= _WHOLE * total:
             return None
         return f"ends at frame {self.seen} of {total}; the frames before it are used"
+
+    def _is_new(self, image: Picture) -> bool:
+        if not self._similar:
+            return True
+        own = dhash(image)
+        if any((own ^ other).bit_count() <= self._similar for other in self._kept):
+            return False
+        self._kept.append(own)
+        return True
+
+
+def dhash(image: Picture) -> int:
+    """Return the hash of a picture (H, W, 3), in 64 bits."""
+    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,24 +16,19 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.labelling.targets import Targets
 from yolo_distill.runtime.letterbox import Picture, Transform, letterbox
-from yolo_distill.teachers.answer import SetAnswer, as_set
+from yolo_distill.runtime.sources import read_picture
+from yolo_distill.teachers.answer import IOU, SetAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
 
 Floats = npt.NDArray[np.float32]
 
-# Overlap above which two boxes of one class are one: the host's own default. Of a box that is thinner than a pixel,
-# after it was cut off at the border of its picture, there is nothing to learn.
-_IOU, _THIN = 0.7, 1.0
+# Of a box that is thinner than a pixel, after it was cut off at the border of its picture, there is nothing to learn.
+_THIN = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A picture as the teacher sees it.
-
-    Attributes:
-        canvas: the letterboxed square, (imgsz, imgsz, 3), blue, green, red.
-        transform: how the picture lies in it.
-    """
+    """A picture as the teacher sees it: letterboxed, (imgsz, imgsz, 3) in BGR, and how it lies in that square."""
 
     canvas: Picture
     transform: Transform
@@ -60,14 +57,9 @@ class Predictor:
     def __init__(
         self, teacher: Teacher, targets: Targets, *, imgsz: int, device: str | None = None, floor: float = 0.05
     ) -> None:
-        """Take a teacher.
+        """Take a teacher that was opened on a device for squares of `imgsz` pixels, and classes to answer for.
 
-        Args:
-            teacher: opened for pictures of `imgsz`.
-            targets: classes to answer for.
-            imgsz: side of the squares in pixels.
-            device: the teacher's, as the host has it.
-            floor: a box whose classes all score below is left out.
+        A box whose classes all score below `floor` is left out.
         """
         self._teacher, self._targets, self._floor = teacher, targets, floor
         self._side = (imgsz, imgsz)
@@ -77,6 +69,21 @@ class Predictor:
         """Letterbox a picture (H, W, 3) as the host does, smaller ones enlarged; may be called from any thread."""
         return Fitted(*letterbox(image, self._side))
 
+    def read_ahead(self, pool: ThreadPoolExecutor, files: Iterable[str], most: int) -> Iterator[Fitted | None]:
+        """Yield pictures as the teacher sees them, None for what cannot be read; threads read `most` ones ahead."""
+
+        def read(file: str) -> Fitted | None:
+            image = read_picture(file)
+            return None if image is None else self.fit(image)
+
+        waiting: deque[Future[Fitted | None]] = deque()
+        for file in files:
+            waiting.append(pool.submit(read, file))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
     def __call__(self, pictures: Sequence[Fitted]) -> list[Found]:
         """Return what the teacher says about each of some pictures."""
         stacked = np.stack([picture.canvas for picture in pictures])[..., ::-1].transpose(0, 3, 1, 2)
@@ -84,11 +91,9 @@ class Predictor:
         answer = self._teacher(images)
         self._teacher.wait(answer)
         with torch.inference_mode():
-            found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor, iou=_IOU)
-            kept = [self._in_targets(boxes, scores) for boxes, scores in zip(found.boxes, found.scores, strict=True)]
-        return [
-            _inside(boxes, scores, picture.transform) for (boxes, scores), picture in zip(kept, pictures, strict=True)
-        ]
+            found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor)
+            kept = map(self._in_targets, found.boxes, found.scores)
+            return [_inside(*own, picture.transform) for own, picture in zip(kept, pictures, strict=True)]
 
     def _in_targets(self, boxes: Tensor, scores: Tensor) -> tuple[Floats, Floats]:
         """Return boxes and scores of the targets, surest first."""
@@ -98,7 +103,7 @@ class Predictor:
         kept = kept[best[kept].argsort(descending=True, stable=True)]
         if self._targets.joined:
             # The teacher's own NMS left one box a class; of a car that is also a truck, both became vehicles.
-            kept = kept[batched_nms(boxes[kept].float(), best[kept], label[kept], _IOU)]
+            kept = kept[batched_nms(boxes[kept].float(), best[kept], label[kept], IOU)]
         return boxes[kept].float().cpu().numpy(), scores[kept].cpu().numpy()
 
 

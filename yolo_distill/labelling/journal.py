@@ -20,13 +20,7 @@ class Journal:
     """Tells what of a data set is done."""
 
     def __init__(self, out: Path, data_set: DataSet, every: int) -> None:
-        """Look in a folder.
-
-        Args:
-            out: of the data set.
-            data_set: its pictures and labels.
-            every: how many frames further the next one of a video is.
-        """
+        """Look in the folder of a data set, of which the next frame of a video is `every` frames further."""
         self.folder = out / FOLDER
         self._data_set, self._every = data_set, every
 

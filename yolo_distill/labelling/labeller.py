@@ -1,99 +1,95 @@
-"""Goes through pictures and videos, chunk after chunk, and passes over what is done."""
+"""Goes through pictures and videos, chunk after chunk: asks the teacher, writes what it says, skips what is done."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.chunk import Chunk, Tools, Waiting
-from yolo_distill.labelling.dataset import file_name
+from yolo_distill.files import printable
+from yolo_distill.labelling.dataset import DataSet, file_name, text_of
 from yolo_distill.labelling.frames import Frames
-from yolo_distill.labelling.inference import Fitted
+from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
 from yolo_distill.labelling.journal import Journal
-from yolo_distill.labelling.parquet import SIMILAR, UNREAD
-from yolo_distill.labelling.prefetch import prefetch
-from yolo_distill.labelling.request import CHUNK, Unit, part_name
+from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD, Row, write_part
+from yolo_distill.labelling.request import CHUNK, Request, Unit, part_name
+from yolo_distill.labelling.thresholds import hard_labels
+from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.runtime.capture import open_video
-from yolo_distill.runtime.sources import read_picture, why_unread
+from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.progress import Progress
+from yolo_distill.runtime.sources import why_unread
 
 
 class Labeller:
     """Does units of work."""
 
-    def __init__(self, tools: Tools, journal: Journal, pool: ThreadPoolExecutor, *, every: int, similar: int) -> None:
-        """Prepare.
+    def __init__(
+        self, request: Request, predictor: Predictor, thresholds: Floats, throughput: Throughput, progress: Progress
+    ) -> None:
+        """Prepare, and make the folders of the data set; a box of a class is a label from its threshold on, (targets,).
 
-        Args:
-            tools: what chunks are made with.
-            journal: tells what is done.
-            pool: threads that read pictures ahead.
-            every: look at every n-th frame of a video.
-            similar: bits in which two frames may differ to be alike.
+        Raises:
+            DistillError: the disk cannot be written.
         """
-        self._tools, self._journal, self._pool = tools, journal, pool
-        self._every, self._similar = every, similar
+        self.request, self.predictor, self.thresholds = request, predictor, thresholds
+        self.throughput, self.progress = throughput, progress
+        self.data_set = DataSet(request.out, copy=request.copy)
+        self.journal = Journal(request.out, self.data_set, request.every)
+        self.data_set.make_folders()
 
-    def do(self, unit: Unit) -> None:
-        """Do a unit, or what is left of it.
+    def do(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
+        """Do a unit, or what is left of it, with threads that read pictures ahead.
 
         Raises:
             DistillError: the disk cannot be written; what is done stays done.
         """
-        done = self._journal.unit_done(unit.first, unit.video)
+        done = self.journal.unit_done(unit.first, unit.video)
         if unit.video and done:
-            self._tools.throughput.open_video(0)
+            self.throughput.open_video(0)
         elif unit.video:
             self._video(unit.first, unit.files[0])
         elif done:
-            self._tools.throughput.step(len(unit.files), worked=False)
+            self.throughput.step(len(unit.files), worked=False)
         else:
-            self._pictures(unit)
-
-    def _pictures(self, unit: Unit) -> None:
-        chunk = Chunk(self._tools)
-        read = prefetch(self._pool, self._read, unit.files, 2 * self._tools.batch)
-        for number, (path, fitted) in enumerate(zip(unit.files, read, strict=True), unit.first):
-            if fitted is None:
-                chunk.leave_out(number, path, UNREAD, note=why_unread(path))
-            else:
-                chunk.add(Waiting(number, path, None, file_name(number, path), fitted))
-        chunk.close(part_name(unit.first))
-
-    def _read(self, path: str) -> Fitted | None:
-        image = read_picture(path)
-        return None if image is None else self._tools.predictor.fit(image)
+            chunk = Chunk(self)
+            read = self.predictor.read_ahead(pool, unit.files, 2 * self.request.batch)
+            for number, (path, fitted) in enumerate(zip(unit.files, read, strict=True), unit.first):
+                if fitted is None:
+                    chunk.leave_out(number, path, UNREAD, note=why_unread(path))
+                else:
+                    chunk.add(number, path, fitted)
+            chunk.close(part_name(unit.first))
 
     def _video(self, number: int, path: str) -> None:
-        throughput = self._tools.throughput
         try:
             capture = open_video(Path(path))
         except RequestError as error:
-            throughput.open_video(1)
-            chunk = Chunk(self._tools)
+            self.throughput.open_video(1)
+            chunk = Chunk(self)
             chunk.leave_out(number, path, UNREAD, note=str(error).removeprefix(f"{path}: "))
             chunk.close(part_name(number, 1, last=True))
             return
         with capture:
-            throughput.open_video(-(-(capture.total or 0) // self._every))
-            self._frames(number, path, Frames(capture, self._every, self._similar))
+            self.throughput.open_video(-(-(capture.total or 0) // self.request.every))
+            self._frames(number, path, Frames(capture, self.request.every, self.request.similar))
 
     def _frames(self, number: int, path: str, frames: Frames) -> None:
         """Label frames; those of chunks that are done are only looked at to tell later ones that are like them."""
-        chunk, first, kept, done = Chunk(self._tools), 1, 0, self._chunk_done(number, 1)
-        for frame in frames:
+        chunk, first, kept, done = Chunk(self), 1, 0, self._chunk_done(number, 1)
+        for frame, image, new in frames:
             if kept == CHUNK:
                 if not done:
                     chunk.close(part_name(number, first))
-                chunk, first, kept, done = Chunk(self._tools), frame.number, 0, self._chunk_done(number, frame.number)
-            kept += frame.new
+                chunk, first, kept, done = Chunk(self), frame, 0, self._chunk_done(number, frame)
+            kept += new
             if done:
-                self._tools.throughput.step(worked=False)
-            elif frame.new:
-                file, fitted = file_name(number, path, frame.number), self._tools.predictor.fit(frame.image)
-                chunk.add(Waiting(number, path, frame.number, file, fitted, frame.image))
+                self.throughput.step(worked=False)
+            elif new:
+                chunk.add(number, path, self.predictor.fit(image), frame, image)
             else:
-                chunk.leave_out(number, path, SIMILAR, frame=frame.number)
+                chunk.leave_out(number, path, SIMILAR, frame=frame)
         if done:
             return
         if frames.cut_off:
@@ -101,4 +97,66 @@ class Labeller:
         chunk.close(part_name(number, first, last=True))
 
     def _chunk_done(self, number: int, first: int) -> bool:
-        return self._journal.chunk_done(part_name(number, first), part_name(number, first, last=True))
+        return self.journal.chunk_done(part_name(number, first), part_name(number, first, last=True))
+
+
+class Chunk:
+    """Pictures that are done together, or not at all: at the end the Parquet file is written."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self._labeller = labeller
+        self._nothing = Found.nothing(len(labeller.thresholds))
+        self._rows: list[Row] = []
+        # What the teacher has yet to be asked about: the row, the path or the frame, and as the teacher sees it.
+        self._waiting: list[tuple[Row, str | Picture, Fitted]] = []
+
+    def add(
+        self, number: int, source: str, fitted: Fitted, frame: int | None = None, image: Picture | None = None
+    ) -> None:
+        """Take a picture, or a frame (H, W, 3) of a video, and ask about a batch once there is one.
+
+        Raises:
+            DistillError: the disk cannot be written.
+        """
+        height, width = fitted.transform.picture
+        file = file_name(number, source, frame)
+        row = Row(number, printable(source), KEPT, self._nothing, frame, file=file, width=width, height=height)
+        self._waiting.append((row, source if image is None else image, fitted))
+        if len(self._waiting) >= self._labeller.request.batch:
+            self._ask()
+
+    def leave_out(self, number: int, source: str, state: str, *, frame: int | None = None, note: str = "") -> None:
+        """Note what is not looked at, and why; what cannot be read is named."""
+        named = printable(source)
+        self._rows.append(Row(number, named, state, self._nothing, frame, note or None))
+        self._labeller.throughput.step()
+        if state == UNREAD:
+            self._labeller.throughput.skipped += 1
+            self._labeller.progress.say(f"{named}: {note}{'' if frame else '; skipped'}")
+
+    def close(self, name: str) -> None:
+        """Finish the chunk under the name of its file.
+
+        Raises:
+            DistillError: the disk cannot be written.
+        """
+        if self._waiting:
+            self._ask()
+        self._rows.sort(key=lambda row: (row.number, row.frame or 0))
+        write_part(self._labeller.journal.folder / name, self._rows, len(self._labeller.thresholds))
+
+    def _ask(self) -> None:
+        labeller = self._labeller
+        answers = labeller.predictor([fitted for *_, fitted in self._waiting])
+        for (row, picture, fitted), found in zip(self._waiting, answers, strict=True):
+            row = replace(row, found=found)
+            classes, margins = hard_labels(found.scores, labeller.thresholds)
+            if labeller.request.keep_empty or (margins >= 0).any():
+                text = text_of(found, classes, margins >= 0, fitted.transform.picture)
+                labeller.data_set.add(str(row.file), picture, text)
+                self._rows.append(replace(row, bytes=len(text)))
+            else:
+                self._rows.append(replace(row, state=EMPTY, file=None))
+        labeller.throughput.step(len(self._waiting))
+        labeller.progress.report(str(labeller.throughput))
+        self._waiting = []

@@ -30,16 +30,13 @@ class Manifest:
 
     Attributes:
         teacher: name and digest.
-        source: absolute paths that were given.
-        pictures: among them.
-        videos: among them.
+        source: absolute paths that were given, with so many `pictures` and `videos` among them.
         files: digest of their names and sizes.
         settings: imgsz, conf, every, similar, copy, empty, as they are given.
         class_map: of the teacher's names; None: by name.
         data: name and digest of the labelled data set; None without one.
-        names: of the classes.
         shards: into how many the work is cut.
-        thresholds: by class name.
+        thresholds: of the classes in `names`.
         val: absolute path, or paths, of labelled pictures; None without any.
     """
 
@@ -55,10 +52,6 @@ class Manifest:
     shards: int
     thresholds: list[Threshold]
     val: Any
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the manifest as plain values."""
-        return {"format": FORMAT, **asdict(self)}
 
 
 def check_out(out: Path) -> None:
@@ -119,7 +112,7 @@ def write_once(file: Path, manifest: Manifest) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(manifest.as_dict(), indent=2) + "\n")
+            stream.write(json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         try:
@@ -140,7 +133,7 @@ def require_same(out: Path, there: Manifest, here: Manifest) -> None:
     Raises:
         RequestError: saying what differs.
     """
-    if found := differences(there.as_dict(), here.as_dict(), _FOUND):
+    if found := _differences(there, here, _FOUND):
         raise RequestError(
             f"out={out}: was made with another request ({in_brief(found)}); give the same one, or another out="
         )
@@ -156,7 +149,7 @@ def require_one(out: Path, manifest: Manifest, shards: Mapping[str, Manifest]) -
     """
     for name, shard in shards.items():
         ignored = _PLACES | ({"thresholds"} if _alike(manifest.thresholds, shard.thresholds) else set())
-        if found := differences(manifest.as_dict(), shard.as_dict(), ignored):
+        if found := _differences(manifest, shard, ignored):
             raise DistillError(
                 f"out={out}: shard {name} was made with another request ({in_brief(found)}); "
                 "label it again like the others"
@@ -168,10 +161,9 @@ def _alike(some: Sequence[Threshold], others: Sequence[Threshold]) -> bool:
     return len(some) == len(others) and all(abs(one.at - other.at) <= _ROUNDING for one, other in pairs)
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
+def _differences(there: Manifest, here: Manifest, ignored: set[str]) -> list[str]:
     """Return in words what of two manifests is not the same."""
-    found = ["the files of source= are not the same"] if there["files"] != here["files"] else []
-    for role in ("teacher", "data"):
-        found += changed_file(role, there[role], here[role])
-    found += changed_values(there["settings"], here["settings"])
-    return found + changed_values(there, here, ignored | {"files", "teacher", "data", "settings"})
+    found = ["the files of source= are not the same"] if there.files != here.files else []
+    found += changed_file("teacher", there.teacher, here.teacher) + changed_file("data", there.data, here.data)
+    found += changed_values(there.settings, here.settings)
+    return found + changed_values(asdict(there), asdict(here), ignored | {"files", "teacher", "data", "settings"})

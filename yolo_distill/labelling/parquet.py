@@ -33,6 +33,14 @@ from yolo_distill.teachers import stored
 FOLDER = stored.SOFT
 KEPT, EMPTY, SIMILAR, UNREAD = "kept", "empty", "similar", "unread"
 
+_TEXT, _WHOLE = pl.String(), pl.Int32()
+_PLAIN: dict[str, pl.DataType] = {
+    "number": pl.Int64(),
+    "frame": _WHOLE,
+    **dict.fromkeys(("source", "state", "note", "file"), _TEXT),
+    **dict.fromkeys(("bytes", "width", "height"), _WHOLE),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -51,22 +59,13 @@ class Row:
 
 
 def write_part(path: Path, rows: Sequence[Row], classes: int) -> None:
-    """Write a chunk; it is there whole, or not at all.
-
-    Args:
-        path: of the file.
-        rows: any number, in order.
-        classes: scores of a box.
+    """Write a chunk of any number of rows, with so many scores a box; it is there whole, or not at all.
 
     Raises:
         DistillError: the disk cannot be written.
     """
-    columns = {
-        key: [getattr(row, key) for row in rows]
-        for key in ("number", "frame", "source", "state", "note", "file", "bytes", "width", "height")
-    }
-    frame = pl.DataFrame(columns, schema=_plain_schema())
-    frame = frame.with_columns(
+    columns = {key: [getattr(row, key) for row in rows] for key in _PLAIN}
+    frame = pl.DataFrame(columns, schema=_PLAIN).with_columns(
         _lists("boxes", [row.found.boxes for row in rows], 4),
         _lists("scores", [row.found.scores for row in rows], classes),
     )
@@ -76,11 +75,7 @@ def write_part(path: Path, rows: Sequence[Row], classes: int) -> None:
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return a chunk.
-
-    Args:
-        path: of the file, which is mapped into memory.
-        columns: those that are wanted; None: all.
+    """Return a chunk, or some of its columns, mapped into memory.
 
     Raises:
         DistillError: it cannot be read.
@@ -94,27 +89,9 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
 
 def rows_of(frame: pl.DataFrame) -> list[Row]:
     """Return the rows of a whole chunk."""
-    return [
-        Row(found=Found(boxes.to_numpy(), scores.to_numpy()), **plain)
-        for boxes, scores, plain in zip(
-            frame["boxes"], frame["scores"], frame.drop("boxes", "scores").iter_rows(named=True), strict=True
-        )
-    ]
-
-
-def _plain_schema() -> dict[str, pl.DataType]:
-    text, whole = pl.String(), pl.Int32()
-    return {
-        "number": pl.Int64(),
-        "frame": whole,
-        "source": text,
-        "state": text,
-        "note": text,
-        "file": text,
-        "bytes": whole,
-        "width": whole,
-        "height": whole,
-    }
+    plain = frame.drop("boxes", "scores").iter_rows(named=True)
+    found = (Found(*(value.to_numpy() for value in own)) for own in zip(frame["boxes"], frame["scores"], strict=True))
+    return [Row(found=own, **values) for own, values in zip(found, plain, strict=True)]
 
 
 def _lists(name: str, values: Sequence[Floats], width: int) -> pl.Series:

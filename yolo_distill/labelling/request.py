@@ -17,22 +17,13 @@ _MOST_SHARDS = 10_000
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several equal parts of the work.
-
-    Attributes:
-        index: of this one, from 1.
-        count: of all.
-    """
+    """One of several equal parts of the work: which, from 1, of how many."""
 
     index: int = 1
     count: int = 1
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
-
-    def has(self, place: int) -> bool:
-        """Return whether the unit of work at a place, counted from 0, is this shard's."""
-        return place % self.count == self.index - 1
 
 
 def read_shard(text: str | None) -> Shard:
@@ -56,27 +47,11 @@ def read_shard(text: str | None) -> Shard:
 
 @dataclass(frozen=True)
 class Request:
-    """A data set that is to be made.
+    """A data set that is to be made: settings of `yolo-distill label`, which explains them, as it reads them.
 
     Attributes:
-        teacher: whose answers become labels; see `yolo_distill.teachers.loading`.
-        source: pictures, folders, patterns and videos, with commas.
-        out: folder of the data set.
-        data: a labelled data set: thresholds are chosen on its val split, and its classes are those of the new one.
-        conf: threshold of every class that has none of its own.
-        imgsz: side in pixels of the squares that the teacher sees; None: what it was trained at, or 640.
-        batch: pictures at a time.
-        device: as the host has it.
-        every: look at every n-th frame of a video.
-        similar: bits of 64 in which the hashes of two frames may differ for the later one to be left out; 0: none is.
-        keep_empty: whether a picture in which nothing was found is kept, without a box.
-        copy: whether pictures are copied rather than linked.
-        class_map: file that says which of the teacher's classes become which.
         shard: the part of the work that is done.
-        teacher_weights: of a torchvision teacher.
-        teacher_names: class names of torchvision weights that bring none.
-        teacher_outputs: description of an ONNX teacher's outputs.
-        trust: load checkpoints without the restricted loader.
+        keep_empty: whether a picture in which nothing was found is kept, without a box.
     """
 
     teacher: str
@@ -103,10 +78,7 @@ class Request:
 class Unit:
     """What one shard does as a whole: a chunk of pictures, or a video, which is as many chunks as it turns out to be.
 
-    Attributes:
-        first: number of its first item.
-        files: its pictures, or the one video.
-        video: whether it is a video.
+    `first` is the number of its first item among the sources.
     """
 
     first: int
@@ -118,7 +90,7 @@ def units(sources: Sources, shard: Shard) -> Iterator[Unit]:
     """Yield a shard's units in order."""
     pictures, videos = sources.pictures, sources.videos
     for place, (first, video) in enumerate(starts(len(pictures), len(videos))):
-        if shard.has(place):
+        if place % shard.count == shard.index - 1:
             files = [videos[first - len(pictures)]] if video else pictures[first : first + CHUNK]
             yield Unit(first, files, video)
 
@@ -130,21 +102,10 @@ def starts(pictures: int, videos: int) -> Iterator[tuple[int, bool]]:
 
 
 def item_name(number: int, frame: int | None = None) -> str:
-    """Return what the names of an item's files begin with, such that they sort as items do.
-
-    Args:
-        number: of the item.
-        frame: of a video; None for a picture.
-    """
+    """Return what the names of an item's files begin with, such that they sort as items do; a picture has no frame."""
     return f"{number:08d}" + ("" if frame is None else f"_{frame:07d}")
 
 
 def part_name(number: int, frame: int | None = None, *, last: bool = False) -> str:
-    """Return the file name of a finished chunk.
-
-    Args:
-        number: of its first item.
-        frame: its first one, of a video; None for pictures.
-        last: whether the video ends with it.
-    """
+    """Return the file name of a finished chunk, by its first item and frame, and whether a video ends with it."""
     return f"part-{item_name(number, frame)}{'-end' if last else ''}.parquet"

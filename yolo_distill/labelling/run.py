@@ -19,11 +19,9 @@ from yolo_distill.data.class_mapping import read_class_map
 from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.labelling.chunk import Tools
-from yolo_distill.labelling.dataset import DATA, DataSet, make_folder
+from yolo_distill.labelling.dataset import DATA
 from yolo_distill.labelling.finalise import finalise
 from yolo_distill.labelling.inference import Predictor
-from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.manifest import (
     FILE,
@@ -81,12 +79,7 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
 
 
 def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str], None] = print) -> int:
-    """Make a data set, or go on with it where an earlier process was stopped.
-
-    Args:
-        request: what is wanted.
-        opener: opens the teacher.
-        say: takes lines about what was made.
+    """Make a data set, or go on with it where an earlier process was stopped, and say what was made.
 
     Returns:
         how many files could not be read.
@@ -110,15 +103,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
         if (earlier := read_manifest(out / FILE)) is not None:
             require_same(out, earlier, manifest)
         elif data is not None:
-            chosen = calibrate(
-                predictor,
-                data,
-                len(targets.names),
-                conf=request.conf,
-                batch=request.batch,
-                pool=pool,
-                progress=progress,
-            )
+            chosen = calibrate(predictor, data, len(targets.names), request, pool, progress)
             manifest = replace(manifest, thresholds=chosen)
         manifest = claim(out, manifest)
         _announce(manifest, targets, say)
@@ -129,11 +114,16 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
         write_once(own, manifest)
         busy = f"out={out}: another process is at work on shard {shard}; wait for it"
         with _going_on(progress), lock(own.with_suffix(".lock"), busy):
-            unread = _work(request, manifest, sources, predictor, pool, progress)
+            mine = list(units(sources, shard))
+            videos = sum(unit.video for unit in mine)
+            throughput = Throughput(sum(len(unit.files) for unit in mine) - videos, videos)
+            labeller = Labeller(request, predictor, at(manifest.thresholds), throughput, progress)
+            for unit in mine:
+                labeller.do(unit, pool)
             if shard.count == 1:
                 return finalise(out, manifest, say)
     say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={out}")
-    return unread
+    return throughput.skipped
 
 
 def _manifest(
@@ -167,37 +157,6 @@ def _announce(manifest: Manifest, targets: Targets, say: Callable[[str], None]) 
     if manifest.val is None:
         say("warning: without data= there are no true labels; val in data.yaml is the pictures of train")
     say(f"thresholds: {in_one_line(manifest.names, manifest.thresholds)}")
-
-
-def _work(
-    request: Request,
-    manifest: Manifest,
-    sources: Sources,
-    predictor: Predictor,
-    pool: ThreadPoolExecutor,
-    progress: Progress,
-) -> int:
-    """Do this shard's units; return how many files could not be read."""
-    mine = list(units(sources, request.shard))
-    throughput = Throughput(sum(len(unit.files) for unit in mine if not unit.video), sum(unit.video for unit in mine))
-    data_set = DataSet(request.out, copy=request.copy)
-    journal = Journal(request.out, data_set, request.every)
-    for folder in (data_set.images, data_set.labels, journal.folder):
-        make_folder(folder)
-    tools = Tools(
-        predictor=predictor,
-        thresholds=at(manifest.thresholds),
-        data_set=data_set,
-        folder=journal.folder,
-        batch=request.batch,
-        keep_empty=request.keep_empty,
-        throughput=throughput,
-        progress=progress,
-    )
-    labeller = Labeller(tools, journal, pool, every=request.every, similar=request.similar)
-    for unit in mine:
-        labeller.do(unit)
-    return throughput.skipped
 
 
 @contextmanager

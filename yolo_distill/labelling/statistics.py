@@ -1,18 +1,16 @@
-"""What is in a data set, counted in one pass over its Parquet files: nothing grows with the number of pictures."""
+"""What is in a data set, counted row by row: nothing grows with the number of pictures."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from yolo_distill.labelling.inference import Floats
-from yolo_distill.labelling.parquet import KEPT, UNREAD, Row, read_part, rows_of
+from yolo_distill.labelling.parquet import KEPT, UNREAD, Row
 from yolo_distill.labelling.thresholds import hard_labels
 
 #: Bars of a histogram of scores from 0 to 1.
@@ -53,12 +51,7 @@ class Statistics:
     """
 
     def __init__(self, thresholds: Floats, most: int) -> None:
-        """Begin.
-
-        Args:
-            thresholds: score from which on a box of a class is a label, (targets,).
-            most: pictures that are kept.
-        """
+        """Begin, with the score from which on a box of a class is a label, (targets,), and how many doubts are kept."""
         self._thresholds, self._most = thresholds, most
         self.states: Counter[str] = Counter()
         self.frames = self.empty = self.shown = 0
@@ -100,21 +93,3 @@ class Statistics:
             heapq.heappush(self._doubts, entry)
         else:
             heapq.heappushpop(self._doubts, entry)
-
-
-def count_rows(parts: Iterable[Path], thresholds: Floats, most: int) -> Statistics:
-    """Count what is in Parquet files.
-
-    Args:
-        parts: the files, in order.
-        thresholds: score from which on a box of a class is a label, (targets,).
-        most: pictures that are kept to be looked at.
-
-    Raises:
-        DistillError: one cannot be read.
-    """
-    statistics = Statistics(thresholds, most)
-    for part in parts:
-        for row in rows_of(read_part(part)):
-            statistics.add(row)
-    return statistics

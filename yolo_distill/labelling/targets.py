@@ -46,11 +46,6 @@ def find_targets(
 ) -> Targets:
     """Return the classes of the new data set: those of `data`, else those that the map leads to, else the teacher's.
 
-    Args:
-        teacher: its class names by column.
-        data: class names of a labelled data set; None without one.
-        class_map: a class of the data set for each of the teacher's that count; None: by name.
-
     Raises:
         RequestError: the map names a class that the teacher or the data does not have, or nothing is in common.
     """

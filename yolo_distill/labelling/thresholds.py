@@ -16,9 +16,8 @@ from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
 from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
-from yolo_distill.labelling.prefetch import prefetch
+from yolo_distill.labelling.request import Request
 from yolo_distill.runtime.progress import Progress
-from yolo_distill.runtime.sources import read_picture
 
 #: Of a class with fewer labelled boxes, the best threshold is a matter of luck.
 ENOUGH = 10
@@ -40,14 +39,9 @@ class Threshold:
 
 
 def hard_labels(scores: Floats, thresholds: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return the class of each box, its surest, and by how much its score is above that class's threshold.
+    """Return the class of each box, its surest, (N,), and by how much its score is above that class's threshold, (N,).
 
-    Args:
-        scores: (N, targets).
-        thresholds: (targets,).
-
-    Returns:
-        classes (N,) and margins (N,); a box is a label where its margin is 0 or more.
+    Of scores (N, targets) and thresholds (targets,); a box is a label where its margin is 0 or more.
     """
     classes = scores.argmax(1) if len(scores) else np.zeros(0, np.int64)
     best = scores[np.arange(len(scores)), classes]
@@ -59,8 +53,9 @@ class Calibration:
 
     def __init__(self, classes: int) -> None:
         self._labels = np.zeros(classes, np.int64)
-        self._scores: list[list[Floats]] = [[] for _ in range(classes)]
-        self._right: list[list[npt.NDArray[np.bool_]]] = [[] for _ in range(classes)]
+        self._classes: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self._scores: list[Floats] = [np.zeros(0, np.float32)]
+        self._right: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
 
     def add(self, found: Found, labels: Boxes) -> None:
         """Look at one picture: each box found, surest first, takes the free label that it overlaps most.
@@ -69,36 +64,29 @@ class Calibration:
         """
         known = (labels.classes >= 0) & (labels.classes < len(self._labels))
         self._labels += np.bincount(labels.classes[known], minlength=len(self._labels))
-        if not len(found.boxes):
-            return
-        classes = found.scores.argmax(1)
-        best = found.scores.max(1)
-        right = match(Boxes(found.boxes, classes), labels).right
-        for column in np.unique(classes).tolist():
-            mine = classes == column
-            self._scores[column].append(best[mine])
-            self._right[column].append(right[mine])
+        if len(found.boxes):
+            classes = found.scores.argmax(1)
+            self._classes.append(classes)
+            self._scores.append(found.scores.max(1))
+            self._right.append(match(Boxes(found.boxes, classes), labels).right)
 
     def choose(self, conf: float) -> list[Threshold]:
         """Return a threshold for each class: that of the best F1, or `conf` where there is too little to choose by."""
-        return [self._of(column, conf) for column in range(len(self._labels))]
-
-    def _of(self, column: int, conf: float) -> Threshold:
-        labels = int(self._labels[column])
-        if labels < ENOUGH or not self._scores[column]:
-            return Threshold(conf, labels)
-        scores, right = np.concatenate(self._scores[column]), np.concatenate(self._right[column])
-        at, f1 = best_f1(scores, right, labels)
-        return Threshold(at, labels, f1) if f1 > 0 else Threshold(conf, labels)
+        classes, scores = np.concatenate(self._classes), np.concatenate(self._scores)
+        right = np.concatenate(self._right)
+        chosen = []
+        for column, labels in enumerate(self._labels.tolist()):
+            mine = classes == column
+            enough = labels >= ENOUGH and mine.any()
+            at, f1 = best_f1(scores[mine], right[mine], labels) if enough else (conf, 0.0)
+            chosen.append(Threshold(at, labels, f1) if f1 > 0 else Threshold(conf, labels))
+        return chosen
 
 
 def best_f1(scores: Floats, right: npt.NDArray[np.bool_], labels: int) -> tuple[float, float]:
     """Return the threshold with the best F1 = 2 TP / (boxes kept + labels), and that F1.
 
-    Args:
-        scores: of boxes found, (N,), at least one.
-        right: whether each has a label, (N,).
-        labels: how many there are.
+    Of the scores of one box or more, (N,), whether each has a label, (N,), and how many labels there are.
     """
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], right[order]
@@ -120,49 +108,32 @@ def calibrate(
     predictor: Predictor,
     data: Mapping[str, Any],
     classes: int,
-    *,
-    conf: float,
-    batch: int,
+    request: Request,
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> list[Threshold]:
-    """Return a threshold for each class, chosen on the val split.
-
-    Args:
-        predictor: the teacher.
-        data: what `check_data` returned.
-        classes: how many there are.
-        conf: threshold of a class that there is too little to choose by.
-        batch: pictures at a time.
-        pool: threads that read pictures ahead.
-        progress: says how far it is.
+    """Return a threshold for each class, chosen on the val split of what `check_data` returned.
 
     Raises:
         RequestError: no picture can be read, or a label file is none.
     """
     files = pictures_of(dict(data), "val")
-    gathered, waiting, looked_at = Calibration(classes), list[tuple[Fitted, Boxes]](), 0
-
-    def read(file: str) -> Fitted | None:
-        image = read_picture(file)
-        return None if image is None else predictor.fit(image)
-
-    def ask() -> None:
-        answers = predictor([fitted for fitted, _ in waiting])
-        for found, (_, labels) in zip(answers, waiting, strict=True):
-            gathered.add(found, labels)
-        waiting.clear()
-
-    for place, (file, fitted) in enumerate(zip(files, prefetch(pool, read, files, 2 * batch), strict=True), 1):
+    gathered, waiting, some = Calibration(classes), list[tuple[Fitted, Boxes]](), False
+    for place, (file, fitted) in enumerate(
+        zip(files, predictor.read_ahead(pool, files, 2 * request.batch), strict=True), 1
+    ):
         if fitted is not None:
             waiting.append((fitted, _labels(file, fitted.transform.picture)))
-            looked_at += 1
-        if len(waiting) == batch or (waiting and place == len(files)):
-            ask()
+            some = True
+        if len(waiting) == request.batch or (waiting and place == len(files)):
+            answers = predictor([fitted for fitted, _ in waiting])
+            for found, (_, labels) in zip(answers, waiting, strict=True):
+                gathered.add(found, labels)
+            waiting.clear()
             progress.report(f"choosing thresholds: {place:,} of {len(files):,} pictures of val")
-    if not looked_at:
+    if not some:
         raise RequestError(f"data={data.get('yaml_file')}: none of the {len(files)} pictures of val can be read")
-    return gathered.choose(conf)
+    return gathered.choose(request.conf)
 
 
 def in_one_line(names: Sequence[str], thresholds: Sequence[Threshold], most: int = 12) -> str:

@@ -12,13 +12,7 @@ class Throughput:
     """Counts items, and frames of videos, whose number is only known once a video has been opened."""
 
     def __init__(self, pictures: int, videos: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin to count.
-
-        Args:
-            pictures: there are.
-            videos: there are; until one of them was opened, nothing is said about the time that is left.
-            clock: in seconds.
-        """
+        """Begin to count; until one of the videos was opened, nothing is said about the time that is left."""
         self._pictures, self._unopened = pictures, videos
         self._lengths: list[int] = []
         self._clock, self._start = clock, clock()

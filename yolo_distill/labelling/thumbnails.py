@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from yolo_distill.labelling.dataset import encoded
 from yolo_distill.labelling.inference import Floats
 from yolo_distill.labelling.parquet import Row
 from yolo_distill.labelling.statistics import NEAR
@@ -23,13 +24,9 @@ _LETTERS = 0.38  # their size by OpenCV's own
 
 
 def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) -> str | None:
-    """Return a JPEG file in base64, or None where the picture is not there any more.
+    """Return a row as a JPEG file in base64, or None where the picture is not there any more.
 
-    Args:
-        row: what is drawn.
-        images: folder of the data set's pictures.
-        names: of the classes.
-        thresholds: score from which on a box of a class is a label, (targets,).
+    Of the folder of the data set's pictures, class names, and the score from which on a box of each class is a label.
     """
     picture = read_picture(str(images / row.file) if row.file else row.source)
     if picture is None:
@@ -45,14 +42,14 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
             continue
         column = int(classes[place])
         colour = colour_of(column)
-        first, second = (int(boxes[place][0]), int(boxes[place][1])), (int(boxes[place][2]), int(boxes[place][3]))
+        left, top, right, bottom = boxes[place].tolist()
+        first, second = (left, top), (right, bottom)
         if margins[place] >= 0:
             cv2.rectangle(canvas, first, second, colour, _LINE)
         else:
             _broken(canvas, first, second, colour)
         write_label(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour, _LETTERS, 1)
-    done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return base64.b64encode(data.tobytes()).decode() if done else None
+    return base64.b64encode(encoded(canvas, ".jpg", _QUALITY)).decode()
 
 
 def _broken(canvas: Picture, first: tuple[int, int], second: tuple[int, int], colour: Colour) -> None:

@@ -17,6 +17,9 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+#: Best class score from which on a box is one, whoever teaches; overlap above which NMS takes two boxes of a class for
+#: one; boxes a picture. The last two are the host's own defaults.
+CONF, IOU, MOST = 0.01, 0.7, 300
 #: Indices into pictures and anchors: two index tensors of equal length N, or two full slices for every anchor of all.
 Where = tuple[Tensor, Tensor] | tuple[slice, slice]
 
@@ -46,15 +49,7 @@ class DenseBranch:
         return int(self.sides.shape[-1])
 
     def at(self, where: Where) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the side outputs, distances and decoded boxes of chosen anchors.
-
-        Args:
-            where: which anchors of which pictures.
-
-        Returns:
-            sides (N, 4, reg_max); distances (N, 4) in pixels; boxes (N, 4) xyxy in pixels. With full slices, (B, A) in
-            place of N.
-        """
+        """Return sides (N, 4, reg_max), distances and boxes (N, 4), xyxy in pixels; (B, A) in place of N for slices."""
         assert self.sides is not None, "the teacher was not asked for boxes"
         anchor = where[1]
         sides = self.sides[where].float()
@@ -93,29 +88,30 @@ class DenseAnswer:
     cells: dict[int, int]
     presence: Tensor | None = None
 
+    @property
+    def branches(self) -> list[DenseBranch]:
+        """Those that are there, one-to-many first."""
+        return [branch for branch in (self.one2many, self.one2one) if branch is not None]
+
 
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:
-    """Read the raw prediction dict of the host's `Detect` head.
+    """Read the raw prediction dict of the host's `Detect` head, with its strides in pixels per cell.
 
-    Args:
-        output: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats`, or two such dicts under `one2many` and
-            `one2one`.
-        strides: pixels per cell of each level, in the order of `feats`.
-        reg_max: bins a side.
+    It holds `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats` in the order of the strides, or two such dicts
+    under `one2many` and `one2one`.
     """
     many = output.get("one2many", output)
-    single = output.get("one2one")
     maps = dict(zip(strides, many["feats"], strict=True))
     # In single precision also where the maps are not: half a cell more or less is what an anchor point is about.
     anchors, anchor_strides = make_anchors(
         [m.detach().float() for m in many["feats"]], list(map(float, strides)), grid_cell_offset=0.5
     )
 
-    def branch(raw: dict[str, Any]) -> DenseBranch:
-        return make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max)
-
-    cells = {stride: m.shape[-2] * m.shape[-1] for stride, m in maps.items()}
-    return DenseAnswer(branch(many), branch(single) if single else None, maps, cells)
+    branches = [
+        make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max) if raw else None
+        for raw in (many, output.get("one2one"))
+    ]
+    return DenseAnswer(branches[0], branches[1], maps, {s: m.shape[-2] * m.shape[-1] for s, m in maps.items()})
 
 
 def make_branch(scores: Tensor, boxes: Tensor | None, anchors: Tensor, strides: Tensor, reg_max: int) -> DenseBranch:
@@ -149,14 +145,7 @@ class SetAnswer:
 def make_set(
     boxes: Sequence[Tensor], scores: Sequence[Tensor], classes: int, maps: dict[int, Tensor] | None = None
 ) -> SetAnswer:
-    """Return pictures' answers, each of its own length, as one.
-
-    Args:
-        boxes: of each picture, shape (N, 4).
-        scores: of each picture, shape (N, nc).
-        classes: nc, also where no picture has a box.
-        maps: see `SetAnswer`.
-    """
+    """Return boxes (N, 4) and scores (N, nc) of pictures, each with its own N, as one answer about all of them."""
     assert boxes, "a batch has pictures"
     most = max(len(b) for b in boxes)
     all_boxes = boxes[0].new_zeros(len(boxes), most, 4)
@@ -167,15 +156,18 @@ def make_set(
     return SetAnswer(all_boxes, all_scores, maps or {})
 
 
-def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: int = 300) -> SetAnswer:
-    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other.
+def surest(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return of boxes (B, N, 4) and scores (B, N, nc) each picture's that are sure of some class, the surest first."""
+    found = []
+    for own_boxes, own_scores in zip(boxes, scores, strict=True):
+        best = own_scores.amax(-1)
+        index = best.argsort(descending=True, stable=True)[: int((best > CONF).sum())]
+        found.append((own_boxes[index], own_scores[index]))
+    return found
 
-    Args:
-        answer: with scores and boxes.
-        conf: best class score below which an anchor says nothing.
-        iou: overlap above which NMS takes two boxes of a class for one; the host's own default.
-        most: boxes a picture, the host's own default.
-    """
+
+def as_set(answer: DenseAnswer, *, conf: float = CONF, iou: float = IOU) -> SetAnswer:
+    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other."""
     branch = answer.one2one or answer.one2many
     assert branch is not None, "the teacher was not asked for scores"
     count, _, classes = branch.logits.shape
@@ -184,11 +176,11 @@ def as_set(answer: DenseAnswer, *, conf: float = 0.01, iou: float = 0.7, most: i
     boxes, found = [], []
     for picture in range(count):
         index = (best[picture] > conf).nonzero().squeeze(-1)
-        index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * most]]
+        index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * MOST]]
         own = branch.at((torch.full_like(index, picture), index))[2]
         if answer.one2one is None:
             kept = batched_nms(own, best[picture, index], label[picture, index], iou)
             index, own = index[kept], own[kept]
-        boxes.append(own[:most])
-        found.append(scores[picture, index[:most]])
+        boxes.append(own[:MOST])
+        found.append(scores[picture, index[:MOST]])
     return make_set(boxes, found, classes, dict(answer.maps))

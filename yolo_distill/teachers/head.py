@@ -1,4 +1,4 @@
-"""The part of a teacher's head that somebody needs, in place of the whole of it."""
+"""The part of a teacher's head that somebody needs, in place of the whole of it, and the grid of its anchors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import Detect
 from ultralytics.utils.tal import make_anchors
 
+#: Strides of the levels that YOLO heads have, finest first.
+KNOWN = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32, 64))
+
+#: Height and width of pictures in pixels.
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Needs:
-    """What a teacher is asked for. What is not needed is not computed.
+    """What a teacher is asked for: class logits, side outputs, both of the one-to-one branch as well, the neck's maps.
 
-    Attributes:
-        scores: class logits.
-        boxes: side outputs.
-        one2one: of the one-to-one branch as well, where the head has one.
-        maps: the neck's feature maps.
+    What is not needed is not computed.
     """
 
     scores: bool = True
@@ -39,22 +41,16 @@ class NeededHead(nn.Module):
         """Take over what is needed of `head`.
 
         Relies on: `cv2`, `cv3` and their `one2one_` copies hold one small network a level, whose outputs the host
-        concatenates over the levels; `f` and `i` say where a
-        layer stands in the model.
+        concatenates over the levels; `f` and `i` say where a layer stands in the model.
         """
         super().__init__()
         self.f, self.i = head.f, head.i
-        self.strides = [int(s) for s in head.stride]
-        self.maps = needs.maps
+        self.strides, self.maps = [int(s) for s in head.stride], needs.maps
         branches = [""] if getattr(head, "one2one_cv2", None) is None or not needs.one2one else ["", "one2one_"]
-        parts = {"scores": ("cv3", needs.scores), "boxes": ("cv2", needs.boxes)}
+        layers = {"scores": "cv3"} if needs.scores else {}
+        layers |= {"boxes": "cv2"} if needs.boxes else {}
         self.outputs = nn.ModuleDict(
-            {
-                f"{branch}{name}": getattr(head, f"{branch}{layers}")
-                for branch in branches
-                for name, (layers, needed) in parts.items()
-                if needed
-            }
+            {f"{branch}{name}": getattr(head, f"{branch}{own}") for branch in branches for name, own in layers.items()}
         )
 
     @property
@@ -71,14 +67,8 @@ class NeededHead(nn.Module):
         return found | {f"map{stride}": m for stride, m in zip(self.strides, maps, strict=True) if self.maps}
 
 
-#: Strides of the levels that YOLO heads have, finest first.
-KNOWN = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32, 64))
-
-Size = tuple[int, int]
-
-
 def cells(size: Size, strides: Sequence[int]) -> dict[int, int]:
-    """Return the anchors of each level, by stride, for pictures of a height and width in pixels."""
+    """Return the anchors of each level, by stride, for pictures of a size."""
     return {stride: -(-size[0] // stride) * -(-size[1] // stride) for stride in strides}
 
 

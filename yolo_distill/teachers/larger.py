@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,25 +23,18 @@ from yolo_distill.teachers.yolo import YoloTeacher
 #: Of a batch: the pictures as a teacher sees them that looks at them larger than the student does.
 LARGE = "img_for_teacher"
 
+_Value = TypeVar("_Value")
+
 
 class AtLargerSize(Teacher):
     """Asks a teacher about pictures of another size, and answers for those of the student.
 
-    Levels whose stride is no whole number of the student's pixels are left out. On a GPU the teacher is waited for as
-    it is asked.
-
-    Attributes:
-        teacher: whom it asks.
-        names: see `yolo_distill.teachers.teacher`.
-        strides: of the levels that are left, in the student's pixels.
-        widths: likewise by stride in the student's pixels.
-        needs: what the teacher is asked for.
-        teacher_imgsz: side of the teacher's pictures in pixels.
-        imgsz: side of the student's.
+    Strides are in the student's pixels; levels for which these are no whole numbers are left out. On a GPU the teacher
+    is waited for as it is asked.
     """
 
     def __init__(self, teacher: Teacher, teacher_imgsz: int, imgsz: int) -> None:
-        """Put the two sizes between the teacher and the student.
+        """Put the sides of the teacher's and the student's pictures, in pixels, between the two.
 
         Raises:
             RequestError: the teacher's size is the smaller one, or leaves no level whose stride is a whole number.
@@ -55,7 +48,7 @@ class AtLargerSize(Teacher):
         self.names, self.needs = teacher.names, teacher.needs
         self._levels = {s: s * imgsz // teacher_imgsz for s in teacher.strides if s * imgsz % teacher_imgsz == 0}
         self.strides = list(self._levels.values())
-        self.widths = {self._levels[s]: width for s, width in teacher.widths.items() if s in self._levels}
+        self.widths = self._kept(teacher.widths)
         # Of a teacher that answers in sets the boxes are left, whatever the size.
         if teacher.strides and (teacher.needs.maps or isinstance(teacher, YoloTeacher)):
             self._require_levels()
@@ -66,8 +59,6 @@ class AtLargerSize(Teacher):
         That is what an answer costs, not what it is worth: the teacher sees no more than the student. `of_large` has
         more to look at.
         """
-        if self.teacher_imgsz == self.imgsz:
-            return self.of_large(images)
         size = [round(side * self.teacher_imgsz / self.imgsz) for side in images.shape[-2:]]
         return self.of_large(F.interpolate(images, size, mode="bilinear", align_corners=False))
 
@@ -79,19 +70,13 @@ class AtLargerSize(Teacher):
         """Answer for `images` of the teacher's size, shape (B, 3, r H, r W), in the pixels of the student's."""
         answer = self.teacher(images)
         self.teacher.wait(answer)
-        if isinstance(answer, DenseAnswer):
-            return self._dense(answer)
-        maps = {self._levels[s]: m for s, m in answer.maps.items() if s in self._levels}
-        return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps)
-
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: the teacher was waited for before its answer was relabelled."""
-
-    def _dense(self, answer: DenseAnswer) -> DenseAnswer:
+        maps = self._kept(answer.maps)
+        if isinstance(answer, SetAnswer):
+            return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps)
         self._require_levels()
-        device = next((b.logits.device for b in (answer.one2many, answer.one2one) if b is not None), None)
+        device = answer.branches[0].logits.device if answer.branches else None
         levels = torch.split(torch.arange(sum(answer.cells.values()), device=device), list(answer.cells.values()))
-        index = torch.cat([own for s, own in zip(answer.cells, levels, strict=True) if s in self._levels])
+        index = torch.cat(list(self._kept(dict(zip(answer.cells, levels, strict=True))).values()))
 
         def branch(own: DenseBranch | None) -> DenseBranch | None:
             if own is None:
@@ -99,12 +84,11 @@ class AtLargerSize(Teacher):
             left = own if len(index) == len(own.anchors) else own.take(index)
             return replace(left, strides=self._shrunk(left.strides))
 
-        return DenseAnswer(
-            branch(answer.one2many),
-            branch(answer.one2one),
-            {self._levels[s]: m for s, m in answer.maps.items() if s in self._levels},
-            {self._levels[s]: count for s, count in answer.cells.items() if s in self._levels},
-        )
+        return DenseAnswer(branch(answer.one2many), branch(answer.one2one), maps, self._kept(answer.cells))
+
+    def _kept(self, by_stride: Mapping[int, _Value]) -> dict[int, _Value]:
+        """Return what belongs to the levels that are left, by their strides in the student's pixels."""
+        return {self._levels[s]: value for s, value in by_stride.items() if s in self._levels}
 
     def _shrunk(self, pixels: Tensor) -> Tensor:
         return pixels * (self.imgsz / self.teacher_imgsz)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import yaml
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 
@@ -19,6 +18,7 @@ from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import find_checkpoint, is_architecture, kind_of, load_ultralytics
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import split
+from yolo_distill.teachers.class_names import names_by_number, read_yaml
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
@@ -32,6 +32,8 @@ from yolo_distill.teachers.yolo import YoloTeacher
 
 TORCHVISION = "torchvision:"
 
+_Content = TypeVar("_Content")
+
 
 @dataclass(frozen=True)
 class Named:
@@ -41,8 +43,7 @@ class Named:
         text: `best.pt`, `yolo26s.yaml`, `torchvision:ssd300_vgg16`, `torchvision:ssd300_vgg16:best.pth`, `best.onnx`,
             or a folder that `yolo-distill label` wrote.
         torchvision: the library's name of the architecture; None for other kinds.
-        file: weights, an architecture, an ONNX file or a folder; None for a torchvision teacher whose weights are not
-            given.
+        file: None for a torchvision teacher whose weights are not given.
     """
 
     text: str
@@ -77,11 +78,7 @@ class Named:
 
 
 def named(teacher: str, weights: str | None = None) -> list[Named]:
-    """Read what `teacher=` says.
-
-    Args:
-        teacher: one or several, with commas.
-        weights: file for the torchvision teacher among them.
+    """Read `teacher=`, one or several with commas, and `teacher_weights=`, for the torchvision one among them.
 
     Raises:
         RequestError: an unknown torchvision name, or weights that belong to nobody, or to more than one.
@@ -115,13 +112,7 @@ def named(teacher: str, weights: str | None = None) -> list[Named]:
 
 @dataclass
 class Opened:
-    """A teacher, ready to be asked.
-
-    Attributes:
-        teacher: answers for a batch.
-        members: the teachers that it is made of.
-        name: of what it is made, for people.
-    """
+    """A teacher, ready to be asked, the teachers that it is made of, and what it is called for people."""
 
     teacher: Teacher
     members: list[Teacher]
@@ -134,13 +125,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Reading:
-    """How teachers' files are read.
-
-    Attributes:
-        trust: load checkpoints without the restricted loader.
-        names: class names of torchvision weights that bring none; see the recipe.
-        outputs: description of an ONNX file's outputs; see the recipe.
-    """
+    """How teachers' files are read: `trust`, `teacher_names` and `teacher_outputs` of the recipe."""
 
     trust: bool = False
     names: str | None = None
@@ -164,12 +149,7 @@ class Teachers:
     """
 
     def __init__(self, teacher: str, weights: str | None = None, reading: Reading | None = None) -> None:
-        """Read what `teacher=` says; nothing is opened.
-
-        Args:
-            teacher: one or several, with commas.
-            weights: file for the torchvision teacher among them.
-            reading: how files are read.
+        """Read what `teacher=` and `teacher_weights=` say; nothing is opened.
 
         Raises:
             RequestError: as `named`.
@@ -184,9 +164,7 @@ class Teachers:
     def of(cls, recipe: Recipe, known: Teachers | None = None) -> Teachers:
         """Return the teachers of a recipe: those that are known where it names them, else others.
 
-        Args:
-            recipe: names them.
-            known: teachers of another recipe; of files that both name they have what was opened in common.
+        Others have in common with the known ones what was opened of files that both name.
 
         Raises:
             RequestError: as `named`.
@@ -196,7 +174,7 @@ class Teachers:
             return known
         found = cls(*said, reading)
         if known is not None:
-            files = {_file_of(one) for one in found.members}
+            files = {_absolute(str(one.file)) for one in found.members}
             found._opened = {key: value for key, value in known._opened.items() if key[0] in files}
         return found
 
@@ -235,10 +213,7 @@ class Teachers:
         """
         trust, file = self.reading.trust, str(one.file)
         find_checkpoint(file, f"teacher={file}")  # one of the host's is downloaded first: it is known by where it lies
-        model: DetectionModel = self._once(
-            (_file_of(one), trust), lambda: load_ultralytics(file, trust=trust, role="teacher")
-        )
-        return model
+        return self._once((_absolute(file), trust), lambda: load_ultralytics(file, trust=trust, role="teacher"))
 
     def onnx(self, one: Named, needs: Needs | None = None, threads: int | None = None) -> OnnxTeacher:
         """Return an ONNX file as a teacher, all of whose copies ask one session.
@@ -246,9 +221,9 @@ class Teachers:
         Raises:
             RequestError: as `OnnxTeacher`.
         """
-        file, names, outputs = Path(str(one.file)), self.reading.names, self.reading.outputs
-        teacher: OnnxTeacher = self._once(
-            (_file_of(one), names, outputs, threads),
+        file, names, outputs = str(one.file), self.reading.names, self.reading.outputs
+        teacher = self._once(
+            (_absolute(file), names, outputs, threads),
             lambda: OnnxTeacher(file, names=read_names(names), outputs=outputs, threads=threads),
         )
         return teacher.asked_for(needs or Needs())
@@ -260,25 +235,16 @@ class Teachers:
             RequestError: as `pretrained` and `load_detector_file`.
         """
         assert one.torchvision is not None
-        if one.file is None:
+        if (file := one.file) is None:
             return pretrained(one.torchvision, imgsz)
-
-        def read(file: Path, said: str) -> dict[str, Any]:
-            weights: dict[str, Any] = self._once((_file_of(one),), lambda: read_weights(file, said))
-            return weights
-
+        said = f"teacher_weights={file}"
+        content = self._once((_absolute(file),), lambda: read_weights(Path(file).expanduser(), said))
         names = read_names(self.reading.names)
-        model, _, names = load_detector_file(Path(one.file), one.torchvision, names, imgsz, read=read)
+        model, _, names = load_detector_file(file, one.torchvision, names, imgsz, content)
         return model, names
 
     def open(self, needs: Needs, device: torch.device | str, imgsz: int, *, teacher_imgsz: int | None = None) -> Opened:
-        """Make teachers that can be asked.
-
-        Args:
-            needs: what they are asked for together.
-            device: where.
-            imgsz: side of the student's pictures in pixels.
-            teacher_imgsz: of the pictures as they see them; None: the student's.
+        """Make teachers that can be asked about pictures of the student's side, or of another, in pixels.
 
         Raises:
             RequestError: saying what about them has to change.
@@ -292,7 +258,9 @@ class Teachers:
         teacher = found[0] if self.alone else SeveralTeachers(found, needs)
         if side != imgsz:
             teacher = AtLargerSize(teacher, side, imgsz)
-        return Opened(teacher, found, " and ".join(_called(*pair) for pair in zip(self.members, found, strict=True)))
+        # Of a checkpoint, which is always called best.pt, the architecture.
+        names = (getattr(own, "architecture", "") or one.stem for one, own in zip(self.members, found, strict=True))
+        return Opened(teacher, found, " and ".join(names))
 
     def _open(self, one: Named, needs: Needs, device: torch.device | str, imgsz: int) -> Teacher:
         if one.torchvision:
@@ -306,15 +274,11 @@ class Teachers:
             return RtdetrTeacher(model, device, needs)
         return YoloTeacher(model, device, needs)
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def _once(self, key: tuple[Any, ...], make: Callable[[], _Content]) -> _Content:
         if key not in self._opened:
             self._opened[key] = make()
-        return self._opened[key]
-
-
-def _file_of(one: Named) -> str:
-    """Return by what a teacher's file is known, however it was named."""
-    return _absolute(str(one.file))
+        content: _Content = self._opened[key]
+        return content
 
 
 def _threads_beside(device: torch.device) -> int | None:
@@ -325,11 +289,6 @@ def _threads_beside(device: torch.device) -> int | None:
     if device.type in {"cpu", "mps"}:
         return None
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def _called(one: Named, teacher: Teacher) -> str:
-    """Return a teacher's name for people: of a checkpoint, which is always called best.pt, that of its architecture."""
-    return getattr(teacher, "architecture", "") or one.stem
 
 
 def with_absolute_files(recipe: Recipe) -> Recipe:
@@ -376,16 +335,10 @@ def read_names(text: str | None) -> dict[int, str] | None:
     """
     if text is None:
         return None
-    file = Path(text).expanduser()
     if not is_names_file(text):
         return dict(enumerate(name.strip() for name in text.split(",")))
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"teacher_names={text}: cannot be read ({' '.join(str(error).split())})") from None
-    names = values.get("names", values) if isinstance(values, dict) else values
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(str(number).isdigit() for number in names):
+    values = read_yaml(Path(text).expanduser(), f"teacher_names={text}")
+    names = names_by_number(values.get("names", values) if isinstance(values, dict) else values)
+    if not names:
         raise RequestError(f"teacher_names={text}: holds no class names; it needs names: with one line a class")
-    return {int(number): str(name) for number, name in names.items()}
+    return names

@@ -30,14 +30,14 @@ A file that gives one class a box has, in place of `scores`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.errors import RequestError
+from yolo_distill.teachers.class_names import read_yaml
+from yolo_distill.validation import first_problem
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -58,58 +58,40 @@ class InputForm(_Part):
     sizes: str | None = None
 
 
-class BoxesOutput(_Part):
+class _Output(_Part):
+    output: str
+
+
+class BoxesOutput(_Output):
     """Where the boxes are, and what their four numbers mean."""
 
-    output: str
     form: Literal["xyxy", "xywh", "cxcywh"] = "xyxy"
     scale: Literal["pixels", "normalised"] = "pixels"
 
 
-class ScoresOutput(_Part):
+class ScoresOutput(_Output):
     """Where the scores of all classes are."""
 
-    output: str
     activation: Literal["none", "sigmoid", "softmax"] = "none"
     background: Literal["none", "first", "last"] = "none"
 
 
-class ScoreOutput(_Part):
-    """Where the score of each box's one class is."""
-
-    output: str
-
-
-class LabelsOutput(_Part):
+class LabelsOutput(_Output):
     """Where the class of each box is, and whether the first is number 1."""
 
-    output: str
     one_based: bool = False
 
 
 class Description(_Part):
-    """The whole file, see there.
-
-    Attributes:
-        names: class names by column of the scores; None where the file does not say.
-        input: how pictures go in.
-        boxes, scores, score, labels: how boxes and classes come out.
-        nms: whether NMS is still to be done.
-    """
+    """The whole file; `names` is None where it does not say them."""
 
     names: dict[Annotated[int, Field(ge=0)], str] | None = None
     input: InputForm = InputForm()
     boxes: BoxesOutput
     scores: ScoresOutput | None = None
-    score: ScoreOutput | None = None
+    score: _Output | None = None
     labels: LabelsOutput | None = None
     nms: bool = False
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Description:
-        if (self.scores is None) == (self.score is None) or (self.score is None) != (self.labels is None):
-            raise ValueError("give scores: for scores of all classes, or score: and labels: for one class a box")
-        return self
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -118,64 +100,38 @@ class Description(_Part):
         return {key: part.output for key, part in parts.items() if part is not None}
 
 
-def read_description(path: str | Path) -> Description:
-    """Read a description.
+_PARTS: dict[str, type[_Part]] = {
+    "input": InputForm,
+    "boxes": BoxesOutput,
+    "scores": ScoresOutput,
+    "score": _Output,
+    "labels": LabelsOutput,
+}
+_KEYS = [*Description.model_fields, *(f"{key}.{name}" for key, part in _PARTS.items() for name in part.model_fields)]
 
-    Args:
-        path: a YAML file, see the top of this one. A file that it names for `names` is looked for beside it.
+
+def read_description(path: str | Path) -> Description:
+    """Read a description from a YAML file; one that it names for `names` is looked for beside it.
 
     Raises:
         RequestError: naming the first thing that is wrong, what was received and what it should be.
     """
     said, file = f"teacher_outputs={path}", Path(path).expanduser()
-    values = _read_yaml(file, said)
+    values = read_yaml(file, said)
     if not isinstance(values, dict):
         raise RequestError(f"{said}: is not a YAML file of keys and values (it holds a {type(values).__name__})")
     names = values.get("names")
     if isinstance(names, str):
-        names = _read_yaml(file.parent / names, f"{said}: names={names}")
+        names = read_yaml(file.parent / names, f"{said}: names={names}")
         names = names.get("names", names) if isinstance(names, dict) else names
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
-        return Description(**{**values, "names": names})
+        description = Description(**{**values, "names": names})
     except ValidationError as error:
-        raise RequestError(f"{said}: {_first(error)}") from None
+        raise RequestError(f"{said}: {first_problem(error, _KEYS)}") from None
     except TypeError:  # keys that are no words
         raise RequestError(f"{said}: its keys are {', '.join(map(str, values))}; expected words") from None
-
-
-def _read_yaml(file: Path, said: str) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        near = [found.name for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-        raise RequestError(f"{said}: cannot be read ({error.strerror}){did_you_mean(file.name, near)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{said}: is not YAML ({' '.join(str(error).split())})") from None
-
-
-def _first(error: ValidationError) -> str:
-    """Return the first complaint in a line."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    key = ".".join(place)
-    if first["type"] == "missing":
-        return f"{key}: is missing"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{did_you_mean(place[-1], _known(place[:-1]))}"
-    if first["type"] == "value_error":  # a sentence of ours
-        return str(first["ctx"]["error"])
-    return f"{key}={first['input']}: {first['msg'][:1].lower() + first['msg'][1:]}"
-
-
-def _known(place: list[str]) -> Mapping[str, Any]:
-    """Return the keys that may stand at a place."""
-    parts: dict[str, type[_Part]] = {
-        "input": InputForm,
-        "boxes": BoxesOutput,
-        "scores": ScoresOutput,
-        "score": ScoreOutput,
-        "labels": LabelsOutput,
-    }
-    return (parts[place[0]] if place else Description).model_fields
+    if set(description.outputs) not in ({"boxes", "scores"}, {"boxes", "score", "labels"}):
+        raise RequestError(f"{said}: give scores: for scores of all classes, or score: and labels: for one class a box")
+    return description

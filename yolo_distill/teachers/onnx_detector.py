@@ -12,38 +12,31 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer, as_set, make_set
+from yolo_distill.teachers.answer import MOST, DenseAnswer, DenseBranch, SetAnswer, as_set, make_set, surest
+from yolo_distill.teachers.class_names import names_by_number
 from yolo_distill.teachers.head import Needs, Size, cells, points, strides_of
 from yolo_distill.teachers.onnx_description import read_description
 from yolo_distill.teachers.onnx_reading import described_reading, noted_reading
 from yolo_distill.teachers.onnx_session import OnnxSession
 from yolo_distill.teachers.teacher import Teacher
 
-#: Best class score from which on a box counts, and boxes a picture: those of `as_set`.
-CONF, MOST = 0.01, 300
 #: Probabilities nearer to 0 or 1 than this are cut off when they are turned back into logits.
 _SURE = 1e-6
 
 
 class OnnxTeacher(Teacher):
-    """Answers for a batch of pictures; never learns and is no part of the student.
+    """Answers for a batch of pictures; it shows no maps.
 
-    It shows no maps. Pictures of another size than a file takes are resized to it, and its boxes back: such an answer
-    is a set also where the file's own is dense, since the anchors are not the student's.
+    Pictures of another size than a file takes are resized to it, and its boxes back: such an answer is a set also where
+    the file's own is dense, since the anchors are not the student's.
 
     Attributes:
-        names: class names by column of the scores.
-        strides: of the grid of a file that answers densely; empty for all others.
-        widths: empty.
-        classes: columns of the scores.
-        needs: what it is asked for.
         size: height and width of the pictures that the file takes; None for any.
     """
 
@@ -74,17 +67,19 @@ class OnnxTeacher(Teacher):
         form = None if description is None else description.input
         self._session = OnnxSession(Path(file).expanduser(), said, form, threads)
         self.size = self._session.size
-        noted = _noted_names(self._session.notes)
-        self.names: dict[int, str] = dict(names or (description and description.names) or noted)
+        self.names = dict(
+            names or (description and description.names) or names_by_number(self._session.notes.get("names"))
+        )
         if not self.names:
             raise RequestError(f"{said}: names no classes; give teacher_names=, a data.yaml or the names with commas")
-        self.classes = max(self.names) + 1
+        self._classes = max(self.names) + 1
         size = self._session.usual
         _, raw = next(self._session.run(torch.full((1, 3, *size), 0.5)))
-        if description is None:
-            self._reading = noted_reading(self._session.notes, raw, size, self.classes, said)
-        else:
-            self._reading = described_reading(description, raw, self.classes, said)
+        self._reading = (
+            described_reading(description, raw, self._classes, said)
+            if description
+            else noted_reading(self._session.notes, raw, size, self._classes, said)
+        )
         if self._reading.alone:
             self._session.most = 1
         boxes, scores = self._reading.read(raw, size)
@@ -118,10 +113,7 @@ class OnnxTeacher(Teacher):
             return self._dense(boxes, scores, size)
         sides = torch.tensor([size[1] / width, size[0] / height] * 2, device=images.device)
         found = [one for boxes, scores in parts for one in self._found(boxes * sides, scores)]
-        return make_set([boxes for boxes, _ in found], [scores for _, scores in found], self.classes)
-
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: the answer is there when it is given."""
+        return make_set([boxes for boxes, _ in found], [scores for _, scores in found], self._classes)
 
     def _dense(self, boxes: Tensor, scores: Tensor, size: Size) -> DenseAnswer:
         """Return boxes (B, A, 4) and probabilities (B, A, nc) as a head with distances to the sides would give them."""
@@ -134,14 +126,9 @@ class OnnxTeacher(Teacher):
         if self._reading.repeats:
             # Seen from the corner of the picture, any boxes are what a head would say of that one point.
             corner, pixel = boxes.new_zeros(boxes.shape[1], 2), boxes.new_ones(boxes.shape[1], 1)
-            answer = as_set(DenseAnswer(_branch(boxes, scores, corner, pixel), None, {}, {}), conf=CONF, most=MOST)
+            answer = as_set(DenseAnswer(_branch(boxes, scores, corner, pixel), None, {}, {}))
             boxes, scores = answer.boxes, answer.scores
-        found = []
-        for where, what in zip(boxes, scores, strict=True):
-            best = what.amax(-1)
-            index = best.argsort(descending=True, stable=True)[: min(int((best > CONF).sum()), MOST)]
-            found.append((where[index], what[index]))
-        return found
+        return [(where[:MOST], what[:MOST]) for where, what in surest(boxes, scores)]
 
 
 def _branch(boxes: Tensor, scores: Tensor, anchors: Tensor, strides: Tensor) -> DenseBranch:
@@ -149,11 +136,3 @@ def _branch(boxes: Tensor, scores: Tensor, anchors: Tensor, strides: Tensor) -> 
     at = anchors * strides
     sides = torch.cat([at - boxes[..., :2], boxes[..., 2:] - at], -1) / strides
     return DenseBranch(scores.logit(_SURE), sides[..., None], anchors, strides)
-
-
-def _noted_names(notes: Mapping[str, Any]) -> dict[int, str]:
-    names = notes.get("names")
-    pairs = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names
-    if not isinstance(pairs, dict) or not all(str(number).isdigit() for number in pairs):
-        return {}
-    return {int(number): str(name) for number, name in pairs.items()}

@@ -42,20 +42,12 @@ class Reading:
 
 
 def noted_reading(notes: Mapping[str, Any], outputs: Outputs, size: Size, classes: int, said: str) -> Reading:
-    """Return what the outputs of a file mean that says it itself, as ours and Ultralytics' do.
-
-    Args:
-        notes: the file's metadata, as values.
-        outputs: of one picture, as they came.
-        size: of that picture.
-        classes: nc.
-        said: the setting that named the file, for errors.
+    """Return what the outputs, for one picture of a size, mean by the metadata of a file of ours or Ultralytics'.
 
     Raises:
-        RequestError: it is no detector, or can't be read.
+        RequestError: it is no detector, or can't be read; `said` is the setting that named the file.
     """
-    task = notes.get("task", "detect")
-    if task != "detect":
+    if (task := notes.get("task", "detect")) != "detect":
         raise RequestError(f"{said}: is a {task} model, not a detector")
     (name, raw), *others = outputs.items()
     noted = "stride" in notes
@@ -67,7 +59,7 @@ def noted_reading(notes: Mapping[str, Any], outputs: Outputs, size: Size, classe
         if raw.shape[1] == 4 + classes and (noted or strides_of(size, raw.shape[2])):
             return Reading(lambda found, _: _dense(found[name].float()), anchored=True, repeats=True)
         if noted and raw.shape[2] == 4 + classes:  # what older releases of the host made of an RT-DETR
-            return Reading(lambda found, own: _queries(found[name].float(), own))
+            return Reading(lambda found, own: _split(found[name].float(), own))
         if noted and not final:
             raise RequestError(f"{said}: scores {min(raw.shape[1:]) - 4} classes, and {classes} have names")
     raise RequestError(
@@ -77,16 +69,10 @@ def noted_reading(notes: Mapping[str, Any], outputs: Outputs, size: Size, classe
 
 
 def described_reading(description: Description, outputs: Outputs, classes: int, said: str) -> Reading:
-    """Return what the outputs of a file mean by a description.
-
-    Args:
-        description: of them.
-        outputs: of one picture, as they came.
-        classes: nc.
-        said: the setting that named the file, for errors.
+    """Return what the outputs, for one picture, mean by a description.
 
     Raises:
-        RequestError: the file has no such outputs, or they are of another shape.
+        RequestError: the file has no such outputs, or they are of another shape; `said` is the setting that named it.
     """
     for key, name in description.outputs.items():
         if name not in outputs:
@@ -118,15 +104,15 @@ def _dense(raw: Tensor) -> tuple[Tensor, Tensor]:
     return box_convert(rows[..., :4], "cxcywh", "xyxy"), rows[..., 4:]
 
 
+def _split(raw: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """Read (B, N, 4 + ...): a transformer's boxes, cxcywh in 0..1, beside what it says of them."""
+    return box_convert(raw[..., :4], "cxcywh", "xyxy") * _sides(raw, size), raw[..., 4:]
+
+
 def _rows(raw: Tensor, size: Size, classes: int, transformer: bool) -> tuple[Tensor, Tensor]:
-    """Read (B, N, 6): a box, the score of one class, and which; a transformer's boxes are cxcywh in 0..1."""
-    boxes = _in_pixels(raw[..., :4], size) if transformer else raw[..., :4]
-    return boxes, _one_hot(raw[..., 4], raw[..., 5].long(), classes)
-
-
-def _queries(raw: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-    """Read (B, N, 4 + nc): cxcywh in 0..1 beside probabilities."""
-    return _in_pixels(raw[..., :4], size), raw[..., 4:]
+    """Read (B, N, 6): a box, the score of one class, and which."""
+    boxes, said = _split(raw, size) if transformer else (raw[..., :4], raw[..., 4:])
+    return boxes, _one_hot(said[..., 0], said[..., 1].long(), classes)
 
 
 def _described(outputs: Outputs, size: Size, description: Description, classes: int) -> tuple[Tensor, Tensor]:
@@ -157,11 +143,6 @@ def _one_hot(score: Tensor, labels: Tensor, classes: int) -> Tensor:
     known = (labels >= 0) & (labels < classes)
     scores = score.new_zeros(*score.shape, classes)
     return scores.scatter_(-1, (labels * known)[..., None], (score * known)[..., None])
-
-
-def _in_pixels(boxes: Tensor, size: Size) -> Tensor:
-    """Return boxes, cxcywh in 0..1, as xyxy in pixels."""
-    return box_convert(boxes, "cxcywh", "xyxy") * _sides(boxes, size)
 
 
 def _sides(like: Tensor, size: Size) -> Tensor:

@@ -20,6 +20,19 @@ from yolo_distill.teachers.onnx_description import InputForm
 #: Side of the pictures for a file that takes any and does not say what it was made for, in pixels.
 _USUAL = 640
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+_PLAIN = ((0, 0, 0), (1, 1, 1))  # the mean and spread that change nothing
+
+
+def open_session(file: str | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a file, by its path or by its bytes, on as many threads of the CPU as torch has when not given."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    # A thread that spins while the student has its turn takes the core from it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*EXACT_INT8)
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxSession:
@@ -29,41 +42,35 @@ class OnnxSession:
         notes: the file's metadata, each as a value where it can be read as one.
         size: height and width of the pictures that it takes; None for any.
         usual: height and width that it was made for.
-        outputs: names of its outputs.
         most: pictures that it is run on at a time; None for any number.
     """
 
     def __init__(self, file: Path, said: str, form: InputForm | None = None, threads: int | None = None) -> None:
-        """Open a file.
-
-        Args:
-            file: where it is.
-            said: the setting that named it, for errors.
-            form: how it takes pictures; by what it says of itself when None.
-            threads: that it computes on; as many as torch when None.
+        """Open a file that takes pictures in a form; by what it says of itself when None.
 
         Raises:
-            RequestError: it is no ONNX file, or takes something else than pictures in that form.
+            RequestError: it is no ONNX file, or takes something else; `said` is the setting that named it.
         """
-        self._said, self._session = said, _open(file, said, threads or torch.get_num_threads())
+        self._said = said
+        if not file.is_file():
+            near = (found.name for found in file.parent.glob("*.onnx"))
+            raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
+        try:
+            self._session = open_session(str(file), threads)
+        except Exception as error:  # of a class that ONNX Runtime makes no promise about
+            raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({_why(error)})") from error
         self.notes = {k: _value(v) for k, v in self._session.get_modelmeta().custom_metadata_map.items()}
-        self.outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [output.name for output in self._session.get_outputs()]
         form = form or _noted_form(self.notes)
-        inputs = {given.name: given for given in self._session.get_inputs()}
-        if form.sizes is not None and form.sizes not in inputs:
-            raise RequestError(f"{said}: has no input {form.sizes!r}{did_you_mean(form.sizes, inputs)}")
-        pictures = [given for name, given in inputs.items() if name != form.sizes]
-        if len(pictures) != 1:
-            raise RequestError(
-                f"{said}: takes {_listed(self._session.get_inputs())}; expected pictures, and at most their sizes (say "
-                "which input that is in teacher_outputs=, input: {sizes: ...})"
-            )
-        self._name, shape = pictures[0].name, list(pictures[0].shape)
+        pictures = self._picture_input(form)
+        self._name, shape = pictures.name, list(pictures.shape)
         self._alone = len(shape) == 3  # one picture, without the dimension of the batch
         channels, *sides = shape[-3:] if form.layout == "nchw" else [shape[-1], *shape[-3:-1]]
         if len(shape) not in {3, 4} or (isinstance(channels, int) and channels != 3):
-            raise RequestError(f"{said}: takes {_listed(pictures)}; expected pictures in colour, {form.layout.upper()}")
-        self._form = _checked(form, _DTYPES.get(pictures[0].type, pictures[0].type), said)
+            raise RequestError(
+                f"{said}: takes {_listed([pictures])}; expected pictures in colour, {form.layout.upper()}"
+            )
+        self._form = _checked(form, _DTYPES.get(pictures.type, pictures.type), said)
         self.size = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         self.usual: Size = self.size or _noted_size(self.notes)
         # The host's NMS is unrolled for that many pictures, and answers with nothing for all others.
@@ -72,10 +79,7 @@ class OnnxSession:
         self.most: int | None = first if isinstance(first, int) else None
 
     def run(self, images: Tensor) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """Run the file on pictures of a size that it takes, as many at a time as it takes.
-
-        Args:
-            images: (B, 3, H, W), RGB in 0..1, on the CPU.
+        """Run the file on pictures (B, 3, H, W) of a size that it takes, RGB in 0..1, as many at a time as it takes.
 
         Yields:
             for how many pictures the outputs are, and the outputs by name as they come. Of a file that wants more
@@ -90,12 +94,25 @@ class OnnxSession:
             if self._form.sizes is not None:
                 feed[self._form.sizes] = np.tile(np.array(images.shape[:1:-1], np.int64), (len(fed), 1))
             try:
-                values = self._session.run(self.outputs, feed)
+                values = self._session.run(self._outputs, feed)
             except Exception as error:  # of a class that ONNX Runtime makes no promise about
                 size = "x".join(map(str, images.shape[-2:]))
-                why = " ".join(str(error).split())[:300]
-                raise RequestError(f"{self._said}: does not run on {len(fed)} pictures of {size} ({why})") from error
-            yield len(part), {k: torch.as_tensor(v) for k, v in zip(self.outputs, values, strict=True)}
+                raise RequestError(
+                    f"{self._said}: does not run on {len(fed)} pictures of {size} ({_why(error)})"
+                ) from error
+            yield len(part), {k: torch.as_tensor(v) for k, v in zip(self._outputs, values, strict=True)}
+
+    def _picture_input(self, form: InputForm) -> Any:
+        inputs = {given.name: given for given in self._session.get_inputs()}
+        if form.sizes is not None and form.sizes not in inputs:
+            raise RequestError(f"{self._said}: has no input {form.sizes!r}{did_you_mean(form.sizes, inputs)}")
+        pictures = [given for name, given in inputs.items() if name != form.sizes]
+        if len(pictures) != 1:
+            raise RequestError(
+                f"{self._said}: takes {_listed(inputs.values())}; expected pictures, and at most their sizes (say "
+                "which input that is in teacher_outputs=, input: {sizes: ...})"
+            )
+        return pictures[0]
 
     def _as_taken(self, images: Tensor) -> Any:
         form = self._form
@@ -103,7 +120,7 @@ class OnnxSession:
         images = images * form.scale
         if form.dtype == "uint8":
             images = images.round().clamp(0, 255)
-        elif (form.mean, form.std) != ((0, 0, 0), (1, 1, 1)):
+        elif (form.mean, form.std) != _PLAIN:
             mean, std = (images.new_tensor(three).view(3, 1, 1) for three in (form.mean, form.std))
             images = (images - mean) / std
         images = images.permute(0, 2, 3, 1) if form.layout == "nhwc" else images
@@ -117,22 +134,8 @@ def with_nms(notes: Mapping[str, Any]) -> bool:
     return isinstance(args, dict) and args.get("nms") is True
 
 
-def _open(file: Path, said: str, threads: int) -> onnxruntime.InferenceSession:
-    if not file.is_file():
-        near = [found.name for found in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
-        raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A thread that spins while the student has its turn takes the core from it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(*EXACT_INT8)
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of a class that ONNX Runtime makes no promise about
-        why = " ".join(str(error).split())[:300]
-        raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({why})") from error
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _value(text: str) -> Any:
@@ -165,11 +168,9 @@ def _checked(form: InputForm, dtype: str, said: str) -> InputForm:
         raise RequestError(f"{said}: takes pictures of {dtype}; expected {', '.join(_DTYPES.values())}")
     if form.dtype not in {None, dtype}:
         raise RequestError(f"{said}: takes {dtype}, where teacher_outputs= has input.dtype {form.dtype}")
-    if dtype == "uint8":
-        if (form.mean, form.std) != ((0, 0, 0), (1, 1, 1)):
-            raise RequestError(f"{said}: takes uint8, from which no input.mean can be taken; leave mean and std out")
-        return form.model_copy(update={"dtype": dtype, "scale": 255})
-    return form.model_copy(update={"dtype": dtype})
+    if dtype == "uint8" and (form.mean, form.std) != _PLAIN:
+        raise RequestError(f"{said}: takes uint8, from which no input.mean can be taken; leave mean and std out")
+    return form.model_copy(update={"dtype": dtype, "scale": 255 if dtype == "uint8" else form.scale})
 
 
 def _listed(values: Any) -> str:

@@ -34,6 +34,10 @@ SURE, AT_LEAST = 0.05, 64
 COMPARED = 8
 
 
+#: A CPU computes all of these somehow.
+CPU_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
 @dataclass(frozen=True)
 class Difference:
     """How far answers are from those in single precision, at anchors where the teacher is sure of something.
@@ -67,11 +71,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Choice:
-    """The way that was taken.
+    """The way that was taken: a precision, by `torch` or `ONNX Runtime`.
 
     Attributes:
-        precision: `fp32`, `bf16`, `fp16` or `int8`.
-        engine: `torch` or `ONNX Runtime`.
         difference: of its answers to fp32; None for fp32 by torch.
     """
 
@@ -88,15 +90,11 @@ class Choice:
         return self.difference is None or self.difference.bearable(self.precision)
 
 
-#: A CPU computes all of these somehow.
-CPU_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-
-
 @cache
 def machine_precisions(device_type: str) -> tuple[str, ...]:
     """Return the precisions in which this machine computes at least as fast as in fp32, fp32 first.
 
-    A CPU computes any type somehow; it has one if a convolution in it is faster than in fp32.
+    A CPU has a type if a convolution in it is faster than in fp32.
     """
     if device_type == "cpu":
         return ("fp32", *(name for name in ("bf16", "fp16") if _faster_than_fp32(DTYPES[name])), "int8")
@@ -107,15 +105,14 @@ def machine_precisions(device_type: str) -> tuple[str, ...]:
 
 def goes_on_here(precision: str, device_type: str) -> bool:
     """Return whether a run that goes on on such a device, perhaps another than it began on, keeps its precision."""
-    has = ("fp32", "bf16", "int8") if device_type == "cpu" else machine_precisions(device_type)
-    return precision in has
+    return precision in (("fp32", "bf16", "int8") if device_type == "cpu" else machine_precisions(device_type))
 
 
 def require_precision(precision: str, device_type: str, said: str = "teacher_precision") -> None:
-    """Raise if the machine has no such precision. A CPU has all of them, though it may not be faster by them.
+    """Refuse a precision that the machine has not, naming those it has; a CPU has all, though not all are faster.
 
     Raises:
-        RequestError: naming those it has.
+        RequestError: there is no such precision.
     """
     has = CPU_PRECISIONS if device_type == "cpu" else machine_precisions(device_type)
     if precision != "auto" and precision not in has:
@@ -174,9 +171,7 @@ def difference(answers: Sequence[DenseAnswer], references: Sequence[DenseAnswer]
     """Return how far answers are from references to the same pictures."""
     scores, boxes, weights, maps = [], [], [], [0.0]
     for answer, reference in zip(answers, references, strict=True):
-        for ours, theirs in ((answer.one2many, reference.one2many), (answer.one2one, reference.one2one)):
-            if ours is None or theirs is None:
-                continue
+        for ours, theirs in zip(answer.branches, reference.branches, strict=True):
             sure = confidence(theirs.logits)
             least = min(SURE, float(sure.flatten().topk(min(AT_LEAST, sure.numel())).values[-1]))
             picture, anchor = (sure >= least).nonzero(as_tuple=True)
@@ -220,6 +215,8 @@ def _by_onnx_runtime(model: DetectionModel, wanted: str, pictures: Tensor) -> di
 def _seconds(
     teacher: YoloTeacher, ways: dict[tuple[str, str], Forward], pictures: Tensor
 ) -> dict[tuple[str, str], float]:
+    """Return the time of an answer in each way."""
+
     def answer(forward: Forward) -> None:
         teacher.forward = forward
         _ask(teacher, pictures)
@@ -253,10 +250,7 @@ def _faster_than_fp32(dtype: torch.dtype) -> bool:
         with torch.inference_mode():
             # Milliseconds each: often enough to find both undisturbed on a busy machine. A very busy one gets more
             # chances: what is found to be faster once, is.
-            return any(_is_faster(least_seconds(calls, repeats=25)) for _ in range(3))
+            timed = (least_seconds(calls, repeats=25) for _ in range(3))
+            return any(seconds["other"] * 1.2 < seconds["fp32"] for seconds in timed)
     except RuntimeError:  # torch has no such convolution here
         return False
-
-
-def _is_faster(seconds: dict[str, float]) -> bool:
-    return seconds["other"] * 1.2 < seconds["fp32"]

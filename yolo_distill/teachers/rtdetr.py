@@ -16,26 +16,19 @@ from torchvision.ops import box_convert
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
-from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
+from yolo_distill.teachers.answer import SetAnswer, make_set, surest
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.teacher import Teacher, fastest_order
 
-#: Best class probability from which on a query speaks of an object.
-CONF = 0.01
 #: Side of the empty picture on which strides and widths are measured, in pixels: several cells at every level.
 _MEASURED = 256
 
 
 class RtdetrTeacher(Teacher):
-    """Answers in sets for a batch of pictures; never learns and is no part of the student.
+    """Answers in sets for a batch of pictures. Scores and boxes come together; without both the decoder is not run.
 
     Attributes:
-        names: class names by column of the scores.
-        strides: pixels per cell of the maps that feed the decoder, finest first.
-        widths: channels of the map at each stride.
-        classes: columns of the scores.
         architecture: the host's name of the file that it was built from, without its ending; empty if unknown.
-        needs: what it is asked for. Scores and boxes come together; without both the decoder is not run.
         model: the frozen copy, whose head also hands on the maps.
     """
 
@@ -48,18 +41,14 @@ class RtdetrTeacher(Teacher):
         """
         self.needs = needs or Needs()
         self.architecture = Path(model.yaml.get("yaml_file") or "").stem
-        self.names: dict[int, str] = {int(k): str(v) for k, v in model.names.items()}
+        self.names = {int(k): str(v) for k, v in model.names.items()}
         channels = int(model.yaml.get("channels", 3))
         # A RepConv that is folded becomes a new layer, whose weights are random at first.
         with torch.random.fork_rng(devices=[]):
             own: Any = deepcopy(model).fuse(verbose=False).float().to(device)
-        self.classes = int(own.model[-1].nc)
-        # As YOLO teachers have it; the host found this order wrong on MPS.
-        self._order = torch.contiguous_format if torch.device(device).type == "mps" else torch.channels_last
+        self._order = fastest_order(device)
         own.model[-1] = head = _ShowingHead(own.model[-1])
-        self.model = own.to(memory_format=self._order).eval()
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
+        self.model = own.to(memory_format=self._order).eval().requires_grad_(False)
         _, _, *maps = self._forward(torch.zeros(1, channels, _MEASURED, _MEASURED, device=device))
         head.decode = self.needs.scores or self.needs.boxes
         self.strides = [_MEASURED // m.shape[-1] for m in maps]
@@ -68,26 +57,15 @@ class RtdetrTeacher(Teacher):
     def __call__(self, images: Tensor) -> SetAnswer:
         """Answer for `images`, shape (B, 3, H, W), RGB in 0..1, with sides that the coarsest stride divides.
 
-        Returns:
-            up to as many boxes a picture as the decoder has queries, best first, each with the probabilities of all
-            classes; in single precision.
+        Up to as many boxes a picture as the decoder has queries, best first; in single precision.
         """
         raw = self._forward(images)
         # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
         where, logits, *maps = (part.clone() for part in raw[: None if self.needs.maps else 2])
         height, width = images.shape[-2:]
         where = box_convert(where, "cxcywh", "xyxy") * where.new_tensor([width, height, width, height])
-        probabilities = logits.sigmoid()
-        boxes, scores = [], []
-        for own_boxes, own_scores in zip(where, probabilities, strict=True):
-            best = own_scores.amax(-1)
-            index = best.argsort(descending=True, stable=True)[: int((best > CONF).sum())]
-            boxes.append(own_boxes[index])
-            scores.append(own_scores[index])
-        return make_set(boxes, scores, self.classes, dict(zip(self.strides, maps, strict=False)))
-
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: the answer is computed on the stream of the caller."""
+        boxes, scores = zip(*surest(where, logits.sigmoid()), strict=True)
+        return make_set(boxes, scores, logits.shape[-1], dict(zip(self.strides, maps, strict=False)))
 
     def _forward(self, images: Tensor) -> list[Tensor]:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):

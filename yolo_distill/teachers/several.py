@@ -37,7 +37,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from yolo_distill.errors import RequestError, missing_extra
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set, make_set
-from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.head import Needs, Size
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.vocabulary import spelled
 
@@ -48,31 +48,20 @@ SAME_OBJECT = 0.55
 class SeveralTeachers(Teacher):
     """Answers in sets: what several teachers agree on, and what only some of them see, less sure.
 
-    Feature maps are put one behind the other along the channels, at the strides that all teachers with maps share. A
-    loss that is a mean over channels, as `cwd`, `pkd` and `mimic` are, then is the mean of the losses towards each
-    teacher, weighted by its channels, with a projector of its own for each.
+    Class names are the union of the teachers', in the order of their first appearance. Feature maps are put one behind
+    the other along the channels, at the strides that all teachers with maps share. A loss that is a mean over channels,
+    as `cwd`, `pkd` and `mimic` are, then is the mean of the losses towards each teacher, weighted by its channels, with
+    a projector of its own for each.
 
     On a GPU all teachers start before one is waited for; the fusion itself is done by the CPU.
-
-    Attributes:
-        names: the union of the teachers' class names, in the order of their first appearance.
-        strides: those of the maps.
-        widths: channels of all teachers' maps together, at each stride.
-        needs: what it is asked for.
-        teachers: whom it asks.
     """
 
     def __init__(self, teachers: Sequence[Teacher], needs: Needs) -> None:
-        """Join `teachers`.
-
-        Args:
-            teachers: at least one; asked for both scores and boxes where `needs` has either.
-            needs: what is asked of all together.
+        """Join `teachers`, each asked for both scores and boxes where `needs` has either.
 
         Raises:
             RequestError: the library is missing, or maps are needed and no stride is common to all who have them.
         """
-        assert teachers, "several teachers are at least one"
         self.teachers, self.needs = list(teachers), needs
         union, self._columns = unite([teacher.names for teacher in self.teachers])
         self.names = dict(enumerate(union))
@@ -89,6 +78,7 @@ class SeveralTeachers(Teacher):
                 f"the teachers' feature maps have no stride in common ({given}); use teachers that share one, or leave "
                 "out the feature terms"
             )
+        self._in_sets = needs.scores or needs.boxes
         if self._in_sets:
             load_fusion()
 
@@ -106,13 +96,6 @@ class SeveralTeachers(Teacher):
         height, width = images.shape[-2:]
         return replace(fuse(sets, self._known, (height, width)), maps=maps)
 
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: all teachers were waited for before their answers were joined."""
-
-    @property
-    def _in_sets(self) -> bool:
-        return self.needs.scores or self.needs.boxes
-
     def _united(self, answer: DenseAnswer | SetAnswer, columns: list[int]) -> SetAnswer:
         """Return an answer as a set, in the union's columns and without maps."""
         if isinstance(answer, DenseAnswer):
@@ -123,10 +106,9 @@ class SeveralTeachers(Teacher):
 
 
 def unite(names: Sequence[Mapping[int, str]]) -> tuple[list[str], list[list[int]]]:
-    """Unite class lists: the same name first, then the same up to case, spaces, `_` and `-`.
+    """Unite class lists by column: the same name first, then the same up to case, spaces, `_` and `-`.
 
-    Args:
-        names: of each teacher, by column. Two columns of one teacher stay two, whatever they are called.
+    Two columns of one teacher stay two, whatever they are called.
 
     Returns:
         the union in order of first appearance, and for each teacher the union's column of each of its own.
@@ -152,28 +134,19 @@ def unite(names: Sequence[Mapping[int, str]]) -> tuple[list[str], list[list[int]
     return union, columns
 
 
-def fuse(answers: Sequence[SetAnswer], known: Tensor, size: tuple[int, int], *, iou: float = SAME_OBJECT) -> SetAnswer:
-    """Join several answers about the same pictures, strongest boxes first; see the top of this file.
+def fuse(answers: Sequence[SetAnswer], known: Tensor, size: Size) -> SetAnswer:
+    """Join answers about pictures of a size, in the same class columns, strongest boxes first; see the top of the file.
 
-    Args:
-        answers: one a teacher, in the same class columns.
-        known: which of the classes each teacher knows, bool, shape (T, nc); somebody knows each.
-        size: height and width of the pictures in pixels.
-        iou: overlap above which boxes of a class are one object.
-
-    Returns:
-        boxes and scores, on the device of the answers; no maps.
-
-    Raises:
-        RequestError: the library is missing.
+    `known` says which of the classes each teacher knows, bool, shape (T, nc); somebody knows each.
     """
     device = answers[0].boxes.device
     answers = [SetAnswer(answer.boxes.cpu(), answer.scores.cpu()) for answer in answers]
+    edges = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
     boxes, scores = [], []
     for picture in range(len(answers[0].boxes)):
-        parts = [_part(answer, picture, size, iou) for answer in answers]
-        own_boxes, own_scores = _fuse_picture(parts, known.cpu(), iou)
-        boxes.append(own_boxes * _edges(size))
+        parts = [_part(answer, picture, edges) for answer in answers]
+        own_boxes, own_scores = _fuse_picture(parts, known.cpu())
+        boxes.append(own_boxes * edges)
         scores.append(own_scores)
     fused = make_set(boxes, scores, known.shape[1])
     return SetAnswer(fused.boxes.to(device), fused.scores.to(device))
@@ -191,26 +164,26 @@ def load_fusion() -> Any:
         raise missing_extra(error.name or "ensemble_boxes", "joining the boxes of several teachers", "fusion") from None
 
 
-def _part(answer: SetAnswer, picture: int, size: tuple[int, int], iou: float) -> tuple[Tensor, Tensor]:
+def _part(answer: SetAnswer, picture: int, edges: Tensor) -> tuple[Tensor, Tensor]:
     """Return what a teacher says about a picture, said once: boxes in 0..1, shape (N, 4), and scores, (N, nc)."""
     there = answer.present[picture]
     scores = answer.scores[picture, there].float()
-    boxes = (answer.boxes[picture, there].float() / _edges(size)).clamp(0, 1)
+    boxes = (answer.boxes[picture, there].float() / edges).clamp(0, 1)
     there = (boxes[:, 2:] > boxes[:, :2]).all(1)
     boxes, scores = boxes[there], scores[there]
     best, label = scores.max(1)
-    kept = batched_nms(boxes, best, label, iou)
+    kept = batched_nms(boxes, best, label, SAME_OBJECT)
     return boxes[kept], scores[kept]
 
 
-def _fuse_picture(parts: Sequence[tuple[Tensor, Tensor]], known: Tensor, iou: float) -> tuple[Tensor, Tensor]:
+def _fuse_picture(parts: Sequence[tuple[Tensor, Tensor]], known: Tensor) -> tuple[Tensor, Tensor]:
     """Return the fused boxes of a picture, shape (M, 4), in 0..1, and their scores, (M, nc), strongest first."""
     best = [scores.max(1) for _, scores in parts]
     found = load_fusion()(
         [boxes.numpy() for boxes, _ in parts],
         [scores.numpy() for scores, _ in best],
         [labels.numpy() for _, labels in best],
-        iou_thr=iou,
+        iou_thr=SAME_OBJECT,
         conf_type="box_and_model_avg",
     )
     fused, score, label = (torch.from_numpy(array).float() for array in found)
@@ -219,15 +192,10 @@ def _fuse_picture(parts: Sequence[tuple[Tensor, Tensor]], known: Tensor, iou: fl
     for (boxes, scores), (_, labels) in zip(parts, best, strict=True):
         if len(boxes):
             overlap, index = (box_iou(fused, boxes) * (label[:, None] == labels)).max(1)
-            said += scores[index] * (overlap > iou)[:, None]
+            said += scores[index] * (overlap > SAME_OBJECT)[:, None]
     asked = known.sum(0)
     said /= asked
     # The library divides by all teachers; those that do not know the class never had a say.
     said[torch.arange(len(fused)), label] = (score * len(parts) / asked[label]).clamp(max=1)
     order = said.amax(1).argsort(descending=True, stable=True)
     return fused[order], said[order]
-
-
-def _edges(size: tuple[int, int]) -> Tensor:
-    height, width = size
-    return torch.tensor([width, height, width, height], dtype=torch.float32)

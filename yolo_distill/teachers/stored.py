@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
+from yolo_distill.teachers.answer import SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher
 
 #: What `yolo-distill label` calls its files; `file`, `boxes` and `scores` are columns of the Parquet files.
 PLAN, DATA, PICTURES, SOFT = "label.json", "data.yaml", Path("images") / "train", "soft"
-#: Of a batch: the boxes that stored answers have in it; see `Told`.
+#: Of a batch: the boxes that stored answers have in it; see `StoredTeacher.of_batch`.
 TOLD = "told"
 
 _BOXES, _SCORES, _STARTS, _FILES = "boxes.f32", "scores.f16", "starts.npy", "files.txt"
@@ -56,11 +56,7 @@ def answering_classes(folder: Path) -> dict[int, str]:
 
 
 def lay_out(folder: Path, into: Path) -> None:
-    """Write the answers of a folder as plain arrays.
-
-    Args:
-        folder: that `yolo-distill label` made.
-        into: an empty folder.
+    """Write the answers of a folder that `yolo-distill label` made into an empty one, as plain arrays.
 
     Raises:
         RequestError: it holds no answers.
@@ -100,25 +96,18 @@ class StoredAnswers:
     """What was said about each picture, as `lay_out` wrote it.
 
     A box is known by its number among all boxes, which is small enough to be told apart in single precision.
-
-    Attributes:
-        classes: of a box's vector.
     """
 
     #: Above this, not every whole number is a float32, as the host has class numbers.
     MOST = 2**24
 
     def __init__(self, folder: Path, classes: int) -> None:
-        """Open what `lay_out` wrote.
-
-        Args:
-            folder: into which it was written.
-            classes: of a box's vector.
+        """Open what `lay_out` wrote into a folder, with so many classes in a box's vector.
 
         Raises:
             RequestError: there are more boxes than can be told apart.
         """
-        self._folder, self.classes = folder, classes
+        self._folder, self._classes = folder, classes
         starts = np.load(folder / _STARTS)
         if (count := int(starts[-1])) + classes > self.MOST:
             raise RequestError(
@@ -150,7 +139,7 @@ class StoredAnswers:
         if self._mapped is None:
             boxes: npt.NDArray[np.float32] = np.memmap(self._folder / _BOXES, np.float32, "r").reshape(-1, 4)
             scores: npt.NDArray[np.float16] = np.memmap(self._folder / _SCORES, np.float16, "r")
-            self._mapped = boxes, scores.reshape(-1, self.classes)
+            self._mapped = boxes, scores.reshape(-1, self._classes)
         return self._mapped
 
 
@@ -158,11 +147,7 @@ class StoredTeacher(Teacher):
     """Answers in sets, from what was stored; pictures of which nothing is known have no boxes."""
 
     def __init__(self, names: dict[int, str]) -> None:
-        """Make a teacher that has nothing to say until `answers` is set.
-
-        Args:
-            names: class names by column of the answers.
-        """
+        """Make a teacher that has nothing to say until `answers` is set."""
         self.names = dict(names)
         self.strides: list[int] = []
         self.widths: dict[int, int] = {}
@@ -170,9 +155,8 @@ class StoredTeacher(Teacher):
         self.answers: StoredAnswers | None = None
 
     def __call__(self, images: Tensor) -> SetAnswer:
-        """Answer for pictures of no file, such as those that a price is measured on: nothing."""
-        nothing = [images.new_zeros(0, 4)] * len(images), [images.new_zeros(0, len(self.names))] * len(images)
-        return make_set(*nothing, len(self.names))
+        """Answer for pictures of no file, such as those that a step is timed on: nothing."""
+        return SetAnswer(images.new_zeros(len(images), 0, 4), images.new_zeros(len(images), 0, len(self.names)))
 
     def of_batch(self, batch: Mapping[str, Any]) -> SetAnswer:
         """Answer for `batch["img"]`, by the boxes that came through its augmentation.
@@ -186,6 +170,3 @@ class StoredTeacher(Teacher):
         vectors = torch.from_numpy(self.answers.vectors(number.cpu().numpy())).to(images.device)
         own = [picture == place for place in range(len(images))]
         return make_set([boxes[rows] for rows in own], [vectors[rows] for rows in own], len(self.names))
-
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: the answer is computed on the current stream."""

@@ -34,9 +34,9 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_set
+from yolo_distill.teachers.answer import CONF, MOST, SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
-from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.teacher import Teacher, fastest_order
 
 #: By torchvision's names of their builders.
 ARCHITECTURES = (
@@ -52,8 +52,6 @@ ARCHITECTURES = (
 )
 #: Of the maps that a student can be taught.
 STRIDES = (8, 16, 32)
-#: Boxes surer than this of some class count, and this many a picture: as much as `as_set` takes of a dense teacher.
-SURE, MOST = 0.01, 300
 #: Proposals a picture that a Faster R-CNN learns from.
 SAMPLED = 128
 #: Shorter side in pixels of the pictures that torchvision's own anchors are made for.
@@ -61,30 +59,22 @@ USUAL_SIDE = 800
 
 
 class TorchvisionTeacher(Teacher):
-    """Answers in sets for a batch of pictures; never learns and is no part of the student.
+    """Answers in sets for a batch of pictures.
+
+    Boxes and scores come together; the maps are those of a feature pyramid, at the student's strides. An SSD has none:
+    its pictures are resized first.
 
     Attributes:
-        names: class names by column of the scores.
-        strides: pixels per cell of the maps that it shows, finest first; empty where it shows none.
-        widths: channels of the map at each stride.
-        needs: what it is asked for.
         model: the detector, frozen.
     """
 
     def __init__(
         self, model: nn.Module, names: dict[int, str], device: torch.device | str = "cpu", needs: Needs | None = None
     ) -> None:
-        """Copy `model` and freeze it on `device`.
-
-        Args:
-            model: one of torchvision's Faster R-CNN, RetinaNet, FCOS or SSD; its thresholds stay as they are.
-            names: class names by column, without the background.
-            device: where it answers.
-            needs: of these, boxes and scores come together; the maps are those of a feature pyramid, at the student's
-                strides. An SSD has none: its pictures are resized first.
+        """Copy `model`, whose thresholds stay as they are, and freeze it on `device`.
 
         Raises:
-            RequestError: another kind of model, or one with more or fewer classes than names.
+            RequestError: another kind of model, or one with more or fewer classes than names, without the background.
         """
         if not isinstance(model, (FasterRCNN, RetinaNet, FCOS, SSD)):
             raise RequestError(
@@ -97,9 +87,8 @@ class TorchvisionTeacher(Teacher):
                 "are named; name each of them"
             )
         self.names, self.needs = dict(names), needs or Needs()
-        # In channels-last order, which is faster for convolutions; Ultralytics found it wrong on MPS.
-        order = torch.contiguous_format if torch.device(device).type == "mps" else torch.channels_last
-        self.model: Any = deepcopy(model).to(device).to(memory_format=order).eval().requires_grad_(False)
+        own = deepcopy(model).to(device).to(memory_format=fastest_order(device))
+        self.model: Any = own.eval().requires_grad_(False)
         self._maps = self._measure_maps(device) if self.needs.maps and not isinstance(model, SSD) else {}
         self.strides = list(self._maps)
         self.widths = {stride: width for stride, (_, width) in self._maps.items()}
@@ -117,16 +106,12 @@ class TorchvisionTeacher(Teacher):
                 rows, columns = (math.ceil(side / stride) for side in images.shape[-2:])
                 maps[stride] = features[name][..., :rows, :columns]
             if self.needs.scores or self.needs.boxes:
-                found = list(self._found(pictures, features))
-                boxes, scores = [b for b, _ in found], [s for _, s in found]
+                found = [{"boxes": b, "scores": s} for b, s in self._found(pictures, features)]
                 sizes = [tuple(images.shape[-2:])] * len(images)
-                resized = self.model.transform.postprocess([{"boxes": b} for b in boxes], pictures.image_sizes, sizes)
-                boxes = [r["boxes"] for r in resized]
+                found = self.model.transform.postprocess(found, pictures.image_sizes, sizes)
+                boxes, scores = [one["boxes"] for one in found], [one["scores"] for one in found]
         # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
         return make_set(boxes, scores, len(self.names), {s: m.clone() for s, m in maps.items()})
-
-    def wait(self, answer: DenseAnswer | SetAnswer) -> None:
-        """Do nothing: the answer is computed on the current stream."""
 
     def _pictures(self, images: Tensor) -> ImageList:
         """Normalise and pad the pictures; resize them only for a model of a fixed size, whose boxes are scaled back."""
@@ -237,11 +222,7 @@ def _columns(model: Any) -> int:
 
 
 def known_name(name: str) -> str:
-    """Return the name of a detector that can be built.
-
-    Raises:
-        RequestError: torchvision has none of that name.
-    """
+    """Return the name of a detector that can be built; raise a RequestError if torchvision has none of that name."""
     if name not in ARCHITECTURES:
         raise RequestError(
             f"teacher=torchvision:{name}: no such detector{did_you_mean(name.lower(), ARCHITECTURES)} (there are "
@@ -253,7 +234,7 @@ def known_name(name: str) -> str:
 def make_detector(
     name: str, classes: int, imgsz: int, *, anchors_for: int | None = None, whole_tail: bool = False
 ) -> nn.Module:
-    """Build a detector with random weights, that takes square pictures as they are.
+    """Build a detector of classes without the background, with random weights, that takes square pictures as they are.
 
     Where it is not as torchvision builds it by itself: its thresholds let as much through as `as_set` does. Its anchors
     are as large, relative to the picture, as torchvision's are for pictures of 800 px. A Faster R-CNN looks closer at
@@ -261,26 +242,22 @@ def make_detector(
     each proposal costs 4 convolutions of its own in `fasterrcnn_resnet50_fpn_v2`.
 
     Args:
-        name: one of `ARCHITECTURES`.
+        name: one of `ARCHITECTURES`, or it is refused.
         classes: without the background.
         imgsz: side of the pictures in pixels; the SSDs resize them to 300 or 320 px.
         anchors_for: side of the pictures in pixels that its anchors are made for; `imgsz` when None, `USUAL_SIDE` for
             weights that were trained elsewhere.
         whole_tail: build an SSDlite as torchvision does for a backbone from ImageNet: with last blocks that are twice
             as wide as in one from scratch.
-
-    Raises:
-        RequestError: no such architecture.
     """
     known_name(name)
-    sizes = {} if name.startswith("ssd") else {"min_size": imgsz, "max_size": imgsz}
-    two_stages = name.startswith("fasterrcnn")
-    proposals = {"rpn_post_nms_top_n_test": MOST, "box_batch_size_per_image": SAMPLED} if two_stages else {}
+    settings = {} if name.startswith("ssd") else {"min_size": imgsz, "max_size": imgsz}
+    if name.startswith("fasterrcnn"):
+        settings |= {"rpn_post_nms_top_n_test": MOST, "box_batch_size_per_image": SAMPLED}
     build = _build_whole_ssdlite if whole_tail and name.startswith("ssdlite") else getattr(detection, name)
-    model: Any = build(weights=None, weights_backbone=None, num_classes=classes + 1, **sizes, **proposals)
-    head = model.roi_heads if isinstance(model, FasterRCNN) else model
-    head.score_thresh, head.detections_per_img = SURE, MOST
-    anchored = model.rpn if isinstance(model, FasterRCNN) else model
+    model: Any = build(weights=None, weights_backbone=None, num_classes=classes + 1, **settings)
+    head, anchored = (model.roi_heads, model.rpn) if isinstance(model, FasterRCNN) else (model, model)
+    head.score_thresh, head.detections_per_img = CONF, MOST
     if isinstance(model, (FasterRCNN, RetinaNet)):  # the others' are relative to the picture, or to the stride
         scale = min(1.0, (anchors_for or imgsz) / USUAL_SIDE)
         usual = anchored.anchor_generator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import socket
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,7 @@ _WITHOUT_EPS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 
 
 def save_detector(file: Path, model: nn.Module, name: str, names: Mapping[int, str], imgsz: int, **more: Any) -> None:
-    """Save a detector that `make_detector` built; the file is there as a whole or not at all.
-
-    Args:
-        file: to write.
-        model: the detector.
-        name: its architecture.
-        names: class names by column, without the background.
-        imgsz: side of the pictures in pixels that it was built for.
-        **more: what else the file holds; tensors and plain Python alone.
-    """
+    """Save a detector that `make_detector` built, and `more`, tensors and plain Python; whole or not at all."""
     content = {"torchvision": name, "names": dict(names), "imgsz": imgsz, "state": model.state_dict(), **more}
     with replacing(file) as partial:
         torch.save(content, partial)
@@ -47,8 +38,7 @@ def load_detector_file(
     name: str | None,
     names: Mapping[int, str] | None,
     imgsz: int,
-    *,
-    read: Callable[[Path, str], dict[str, Any]] | None = None,
+    content: dict[str, Any] | None = None,
 ) -> tuple[nn.Module, str, dict[int, str]]:
     """Open a detector's weights, as `save_detector` writes them or as `torch.save(model.state_dict())` does.
 
@@ -59,16 +49,13 @@ def load_detector_file(
         name: the architecture; None takes what the file says.
         names: class names by column; only for a file that does not say them.
         imgsz: side of the pictures in pixels that it will be asked about.
-        read: returns what the file holds, which stays as it is; `read_weights` when not given.
-
-    Returns:
-        the detector, its architecture and its class names.
+        content: of the file, where it has been read already; it stays as it is.
 
     Raises:
         RequestError: no such file, not a file of weights, or weights of another architecture or other classes.
     """
     said = f"teacher_weights={file}"
-    found = (read or read_weights)(Path(file).expanduser(), said)
+    found = content or read_weights(Path(file).expanduser(), said)
     anchors_for = USUAL_SIDE
     if isinstance(found.get("torchvision"), str):
         if name not in (None, found["torchvision"]):
@@ -101,15 +88,11 @@ def load_detector_file(
 def read_weights(file: Path, said: str) -> dict[str, Any]:
     """Return the dict that a file of torch holds, opened without running anything that is in it.
 
-    Args:
-        file: to read.
-        said: the setting that named it, for the messages.
-
     Raises:
-        RequestError: there is none, it is damaged, or it holds more than weights.
+        RequestError: there is none, it is damaged, or it holds more than weights; `said` is the setting that named it.
     """
     if not file.is_file():
-        near = [other.name for other in file.parent.glob("*.pt*")] if file.parent.is_dir() else []
+        near = (other.name for other in file.parent.glob("*.pt*"))
         raise RequestError(
             f"{said}: {'is a folder' if file.is_dir() else 'no such file'}{did_you_mean(file.name, near)}"
         )
@@ -161,10 +144,6 @@ def pretrained(name: str, imgsz: int = 640) -> tuple[nn.Module, dict[int, str]]:
     torchvision's has 91 columns: of the background, and of ten classes that COCO's boxes never use ("N/A"). Their rows
     are left out of its last layers, so that columns and names stay in step.
 
-    Args:
-        name: one of `ARCHITECTURES`.
-        imgsz: side of the pictures in pixels that it will be asked about.
-
     Raises:
         RequestError: no such architecture, or the weights are neither on this machine nor to be had.
     """
@@ -196,14 +175,7 @@ def _keep_rows(key: str, value: Tensor, own: Mapping[str, Tensor], columns: int,
 
 
 def fetch_weights(weights: Any) -> dict[str, Tensor] | None:
-    """Return weights of torchvision's from torch hub's folder, downloaded where they are not there yet.
-
-    Args:
-        weights: a member of one of torchvision's enumerations of weights.
-
-    Returns:
-        None where they can be neither found nor downloaded.
-    """
+    """Return weights of torchvision's from torch hub's folder, downloaded if need be; None if they can't be had."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not cached.is_file() and not ONLINE:
         return None

@@ -9,25 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.tal import make_anchors
 
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_branch
-from yolo_distill.teachers.head import NeededHead, Needs
-from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.head import NeededHead, Needs, cells, points
+from yolo_distill.teachers.teacher import Teacher, fastest_order
 
 #: Gives the outputs of a `NeededHead`, by name, for pictures (B, 3, H, W); in whatever precision it computes.
 Forward = Callable[[Tensor], dict[str, Tensor]]
 
 
 class YoloTeacher(Teacher):
-    """Answers densely for a batch of pictures; never learns and is no part of the student.
+    """Answers densely for a batch of pictures.
 
     Attributes:
         architecture: the host's name of the file that it was built from, without its ending; empty if unknown.
-        names: class names by column of the logits.
-        strides: pixels per cell of each level, finest first as the head has them.
-        widths: channels of the neck map at each stride.
-        needs: what it is asked for.
         forward: what computes the answers; see `yolo_distill.teachers.precision` for the choice.
     """
 
@@ -36,15 +31,13 @@ class YoloTeacher(Teacher):
         model = fold(deepcopy(model)).to(device)
         head = model.model[-1]
         self.architecture = Path(model.yaml.get("yaml_file") or "").stem
-        self.names: dict[int, str] = {int(k): str(v) for k, v in model.names.items()}
+        self.names = {int(k): str(v) for k, v in model.names.items()}
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
         self.needs = needs or Needs()
         model.model[-1] = NeededHead(head, self.needs)
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        self.forward: Forward = TorchForward(model.eval())
+        self.forward: Forward = TorchForward(model.eval().requires_grad_(False))
         cuda = torch.device(device).type == "cuda"
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         # Of the size seen last: the host makes it on the CPU, and to copy it makes the host wait for the whole GPU.
@@ -70,8 +63,7 @@ class YoloTeacher(Teacher):
         assert isinstance(answer, DenseAnswer)
         current = torch.cuda.current_stream(self._stream.device)
         current.wait_stream(self._stream)
-        branches = [branch for branch in (answer.one2many, answer.one2one) if branch is not None]
-        tensors = [t for branch in branches for t in vars(branch).values() if t is not None]
+        tensors = [t for branch in answer.branches for t in vars(branch).values() if t is not None]
         for tensor in (*tensors, *answer.maps.values()):
             tensor.record_stream(current)
 
@@ -80,12 +72,9 @@ class YoloTeacher(Teacher):
         height, width = images.shape[-2:]
         key = height, width, images.device
         if self._grid is None or self._grid[0] != key:
-            sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
             with torch.inference_mode(False):  # it outlives the mode of this call
-                grids = [torch.empty((1, 1, *size), device=images.device) for size in sizes]
-                anchors, strides = make_anchors(grids, list(map(float, self.strides)), grid_cell_offset=0.5)
-            cells = {s: h * w for s, (h, w) in zip(self.strides, sizes, strict=True)}
-            self._grid = key, (anchors, strides, cells)
+                own = points((height, width), self.strides, images.device)
+            self._grid = key, (*own, cells((height, width), self.strides))
         return self._grid[1]
 
     def _answer(self, images: Tensor) -> DenseAnswer:
@@ -93,7 +82,7 @@ class YoloTeacher(Teacher):
             raw = self.forward(images)
         # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
         raw = {name: value.to(torch.float32, copy=True) for name, value in raw.items()}
-        anchors, strides, cells = self.grid(images)
+        anchors, strides, counts = self.grid(images)
         branches = [
             make_branch(raw[f"{name}scores"], raw.get(f"{name}boxes"), anchors, strides, self.reg_max)
             if f"{name}scores" in raw
@@ -101,19 +90,15 @@ class YoloTeacher(Teacher):
             for name in ("", "one2one_")
         ]
         maps = {s: raw[f"map{s}"] for s in self.strides if f"map{s}" in raw}
-        return DenseAnswer(branches[0], branches[1], maps, cells)
+        return DenseAnswer(branches[0], branches[1], maps, counts)
 
 
 class TorchForward:
-    """The teacher by torch, with weights and activations of one type.
-
-    In channels-last order where that is fast and right; the host found it wrong on MPS.
-    """
+    """The teacher by torch, with weights and activations of one type."""
 
     def __init__(self, model: DetectionModel, dtype: torch.dtype = torch.float32) -> None:
         """Take `model` as it is for single precision, or a copy in another."""
-        slow = next(model.parameters()).device.type == "mps"
-        self._order = torch.contiguous_format if slow else torch.channels_last
+        self._order = fastest_order(next(model.parameters()).device)
         model = model if dtype == torch.float32 else deepcopy(model).to(dtype)
         self.model, self.dtype = model.to(memory_format=self._order), dtype
 
