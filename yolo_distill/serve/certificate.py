@@ -66,12 +66,6 @@ class Certificate:
         return context
 
 
-def check_installed(wish: str) -> None:
-    """Raise `RequestError` if the package that reads and makes certificates is not there."""
-    if importlib.util.find_spec("cryptography") is None:
-        raise missing_extra("cryptography", wish, "serve")
-
-
 def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
     """Return the certificate for these names: the one that is there, or a new one.
 
@@ -85,7 +79,7 @@ def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
         RequestError: the package that makes certificates is not installed, or a name cannot be in one.
         DistillError: the disk cannot be written.
     """
-    check_installed("https=true")
+    _check_installed("https=true")
     names = sorted({_as_kept(name) for name in names})
     key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     path = folder / f"certificate-{key}.pem"
@@ -167,15 +161,11 @@ def _signed(private: EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Cert
     now = datetime.datetime.now(datetime.timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "yolo-distill serve")])
     public = private.public_key()
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
-         "encipher_only", "decipher_only"), False,
-    )  # fmt: skip
     extensions = [
         (x509.SubjectAlternativeName([_alternative(name) for name in names]), False),
         # Not an authority: whoever trusts it trusts this server, and nothing that its key could sign.
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (x509.KeyUsage(digital_signature=True, **usage), True),
+        (x509.KeyUsage(True, *[False] * 8), True),  # for digital signatures alone
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         (x509.SubjectKeyIdentifier.from_public_key(public), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
@@ -218,7 +208,7 @@ def given_certificate(path: Path, key: Path | None) -> Certificate:
         RequestError: a file cannot be read, the two do not belong together, the key has a passphrase, the certificate
             has expired, or the package that reads it is not installed.
     """
-    check_installed(f"certificate={path}")
+    _check_installed(f"certificate={path}")
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -248,3 +238,8 @@ def _read(setting: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RequestError(f"{setting}={path}: cannot be read ({error.strerror})") from error
+
+
+def _check_installed(wish: str) -> None:
+    if importlib.util.find_spec("cryptography") is None:
+        raise missing_extra("cryptography", wish, "serve")
