@@ -32,33 +32,6 @@ _PICTURE_SUFFIXES = PICTURES - {".pgm"}  # those that can hold the colours of bo
 _SHOW_MS = 500  # how long a picture stays on the screen
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done with what is found.
-
-    Attributes:
-        find: conf, iou, max_det, classes, agnostic: as `Detector.postprocess` takes them.
-        out: folder for annotated pictures, videos and labels.
-        exist_ok: whether to write into `out` itself if it is there, rather than into `out2`.
-        save: whether to write annotated pictures and videos.
-        save_txt: whether to write YOLO labels.
-        save_conf: whether labels hold the confidence.
-        jsonl: file for one JSON line a picture.
-        vid_stride: take every n-th frame of a video.
-        show: whether to show each picture in a window.
-    """
-
-    find: dict[str, Any]
-    out: Path
-    exist_ok: bool = False
-    save: bool = True
-    save_txt: bool = False
-    save_conf: bool = False
-    jsonl: Path | None = None
-    vid_stride: int = 1
-    show: bool = False
-
-
 @dataclass
 class Outcome:
     """What was done.
@@ -112,13 +85,41 @@ class _Frame:
     seconds: float
 
 
+@dataclass
 class Prediction:
-    """A run of `predict`."""
+    """A run of `predict`.
 
-    def __init__(self, detector: Detector, items: Sequence[Item], plan: Plan, progress: Progress) -> None:
-        self._detector, self._items, self._plan, self._progress = detector, items, plan, progress
+    Attributes:
+        detector: the detector.
+        items: pictures, and what gives frames.
+        progress: where to report how far it is.
+        find: conf, iou, max_det, classes, agnostic: as `Detector.postprocess` takes them.
+        out: folder for annotated pictures, videos and labels.
+        exist_ok: whether to write into `out` itself if it is there, rather than into `out2`.
+        save: whether to write annotated pictures and videos.
+        save_txt: whether to write YOLO labels.
+        save_conf: whether labels hold the confidence.
+        jsonl: file for one JSON line a picture.
+        vid_stride: take every n-th frame of a video.
+        show: whether to show each picture in a window.
+    """
+
+    detector: Detector
+    items: Sequence[Item]
+    progress: Progress
+    find: dict[str, Any]
+    out: Path
+    exist_ok: bool
+    save: bool
+    save_txt: bool
+    save_conf: bool
+    jsonl: Path | None
+    vid_stride: int
+    show: bool
+
+    def __post_init__(self) -> None:
         self._outcome = Outcome()
-        self._stems = _unique_stems(items)
+        self._stems = _unique_stems(self.items)
         self._screen: Screen | None = None
         self._video: Video | None = None
         self._video_of: Item | None = None
@@ -131,14 +132,13 @@ class Prediction:
             RequestError: the only source cannot be opened, or there is no screen.
             DistillError: the network failed, or the disk cannot be written.
         """
-        plan = self._plan
-        if plan.show:
+        if self.show:
             self._screen = Screen("yolo-distill predict", "show=false (results are written to out=)")
-        live = any(item.live for item in self._items)
-        step = 1 if live or plan.show else self._detector.batch or _DYNAMIC_BATCH
+        live = any(item.live for item in self.items)
+        step = 1 if live or self.show else self.detector.batch or _DYNAMIC_BATCH
         try:
             with Interrupt() as interrupt, quiet():
-                self._jsonl = JsonLines(plan.jsonl) if plan.jsonl else None
+                self._jsonl = JsonLines(self.jsonl) if self.jsonl else None
                 with contextlib.closing(self._frames(interrupt)) as frames:
                     while (batch := _batch(frames, step)) and self._handle(batch):
                         pass
@@ -147,7 +147,7 @@ class Prediction:
                 if self._jsonl:
                     self._jsonl.finish()
         finally:
-            self._progress.clear()
+            self.progress.clear()
             for file in (self._video, self._jsonl):
                 if file:
                     file.discard()
@@ -156,10 +156,10 @@ class Prediction:
         return self._outcome
 
     def _frames(self, interrupt: Interrupt) -> Generator[_Frame, None, None]:
-        for place, item in enumerate(self._items, 1):
+        for place, item in enumerate(self.items, 1):
             if interrupt.asked:
                 return
-            where = f"{place}/{len(self._items)} {item.name}"
+            where = f"{place}/{len(self.items)} {item.name}"
             started = time.perf_counter()
             try:
                 if item.open is not None:
@@ -170,12 +170,12 @@ class Prediction:
                 else:
                     self._skip(f"{item.name}: {why_unread(item.name)}; skipped")
             except RequestError as error:
-                if len(self._items) == 1:
+                if len(self.items) == 1:
                     raise
                 self._skip(f"{error}; skipped")
 
     def _frames_of(self, capture: Capture, item: Item, where: str, interrupt: Interrupt) -> Iterator[_Frame]:
-        stride, number = self._plan.vid_stride, 1
+        stride, number = self.vid_stride, 1
         total = f"/{capture.total}" if capture.total else ""
         while not interrupt.asked:
             started = time.perf_counter()
@@ -193,17 +193,17 @@ class Prediction:
 
     def _skip(self, message: str) -> None:
         self._outcome.skipped.append(message)
-        self._progress.say(message)
+        self.progress.say(message)
 
     def _handle(self, batch: Sequence[_Frame]) -> bool:
         """Run one batch and write its results; return whether to go on."""
-        plan, seconds = self._plan, self._outcome.seconds
+        seconds = self._outcome.seconds
         clock = [time.perf_counter()]
-        tensor, transforms = self._detector.preprocess_batch([frame.image for frame in batch])
+        tensor, transforms = self.detector.preprocess_batch([frame.image for frame in batch])
         clock.append(time.perf_counter())
-        raw = self._detector.infer(tensor)
+        raw = self.detector.infer(tensor)
         clock.append(time.perf_counter())
-        results = self._detector.postprocess(raw, transforms, **plan.find)
+        results = self.detector.postprocess(raw, transforms, **self.find)
         clock.append(time.perf_counter())
         go_on = True
         for frame, found in zip(batch, results, strict=True):
@@ -214,11 +214,11 @@ class Prediction:
         seconds["read"] += sum(frame.seconds for frame in batch)
         for name, start, end in zip(STAGES[1:], clock, clock[1:], strict=False):
             seconds[name] += end - start
-        self._progress.report(batch[-1].progress)
+        self.progress.report(batch[-1].progress)
         return go_on
 
     def _write(self, frame: _Frame, found: Detections) -> None:
-        plan, outcome, item = self._plan, self._outcome, frame.item
+        outcome, item = self._outcome, frame.item
         outcome.found.update(found.labels())
         outcome.frames += frame.number > 0
         outcome.pictures += frame.number == 0
@@ -230,14 +230,14 @@ class Prediction:
             name = item.name.encode("utf-8", "backslashreplace").decode()
             head = {"source": name, **place, "width": width, "height": height}
             self._jsonl.write({**head, "detections": found.to_dicts()})
-        if plan.save_txt:
+        if self.save_txt:
             folder = self._folder() / "labels"
             folder.mkdir(exist_ok=True)
-            text = label_text(found, (height, width), with_confidence=plan.save_conf)
+            text = label_text(found, (height, width), with_confidence=self.save_conf)
             write_bytes(folder / f"{stem}{f'_{frame.number}' if frame.number else ''}.txt", text.encode())
-        if plan.save and frame.number:
+        if self.save and frame.number:
             self._video_for(frame, stem).write(draw(frame.image, found))
-        elif plan.save:
+        elif self.save:
             suffix = Path(item.name).suffix.lower()
             name = f"{stem}{suffix if suffix in _PICTURE_SUFFIXES else '.jpg'}"
             write_picture(self._folder() / name, draw(frame.image, found))
@@ -245,7 +245,7 @@ class Prediction:
     def _folder(self) -> Path:
         """Return the folder of this run; it is made with the first result, so that a failed start leaves none."""
         if self._outcome.folder is None:
-            self._outcome.folder = claim_folder(self._plan.out, reuse=self._plan.exist_ok)
+            self._outcome.folder = claim_folder(self.out, reuse=self.exist_ok)
         return self._outcome.folder
 
     def _video_for(self, frame: _Frame, stem: str) -> Video:
