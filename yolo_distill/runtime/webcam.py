@@ -11,7 +11,7 @@ real time the detector always takes the newest frame, and takes it only once its
 
 holds for every frame, however slow the detector is: frames in between are dropped, never queued. Where drawing takes
 longer than inference, a result waits for the drawing before. With `realtime=False` no frame of a file is dropped;
-each may then wait for the one before in both places.
+each may then wait for the one before at both stages.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import ipaddress
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolo_distill import paths
 from yolo_distill.errors import missing_extra
@@ -20,7 +21,9 @@ from yolo_distill.serve.ort_files import read_ort
 from yolo_distill.serve.security import Names
 from yolo_distill.serve.site import Site, Watch, read_app
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+if TYPE_CHECKING:
+    from yolo_distill.serve.server import Server
+
 #: What serving and finding onnxruntime-web need beside the base install.
 _NEEDS = ("starlette", "uvicorn", "platformdirs")
 
@@ -73,28 +76,32 @@ def serve(request: Request) -> None:
 
     # Bound before anything is fetched or made, so that a port that is taken is said at once and leaves nothing behind.
     with Server(request.host, request.port, lambda: site.table(), names=names) as server:
-        bound = ipaddress.ip_address(server.host)
-        others = _others(bound)
-        certificate = (given or _own_certificate(request, bound, others)) if request.https else None
+        others = _others(server.host)
+        certificate = (given or _own_certificate(request, server.host, others)) if request.https else None
         if certificate is not None:
             server.speak_tls(certificate.context())
         site = _site(request, model)
-        alone = bound.is_loopback
-        hosts = [] if alone else [*request.names, *(_good_for(given, others) if given else others)]
-        here = ["localhost"] if bound.is_unspecified else [server.host] if alone else []
-        scheme = "https" if certificate else "http"
-        here, elsewhere = (
-            [addresses.link(host, server.port, scheme) for host in dict.fromkeys(some)] for some in (here, hosts)
-        )
-        say(*banner(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
-        if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
-            say(code)
+        _say_where(server, model, [*request.names, *(_good_for(given, others) if given else others)], certificate)
         watch = Watch(request.model, read, site, say)
         watch.start()
         try:
             server.serve_forever()
         finally:
             watch.stop()
+
+
+def _say_where(server: Server, model: Model, hosts: list[str], certificate: Certificate | None) -> None:
+    """Say at which addresses the page is, and which of `hosts` lead others there."""
+    bound = ipaddress.ip_address(server.host)
+    scheme, alone = "https" if certificate else "http", bound.is_loopback
+    own = ["localhost"] if bound.is_unspecified else [server.host] if alone else []
+    here, elsewhere = (
+        [addresses.link(host, server.port, scheme) for host in dict.fromkeys(some)]
+        for some in (own, [] if alone else hosts)
+    )
+    say(*banner(f"{model.name} ({model.size})", here, elsewhere, certificate, alone=alone))
+    if elsewhere and (code := qr_code(elsewhere[0], sys.stdout)):
+        say(code)
 
 
 def _check_installed() -> None:
@@ -113,11 +120,12 @@ def say(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-def _others(bound: _Address) -> list[str]:
-    """Return the addresses under which other machines reach a server that is bound to `bound`."""
+def _others(host: str) -> list[str]:
+    """Return the addresses under which other machines reach a server that is bound to `host`."""
+    bound = ipaddress.ip_address(host)
     if bound.is_unspecified:
         return addresses.own_addresses(v6=bound.version == 6)
-    return [] if bound.is_loopback else [str(bound)]
+    return [] if bound.is_loopback else [host]
 
 
 def _good_for(certificate: Certificate, others: list[str]) -> list[str]:
@@ -130,11 +138,11 @@ def _good_for(certificate: Certificate, others: list[str]) -> list[str]:
     return names + [one for one in others if one in certificate.names] or others
 
 
-def _own_certificate(request: Request, bound: _Address, others: list[str]) -> Certificate:
+def _own_certificate(request: Request, bound: str, others: list[str]) -> Certificate:
     machine = addresses.machine_name()
     names = {"localhost", "127.0.0.1", "::1", *others, *request.names}
     # A name in other letters stands in no certificate as it is, and the addresses do without it.
     names |= {machine, f"{machine}.local"} if machine.isascii() and machine else set()
-    if not bound.is_unspecified:
-        names |= {str(bound), request.host}
+    if not ipaddress.ip_address(bound).is_unspecified:
+        names |= {bound, request.host}
     return own_certificate(private_folder() / "serve", sorted(names))
