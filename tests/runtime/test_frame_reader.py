@@ -59,18 +59,6 @@ def test_closing_does_not_wait_for_the_video(tmp_path):
     assert frames.close(4)
 
 
-def test_a_video_plays_at_its_own_speed(tmp_path):
-    started = time.monotonic()
-    frames = read_frames(open_video(write_video(tmp_path / "a.avi", frames=11, fps=10)), newest=True)
-    moments = []
-    while not frames.ended:
-        if shot := frames.take(0.2):
-            moments.append(time.monotonic() - started)
-            assert shot.at == pytest.approx(shot.number / 10)
-            assert moments[-1] >= shot.at  # never ahead of its time
-    assert len(moments) + frames.dropped == 11
-
-
 def test_late_frames_of_a_video_are_dropped(tmp_path):
     frames = read_frames(open_video(write_video(tmp_path / "a.avi", frames=24, fps=50)), newest=True)
     shots = taken(frames, pause=0.1)
@@ -105,13 +93,6 @@ def test_a_video_that_decodes_too_slowly_keeps_its_time():
     assert file.skipped >= 10
     assert time.monotonic() - started < 30 * 0.07  # all of it would take longer
     assert len(shots) + frames.dropped == 30
-
-
-def test_every_frame(tmp_path):
-    frames = read_frames(open_video(write_video(tmp_path / "a.avi", frames=12, fps=10)), newest=False)
-    shots = taken(frames, pause=0.01)
-    assert [(shot.number, shot.at) for shot in shots] == [(number, number / 10) for number in range(12)]
-    assert frames.dropped == 0
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])

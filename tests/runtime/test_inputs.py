@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from host_files import export, pictures
 from made_detector import dense, rows, write_detector
 
 from yolo_distill import Detector
@@ -117,23 +116,6 @@ def test_bytes_find_what_floats_find(tmp_path, colour, batch, half, layout):
         assert len(one) == len(other) == 1
         np.testing.assert_allclose(one.confidence, other.confidence, rtol=2e-3 if half else 1e-5)
         np.testing.assert_array_equal(one.xyxy, other.xyxy)
-
-
-def test_an_exported_network(tmp_path):
-    """The same detections from an export of the host and from the same with the preprocessing inside."""
-    pytest.importorskip("ultralytics", reason="the host is not installed")
-    file = export("yolo26n.yaml", tmp_path, imgsz=128, nms=None, dynamic=True)
-    floats = Detector(file, threads=1)
-    count = 0
-    for colour in ("BGR", "RGB"):
-        bytes_ = Detector(taking_bytes(file, colour), threads=1)
-        for image in pictures():
-            one, other = floats(image, conf=0.06), bytes_(image, conf=0.06)
-            np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
-            np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-2)
-            assert one.class_id.tolist() == other.class_id.tolist()
-            count += len(one)
-    assert count > 10
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from made_detector import write_video
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.runtime.capture import DEFAULT_FPS, open_video
+from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.sources import cut_off_jpeg, find, read_picture, why_unread
 
 
@@ -60,19 +60,6 @@ def test_refused(folder, source, said):
     with pytest.raises(RequestError) as caught:
         find(str(folder / source))
     assert str(caught.value).startswith(f"source={folder / source}: {said}")
-
-
-@pytest.mark.parametrize(
-    "image",
-    [np.full((4, 6), 9, np.uint8), np.full((4, 6, 3), 9, np.uint8), np.full((4, 6, 4), 9, np.uint8),
-     np.full((4, 6, 3), 9 * 257, np.uint16)],
-)  # fmt: skip
-def test_pictures_of_any_kind_become_bgr(tmp_path, image):
-    path = tmp_path / "größe.png"
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    read = read_picture(str(path))
-    assert (read.shape, read.dtype) == ((4, 6, 3), np.uint8)
-    assert (read == 9).all()
 
 
 def test_why_a_picture_cannot_be_read(tmp_path):
@@ -157,13 +144,3 @@ def test_live_sources_that_are_not_there(source, said, capfd):
     with pytest.raises(DistillError, match=f"source={source}: {said}"):
         item.open()
     assert capfd.readouterr() == ("", "")
-
-
-def test_real_videos(shared_data):
-    files = sorted((shared_data / "video").glob("*.mp4"))
-    assert files
-    for file in files:
-        with open_video(file) as capture:
-            assert capture.total > 10
-            assert 1 <= capture.fps <= DEFAULT_FPS
-            assert capture.read().shape[2] == 3

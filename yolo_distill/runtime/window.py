@@ -65,9 +65,10 @@ class Screen:
 @functools.cache  # the trial takes half a second
 def why_no_screen() -> str:
     """Return why no window can be shown here, or an empty text."""
-    if platform.system() == "Linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    display = os.environ.get("DISPLAY")
+    if platform.system() == "Linux" and not (display or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no screen (DISPLAY is not set)"
-    screen = f"the screen DISPLAY={os.environ.get('DISPLAY', '')}"
+    screen = f"the screen DISPLAY={display}" if display else "the screen"
     try:
         trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, timeout=_TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
