@@ -20,7 +20,6 @@ from yolo_distill.serve import certificate as module
 from yolo_distill.serve import connection_limit
 from yolo_distill.serve.certificate import Certificate, own_certificate
 
-pytest.importorskip("cryptography", reason="of the extra [serve]")
 NAMES = ["localhost", "127.0.0.1", "::1", "192.168.1.7", "made.local"]
 
 
