@@ -72,17 +72,13 @@ class LiveOutcome:
     saved: dict[str, Path] = field(default_factory=dict)
     interrupted: bool = False
 
-    @property
-    def fps(self) -> float:
-        """Frames shown a second; 0 where there were fewer than two."""
-        return (self.shown - 1) / self.seconds if self.shown > 1 and self.seconds > 0 else 0.0
-
     def summary(self) -> str:
         """Return the outcome in a few lines."""
         lines = [f"{self.shown} frames shown, {self.dropped} dropped, {self.detections} detections"]
         if self.shown:
+            fps = (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0
             middle, slow = (1e3 * self.latency.percentile(percent) for percent in (50, 95))
-            lines.append(f"{self.fps:.1f} frames a second, latency {middle:.0f} ms (p50), {slow:.0f} ms (p95)")
+            lines.append(f"{fps:.1f} frames a second, latency {middle:.0f} ms (p50), {slow:.0f} ms (p95)")
             middle, slow = (1e3 * durations.percentile(50) for durations in (self.inference, self.beside))
             lines.append(
                 f"of it inference {middle:.0f} ms (p50), all else {slow:.0f} ms (p50), "
