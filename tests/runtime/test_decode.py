@@ -13,6 +13,8 @@ from yolo_distill.runtime.decode import decode_dense, decode_end2end
 
 LEFT = (10, 10, 10, 10)  # centre x, centre y, width, height
 RIGHT = (40, 10, 20, 10)
+CORNERS = {LEFT[0]: [5, 5, 15, 15], RIGHT[0]: [30, 5, 50, 15]}
+FIRST, SECOND = (1, 2, 3, 4, 0.9, 2), (5, 6, 7, 8, 0.5, 0)
 
 
 def run_dense(raw, **settings):
@@ -24,62 +26,54 @@ def run_end2end(raw, **settings):
     return decode_end2end(raw, **{"conf": 0.25, "max_det": 300, "classes": None, **settings})
 
 
+def table(found):
+    """Return detections as rows; of the types that users get."""
+    assert [part.dtype for part in found] == [np.float32, np.float32, np.int64]
+    return np.column_stack([found.xyxy, found.scores, found.class_id]).reshape(-1, 6)
+
+
 @pytest.mark.parametrize(
-    ("columns", "settings", "scores", "classes"),
+    ("columns", "settings", "expected"),
     [
-        ([], {}, [], []),
-        ([(*LEFT, 0.2, 0.1, 0)], {}, [], []),
-        ([(*LEFT, 0.25, 0, 0)], {}, [], []),  # has to be above, not at
-        ([(*LEFT, 0.5, 0.6, 0.4)], {}, [0.6], [1]),  # one class for each anchor
-        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0, 0.9)], {}, [0.9, 0.5], [2, 0]),
-        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0.7, 0, 0)], {}, [0.7], [0]),  # the same object twice
-        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0, 0.7, 0)], {}, [0.7, 0.5], [1, 0]),
-        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0, 0.7, 0)], {"agnostic": True}, [0.7], [1]),
-        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0.7, 0)], {"classes": np.array([0])}, [0.5], [0]),
-        ([(*LEFT, 0.5, 0.6, 0)], {"classes": np.array([0])}, [], []),  # its best class is another
-        ([(*LEFT, 0.5, 0, 0)], {"classes": np.array([], np.int64)}, [], []),
-        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0, 0.9)], {"max_det": 1}, [0.9], [2]),
+        ([], {}, []),
+        ([(*LEFT, 0.2, 0.1, 0)], {}, []),
+        ([(*LEFT, 0.25, 0, 0)], {}, []),  # has to be above, not at
+        ([(*LEFT, 0.5, 0.6, 0.4)], {}, [(LEFT, 0.6, 1)]),  # one class for each anchor
+        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0, 0.9)], {}, [(RIGHT, 0.9, 2), (LEFT, 0.5, 0)]),
+        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0.7, 0, 0)], {}, [(LEFT, 0.7, 0)]),  # the same object twice
+        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0, 0.7, 0)], {}, [(LEFT, 0.7, 1), (LEFT, 0.5, 0)]),
+        ([(*LEFT, 0.5, 0, 0), (*LEFT, 0, 0.7, 0)], {"agnostic": True}, [(LEFT, 0.7, 1)]),
+        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0.7, 0)], {"classes": np.array([0])}, [(LEFT, 0.5, 0)]),
+        ([(*LEFT, 0.5, 0.6, 0)], {"classes": np.array([0])}, []),  # its best class is another
+        ([(*LEFT, 0.5, 0, 0)], {"classes": np.array([], np.int64)}, []),
+        ([(*LEFT, 0.5, 0, 0), (*RIGHT, 0, 0, 0.9)], {"max_det": 1}, [(RIGHT, 0.9, 2)]),
     ],
 )
-def test_dense(columns, settings, scores, classes):
-    found = run_dense(dense(*columns), **settings)
-    np.testing.assert_allclose(found.scores, np.array(scores, np.float32))
-    assert found.class_id.tolist() == classes
-    assert found.xyxy.shape == (len(scores), 4)
-    assert [part.dtype for part in found] == [np.float32, np.float32, np.int64]
-
-
-def test_dense_corners():
-    found = run_dense(dense((40, 10, 20, 10, 0.9, 0, 0)))
-    assert found.xyxy.tolist() == [[30, 5, 50, 15]]
-
-
-FIRST, SECOND = (1, 2, 3, 4, 0.9, 2), (5, 6, 7, 8, 0.5, 0)
+def test_dense(columns, settings, expected):
+    found = table(run_dense(dense(*columns), **settings))
+    wanted = [(*CORNERS[box[0]], score, class_id) for box, score, class_id in expected]
+    np.testing.assert_allclose(found, np.array(wanted, np.float32).reshape(-1, 6))
 
 
 @pytest.mark.parametrize(
     ("given", "settings", "expected"),
     [
         ([], {}, []),
-        ([FIRST, SECOND], {}, [FIRST, SECOND]),
         ([SECOND, FIRST], {}, [SECOND, FIRST]),  # the file's own order
         ([FIRST, FIRST], {}, [FIRST, FIRST]),  # it is final: nothing is suppressed
         ([FIRST, SECOND], {"conf": 0.5}, [FIRST]),
         ([FIRST, SECOND], {"conf": 0.0}, [FIRST, SECOND]),  # rows that were not needed have score 0
-        ([FIRST, SECOND], {"classes": np.array([0])}, [SECOND]),
         ([FIRST, SECOND], {"classes": np.array([0]), "max_det": 1}, [SECOND]),  # first the class, then the number
         ([FIRST, SECOND], {"max_det": 1}, [FIRST]),
     ],
 )
 def test_end2end(given, settings, expected):
-    found = run_end2end(rows(*given), **settings)
-    table = np.column_stack([found.xyxy, found.scores, found.class_id]).reshape(-1, 6)
-    np.testing.assert_allclose(table, np.array(expected, np.float32).reshape(-1, 6))
-    assert [part.dtype for part in found] == [np.float32, np.float32, np.int64]
+    found = table(run_end2end(rows(*given), **settings))
+    np.testing.assert_allclose(found, np.array(expected, np.float32).reshape(-1, 6))
 
 
-def calls(work) -> int:
-    """Return how many calls, of Python and of C functions, some work takes."""
+def calls(raw) -> int:
+    """Return how many calls, of Python and of C functions, the decoding of an answer takes."""
     count = 0
 
     def note(frame, event, argument):
@@ -88,22 +82,26 @@ def calls(work) -> int:
 
     sys.setprofile(note)
     try:
-        work()
+        run_dense(raw)
     finally:
         sys.setprofile(None)
     return count
 
 
-@pytest.mark.parametrize("hits", [0, 20])
-def test_more_anchors_are_not_more_steps(hits):
-    columns = [(30 * number, 30, 20, 20, 0.9, 0, 0) for number in range(hits)]
-    small, large = (dense(*columns, anchors=anchors) if columns else dense(anchors=anchors) for anchors in (60, 30_000))
-    assert calls(lambda: run_dense(large)) <= calls(lambda: run_dense(small)) + 5
+APART = [(30 * number, 30, 20, 20, 0.9, 0, 0) for number in range(20)]
 
 
-def test_candidates_for_the_same_object_are_not_more_steps():
-    few, many = (dense(*[(*LEFT, 0.9, 0, 0)] * count, anchors=3000) for count in (10, 1000))
-    assert calls(lambda: run_dense(many)) <= calls(lambda: run_dense(few)) + 5
+@pytest.mark.parametrize(
+    ("few", "many"),
+    [
+        (dense(anchors=60), dense(anchors=30_000)),
+        (dense(*APART, anchors=60), dense(*APART, anchors=30_000)),
+        (dense(*[(*LEFT, 0.9, 0, 0)] * 10, anchors=3000), dense(*[(*LEFT, 0.9, 0, 0)] * 1000, anchors=3000)),
+    ],
+    ids=["nothing", "objects", "candidates for one object"],
+)
+def test_more_anchors_are_not_more_steps(few, many):
+    assert calls(many) <= calls(few) + 5
 
 
 def test_no_more_candidates_than_the_limit(monkeypatch):
@@ -111,26 +109,16 @@ def test_no_more_candidates_than_the_limit(monkeypatch):
     raw = np.zeros((5, 100), np.float32)
     raw[2:4], raw[4] = 1, np.linspace(0.3, 0.9, 100)
     raw[0] = 5 * np.arange(100)
-    found = run_dense(raw)
-    np.testing.assert_array_equal(found.scores, raw[4, :-31:-1])
+    np.testing.assert_array_equal(run_dense(raw).scores, raw[4, :-31:-1])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 @pytest.mark.parametrize("row", range(7))
 def test_what_is_no_number_is_no_answer(broken, row):
     """In a box or in a score, sure or not: it would be nothing found, or a box that is nowhere."""
-    raw = dense((*LEFT, 0.9, 0, 0))
-    raw[row, 3] = broken
-    with pytest.raises(FloatingPointError, match="nan or infinity"):
-        run_dense(raw)
-    ended = rows(FIRST)
-    ended[1, min(row, 5)] = broken
-    with pytest.raises(FloatingPointError, match="nan or infinity"):
-        run_end2end(ended)
-
-
-def test_opposite_infinities_do_not_cancel():
-    raw = dense((*LEFT, 0.9, 0, 0))
-    raw[0, 3], raw[1, 4] = np.inf, -np.inf
-    with pytest.raises(FloatingPointError):
-        run_dense(raw)
+    raw, ended = dense((*LEFT, 0.9, 0, 0)), rows(FIRST)
+    raw[row, 3] = ended[1, min(row, 5)] = broken
+    raw[0, 4] = -broken if row == 1 else 0  # opposite infinities do not cancel
+    for run, answer in ((run_dense, raw), (run_end2end, ended)):
+        with pytest.raises(FloatingPointError, match="nan or infinity"):
+            run(answer)

@@ -16,13 +16,6 @@ def found(*boxes, names=NAMES, class_id=0):
     return Detections(xyxy, np.full(count, 0.5, np.float32), np.full(count, class_id, np.int64), names)
 
 
-def test_nothing_found():
-    image = np.full((40, 60, 3), 7, np.uint8)
-    drawn = draw(image, found())
-    np.testing.assert_array_equal(drawn, image)
-    assert drawn is not image
-
-
 def test_a_box_is_where_it_belongs():
     image = np.zeros((200, 300, 3), np.uint8)
     drawn = draw(image, found((100, 80, 180, 150)))
@@ -30,9 +23,12 @@ def test_a_box_is_where_it_belongs():
     assert tuple(drawn[115, 100]) == tuple(drawn[115, 180]) == tuple(drawn[150, 140]) == colour_of(0)
     assert not drawn[90:140, 110:170].any()
     assert drawn[60:80, 100:140].any()  # the label above
+    nothing = draw(image, found())
+    assert nothing is not image
+    assert not nothing.any()
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (48, 64), (480, 640), (1, 500)])
+@pytest.mark.parametrize("shape", [(8, 8), (480, 640), (1, 500)])
 @pytest.mark.parametrize("names", [NAMES, {}, {0: "a name that is longer than the picture is wide " * 3}])
 def test_labels_at_the_border(shape, names):
     height, width = shape
@@ -52,14 +48,6 @@ def test_colours_differ():
     colours = np.array([colour_of(number) for number in range(20)], int)
     gaps = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(20, dtype=int)
     assert gaps.min() > 25
-    assert colour_of(3) == colour_of(3)
-
-
-def test_note():
-    image = np.full((100, 300, 3), 128, np.uint8)
-    draw_note(image, "24.8 FPS  31 ms")
-    assert (image[:, :100] != 128).any()
-    assert (image[60:] == 128).all()
 
 
 def test_a_note_of_two_lines():
@@ -67,5 +55,6 @@ def test_a_note_of_two_lines():
     draw_note(one, "24.8 FPS")
     draw_note(two, "24.8 FPS", "fp32  best.onnx")
     tall = int(np.flatnonzero((one != 128).any((1, 2))).max())
+    assert tall < 60
     np.testing.assert_array_equal(one[:tall], two[:tall])
     assert (two[tall + 2 : 2 * tall, :20] != 128).any()

@@ -10,13 +10,13 @@ import pytest
 from made_detector import write_video
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.runtime.capture import DEFAULT_FPS, open_video
+from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.sources import cut_off_jpeg, find, read_picture, why_unread
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.jpg", "a.PNG", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
+    for name in ("b.jpg", "a.PNG", "a[1].jpg", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -27,10 +27,11 @@ def folder(tmp_path):
     ("source", "expected"),
     [
         ("b.jpg", ["b.jpg"]),
-        ("notes.txt", ["notes.txt"]),  # by name alone one cannot tell; it is tried as a picture
-        ("", ["a.PNG", "b.jpg", "film.mp4"]),
-        ("*.jpg", ["b.jpg"]),
-        ("**/*", ["a.PNG", "b.jpg", "below/c.jpg", "film.mp4"]),
+        ("a[1].jpg", ["a[1].jpg"]),  # a name, and no pattern
+        ("notes.txt", ["notes.txt"]),  # by name alone one cannot know; it is tried as a picture
+        ("", ["a.PNG", "a[1].jpg", "b.jpg", "film.mp4"]),
+        ("b*.jpg", ["b.jpg"]),
+        ("**/*", ["a.PNG", "a[1].jpg", "b.jpg", "below/c.jpg", "film.mp4"]),
         ("[ab].*", ["a.PNG", "b.jpg"]),
     ],
 )
@@ -46,116 +47,38 @@ def test_live(source):
     assert (item.name, item.live, item.open is not None) == (source, True, True)
 
 
-def test_a_name_with_brackets_is_a_name(tmp_path):
-    (tmp_path / "a[1].jpg").touch()
-    assert [Path(item.name).name for item in find(str(tmp_path / "a[1].jpg"))] == ["a[1].jpg"]
-
-
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("nothing", "no such file or folder"),
-        ("empty", "holds no pictures or videos"),
+        ("empty", "the folder holds no pictures or videos"),
         ("*.gif", "no picture or video matches"),
         ("notes.*", "no picture or video matches"),
     ],
 )
 def test_refused(folder, source, said):
-    with pytest.raises(RequestError, match=said) as caught:
+    with pytest.raises(RequestError) as caught:
         find(str(folder / source))
-    assert str(caught.value).startswith(f"source={folder / source}: ")
+    assert str(caught.value).startswith(f"source={folder / source}: {said}")
 
 
-@pytest.mark.parametrize(
-    ("suffix", "image"),
-    [
-        (".png", np.full((4, 6), 9, np.uint8)),
-        (".png", np.full((4, 6, 3), 9, np.uint8)),
-        (".png", np.full((4, 6, 4), 9, np.uint8)),
-        (".png", np.full((4, 6, 3), 9 * 257, np.uint16)),
-    ],
-)
-def test_pictures_of_any_kind_become_bgr(tmp_path, suffix, image):
-    path = tmp_path / f"größe{suffix}"
-    path.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
-    read = read_picture(str(path))
-    assert (read.shape, read.dtype) == ((4, 6, 3), np.uint8)
-    assert (read == 9).all()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_pictures_that_cannot_be_decoded(tmp_path, content):
-    path = tmp_path / "a.png"
-    if content is not None:
-        path.write_bytes(content)
-    assert read_picture(str(path)) is None
-
-
-def levels(capture):
-    found = []
-    while (image := capture.read()) is not None:
-        found.append(round(float(image.mean()) / 10))
-    return found
-
-
-def test_video(tmp_path):
-    with open_video(write_video(tmp_path / "a.avi")) as capture:
-        assert (capture.fps, capture.total, capture.live) == (10, 12, False)
-        assert levels(capture) == list(range(12))
-
-
-def test_skipping(tmp_path):
-    with open_video(write_video(tmp_path / "a.avi")) as capture:
-        assert capture.skip(0) == 0
-        assert capture.skip(2) == 2  # the first frame, which was read to see whether there is one, is one of them
-        assert round(float(capture.read().mean()) / 10) == 2
-        assert capture.skip(5) == 5
-        assert levels(capture) == [8, 9, 10, 11]
-        assert capture.skip(3) == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"", "cannot be opened"), (b"text", "cannot be opened"), ("cut", "cannot be opened|no frame")],
-)
-def test_videos_that_cannot_be_opened(tmp_path, content, said, capfd):
-    path = tmp_path / "a.mp4"
-    whole = write_video(path).read_bytes()
-    capfd.readouterr()
-    path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
-    with pytest.raises(RequestError, match=said):
-        open_video(path)
-    assert capfd.readouterr() == ("", "")  # the error says it all
-
-
-def test_a_video_without_a_frame(tmp_path):
-    with pytest.raises(RequestError, match=r"cannot be opened|no frame"):
-        open_video(write_video(tmp_path / "a.avi", frames=0))
-
-
-def test_a_camera_that_is_not_there(capfd):
-    (item,) = find("63")
-    with pytest.raises(RequestError, match="source=63: camera 63 is not there or is in use"):
-        item.open()
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("address", ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x.mp4"])
-def test_a_stream_that_cannot_be_reached(address, capfd):
-    (item,) = find(address)
-    with pytest.raises(DistillError, match=f"source={address}: the stream cannot be reached"):
-        item.open()
-    assert capfd.readouterr() == ("", "")
-
-
-def test_real_videos(shared_data):
-    files = sorted((shared_data / "video").glob("*.mp4"))
-    assert files
-    for file in files:
-        with open_video(file) as capture:
-            assert capture.total > 10
-            assert 1 <= capture.fps <= DEFAULT_FPS
-            assert capture.read().shape[2] == 3
+def test_why_a_picture_cannot_be_read(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "head.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "link.jpg").symlink_to("nothing")
+    reasons = {
+        "folder.jpg": "is a folder",
+        "empty.jpg": "is empty",
+        "text.jpg": "cannot be decoded as a picture",
+        "head.png": "cannot be decoded as a picture",
+        "link.jpg": "is a link to what is not there",
+        "gone.jpg": "cannot be opened (No such file or directory)",
+    }
+    for name, reason in reasons.items():
+        assert read_picture(str(tmp_path / name)) is None
+        assert why_unread(str(tmp_path / name)) == reason
 
 
 def test_a_jpeg_without_its_end():
@@ -174,18 +97,50 @@ def test_a_jpeg_without_its_end():
     assert not cut_off_jpeg(data[:1])
 
 
-def test_why_a_picture_cannot_be_read(tmp_path):
-    (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("no picture")
-    (tmp_path / "link.jpg").symlink_to("nothing")
-    reasons = {
-        "folder.jpg": "is a folder",
-        "empty.jpg": "is empty",
-        "text.jpg": "cannot be decoded as a picture",
-        "link.jpg": "is a link to what is not there",
-        "gone.jpg": "cannot be opened (No such file or directory)",
-    }
-    for name, reason in reasons.items():
-        assert read_picture(str(tmp_path / name)) is None
-        assert why_unread(str(tmp_path / name)) == reason
+def levels(capture):
+    found = []
+    while (image := capture.read()) is not None:
+        found.append(round(float(image.mean()) / 10))
+    return found
+
+
+def test_video(tmp_path):
+    path = write_video(tmp_path / "a.avi")
+    with open_video(path) as capture:
+        assert (capture.fps, capture.total, capture.live) == (10, 12, False)
+        assert levels(capture) == list(range(12))
+    with open_video(path) as capture:
+        assert capture.skip(0) == 0
+        assert capture.skip(2) == 2  # the first frame, which was read to see whether there is one, is one of them
+        assert round(float(capture.read().mean()) / 10) == 2
+        assert capture.skip(5) == 5
+        assert levels(capture) == [8, 9, 10, 11]
+        assert capture.skip(3) == 0
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "half", "no frame"])
+def test_videos_that_cannot_be_opened(tmp_path, content, capfd):
+    path = tmp_path / "a.mp4"
+    whole = write_video(path).read_bytes()
+    path.write_bytes({"nothing": b"", "text": b"text"}.get(content, whole[: len(whole) // 2]))
+    if content == "no frame":
+        path = write_video(tmp_path / "a.avi", frames=0)
+    capfd.readouterr()
+    with pytest.raises(RequestError, match=r"cannot be opened as a video|no frame"):
+        open_video(path)
+    assert capfd.readouterr() == ("", "")  # the error says it all
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("63", "camera 63 is not there or is in use"),
+        ("rtsp://127.0.0.1:9/x", "the stream cannot be reached"),
+        ("http://127.0.0.1:9/x.mp4", "the stream cannot be reached"),
+    ],
+)
+def test_live_sources_that_are_not_there(source, said, capfd):
+    (item,) = find(source)
+    with pytest.raises(DistillError, match=f"source={source}: {said}"):
+        item.open()
+    assert capfd.readouterr() == ("", "")

@@ -8,16 +8,15 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from made_site import APP, made_site, running
 from test_serve_https import visit
 
 from yolo_distill.errors import RequestError
 from yolo_distill.serve.certificate import Certificate, given_certificate
 from yolo_distill.serve.run import _good_for
-
-x509 = pytest.importorskip("cryptography.x509", reason="of the extra [serve]")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: E402
 
 DAY = datetime.timedelta(days=1)
 PEM = serialization.Encoding.PEM
@@ -39,11 +38,8 @@ def signed(subject: str, public, issuer: str, private, *, names=(), days: float 
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()), critical=False)
     )
     if authority:
-        usage = dict.fromkeys(
-            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-             "encipher_only", "decipher_only"), False,
-        )  # fmt: skip
-        builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        usage = x509.KeyUsage(*[False] * 5, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
+        builder = builder.add_extension(usage, critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(private, hashes.SHA256())

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from serving import Hosted, Served
+from made_site import running
 from visiting import Visit
 
 from yolo_distill.paths import export_dir
+from yolo_distill.serve.build import write_folder
+from yolo_distill.serve.folders import cache_folder
+from yolo_distill.serve.model import read_model
+from yolo_distill.serve.ort_files import read_ort
+from yolo_distill.serve.site import Site, read_app
 
 _SIDE = 160
 # As few processes and services as the tests need, and none that would call home.
@@ -36,8 +47,6 @@ def ort(web: Path, chromium: Any) -> Path:
 
     It asks for the browser, so that nothing is exported where there is none.
     """
-    from yolo_distill.serve.folders import cache_folder
-
     names = json.loads((web / "ort.json").read_text("utf-8"))
     given = os.environ.get("YOLO_DISTILL_ORT")
     # In the checkout: the app itself may be that of an installed package, which brings no node_modules.
@@ -81,24 +90,56 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "best.onnx"
 
 
-@pytest.fixture
-def served(web: Path, ort: Path, model: Path) -> Iterator[Served]:
-    """Return a server of a detector."""
-    server = Served(web, ort, model)
-    yield server
-    server.close()
+@pytest.fixture(scope="module")
+def serving(web: Path, ort: Path) -> Any:
+    """Return what serves a detector: `with serving(model) as server`; it has a `url`, and a `site` to replace it."""
+
+    @contextmanager
+    def serve(model: Path) -> Iterator[SimpleNamespace]:
+        site = Site(read_app(web), read_ort(web, ort, print), read_model(model))
+        with running(site) as server:
+            yield SimpleNamespace(url=f"http://127.0.0.1:{server.port}/", site=site)
+
+    return serve
 
 
 @pytest.fixture
-def hosted(served: Served, tmp_path: Path) -> Iterator[Hosted]:
-    """Return the app in a folder of a static host."""
-    from yolo_distill.serve.build import write_folder
+def served(serving: Any, model: Path) -> Iterator[SimpleNamespace]:
+    with serving(model) as server:
+        yield server
 
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """A server of files that sends no headers of ours; says nothing at all while `silent` is set."""
+
+    silent = threading.Event()
+
+    def do_GET(self) -> None:
+        while self.silent.is_set():
+            time.sleep(0.1)
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hosted(served: SimpleNamespace, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """Return the app in a folder of a static host: its `url`, `silent`, and what can `close` it."""
     (tmp_path / "host").mkdir()
     write_folder(served.site.table(), tmp_path / "host" / "app")
-    server = Hosted(tmp_path / "host")
-    yield server
-    server.close()
+    handler = functools.partial(_Files, directory=str(tmp_path / "host"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close() -> None:
+        _Files.silent.clear()
+        server.shutdown()
+        server.server_close()
+
+    url = f"http://127.0.0.1:{server.server_address[1]}/app/"
+    yield SimpleNamespace(url=url, silent=_Files.silent, close=close)
+    close()
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from made_detector import dense, rows, write_detector
-from serving import Served
 
 from yolo_distill import Detections, Detector
+from yolo_distill.serve.build import write_folder
+from yolo_distill.serve.model import read_model
 
 pytestmark = pytest.mark.browser
+#: Threads that the page uses at least; the browser, too, counts the cores that it may use.
+THREADS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 2)
 FIRST, SECOND = (32, 32, 20, 10, 0.9, 0.1, 0), (20, 40, 8, 8, 0.1, 0.2, 0.6)  # centre, size, three scores
 
 
@@ -30,12 +33,17 @@ def detect(model: Path, picture: Path, **settings: float) -> Detections:
     return Detector(model)(cv2.imread(str(picture)), **settings)
 
 
+def small(path: Path) -> Path:
+    """Write a detector of a few nodes whose scores follow the picture's brightness."""
+    raw = dense(FIRST, SECOND)
+    return write_detector(path, raw, gain=raw / 8)
+
+
 def test_dropped_pictures(served, visit, model, pictures, tmp_path):
     """The boxes are Python's, computed on several threads; the settings hold, and nobody else is asked for anything."""
     page = visit(served.url, accept_downloads=True).ready()
-    threads = min(os.cpu_count() or 1, 2)
     assert page.text("backend").startswith("WASM")
-    assert int(page.text("backend").split()[1]) >= threads
+    assert int(page.text("backend").split()[1]) >= THREADS
     assert page.text("reading-model") == "best.onnx"
     for picture in pictures:
         expected = detect(model, picture)
@@ -79,9 +87,9 @@ def test_other_files(served, visit, pictures, tmp_path):
     }
     for name, (raw, notes) in files.items():
         path = write_detector(tmp_path / f"{name}.onnx", raw, gain=raw / 8, **notes)
-        before = page.page.evaluate("globalThis.answers")
-        page.drop(path)
-        page.until(f"app.model.name === '{path.name}' && globalThis.answers > {before}")
+        with page.answering():
+            page.drop(path)
+            page.until(f"app.model.name === '{path.name}'")
         expected = detect(path, pictures[0])
         assert len(expected)
         assert_same(page.found(), expected)
@@ -92,11 +100,9 @@ def test_a_camera(served, visit, camera):
     """Frames flow, the newest one at a time, and the page stays free meanwhile."""
     page = visit(served.url, *camera, permissions=["camera"]).ready()
     page.page.get_by_role("button", name="Start camera").click()
-    page.until("app.view.shown && app.view.shown.found.scores.length")
-    page.until("globalThis.answers > 5")
-    page.page.evaluate("longTasks.length = 0")
-    before = page.page.evaluate("globalThis.answers")
-    page.until(f"globalThis.answers > {before} + 15")
+    page.until("app.view.shown && app.view.shown.found.scores.length && globalThis.answers > 5")
+    with page.answering(15):
+        page.page.evaluate("longTasks.length = 0")
     assert page.page.evaluate("Math.max(0, ...longTasks)") < 200  # 50 on a machine that does nothing else
     page.until("document.getElementById('fps').textContent.match(/[0-9]/)")
     assert page.text("latency").endswith(" ms")
@@ -111,20 +117,24 @@ def test_a_camera(served, visit, camera):
     page.until("!app.view.shown.found.scores.some((score) => score <= 0.99)")
     assert page.page.evaluate("globalThis.answers") == stopped
     page.page.locator("#conf").fill("0.25")
-    pause.click()
-    page.until(f"globalThis.answers > {stopped}")
+    with page.answering():
+        pause.click()
     page.page.get_by_role("button", name="Camera").click()
     assert page.page.locator("#welcome").is_visible()
     assert page.page.evaluate("app.video.srcObject") is None
 
 
 def test_a_video_file(served, visit, film):
+    """Some browsers stop a video while its page is hidden; it goes on when the page is seen again."""
     page = visit(served.url).ready()
-    page.drop(film)
-    page.until("(globalThis.answers ?? 0) > 2 || !document.getElementById('notice').hidden")
-    assert page.notice() == ""
+    with page.answering(3):
+        page.drop(film)
     assert page.page.evaluate("app.view.shown.frame.displayWidth") == 320
     assert page.page.locator("#switch").is_hidden()
+    page.page.evaluate("app.video.pause()")
+    page.until("!app.newest.busy")
+    with page.answering(3):
+        page.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def hold_camera(page: Any) -> None:
@@ -143,19 +153,16 @@ def test_a_video_while_the_browser_asks_for_the_camera(served, visit, camera, fi
     page = visit(served.url, *camera, permissions=["camera"]).ready()
     hold_camera(page.page)
     page.page.get_by_role("button", name="Start camera").click()
-    page.drop(film)
-    page.until("(globalThis.answers ?? 0) > 2")
-    page.page.evaluate("allow()")
-    before = page.page.evaluate("globalThis.answers")
-    page.until(f"globalThis.answers > {before} + 5")
+    with page.answering(3):
+        page.drop(film)
+    with page.answering(6):
+        page.page.evaluate("allow()")
     assert page.page.evaluate("app.source.title") == "film.webm"
     assert page.page.evaluate("app.video.srcObject") is None
     page.drop(film)  # and the other way round: one that goes on leaves the next one's element alone
     page.page.get_by_role("button", name="Camera", exact=True).click()
-    page.until("app.source?.track && app.view.shown")
-    before = page.page.evaluate("globalThis.answers")
-    page.until(f"globalThis.answers > {before} + 5")
-    assert page.notice() == ""
+    with page.answering(6):
+        page.until("app.source?.track && app.view.shown")
 
 
 def test_stopped_while_it_starts(served, visit, camera):
@@ -179,29 +186,14 @@ def test_stopped_while_it_starts(served, visit, camera):
 
 def test_another_model_while_paused(served, visit, film, tmp_path):
     page = visit(served.url).ready()
-    page.drop(film)
-    page.until("(globalThis.answers ?? 0) > 2")
+    with page.answering(3):
+        page.drop(film)
     page.page.get_by_role("button", name="Pause").click()
     page.until("!app.newest.busy")
-    raw = dense(FIRST, SECOND)
-    path = write_detector(tmp_path / "other.onnx", raw, gain=raw / 8)
-    before = page.page.evaluate("globalThis.answers")
-    page.drop(path)
-    page.until(f"globalThis.answers > {before}")
+    with page.answering():
+        page.drop(small(tmp_path / "other.onnx"))
     page.page.locator("#conf").fill("1")
     page.until("app.view.shown.found.scores.length === 0")  # the settings still count
-
-
-def test_out_of_sight(served, visit, film):
-    """Some browsers stop a video while its page is hidden; it goes on when the page is seen again."""
-    page = visit(served.url).ready()
-    page.drop(film)
-    page.until("(globalThis.answers ?? 0) > 2")
-    page.page.evaluate("app.video.pause()")
-    page.until("!app.newest.busy")
-    before = page.page.evaluate("globalThis.answers")
-    page.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    page.until(f"globalThis.answers > {before} + 2")
 
 
 def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
@@ -209,13 +201,12 @@ def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
     page = visit(hosted.url).ready()
     assert page.text("backend") == "WASM, 1 thread"
     assert "from the next visit on there are more" in page.text("about")
-    page.until("navigator.serviceWorker.controller")
-    page.until("(await caches.keys()).length && (await caches.match('ort/ort-wasm-simd-threaded.wasm'))")
+    page.until_kept()
     hosted.close()
     page.page.goto(hosted.url)
     page.ready()
     assert page.page.evaluate("crossOriginIsolated")
-    assert int(page.text("backend").split()[1]) >= min(os.cpu_count() or 1, 2)
+    assert int(page.text("backend").split()[1]) >= THREADS
     assert_same(page.look_at(pictures[1]), detect(model, pictures[1]))
     assert page.strangers() == []
 
@@ -223,7 +214,7 @@ def test_offline_and_threads_on_a_static_host(hosted, visit, model, pictures):
 def test_a_network_that_does_not_answer(hosted, visit):
     """A phone that left the server's network: the page opens with what it has."""
     page = visit(hosted.url).ready()
-    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    page.until_kept()
     hosted.silent.set()
     page.page.goto(hosted.url)
     page.ready()
@@ -233,7 +224,7 @@ def test_a_network_that_does_not_answer(hosted, visit):
 def test_another_program_at_the_same_address(hosted, visit, tmp_path):
     """On localhost the next program gets the port: what the app kept there does not stand in its way."""
     page = visit(hosted.url).ready()
-    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    page.until_kept()
     shutil.rmtree(tmp_path / "host" / "app")
     (tmp_path / "host" / "app").mkdir()
     (tmp_path / "host" / "app" / "index.html").write_text("<title>Another program</title>")
@@ -250,14 +241,11 @@ def test_another_program_at_the_same_address(hosted, visit, tmp_path):
 def test_a_version_that_needs_other_files(served, hosted, visit, tmp_path):
     """A file of onnxruntime-web that is there no more keeps no visitor at the version before."""
     page = visit(hosted.url).ready()
-    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    page.until_kept()
     before = page.page.evaluate("caches.keys()")
     page.page.evaluate(
         "caches.keys().then(async ([name]) => (await caches.open(name)).put('ort/gone.mjs', new Response('')))"
     )
-    from yolo_distill.serve.build import write_folder
-    from yolo_distill.serve.model import read_model
-
     served.site.replace(read_model(write_detector(tmp_path / "newer.onnx", dense(FIRST))))
     write_folder(served.site.table(), tmp_path / "host" / "app")
     page.page.goto(hosted.url)
@@ -292,8 +280,6 @@ def test_a_shared_picture(served, visit, model, pictures):
 
 def test_a_model_that_was_replaced(served, visit, tmp_path):
     """The next visit gets the new model, though the service worker holds the one before."""
-    from yolo_distill.serve.model import read_model
-
     page = visit(served.url).ready()
     page.until("navigator.serviceWorker.controller")
     served.site.replace(read_model(write_detector(tmp_path / "newer.onnx", dense(FIRST))))
@@ -307,8 +293,7 @@ def test_a_model_that_was_replaced(served, visit, tmp_path):
 def test_a_version_that_was_replaced_comes_to_nothing(served, visit):
     """What is still asked of the worker before, when the next one has deleted its cache, does not make it again."""
     page = visit(served.url).ready()
-    page.until("navigator.serviceWorker.controller")
-    page.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
+    page.until_kept()
     left = page.page.evaluate(
         """async () => {
           for (const name of await caches.keys()) await caches.delete(name);
@@ -361,25 +346,23 @@ def test_no_gpu(served, visit, model, pictures):
     assert_same(page.look_at(pictures[0]), detect(model, pictures[0]))
 
 
-def test_webgpu(web, ort, visit, pictures, tmp_path):
+def test_webgpu(serving, visit, pictures, tmp_path):
     """A processor that plays the GPU is too slow for a real network; all of the way is the same."""
-    raw = dense(FIRST, SECOND)
-    path = write_detector(tmp_path / "small.onnx", raw, gain=raw / 8)
-    server = Served(web, ort, path)
-    switches = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
-    page = visit(f"{server.url}?backend=webgpu", *switches)
-    if not page.page.evaluate("navigator.gpu?.requestAdapter().then(Boolean, () => false)"):
-        pytest.skip("this Chromium has no WebGPU, not even a simulated one")
-    page.ready()
-    assert page.text("backend") == "WebGPU"
-    assert_same(page.look_at(pictures[0]), detect(path, pictures[0]))
-    server.close()
+    path = small(tmp_path / "small.onnx")
+    with serving(path) as server:
+        switches = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+        page = visit(f"{server.url}?backend=webgpu", *switches)
+        if not page.page.evaluate("navigator.gpu?.requestAdapter().then(Boolean, () => false)"):
+            pytest.skip("this Chromium has no WebGPU, not even a simulated one")
+        page.ready()
+        assert page.text("backend") == "WebGPU"
+        assert_same(page.look_at(pictures[0]), detect(path, pictures[0]))
 
 
 def test_plain_http_from_another_machine(served, visit, model, pictures):
     """No camera, no threads, no service worker there; pictures work, and the page says why the rest does not."""
-    url = served.url.replace("127.0.0.1", "detector.test")
-    page = visit(url, "--host-resolver-rules=MAP detector.test 127.0.0.1").ready()
+    url = served.url.replace("127.0.0.1", "demo.example.org")
+    page = visit(url, "--host-resolver-rules=MAP demo.example.org 127.0.0.1").ready()
     assert page.text("backend") == "WASM, 1 thread"
     assert "over https or on localhost alone" in page.text("about")
     page.page.get_by_role("button", name="Start camera").click()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,13 +75,24 @@ class Visit:
         data = base64.b64encode(path.read_bytes()).decode()
         self.page.evaluate(_DROP, [path.name, _KINDS[path.suffix], data])
 
+    @contextmanager
+    def answering(self, count: int = 1) -> Iterator[None]:
+        """Wait until the page has found what is in so many more frames than before the block."""
+        before = self.page.evaluate("globalThis.answers ?? 0")
+        yield
+        self.until(f"(globalThis.answers ?? 0) >= {before + count} || !document.getElementById('notice').hidden")
+        assert self.notice() == ""
+
     def look_at(self, picture: Path) -> Detections:
         """Drop a picture and return what is found in it."""
-        before = self.page.evaluate("globalThis.answers ?? 0")
-        self.drop(picture)
-        self.until(f"globalThis.answers > {before} || !document.getElementById('notice').hidden")
-        assert self.notice() == ""
+        with self.answering():
+            self.drop(picture)
         return self.found()
+
+    def until_kept(self) -> None:
+        """Wait until the service worker has all that the page needs without a network."""
+        self.until("navigator.serviceWorker.controller")
+        self.until("await caches.match('ort/ort-wasm-simd-threaded.wasm')")
 
     def found(self) -> Detections:
         """Return what is shown."""

@@ -51,7 +51,7 @@ def run(settings: dict[str, Any]) -> int:
     """
     from yolo_distill.files import check_writable
     from yolo_distill.runtime.detector import Detector
-    from yolo_distill.runtime.prediction import Plan, Prediction
+    from yolo_distill.runtime.prediction import Prediction
     from yolo_distill.runtime.progress import Progress
     from yolo_distill.runtime.sources import find
 
@@ -71,7 +71,10 @@ def run(settings: dict[str, Any]) -> int:
         threads=settings["threads"],
     )
     classes = read_classes(settings["classes"])
-    plan = Plan(
+    outcome = Prediction(
+        detector,
+        items,
+        Progress(),
         find={
             "conf": settings["conf"],
             "iou": settings["iou"],
@@ -87,8 +90,7 @@ def run(settings: dict[str, Any]) -> int:
         jsonl=jsonl,
         vid_stride=settings["vid_stride"],
         show=settings["show"],
-    )
-    outcome = Prediction(detector, items, plan, Progress()).run()
+    ).run()
     print(outcome.summary())
     if jsonl:
         print(f"JSON lines: {jsonl}")

@@ -65,7 +65,6 @@ def run(settings: dict[str, Any]) -> None:
         if not _NAME.fullmatch(name):
             raise RequestError(f"names={name}: is no name of a machine; give it as in demo.example.org")
 
-    from yolo_distill.serve.certificate import given_certificate
     from yolo_distill.serve.run import Request, serve
 
     serve(
@@ -74,7 +73,8 @@ def run(settings: dict[str, Any]) -> None:
             host=host,
             port=_PORT if port is None else port,
             https=https,
-            certificate=given_certificate(Path(certificate).expanduser(), _path(key)) if certificate else None,
+            certificate=_path(certificate),
+            key=_path(key),
             names=names,
             ort=_path(settings["ort"]),
             build=_path(build),

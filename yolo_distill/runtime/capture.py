@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -17,7 +16,7 @@ from yolo_distill.runtime.progress import quiet
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 STREAM_TIMEOUT_MS = 10_000
-DEFAULT_FPS = 30.0  # for cameras and streams that do not tell theirs
+DEFAULT_FPS = 30.0  # for cameras and streams that do not say theirs
 
 
 class Capture:
@@ -31,17 +30,27 @@ class Capture:
         loop: whether a video file begins again at its end; may be set at any time.
     """
 
-    def __init__(self, capture: Any, first: Picture, *, name: str, live: bool) -> None:
-        """Take over an opened capture of OpenCV and the first frame that was read from it."""
-        self.name = name
-        self.live = live
+    def __init__(self, capture: Any, name: str, live: bool, closed: DistillError, empty: DistillError) -> None:
+        """Take over a capture of OpenCV and read its first frame.
+
+        Raises:
+            DistillError: `closed` if it is not open, `empty` if there is no frame.
+        """
+        if not capture.isOpened():
+            raise closed
+        self._first = _read(capture)
+        if self._first is None:
+            capture.release()
+            raise empty
         fps, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        # Streams answer with huge or negative numbers, a video without an index with 0; one behind http has an end.
+        counted = 0 < total < 1e9
+        self.name = name
+        self.live = live and not counted
         self.fps = float(fps) if 0.1 < fps < 1000 else DEFAULT_FPS
-        # Streams answer with huge or negative numbers; a video without an index with 0.
-        self.total = int(total) if not live and 0 < total < 1e9 else None
+        self.total = int(total) if counted else None
         self.loop = False
         self._capture = capture
-        self._first: Picture | None = first
 
     def read(self) -> Picture | None:
         """Return the next frame (H, W, 3), or `None` when there are no more."""
@@ -71,9 +80,7 @@ class Capture:
     def __enter__(self) -> Capture:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -83,15 +90,10 @@ def open_video(path: Path) -> Capture:
     Raises:
         RequestError: it cannot be opened or holds no frame.
     """
+    closed = RequestError(f"{path}: cannot be opened as a video; is it one, and is it whole?")
+    empty = RequestError(f"{path}: the video holds no frame that can be decoded; give another one")
     with quiet():
-        capture = cv2.VideoCapture(str(path))
-        if not capture.isOpened():
-            raise RequestError(f"{path}: cannot be opened as a video; is it one, and is it whole?")
-        first = _read(capture)
-        if first is None:
-            capture.release()
-            raise RequestError(f"{path}: the video holds no frame that can be decoded; give another one")
-        return Capture(capture, first, name=str(path), live=False)
+        return Capture(cv2.VideoCapture(str(path)), str(path), False, closed, empty)
 
 
 def open_camera(index: int | str) -> Capture:
@@ -100,22 +102,18 @@ def open_camera(index: int | str) -> Capture:
     Raises:
         RequestError: it is not there, is in use, or gives no picture.
     """
+    found = sorted(str(device) for device in Path("/dev").glob("video*"))
+    devices = f"devices here: {', '.join(found)}" if found else "no camera found here"
+    closed = RequestError(
+        f"source={index}: camera {index} is not there or is in use ({devices}); give the number of another one, a "
+        "video or a stream address"
+    )
+    empty = RequestError(f"source={index}: camera {index} gives no picture; is another program using it?")
     with quiet():
         capture = cv2.VideoCapture(index)
-        if not capture.isOpened():
-            found = sorted(str(device) for device in Path("/dev").glob("video*"))
-            devices = f"devices here: {', '.join(found)}" if found else "no camera found here"
-            raise RequestError(
-                f"source={index}: camera {index} is not there or is in use ({devices}); give the number of another "
-                "one, a video or a stream address"
-            )
         # Fewer frames waiting in the driver means that what is read is newer; not every driver can.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        first = _read(capture)
-        if first is None:
-            capture.release()
-            raise RequestError(f"source={index}: camera {index} gives no picture; is another program using it?")
-        return Capture(capture, first, name=str(index), live=True)
+        return Capture(capture, str(index), True, closed, empty)
 
 
 def open_stream(address: str) -> Capture:
@@ -125,20 +123,13 @@ def open_stream(address: str) -> Capture:
         DistillError: it cannot be reached or gives no picture.
     """
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
+    closed = DistillError(
+        f"source={address}: the stream cannot be reached (waited up to {STREAM_TIMEOUT_MS // 1000} s); check the "
+        "address and that the camera is on"
+    )
+    empty = DistillError(f"source={address}: the stream gives no picture that can be decoded")
     with quiet():
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
-        if not capture.isOpened():
-            raise DistillError(
-                f"source={address}: the stream cannot be reached (waited up to {STREAM_TIMEOUT_MS // 1000} s); check "
-                "the address and that the camera is on"
-            )
-        first = _read(capture)
-        if first is None:
-            capture.release()
-            raise DistillError(f"source={address}: the stream gives no picture that can be decoded")
-        # A video file behind http knows how many frames it has, and ends.
-        live = not 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9
-        return Capture(capture, first, name=address, live=live)
+        return Capture(cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits), address, True, closed, empty)
 
 
 def _read(capture: Any) -> Picture | None:

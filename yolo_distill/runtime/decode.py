@@ -71,13 +71,7 @@ def decode_dense(
 
 
 def decode_end2end(raw: Floats, *, conf: float, max_det: int, classes: npt.NDArray[np.int64] | None) -> Boxes:
-    """Return what an end-to-end answer (N, 6) holds, in its own order.
-
-    Args:
-        raw: the answer.
-        conf: scores have to be above.
-        max_det: most detections to return.
-        classes: class indices to look for; `None` for all.
+    """Return what an end-to-end answer (N, 6) holds, in its own order; the settings are those of `decode_dense`.
 
     Raises:
         FloatingPointError: a number is nan or infinite.

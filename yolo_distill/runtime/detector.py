@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.runtime.decode import decode_dense, decode_end2end
@@ -18,7 +17,20 @@ from yolo_distill.runtime.letterbox import Floats, Picture, Transform
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.runtime.session import open_session
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # type checkers bring it along
+
 __all__ = ["Detections", "Detector"]
+
+
+class Settings(TypedDict, total=False):
+    """What counts as a detection; see `Detector.__call__`."""
+
+    conf: float
+    iou: float
+    max_det: int
+    classes: Sequence[int | str] | None
+    agnostic: bool
 
 
 class Detector:
@@ -80,28 +92,10 @@ class Detector:
         self.end2end = self._choose_layout([one.shape for one in outputs], notes.end2end)
 
     @overload
-    def __call__(
-        self,
-        images: Picture,
-        *,
-        conf: float = ...,
-        iou: float = ...,
-        max_det: int = ...,
-        classes: Sequence[int | str] | None = ...,
-        agnostic: bool = ...,
-    ) -> Detections: ...
+    def __call__(self, images: Picture, **settings: Unpack[Settings]) -> Detections: ...
 
     @overload
-    def __call__(
-        self,
-        images: Sequence[Picture],
-        *,
-        conf: float = ...,
-        iou: float = ...,
-        max_det: int = ...,
-        classes: Sequence[int | str] | None = ...,
-        agnostic: bool = ...,
-    ) -> list[Detections]: ...
+    def __call__(self, images: Sequence[Picture], **settings: Unpack[Settings]) -> list[Detections]: ...
 
     def __call__(
         self,
@@ -135,12 +129,12 @@ class Detector:
             raise RequestError(f"got the text {str(images)!r}; expected a picture: cv2.imread({str(images)!r})")
         single = isinstance(images, np.ndarray) and images.ndim < 4
         pictures: Any = [images] if single else images
-        wanted = self._check_settings(conf, iou, max_det, classes)
+        settings = self._checked(conf, iou, max_det, classes, agnostic)  # before any work
         step = self.batch or self._most or max(len(pictures), 1)
         found: list[Detections] = []
         for start in range(0, len(pictures), step):
             tensor, transforms = self.preprocess_batch(pictures[start : start + step])
-            found += self._decode(self.infer(tensor), transforms, conf, iou, max_det, wanted, agnostic)
+            found += self._decode(self.infer(tensor), transforms, settings)
         return found[0] if single else found
 
     def preprocess(self, image: Picture) -> tuple[Tensor, Transform]:
@@ -150,9 +144,7 @@ class Detector:
             image: (H, W, 3), (H, W), (H, W, 1) or (H, W, 4) uint8, colours in the order blue, green, red.
 
         Returns:
-            the input in the file's own form, and how the picture lies in it. The form is (1, 3, height, width) of
-            float32 or float16, red, green, blue, 0 to 1; or (1, height, width, 3) of uint8, in the order of colours
-            that the file wants.
+            the input in the file's own form (see `inputs`), and how the picture lies in it.
 
         Raises:
             RequestError: `image` is none of these.
@@ -202,33 +194,20 @@ class Detector:
         return raw
 
     def postprocess(
-        self,
-        raw: Floats,
-        transforms: Sequence[Transform],
-        *,
-        conf: float = 0.25,
-        iou: float = 0.7,
-        max_det: int = 300,
-        classes: Sequence[int | str] | None = None,
-        agnostic: bool = False,
+        self, raw: Floats, transforms: Sequence[Transform], **settings: Unpack[Settings]
     ) -> list[Detections]:
-        """Turn the network's raw answer into detections; the settings are those of `__call__`.
+        """Turn the network's raw answer into detections.
 
         Args:
             raw: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
             transforms: B, as `preprocess` returned them.
-            conf: scores have to be above.
-            iou: overlap above which the worse of two boxes goes.
-            max_det: most detections of a picture.
-            classes: indices or names of the classes to look for.
-            agnostic: whether boxes of different classes suppress each other.
+            settings: conf, iou, max_det, classes and agnostic, as `__call__` takes them.
 
         Raises:
             RequestError: a setting out of range, or a class that the model does not know.
             DistillError: the answer holds nan or infinity.
         """
-        wanted = self._check_settings(conf, iou, max_det, classes)
-        return self._decode(raw, transforms, conf, iou, max_det, wanted, agnostic)
+        return self._decode(raw, transforms, self._checked(**settings))
 
     def class_ids(self, classes: Sequence[int | str]) -> list[int]:
         """Return class indices for indices or names.
@@ -252,24 +231,12 @@ class Detector:
                 )
         return ids
 
-    def _decode(
-        self,
-        raw: Floats,
-        transforms: Sequence[Transform],
-        conf: float,
-        iou: float,
-        max_det: int,
-        wanted: npt.NDArray[np.int64] | None,
-        agnostic: bool,
-    ) -> list[Detections]:
+    def _decode(self, raw: Floats, transforms: Sequence[Transform], settings: dict[str, Any]) -> list[Detections]:
         """Return what the answers say about each picture; the settings have been checked."""
         results = []
         for one, transform in zip(raw, transforms, strict=True):
             try:
-                if self.end2end:
-                    found = decode_end2end(one, conf=conf, max_det=max_det, classes=wanted)
-                else:
-                    found = decode_dense(one, conf=conf, iou=iou, max_det=max_det, classes=wanted, agnostic=agnostic)
+                found = (decode_end2end if self.end2end else decode_dense)(one, **settings)
             except FloatingPointError as error:
                 raise DistillError(
                     f"{self.path}: {error}; the file is damaged, or a half-precision one that overflows: export it "
@@ -278,15 +245,23 @@ class Detector:
             results.append(Detections(transform.to_picture(found.xyxy), found.scores, found.class_id, self.names))
         return results
 
-    def _check_settings(
-        self, conf: float, iou: float, max_det: int, classes: Sequence[int | str] | None
-    ) -> npt.NDArray[np.int64] | None:
+    def _checked(
+        self,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[int | str] | None = None,
+        agnostic: bool = False,
+    ) -> dict[str, Any]:
+        """Return the settings as the decoders take them."""
         for key, value in (("conf", conf), ("iou", iou)):
             if not 0 <= value <= 1:  # written so that nan is refused as well
                 raise RequestError(f"{key}={value}: must be between 0 and 1")
         if max_det < 1:
             raise RequestError(f"max_det={max_det}: must be at least 1")
-        return None if classes is None else np.array(self.class_ids(classes), np.int64)
+        wanted = None if classes is None else np.array(self.class_ids(classes), np.int64)
+        suppression = {} if self.end2end else {"iou": iou, "agnostic": agnostic}
+        return {"conf": conf, "max_det": max_det, "classes": wanted, **suppression}
 
     def _choose_size(
         self, wanted: int | tuple[int, int] | None, fixed: tuple[int, int] | None, exported: tuple[int, int]

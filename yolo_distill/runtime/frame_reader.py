@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolo_distill.runtime.capture import Capture
-from yolo_distill.runtime.handoff import Slot
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -30,98 +30,38 @@ class Shot:
     at: float
 
 
-class Frames(ABC):
-    """Frames of a source, read by a thread of its own."""
+def read_frames(capture: Capture, *, newest: bool) -> Stage[Shot]:
+    """Return the stage that reads frames.
 
-    def __init__(self, capture: Capture) -> None:
-        self._capture = capture
-        self._slot = Slot[Shot]()
-        self._stop = threading.Event()
-        self._skipped = 0
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
-
-    @property
-    def dropped(self) -> int:
-        """Frames that came and went before they were asked for."""
-        return self._slot.replaced + self._skipped
-
-    @property
-    def ended(self) -> bool:
-        """Whether the source has no more frames, which `next` said."""
-        return self._slot.ended
-
-    def next(self, timeout: float) -> Shot | None:
-        """Return a frame not yet given out; `None` if none came within `timeout` seconds, or at the end.
-
-        Raises:
-            Exception: what reading the source failed with.
-        """
-        return self._slot.take(timeout)
-
-    def close(self) -> None:
-        """Stop reading and let go of the source."""
-        self._stop.set()
-        self._slot.shut()
-        self._thread.join(timeout=5)
-        # A driver that hangs keeps the thread; releasing under its feet would crash the process.
-        if not self._thread.is_alive():
-            self._capture.close()
-
-    def _run(self) -> None:
-        try:
-            self._read()
-        except BaseException as error:
-            self._slot.end(error)
-        else:
-            self._slot.end()
-
-    @abstractmethod
-    def _read(self) -> None:
-        """Read frames into the slot until there are no more or `_stop` is set."""
-
-
-class NewestFrame(Frames):
-    """Keeps only the newest frame, so that a slow viewer sees now and not then.
-
-    A video file is played at its own speed, as if it were a camera. What is given out is less than one interval of the
-    source old (1 / fps, plus the time to decode), because the next frame takes its place.
+    Args:
+        capture: the source; closed by who opened it, once the stage has ended.
+        newest: keep the newest frame only, so that a slow viewer sees now and not then. A video file is played at its
+            own speed, as if it were a camera. What is given out is less than one interval of the source old (1 / fps,
+            plus the time to decode). Otherwise none is dropped.
     """
-
-    def _read(self) -> None:
-        if self._capture.live:
-            self._read_live()
-        else:
-            self._play()
-
-    def _read_live(self) -> None:
-        start, number = time.monotonic(), 0
-        while not self._stop.is_set() and (image := self._capture.read()) is not None:
-            now = time.monotonic()
-            self._slot.replace(Shot(image, number, now, now - start))
-            number += 1
-
-    def _play(self) -> None:
-        start, number, fps = time.monotonic(), 0, self._capture.fps
-        while not self._stop.is_set():
-            late = int((time.monotonic() - start) * fps) - number
-            if late > 0:
-                skipped = self._capture.skip(late)
-                self._skipped += skipped
-                number += skipped
-            image, turn = self._capture.read(), start + number / fps
-            if image is None or self._stop.wait(max(turn - time.monotonic(), 0)):
-                return
-            self._slot.replace(Shot(image, number, turn, number / fps))
-            number += 1
+    frames = _played if newest and not capture.live else _as_they_come
+    return Stage(lambda stage: frames(capture, stage), name="capture", newest=newest)
 
 
-class EveryFrame(Frames):
-    """Keeps each frame until it is asked for; the next one is read meanwhile, and none is dropped."""
+def _as_they_come(capture: Capture, stage: Stage[Shot]) -> Iterator[Shot]:
+    start = time.monotonic()
+    for number in itertools.count():
+        if (image := capture.read()) is None:
+            return
+        now = time.monotonic()
+        yield Shot(image, number, now, now - start if capture.live else number / capture.fps)
 
-    def _read(self) -> None:
-        number = 0
-        while (image := self._capture.read()) is not None:
-            if not self._slot.put(Shot(image, number, time.monotonic(), number / self._capture.fps)):
-                return
-            number += 1
+
+def _played(capture: Capture, stage: Stage[Shot]) -> Iterator[Shot]:
+    start, number, fps = time.monotonic(), 0, capture.fps
+    while True:
+        late = int((time.monotonic() - start) * fps) - number
+        if late > 0:
+            skipped = capture.skip(late)
+            stage.dropped += skipped
+            number += skipped
+        image, turn = capture.read(), start + number / fps
+        if image is None or stage.closing.wait(max(turn - time.monotonic(), 0)):
+            return
+        yield Shot(image, number, turn, number / fps)
+        number += 1

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
 from typing import Any
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
@@ -24,18 +21,16 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         # Python lets the main thread alone handle signals. One that is ignored (nohup, &) stays ignored.
         if threading.current_thread() is threading.main_thread():
-            for one in _SIGNALS:
+            for one in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(one) != signal.SIG_IGN:
                     self._before[one] = signal.signal(one, self._note)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for one, before in self._before.items():
             signal.signal(one, before)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, *_: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -29,34 +29,7 @@ STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 _DYNAMIC_BATCH = 8
 _BATCH_PIXELS = 32_000_000  # a batch is full at so many, so that it holds no eight posters at once
 _PICTURE_SUFFIXES = PICTURES - {".pgm"}  # those that can hold the colours of boxes
-_LOOK_MS = 500  # how long a picture stays on the screen
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done with what is found.
-
-    Attributes:
-        find: conf, iou, max_det, classes, agnostic: as `Detector.postprocess` takes them.
-        out: folder for annotated pictures, videos and labels.
-        exist_ok: whether to write into `out` itself if it is there, rather than into `out2`.
-        save: whether to write annotated pictures and videos.
-        save_txt: whether to write YOLO labels.
-        save_conf: whether labels hold the confidence.
-        jsonl: file for one JSON line a picture.
-        vid_stride: look at every n-th frame of a video.
-        show: whether to show each picture in a window.
-    """
-
-    find: dict[str, Any]
-    out: Path
-    exist_ok: bool = False
-    save: bool = True
-    save_txt: bool = False
-    save_conf: bool = False
-    jsonl: Path | None = None
-    vid_stride: int = 1
-    show: bool = False
+_SHOW_MS = 500  # how long a picture stays on the screen
 
 
 @dataclass
@@ -64,8 +37,8 @@ class Outcome:
     """What was done.
 
     Attributes:
-        pictures: pictures looked at.
-        frames: frames of videos and cameras looked at.
+        pictures: pictures that went through the detector.
+        frames: frames of videos and cameras that did.
         found: detections by class name.
         skipped: files that could not be decoded.
         seconds: time spent in each stage, by name.
@@ -83,18 +56,18 @@ class Outcome:
 
     def summary(self) -> str:
         """Return the outcome in a few lines."""
-        count = self.pictures + self.frames
+        count, skipped = self.pictures + self.frames, len(self.skipped)
         kinds = [_count(self.pictures, "picture")] if self.pictures or not self.frames else []
         kinds += [_count(self.frames, "frame")] if self.frames else []
         classes = ", ".join(f"{number} {name}" for name, number in self.found.most_common(8))
-        lines = [
-            f"{' and '.join(kinds)}, {_count(self.found.total(), 'detection')}{f' ({classes})' if classes else ''}"
-        ]
+        found = _count(self.found.total(), "detection") + (f" ({classes})" if classes else "")
+        lines = [f"{' and '.join(kinds)}, {found}"]
         if count:
             stages = ", ".join(f"{name} {1e3 * seconds / count:.1f}" for name, seconds in self.seconds.items())
             lines.append(f"{1e3 * sum(self.seconds.values()) / count:.1f} ms each: {stages}")
-        if self.skipped:
-            lines.append(f"{_count(len(self.skipped), 'file')} could not be decoded and {_was(self.skipped)} skipped")
+        if skipped:
+            was = "was" if skipped == 1 else "were"
+            lines.append(f"{_count(skipped, 'file')} could not be decoded and {was} skipped")
         if self.folder:
             lines.append(f"results: {self.folder}")
         return "\n".join(lines)
@@ -112,16 +85,42 @@ class _Frame:
     seconds: float
 
 
+@dataclass
 class Prediction:
-    """A run of `predict`."""
+    """A run of `predict`.
 
-    def __init__(self, detector: Detector, items: Sequence[Item], plan: Plan, progress: Progress) -> None:
-        self._detector = detector
-        self._items = items
-        self._plan = plan
-        self._progress = progress
+    Attributes:
+        detector: the detector.
+        items: pictures, and what gives frames.
+        progress: where to report how far it is.
+        find: conf, iou, max_det, classes, agnostic: as `Detector.postprocess` takes them.
+        out: folder for annotated pictures, videos and labels.
+        exist_ok: whether to write into `out` itself if it is there, rather than into `out2`.
+        save: whether to write annotated pictures and videos.
+        save_txt: whether to write YOLO labels.
+        save_conf: whether labels hold the confidence.
+        jsonl: file for one JSON line a picture.
+        vid_stride: take every n-th frame of a video.
+        show: whether to show each picture in a window.
+    """
+
+    detector: Detector
+    items: Sequence[Item]
+    progress: Progress
+    find: dict[str, Any]
+    out: Path
+    exist_ok: bool
+    save: bool
+    save_txt: bool
+    save_conf: bool
+    jsonl: Path | None
+    vid_stride: int
+    show: bool
+
+    def __post_init__(self) -> None:
         self._outcome = Outcome()
-        self._stems = _unique_stems(items)
+        self._stems = _unique_stems(self.items)
+        self._screen: Screen | None = None
         self._video: Video | None = None
         self._video_of: Item | None = None
         self._jsonl: JsonLines | None = None
@@ -133,56 +132,50 @@ class Prediction:
             RequestError: the only source cannot be opened, or there is no screen.
             DistillError: the network failed, or the disk cannot be written.
         """
-        plan = self._plan
-        screen = Screen("yolo-distill predict", "show=false (results are written to out=)") if plan.show else None
-        live = any(item.live for item in self._items)
-        step = 1 if live or screen else self._detector.batch or _DYNAMIC_BATCH
+        if self.show:
+            self._screen = Screen("yolo-distill predict", "show=false (results are written to out=)")
+        live = any(item.live for item in self.items)
+        step = 1 if live or self.show else self.detector.batch or _DYNAMIC_BATCH
         try:
             with Interrupt() as interrupt, quiet():
-                self._jsonl = JsonLines(plan.jsonl) if plan.jsonl else None
+                self._jsonl = JsonLines(self.jsonl) if self.jsonl else None
                 with contextlib.closing(self._frames(interrupt)) as frames:
-                    while batch := _batch(frames, step):
-                        if not self._handle(batch, screen):
-                            break
+                    while (batch := _batch(frames, step)) and self._handle(batch):
+                        pass
                 self._outcome.interrupted = interrupt.asked
                 self._finish_video()
                 if self._jsonl:
                     self._jsonl.finish()
         finally:
-            self._progress.clear()
-            if self._video:
-                self._video.discard()
-            if self._jsonl:
-                self._jsonl.discard()
-            if screen:
-                screen.close()
+            self.progress.clear()
+            for file in (self._video, self._jsonl):
+                if file:
+                    file.discard()
+            if self._screen:
+                self._screen.close()
         return self._outcome
 
     def _frames(self, interrupt: Interrupt) -> Generator[_Frame, None, None]:
-        for place, item in enumerate(self._items, 1):
+        for place, item in enumerate(self.items, 1):
             if interrupt.asked:
                 return
-            where = f"{place}/{len(self._items)} {item.name}"
-            if item.open is None:
-                started = time.perf_counter()
-                image = read_picture(item.name)
-                if image is None:
-                    self._skip(f"{item.name}: {why_unread(item.name)}; skipped")
-                else:
-                    yield _Frame(image, item, 0, 0.0, where, time.perf_counter() - started)
-                continue
+            where = f"{place}/{len(self.items)} {item.name}"
+            started = time.perf_counter()
             try:
-                capture = item.open()
+                if item.open is not None:
+                    with item.open() as capture:
+                        yield from self._frames_of(capture, item, where, interrupt)
+                elif (image := read_picture(item.name)) is not None:
+                    yield _Frame(image, item, 0, 0.0, where, time.perf_counter() - started)
+                else:
+                    self._skip(f"{item.name}: {why_unread(item.name)}; skipped")
             except RequestError as error:
-                if len(self._items) == 1:
+                if len(self.items) == 1:
                     raise
                 self._skip(f"{error}; skipped")
-                continue
-            with capture:
-                yield from self._frames_of(capture, item, where, interrupt)
 
     def _frames_of(self, capture: Capture, item: Item, where: str, interrupt: Interrupt) -> Iterator[_Frame]:
-        stride, number = self._plan.vid_stride, 1
+        stride, number = self.vid_stride, 1
         total = f"/{capture.total}" if capture.total else ""
         while not interrupt.asked:
             started = time.perf_counter()
@@ -200,38 +193,35 @@ class Prediction:
 
     def _skip(self, message: str) -> None:
         self._outcome.skipped.append(message)
-        self._progress.say(message)
+        self.progress.say(message)
 
-    def _handle(self, batch: Sequence[_Frame], screen: Screen | None) -> bool:
+    def _handle(self, batch: Sequence[_Frame]) -> bool:
         """Run one batch and write its results; return whether to go on."""
-        plan, seconds = self._plan, self._outcome.seconds
+        seconds = self._outcome.seconds
         clock = [time.perf_counter()]
-        tensor, transforms = self._detector.preprocess_batch([frame.image for frame in batch])
+        tensor, transforms = self.detector.preprocess_batch([frame.image for frame in batch])
         clock.append(time.perf_counter())
-        raw = self._detector.infer(tensor)
+        raw = self.detector.infer(tensor)
         clock.append(time.perf_counter())
-        results = self._detector.postprocess(raw, transforms, **plan.find)
+        results = self.detector.postprocess(raw, transforms, **self.find)
         clock.append(time.perf_counter())
         go_on = True
         for frame, found in zip(batch, results, strict=True):
             self._write(frame, found)
-            if screen:
-                image = draw(frame.image, found)
-                go_on = screen.show(image, 1 if frame.number else _LOOK_MS) and go_on
+            if self._screen:
+                go_on = self._screen.show(draw(frame.image, found), 1 if frame.number else _SHOW_MS) and go_on
         clock.append(time.perf_counter())
         seconds["read"] += sum(frame.seconds for frame in batch)
         for name, start, end in zip(STAGES[1:], clock, clock[1:], strict=False):
             seconds[name] += end - start
-        self._progress.report(batch[-1].progress)
+        self.progress.report(batch[-1].progress)
         return go_on
 
     def _write(self, frame: _Frame, found: Detections) -> None:
-        plan, outcome, item = self._plan, self._outcome, frame.item
+        outcome, item = self._outcome, frame.item
         outcome.found.update(found.labels())
-        if frame.number:
-            outcome.frames += 1
-        else:
-            outcome.pictures += 1
+        outcome.frames += frame.number > 0
+        outcome.pictures += frame.number == 0
         height, width = frame.image.shape[:2]
         stem = self._stems[item.name]
         if self._jsonl:
@@ -240,25 +230,22 @@ class Prediction:
             name = item.name.encode("utf-8", "backslashreplace").decode()
             head = {"source": name, **place, "width": width, "height": height}
             self._jsonl.write({**head, "detections": found.to_dicts()})
-        if plan.save_txt:
+        if self.save_txt:
             folder = self._folder() / "labels"
             folder.mkdir(exist_ok=True)
-            name = f"{stem}_{frame.number}.txt" if frame.number else f"{stem}.txt"
-            text = label_text(found, (height, width), with_confidence=plan.save_conf)
-            write_bytes(folder / name, text.encode())
-        if not plan.save:
-            return
-        if frame.number:
+            text = label_text(found, (height, width), with_confidence=self.save_conf)
+            write_bytes(folder / f"{stem}{f'_{frame.number}' if frame.number else ''}.txt", text.encode())
+        if self.save and frame.number:
             self._video_for(frame, stem).write(draw(frame.image, found))
-            return
-        suffix = Path(item.name).suffix.lower()
-        name = f"{stem}{suffix if suffix in _PICTURE_SUFFIXES else '.jpg'}"
-        write_picture(self._folder() / name, draw(frame.image, found))
+        elif self.save:
+            suffix = Path(item.name).suffix.lower()
+            name = f"{stem}{suffix if suffix in _PICTURE_SUFFIXES else '.jpg'}"
+            write_picture(self._folder() / name, draw(frame.image, found))
 
     def _folder(self) -> Path:
         """Return the folder of this run; it is made with the first result, so that a failed start leaves none."""
         if self._outcome.folder is None:
-            self._outcome.folder = claim_folder(self._plan.out, reuse=self._plan.exist_ok)
+            self._outcome.folder = claim_folder(self.out, reuse=self.exist_ok)
         return self._outcome.folder
 
     def _video_for(self, frame: _Frame, stem: str) -> Video:
@@ -301,7 +288,3 @@ def _unique_stems(items: Sequence[Item]) -> dict[str, str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _was(things: Sequence[Any]) -> str:
-    return "was" if len(things) == 1 else "were"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,24 +60,22 @@ def find(source: str) -> list[Item]:
         return [Item(source, lambda: open_camera(str(path)), live=True)]
     if path.is_file():
         return [_file(path)]
+    found: Iterable[str]
     if path.is_dir():
-        files = [one for one in sorted(path.iterdir()) if one.suffix.lower() in PICTURES | VIDEOS]
-        if not files:
-            raise RequestError(
-                f"source={source}: the folder holds no pictures or videos (for folders below: {source}/**/*)"
-            )
-        return [_file(one) for one in files]
-    if glob.has_magic(source):
+        found = (str(one) for one in path.iterdir())
+        nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
+    elif glob.has_magic(source):
         # Path.glob takes no absolute pattern.
-        found = (Path(one) for one in sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-        files = [one for one in found if one.suffix.lower() in PICTURES | VIDEOS]
-        if not files:
-            raise RequestError(f"source={source}: no picture or video matches")
-        return [_file(one) for one in files]
-    raise RequestError(
-        f"source={source}: no such file or folder; give a picture, a folder, a pattern, a video, the number of a "
-        "camera or a stream address"
-    )
+        found, nothing = glob.iglob(str(path), recursive=True), "no picture or video matches"  # noqa: PTH207
+    else:
+        raise RequestError(
+            f"source={source}: no such file or folder; give a picture, a folder, a pattern, a video, the number of a "
+            "camera or a stream address"
+        )
+    items = [_file(Path(one)) for one in sorted(found) if Path(one).suffix.lower() in PICTURES | VIDEOS]
+    if not items:
+        raise RequestError(f"source={source}: {nothing}")
+    return items
 
 
 def read_picture(path: str) -> Picture | None:
@@ -121,11 +119,7 @@ def why_unread(path: str) -> str:
 
 
 def cut_off_jpeg(data: npt.NDArray[np.uint8]) -> bool:
-    """Return whether this is a JPEG file without its end, of which older releases of OpenCV make a half-grey picture.
-
-    Args:
-        data: the file, (N,).
-    """
+    """Return whether a file (N,) is a JPEG without its end, of which older OpenCVs make a half-grey picture."""
     whole = data.data
     if whole[:2].tobytes() != b"\xff\xd8":
         return False

@@ -65,21 +65,14 @@ class Screen:
 @functools.cache  # the trial takes half a second
 def why_no_screen() -> str:
     """Return why no window can be shown here, or an empty text."""
-    if platform.system() == "Linux":
-        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            return "there is no screen (DISPLAY is not set)"
-        try:
-            trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, timeout=_TRIAL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"the screen DISPLAY={os.environ.get('DISPLAY', '')} does not answer"
-        if trial.returncode == 0:
-            return ""
-        if b"not implemented" in trial.stderr:
-            return "this OpenCV has no windows (it is a headless build)"
-        return f"the screen DISPLAY={os.environ.get('DISPLAY', '')} cannot be used"
+    display = os.environ.get("DISPLAY")
+    if platform.system() == "Linux" and not (display or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no screen (DISPLAY is not set)"
+    screen = f"the screen DISPLAY={display}" if display else "the screen"
     try:
-        cv2.namedWindow("trial")
-        cv2.destroyWindow("trial")
-    except cv2.error:
+        trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, timeout=_TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"{screen} does not answer"
+    if b"not implemented" in trial.stderr:
         return "this OpenCV has no windows (it is a headless build)"
-    return ""
+    return f"{screen} cannot be used" if trial.returncode else ""

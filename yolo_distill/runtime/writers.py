@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,8 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._partial = partial_name(path)
-        try:
+        with _saying_why(path):
             self._file = self._partial.open("w", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise cannot_write(path, error) from error
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a line.
@@ -74,10 +73,8 @@ class JsonLines:
         Raises:
             DistillError: the disk cannot be written.
         """
-        try:
+        with _saying_why(self.path):
             self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
 
     def finish(self) -> None:
         """Give the file its name.
@@ -85,11 +82,9 @@ class JsonLines:
         Raises:
             DistillError: the disk cannot be written.
         """
-        try:
+        with _saying_why(self.path):
             self._file.close()
             move_into_place(self._partial, self.path)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
 
     def discard(self) -> None:
         """Remove what was written, unless it was finished."""
@@ -102,11 +97,7 @@ class Video:
     """A video file, written under a temporary name until `finish`."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        """Prepare a video; its size is that of the first frame.
-
-        Args:
-            path: the file.
-            fps: frames a second.
+        """Prepare a video of so many frames a second; its size is that of the first frame.
 
         Raises:
             RequestError: no codec is known for its suffix.
@@ -153,10 +144,8 @@ class Video:
             whole = False
         if not whole:
             raise DistillError(f"{self.path}: the video could not be written to its end; is the disk full?")
-        try:
+        with _saying_why(self.path):
             move_into_place(self._partial, self.path)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
 
     def discard(self) -> None:
         """Remove what was written, unless it was finished."""
@@ -173,3 +162,11 @@ def check_video_name(path: Path, said: str) -> None:
     """
     if path.suffix.lower() not in _CODECS:
         raise RequestError(f"{said}: videos can be written as {', '.join(_CODECS)}; give such a name")
+
+
+@contextlib.contextmanager
+def _saying_why(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error

@@ -33,15 +33,15 @@ def own_addresses(*, v6: bool = False) -> list[str]:
 
 
 def _of_interfaces() -> Iterator[str]:
-    """Yield the IPv4 address of each interface, where the system tells them in this way."""
+    """Yield the IPv4 address of each interface, where the system gives them in this way."""
     if sys.platform == "win32":  # its name stands for all of its addresses there
         return
     import fcntl
 
     for _, name in socket.if_nameindex():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # it may have none
-            told = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            yield socket.inet_ntoa(told[20:24])
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            yield socket.inet_ntoa(answer[20:24])
 
 
 def _of_its_name() -> list[str]:
@@ -63,16 +63,6 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
-    return ipaddress.ip_address(host).is_loopback
-
-
-def is_any(host: str) -> bool:
-    """Return whether an address stands for all that the machine has."""
-    return ipaddress.ip_address(host).is_unspecified
 
 
 def link(host: str, port: int, scheme: str) -> str:

@@ -11,14 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from yolo_distill.serve.routes import Entry, Table
-from yolo_distill.serve.security import SECURITY_HEADERS, Names
+from yolo_distill.serve.security import Names
 
 _PIECE = 65536  # bytes at a time
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS]
 
 
 def make_app(table: Callable[[], Table], names: Names, *, https: bool) -> ASGIApp:
@@ -52,21 +51,7 @@ def make_app(table: Callable[[], Table], names: Names, *, https: bool) -> ASGIAp
         exception_handlers={HTTPException: _refusal, Exception: _failure},
     )
     app.router.redirect_slashes = False  # it would send people to whatever the header Host says
-    return _secured(app)
-
-
-def _secured(app: ASGIApp) -> ASGIApp:
-    """Return `app` with the security headers on every answer, those of errors as well."""
-
-    async def secured(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_secured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SECURITY]
-            await send(message)
-
-        await app(scope, receive, send_secured)
-
-    return secured
+    return app
 
 
 def _refusal(request: Request, error: Exception) -> Response:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from yolo_distill.serve.certificate import Certificate
+if TYPE_CHECKING:
+    from yolo_distill.serve.certificate import Certificate
 
 
 def qr_code(address: str, out: TextIO) -> str | None:

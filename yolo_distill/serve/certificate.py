@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.util
 import ipaddress
 import os
 import ssl
@@ -16,14 +15,15 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from yolo_distill.errors import DistillError, RequestError, missing_extra
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import replacing
-
-if TYPE_CHECKING:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 _DAYS = 397  # browsers take no longer ones
 _SPARE = datetime.timedelta(days=7)  # it shall not expire in the middle of a demo
@@ -66,12 +66,6 @@ class Certificate:
         return context
 
 
-def check_installed(wish: str) -> None:
-    """Raise `RequestError` if the package that reads and makes certificates is not there."""
-    if importlib.util.find_spec("cryptography") is None:
-        raise missing_extra("cryptography", wish, "serve")
-
-
 def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
     """Return the certificate for these names: the one that is there, or a new one.
 
@@ -82,10 +76,9 @@ def own_certificate(folder: Path, names: Sequence[str]) -> Certificate:
         names: addresses and names that it has to be good for.
 
     Raises:
-        RequestError: the package that makes certificates is not installed, or a name cannot be in one.
+        RequestError: a name cannot be in a certificate.
         DistillError: the disk cannot be written.
     """
-    check_installed("https=true")
     names = sorted({_as_kept(name) for name in names})
     key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     path = folder / f"certificate-{key}.pem"
@@ -103,22 +96,17 @@ def _as_kept(name: str) -> str:
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate as browsers show it."""
-    from cryptography.hazmat.primitives import hashes
-
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def _still_good(path: Path, names: Sequence[str]) -> x509.Certificate | None:
     """Return the certificate in `path`; `None` if there is none, or it is not to be used any longer."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     try:
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             return None  # others may have read the key
         data = path.read_bytes()
         certificate = x509.load_pem_x509_certificate(data)
-        private = load_pem_private_key(data, None)
+        private = serialization.load_pem_private_key(data, None)
     except (OSError, ValueError, TypeError):
         return None  # not there, or damaged: a new one takes its place
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -129,8 +117,6 @@ def _still_good(path: Path, names: Sequence[str]) -> x509.Certificate | None:
 
 def names_of(certificate: x509.Certificate) -> set[str]:
     """Return the addresses and names that a certificate is good for."""
-    from cryptography import x509
-
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
@@ -139,8 +125,6 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def _make(path: Path, names: Sequence[str]) -> x509.Certificate:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(ec.SECP256R1())
     certificate = _signed(private, names)
@@ -159,23 +143,16 @@ def _make(path: Path, names: Sequence[str]) -> x509.Certificate:
     return certificate
 
 
-def _signed(private: EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+def _signed(private: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:
 
     now = datetime.datetime.now(datetime.timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "yolo-distill serve")])
     public = private.public_key()
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
-         "encipher_only", "decipher_only"), False,
-    )  # fmt: skip
     extensions = [
         (x509.SubjectAlternativeName([_alternative(name) for name in names]), False),
         # Not an authority: whoever trusts it trusts this server, and nothing that its key could sign.
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (x509.KeyUsage(digital_signature=True, **usage), True),
+        (x509.KeyUsage(True, *[False] * 8), True),  # for digital signatures alone
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         (x509.SubjectKeyIdentifier.from_public_key(public), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
@@ -195,7 +172,6 @@ def _signed(private: EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Cert
 
 
 def _alternative(name: str) -> x509.GeneralName:
-    from cryptography import x509
 
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
@@ -215,14 +191,9 @@ def given_certificate(path: Path, key: Path | None) -> Certificate:
         key: PEM file of the private key; `None` if it is in `path`.
 
     Raises:
-        RequestError: a file cannot be read, the two do not belong together, the key has a passphrase, the certificate
-            has expired, or the package that reads it is not installed.
+        RequestError: a file cannot be read, the two do not belong together, the key has a passphrase, or the
+            certificate has expired.
     """
-    check_installed(f"certificate={path}")
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     try:
         leaf = x509.load_pem_x509_certificates(_read("certificate", path))[0]
     except ValueError as error:
@@ -232,7 +203,7 @@ def given_certificate(path: Path, key: Path | None) -> Certificate:
         raise RequestError(f"certificate={path}: has expired on {until:%Y-%m-%d}; give a renewed one")
     said = f"key={key}" if key else f"certificate={path}"
     try:
-        private = load_pem_private_key(_read("key", key) if key else path.read_bytes(), None)
+        private = serialization.load_pem_private_key(_read("key", key) if key else path.read_bytes(), None)
     except TypeError as error:
         raise RequestError(f"{said}: its key is locked with a passphrase; give one without") from error
     except (ValueError, UnsupportedAlgorithm) as error:

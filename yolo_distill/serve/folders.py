@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,26 +14,20 @@ def cache_folder() -> Path:
     Raises:
         DistillError: this user has no home.
     """
-    from platformdirs import user_cache_path
-
-    return _found(user_cache_path)
+    return _user_path("user_cache_path")
 
 
 def private_folder() -> Path:
-    """Return the folder for keys; it need not exist.
-
-    Raises:
-        DistillError: this user has no home.
-    """
-    from platformdirs import user_config_path
-
-    return _found(user_config_path)
+    """Return the folder for keys; otherwise as `cache_folder`."""
+    return _user_path("user_config_path")
 
 
-def _found(where: Callable[..., Path]) -> Path:
+def _user_path(kind: str) -> Path:
+    import platformdirs
+
     # Without a home, newer versions of platformdirs raise, and older ones name a folder where the command is typed.
     with suppress(RuntimeError):
-        folder = where("yolo-distill", appauthor=False)
+        folder: Path = getattr(platformdirs, kind)("yolo-distill", appauthor=False)
         if folder.is_absolute():
             return folder
     raise DistillError("this user has no home folder; set HOME to one that can be written")

@@ -22,7 +22,6 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.serve.folders import cache_folder
 
 _PACKAGE = Path("node_modules", "onnxruntime-web")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SECONDS = 900  # for a slow line; npm gives up on a dead one by itself, sooner
 _NPM = (
     "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--no-progress",
@@ -42,20 +41,12 @@ def read_ort(web: Path, given: Path | None, say: Callable[[str], None]) -> dict[
         RequestError: the folder given lacks files.
         DistillError: they are nowhere, and cannot be fetched.
     """
-    names = _wanted(web)
+    names: list[str] = _read_json(web / "ort.json")
     folder = _given(given, names) if given else _found(web, names) or _fetched(web, names, say)
     try:
         return {name: (folder / name).read_bytes() for name in names}
     except OSError as error:
         raise DistillError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-
-def _wanted(web: Path) -> list[str]:
-    path = web / "ort.json"
-    names = _read_json(path)
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
-        raise DistillError(f"{path}: is no list of file names; install yolo-distill again")
-    return names
 
 
 def _version(web: Path) -> str:
@@ -129,7 +120,9 @@ def _fetched(web: Path, names: Sequence[str], say: Callable[[str], None]) -> Pat
             dist = Path(staging, _PACKAGE, "dist")
             if lacking := _lacking(dist, names):
                 raise DistillError(f"onnxruntime-web {version}: lacks {', '.join(lacking)}; install yolo-distill again")
-            _keep(dist, names, Path(staging, "kept"), folder)
+            folder.mkdir(exist_ok=True)  # another process may have made it meanwhile, or a person by hand
+            for name in names:
+                (dist / name).replace(folder / name)
     except OSError as error:
         raise DistillError(f"{folder.parent}: cannot be written ({error.strerror}); {by_hand}") from error
     return folder
@@ -160,19 +153,3 @@ def _reason(said: str) -> str:
     lines = re.findall(r"^npm (?:error|ERR!) *(.*)$", said, re.MULTILINE) or said.split("\n")
     plain = [line for line in lines if line and not re.match(r"(code|errno|syscall|type) |A complete log", line)]
     return " ".join((plain or lines)[0].split())[:200] or "it did not say why"
-
-
-def _keep(dist: Path, names: Sequence[str], staging: Path, folder: Path) -> None:
-    """Move what is needed into place, whole; another process may have done so meanwhile."""
-    staging.mkdir()
-    for name in names:
-        (dist / name).replace(staging / name)
-    if folder.is_dir() and _lacking(folder, names):  # begun by hand, and not finished
-        for name in names:
-            (staging / name).replace(folder / name)
-        return
-    try:
-        staging.rename(folder)
-    except OSError:
-        if _lacking(folder, names):
-            raise

@@ -20,23 +20,14 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 # Not Python's mimetypes: it reads tables of the machine, in which .js may be anything.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
-    ".gif": "image/gif",
     ".html": "text/html; charset=utf-8",
-    ".ico": "image/x-icon",
-    ".jpeg": "image/jpeg",
-    ".jpg": "image/jpeg",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
-    ".map": "application/json",
-    ".md": "text/plain; charset=utf-8",
     ".mjs": "text/javascript; charset=utf-8",
     ".png": "image/png",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
     ".wasm": "application/wasm",
     ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff2": "font/woff2",
 }
 _WORKER = "sw.js"
 _FILES = "files.json"
@@ -98,12 +89,7 @@ def make_table(app: Mapping[str, bytes], ort: Mapping[str, bytes], model: Model,
         # The worker and this list are what a browser asks for to learn of a new version, never what it keeps.
         "app": ["./", *sorted(address for address in app if address not in {"index.html", _WORKER})],
         "ort": sorted(f"ort/{name}" for name in ort),
-        "model": {
-            "url": model.address,
-            "name": model.name,
-            "bytes": len(model.data),
-            "sha256": model.sha256,
-        },
+        "model": {"url": model.address, "name": model.name, "bytes": len(model.data), "sha256": model.sha256},
     }
     entries[_FILES] = Entry(json.dumps(about, indent=1, ensure_ascii=False).encode(), _kind(_FILES))
     if before is not None and before.address not in entries:

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import uvicorn
@@ -21,7 +20,7 @@ from h11 import LocalProtocolError
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import RequestError
 from yolo_distill.serve.app import make_app
 from yolo_distill.serve.connection_limit import STEP_SECONDS, Connection, Connections
 from yolo_distill.serve.routes import Table
@@ -30,9 +29,16 @@ from yolo_distill.serve.security import SECURITY_HEADERS, Names
 _MOST_HEAD = 32768  # bytes of a request's line and headers
 _AT_ONCE = 100  # newcomers before the others have a turn; who comes is not to wait for those who download
 _SEND_BUFFER = 1 << 18  # bytes; by itself the system lets it grow to megabytes for each client that does not read
-_LOOK_SECONDS = 1.0  # between two looks for those that are late
+_CHECK_SECONDS = 1.0  # between two searches for those that are late
 _TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS connection, and of no HTTP request
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NOT_PERMITTED = "port={port}: this system does not let you have it; give one above 1023"
+_BIND_ERRORS = {
+    errno.EADDRINUSE: "port={port}: another program has it; give another one, or port=0 for any that is free",
+    errno.EACCES: _NOT_PERMITTED,
+    errno.EPERM: _NOT_PERMITTED,
+    errno.EADDRNOTAVAIL: "host={host}: is no address of this machine; 0.0.0.0 stands for all that it has",
+}
 
 
 class Server:
@@ -71,6 +77,7 @@ class Server:
                 log_config=None,
                 log_level="critical",  # the app says by itself what goes wrong
                 access_log=False,
+                headers=list(SECURITY_HEADERS),
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=int(STEP_SECONDS),
@@ -85,9 +92,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def speak_tls(self, context: ssl.SSLContext) -> None:
@@ -109,7 +114,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._socket.setblocking(False)
-        tasks = [asyncio.create_task(one) for one in (self._accept(), self._look())]
+        tasks = [asyncio.create_task(one) for one in (self._accept(), self._drop_late())]
         for task in tasks:
             task.add_done_callback(lambda _: self.shutdown())  # if it fails, nobody is served any more
         try:
@@ -124,9 +129,9 @@ class Server:
             if isinstance(error, Exception):
                 raise error
 
-    async def _look(self) -> None:
+    async def _drop_late(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             self.connections.drop_late()
 
     async def _accept(self) -> None:
@@ -159,7 +164,7 @@ class Server:
                 tls = tls if first == _TLS_HANDSHAKE else None  # somebody typed the address without https://
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self._protocol(connection), sock, ssl=tls)
         except OSError:
-            pass  # it went away, or does not speak TLS: nobody is left to be told
+            pass  # it went away, or does not speak TLS: nobody is left to answer
         finally:
             if connection.transport is None:  # nobody else will close it
                 self.connections.leave(connection)
@@ -246,14 +251,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address, family=family, backlog=256, dualstack_ipv6=both)
     except OSError as error:
-        raise _cannot_bind(host, port, error) from error
-
-
-def _cannot_bind(host: str, port: int, error: OSError) -> DistillError:
-    if error.errno == errno.EADDRINUSE:
-        return RequestError(f"port={port}: another program has it; give another one, or port=0 for any that is free")
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return RequestError(f"port={port}: this system does not let you have it; give one above 1023")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return RequestError(f"host={host}: is no address of this machine; 0.0.0.0 stands for all that it has")
-    return RequestError(f"host={host} port={port}: cannot be had ({error.strerror or error})")
+        text = _BIND_ERRORS.get(
+            error.errno or 0, f"host={{host}} port={{port}}: cannot be had ({error.strerror or error})"
+        )
+        raise RequestError(text.format(host=host, port=port)) from error

@@ -37,7 +37,7 @@ class Site:
 
 
 class Watch:
-    """Looks at the model's file every second, in a thread; what cannot be served is said once, and changes nothing."""
+    """Checks the model's file every second, in a thread; what cannot be served is said once, and changes nothing."""
 
     def __init__(
         self, path: Path, served: Signature, site: Site, say: Callable[[str], None], seconds: float = 1.0
@@ -48,19 +48,19 @@ class Watch:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Look from now on, until the process ends or `stop` is called."""
+        """Check from now on, until the process ends or `stop` is called."""
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Check no more."""
         self._ended.set()
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Look once. A change counts when it is there twice in a row: until then, somebody is still writing."""
+    def check(self) -> None:
+        """Check once. A change counts when it is there twice in a row: until then, somebody is still writing."""
         now = signature(self._path)
         settled, self._before = now == self._before, now
         if now == self._served or not settled:
@@ -74,9 +74,8 @@ class Watch:
         except DistillError as error:
             self._say(f"{error}; the last good one goes on")
         except Exception as error:  # of onnxruntime or of the disk; the server must not lose its watch over it
-            self._say(
-                f"{self._path}: {type(error).__name__}: {' '.join(str(error).split())}; the last good one goes on"
-            )
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self._say(f"{self._path}: {text}; the last good one goes on")
         else:
             if self._site.replace(model):
                 self._say(f"{self._path}: was replaced; new visits get the new one ({model.size})")

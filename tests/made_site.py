@@ -95,20 +95,29 @@ def get(server: Server, path: str, method: str = "GET", **headers: str) -> tuple
         connection.close()
 
 
-def send(server: Server, raw: bytes, timeout: float = 10) -> bytes:
-    """Send bytes as they are, and return all that comes back until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=timeout) as client:
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def request(target: str, *headers: str, method: str = "GET", host: str = "localhost") -> bytes:
+    """Return a request for a target exactly as it is written."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {host}", *headers, "", ""]).encode()
+
+
+def receive(client: socket.socket, pause: float = 0) -> bytes:
+    """Return all that comes until the server closes the connection; each piece is followed by a pause."""
+    received = b""
+    while more := client.recv(65536):
+        received += more
+        time.sleep(pause)
+    return received
+
+
+def send(server: Server, raw: bytes) -> bytes:
+    """Send bytes as they are, and return all that comes back."""
+    with connect(server) as client:
         client.sendall(raw)
-        received = b""
-        while more := client.recv(65536):
-            received += more
-        return received
-
-
-def ask(server: Server, target: str, method: str = "GET", *headers: str) -> bytes:
-    """Ask for a target exactly as it is written; return all that comes back."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
-    return send(server, "\r\n".join(lines).encode())
+        return receive(client)
 
 
 def wait_until_empty(server: Server, seconds: float = 10) -> bool:
