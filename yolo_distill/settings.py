@@ -34,6 +34,7 @@ class Setting:
         above: bound from below that is not allowed itself.
         below: bound from above that is not allowed itself.
         nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
+        per_term: whether a recipe holds one value for each distillation term.
     """
 
     kind: type
@@ -46,6 +47,7 @@ class Setting:
     above: float | None = None
     below: float | None = None
     nullable: bool = False
+    per_term: bool = False
 
     def read(self, key: str, text: str) -> Any:
         """Return `text` as this setting's kind.
@@ -57,18 +59,20 @@ class Setting:
         if value is None or value is OPEN:
             return value
         if self.choices:
-            # `nms=False` and `nms=false` are the same wish.
-            alike = {str(choice).lower(): choice for choice in self.choices}
-            if str(value).lower() not in alike:
-                allowed = ", ".join(map(str, self.choices))
-                raise RequestError(f"{key}={text}: not one of {allowed}{did_you_mean(text.lower(), alike)}")
-            return alike[str(value).lower()]
+            if (choice := self.chosen(value)) in self.choices:
+                return choice
+            allowed = [_word(choice) for choice in self.choices]
+            raise RequestError(f"{key}={text}: not one of {', '.join(allowed)}{did_you_mean(text.lower(), allowed)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not self._holds(value):
                 raise RequestError(f"{key}={text}: must be {self._bounds()}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise RequestError(f"{key}={text}: must be a finite number")
         return value
+
+    def chosen(self, value: Any) -> Any:
+        """Return the choice that is meant, as `nms=False` and `nms=false` are the same wish; else the value itself."""
+        return next((choice for choice in self.choices if str(choice).lower() == str(value).lower()), value)
 
     def _holds(self, value: float) -> bool:
         # Written so that nan, which compares false with everything, is refused as well.
@@ -182,11 +186,15 @@ def explain(table: Mapping[str, Setting]) -> str:
     for key, setting in table.items():
         line = f"  {key + '=':<{width}}  {setting.help}"
         if setting.choices:
-            line += f" [{'|'.join(map(str, setting.choices))}]"
+            line += f" [{'|'.join(map(_word, setting.choices))}]"
         if setting.required:
             line += " (required)"
         elif setting.default is not None:
-            default = setting.default
-            line += f" (default {str(default).lower() if isinstance(default, bool) else default})"
+            line += f" (default {_word(setting.default)})"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _word(value: Any) -> str:
+    """Return a value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

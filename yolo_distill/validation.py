@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from yolo_distill.errors import RequestError, did_you_mean
 
@@ -51,21 +51,47 @@ def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
-def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Return the first thing that is wrong, with the name of its field, in one line.
+class Problem(NamedTuple):
+    """The first thing that is wrong.
+
+    Attributes:
+        type: as pydantic calls it.
+        field: its name, with points between those of what lies in each other; empty where it is about several.
+        received: what was there.
+        text: what should be there, or our own sentence about it.
+        hint: what was meant, if something is close.
+    """
+
+    type: str
+    field: str
+    received: Any
+    text: str
+    hint: str
+
+
+def described(error: ValidationError, known: Iterable[str] = ()) -> Problem:
+    """Return the first thing that is wrong.
 
     Args:
         error: of pydantic.
-        known: names that a field may have, among which the one that was meant is looked for.
+        known: names that a field may have.
     """
     first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
-        return f"it lacks {field}"
-    if first["type"] == "extra_forbidden":
-        return f"{field} is unknown{did_you_mean(field, known)}"
-    received = repr(first["input"])
+    context, field = first.get("ctx", {}), ".".join(map(str, first["loc"]))
+    text = str(context["error"]) if first["type"] == "value_error" else first["msg"][:1].lower() + first["msg"][1:]
+    expected = re.findall(r"'([^']+)'", str(context.get("expected", "")))
+    unknown = first["type"] == "extra_forbidden"
+    hint = did_you_mean(field, known) if unknown else did_you_mean(str(first["input"]), expected)
+    return Problem(first["type"], field, first["input"], text, hint)
+
+
+def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Return the first thing that is wrong in one line; see `described`."""
+    problem = described(error, known)
+    if problem.type == "missing":
+        return f"it lacks {problem.field}"
+    if problem.type == "extra_forbidden":
+        return f"{problem.field} is unknown{problem.hint}"
+    received = repr(problem.received)
     received = received if len(received) <= _LONGEST else f"{received[: _LONGEST - 3]}..."
-    expected = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
-    what = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{field + ': ' if field else ''}{what}, received {received}{did_you_mean(str(first['input']), expected)}"
+    return f"{problem.field + ': ' if problem.field else ''}{problem.text}, received {received}{problem.hint}"

@@ -152,7 +152,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher_cache=ram"], "unknown key 'teacher_cache'"),
         (["unlabeled_every=0"], "unlabeled_every=0: must be at least 1"),
         (["kd_until=0"], "kd_until=0"),
-        (["kd_until=2"], "kd_until=2: must be between 0 and 1"),
+        (["kd_until=2"], "kd_until=2: must be above 0 and at most 1"),
         (["teacher_precision=fp8"], "teacher_precision=fp8: not one of auto, fp32, bf16, fp16, int8"),
         (["amp=fp16"], "amp=fp16: on a CPU a student trains in fp32 or bf16"),
         (["init=teecher"], "init=teecher: not one of auto, teacher, student, try; did you mean 'teacher'?"),
