@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.commands import train
-from yolo_distill.errors import missing_extra
+from yolo_distill.errors import importing_for
 from yolo_distill.settings import Setting, given, host_settings
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
@@ -58,13 +58,9 @@ def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
         RequestError: something in the request is wrong, or the extra for training is missing.
         DistillError: runs failed.
     """
-    try:
+    with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.request import Request
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "compare") from None
 
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
     request = Request(

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.files import write_bytes
 from yolo_distill.settings import Setting
 
@@ -45,12 +45,8 @@ def run(settings: dict[str, Any]) -> None:
     # The host reads these when it is first imported; the trainings' processes inherit them.
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
-    try:
+    with importing_for("demo"):
         from yolo_distill.demo.demo import demo
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "demo") from error
     _claim(out, settings["out"], earlier)
     demo(out.resolve(), seed=settings["seed"], quick=settings["quick"])
 

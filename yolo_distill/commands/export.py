@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.settings import Setting
 
 SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures; other formats as well"
@@ -57,11 +57,9 @@ def run(settings: dict[str, Any]) -> None:
     format = settings.pop("format").lower()
     if format != "onnx":
         _check_settings(settings, format)
-    try:
+    with importing_for("export"):
         from yolo_distill.exporting.export import export
         from yolo_distill.exporting.ultralytics_formats import export_by_host
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name or "ultralytics", "export") from error
     from yolo_distill.runtime.progress import Progress
 
     model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_distill.errors import missing_extra
+from yolo_distill.errors import importing_for
 from yolo_distill.recipe_table import on_command_line
 from yolo_distill.settings import Setting, given, host_settings
 
@@ -35,12 +35,8 @@ def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
         settings: the settings above; None where not given.
         extra: settings of the host, as text.
     """
-    try:
+    with importing_for("training"):
         from yolo_distill.engine.run import train
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "training") from None
 
     student, recipe = settings.pop("student"), settings.pop("recipe")
     train(given(settings), host_settings(extra), student=student, recipe=recipe)
