@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.errors import RequestError
-from yolo_distill.settings import Setting, explain, given, host_settings, literal, resolve, split_pairs
+from yolo_distill.settings import Setting, explain, given, host_settings, resolve, split_pairs
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,8 @@ def test_host_settings_are_read_as_the_host_reads_them(text):
         assert (type(ours), ours) == (type(theirs), theirs)
 
 
-@pytest.mark.parametrize("text", [text for text in TEXTS if text != "(1, 2)"])
-def test_literal_is_the_host_s_reading_of_a_value(text):
-    pytest.importorskip("ultralytics")
-    from ultralytics.cfg import smart_value
-
-    assert (type(literal(text)), literal(text)) == (type(smart_value(text)), smart_value(text))
-
-
 def test_a_list_of_devices_stays_text_and_other_lists_do_not():
     """The host's rank workers split `device` at its commas; `classes` as text would silently match no label."""
-    assert literal("0,1") == "0,1"
     assert host_settings({"device": "0,1", "classes": "0,1"}) == {"device": "0,1", "classes": (0, 1)}
     assert host_settings({"device": "0"}) == {"device": 0}
     assert host_settings({"device": "none", "name": "None"}) == {"device": None, "name": None}

@@ -177,10 +177,9 @@ class Recipe(_Fields):
         return self
 
     def _unlabelled_is_taught(self) -> None:
-        said = f"unlabeled={self.unlabeled}"
         if not self.gains:
             why = "all gains are 0" if self.teach else "teach=false"
-            raise ValueError(f"{said}: {why}, so that nothing would teach these pictures")
+            raise ValueError(f"unlabeled={self.unlabeled}: {why}, so that nothing would teach these pictures")
         if self.unlabeled_conf is None:
             return
         said = f"unlabeled_conf={self.unlabeled_conf:g}"
@@ -196,13 +195,8 @@ def recipe_keys() -> list[str]:
 
 
 def make_recipe(given: Mapping[str, Any], name: str = "default") -> Recipe:
-    """Return the recipe `name` with the values of `given` in place of its own.
-
-    Raises:
-        RequestError: an unknown recipe, key or value.
-    """
-    own, _ = read_recipe_file(name)
-    return check_recipe(overlaid(own, given))
+    """Return the recipe `name` with the values of `given` in place of its own; see `check_recipe`."""
+    return check_recipe(overlaid(read_recipe_file(name)[0], given))
 
 
 def is_recipe_key(key: str) -> bool:
@@ -248,9 +242,9 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
         known = sorted(p.stem for p in cfg_dir().glob("*.yaml"))
         raise RequestError(f"recipe={name}: no such recipe{did_you_mean(name, known)} (known: {', '.join(known)})")
     values = overlaid(default, _read_yaml(path))
-    host_keys = set(host_keys)
-    for key in values.keys() - set(recipe_keys()) - host_keys:
-        raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, {*recipe_keys(), *host_keys})}")
+    keys = {*SETTINGS, *host_keys}
+    for key in values.keys() - keys:
+        raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, keys)}")
     own = {key: value for key, value in values.items() if key in SETTINGS}
     return own, {key: value for key, value in values.items() if key not in own}
 
@@ -264,16 +258,13 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        problem = described(error, SETTINGS)
-        if problem.type == "missing":
-            raise RequestError(
-                f"{problem.field}= is missing; give it on the command line, e.g. {problem.field}=yolo26s.pt"
-            ) from None
-        if problem.type == "extra_forbidden":
-            raise RequestError(f"unknown key {problem.field!r}{problem.hint}") from None
-        if problem.type == "value_error":  # a sentence of ours
-            raise RequestError(f"{problem.field}: {problem.text}" if problem.field else problem.text) from None
-        raise RequestError(f"{problem.field}={problem.received}: {problem.text}{problem.hint}") from None
+        kind, key, received, text, hint = described(error, SETTINGS)
+        said = {
+            "missing": f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt",
+            "extra_forbidden": f"unknown key {key!r}{hint}",
+            "value_error": f"{key}: {text}" if key else text,  # a sentence of ours
+        }
+        raise RequestError(said.get(kind, f"{key}={received}: {text}{hint}")) from None
 
 
 def saved_recipe(values: Mapping[str, Any]) -> Recipe:

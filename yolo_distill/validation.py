@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 _Schema = TypeVar("_Schema")
-_LONGEST = 60  # of a value that is quoted
 
 
 def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
@@ -51,26 +51,11 @@ def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
-class Problem(NamedTuple):
-    """The first thing that is wrong.
+def described(error: ValidationError, known: Iterable[str]) -> tuple[str, str, Any, str, str]:
+    """Return the first thing that is wrong: pydantic's type of it, field, what was there, what should be, and a hint.
 
-    Attributes:
-        type: as pydantic calls it.
-        field: its name, with points between those of what lies in each other; empty where it is about several.
-        received: what was there.
-        text: what should be there, or our own sentence about it.
-        hint: what was meant, if something is close.
-    """
-
-    type: str
-    field: str
-    received: Any
-    text: str
-    hint: str
-
-
-def described(error: ValidationError, known: Iterable[str] = ()) -> Problem:
-    """Return the first thing that is wrong.
+    The field has points between names of what lies in each other, and is empty where the error is about several; what
+    should be there may be a sentence of ours.
 
     Args:
         error: of pydantic.
@@ -82,16 +67,15 @@ def described(error: ValidationError, known: Iterable[str] = ()) -> Problem:
     expected = re.findall(r"'([^']+)'", str(context.get("expected", "")))
     unknown = first["type"] == "extra_forbidden"
     hint = did_you_mean(field, known) if unknown else did_you_mean(str(first["input"]), expected)
-    return Problem(first["type"], field, first["input"], text, hint)
+    return first["type"], field, first["input"], text, hint
 
 
 def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
     """Return the first thing that is wrong in one line; see `described`."""
-    problem = described(error, known)
-    if problem.type == "missing":
-        return f"it lacks {problem.field}"
-    if problem.type == "extra_forbidden":
-        return f"{problem.field} is unknown{problem.hint}"
-    received = repr(problem.received)
-    received = received if len(received) <= _LONGEST else f"{received[: _LONGEST - 3]}..."
-    return f"{problem.field + ': ' if problem.field else ''}{problem.text}, received {received}{problem.hint}"
+    kind, field, value, text, hint = described(error, known)
+    if kind == "missing":
+        return f"it lacks {field}"
+    if kind == "extra_forbidden":
+        return f"{field} is unknown{hint}"
+    received = shortened(repr(value))
+    return f"{field + ': ' if field else ''}{text}, received {received}{hint}"
