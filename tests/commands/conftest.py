@@ -1,0 +1,35 @@
+"""What the tests of all commands share: a request that is refused, and what is in the working folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolo_distill.cli import main
+
+#: Commands whose host may say something as well.
+_NOT_ALONE = {"train", "compare"}
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that gives a bad request, checks that nothing is written, and returns the one line it gets."""
+
+    def request(*words: object, code: int = 2) -> str:
+        before = files()
+        assert main([str(word) for word in words]) == code
+        said = capsys.readouterr().err.splitlines()
+        ours = [line for line in said if line.startswith("yolo-distill: ")]
+        assert len(ours) == 1
+        assert ours == said or words[0] in _NOT_ALONE
+        assert files() == before
+        return ours[0].removeprefix("yolo-distill: ")
+
+    return request
+
+
+def files(folder: Path | str = ".") -> list[str]:
+    """Return all that is below a folder, hidden files too."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
