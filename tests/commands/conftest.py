@@ -9,8 +9,8 @@ import pytest
 
 from yolo_distill.cli import main
 
-#: Commands whose host may say something as well.
-_NOT_ALONE = {"train", "compare"}
+#: Commands that may say something else before.
+_NOT_ALONE = {"train", "compare", "benchmark"}
 
 
 @pytest.fixture

@@ -133,10 +133,9 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "model= is missing"),
+        (["model="], "model= is missing"),
         (["model=c.onnx"], "model=c.onnx: no such file"),
         (["model=a.onnx,a.onnx"], "is given twice"),
-        (["threads=0"], "threads=0: expected numbers from 1 to 1024"),
         (["threads=1,two"], "threads=1,two: expected numbers"),
         (["rounds=1"], "rounds=1: must be between 2 and"),
         (["backends=onnx"], "backends=onnx: not one of auto, ours, host, openvino, openvino-fp32, ncnn"),
@@ -144,32 +143,20 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
         (["source=video.mp4"], "give a picture or a folder of pictures"),
         (["source=text.png"], "none of its 1 pictures can be decoded"),
         (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
+        (["model=pets.onnx", "data={data}", *FAST], "the classes of pets.onnx and"),
         (["imgsz=96"], "takes 64,64"),
-        (["imgsz=big"], "imgsz=big: expected a number of pixels"),
         (["out=nowhere/one.json"], "there is no folder nowhere"),
         (["out=text.png"], "out=text.png: text.png is a file"),
     ],
 )
-def test_bad_requests_get_one_line(words, says, two, capsys):
+def test_bad_requests(words, says, two, tiny_data, refused):
     for name in ("video.mp4", "text.png"):
         Path(name).write_text("no picture")
-    given = words if any(word.startswith("model=") for word in words) or not words else ["model=a.onnx", *words]
-    assert main(["benchmark", *given]) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err
-    assert captured.err.count("\n") == 1
-    assert not Path("runs").exists()
+    write_detector(Path("pets.onnx"), RAW, names={0: "cat", 1: "dog"})
+    words = [word.format(data=tiny_data) for word in words]
+    assert says in refused("benchmark", "model=a.onnx", "backends=ours", *words)
 
 
-def test_other_classes_than_the_data_has(two, tiny_data, capsys):
-    pytest.importorskip("ultralytics")
-    write_detector(Path("c.onnx"), RAW, names={0: "cat", 1: "dog"})
-    assert main(["benchmark", "model=c.onnx", f"data={tiny_data}", "backends=ours", *FAST]) == 2
-    assert "the classes of c.onnx and" in capsys.readouterr().err
-    assert not Path("runs").exists()
-
-
-def test_an_out_that_cannot_be_written(two, monkeypatch, capsys):
+def test_an_out_that_cannot_be_written(two, monkeypatch, refused):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert main(["benchmark", "model=a.onnx", "out=found"]) == 2
-    assert "out=found: cannot write into" in capsys.readouterr().err
+    assert "out=found: cannot write into" in refused("benchmark", "model=a.onnx", "out=found")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -54,19 +55,11 @@ def test_val_prints_a_table_and_writes_json(
     [
         (["split=vla"], "did you mean 'val'?"),
         (["imgsz=100"], "takes multiples of 32"),
-        (["conf=2"], "must be between 0 and 1"),
         (["nms=maybe"], "not one of none, true, false"),
         (["out=nowhere/figures.json"], "there is no folder nowhere"),
-        (["out=."], "is a folder"),
         (["model=nowhere/best.onnx"], "no such file"),
-        (["data=nowhere/data.yaml"], "no such file"),
         (["device=gpu7"], "the host refuses these settings"),
     ],
 )
-def test_bad_requests_get_one_line(
-    words: list[str], says: str, given: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["val", *given, *words]) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err
-    assert captured.err.count("\n") == 1
+def test_bad_requests(words: list[str], says: str, given: tuple[str, str], refused: Callable[..., str]) -> None:
+    assert says in refused("val", *given, *words)
