@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from made_detector import dense, write_detector
-from odd_pictures import encoded, odd_pictures, picture, take
+from odd_pictures import encoded, odd_pictures, picture
 
 from yolo_distill.cli import main
 from yolo_distill.runtime.sources import read_picture
@@ -21,15 +21,13 @@ from yolo_distill.runtime.sources import read_picture
 pytest.importorskip("PIL", reason="some pictures are written with Pillow")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses some of the names")
 
-COUNT = 500
-
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
     """Return a folder of odd files, and the list of them."""
     folder = tmp_path_factory.mktemp("odd")
-    files = take(COUNT)
-    assert len({one.name for one in files}) == COUNT
+    files = list(odd_pictures())
+    assert len({one.name for one in files}) == len(files) > 500
     for one in files:
         one.write(folder / one.name)
     return folder, files
@@ -81,8 +79,7 @@ def test_their_results_are_written(tmp_path, model):
         one.write(tmp_path / "in" / one.name)
     assert predict("source=in", "save_txt=true") == 0
     written = sorted(path for path in Path("runs/predict").iterdir() if path.is_file())
-    assert len(written) == len(files)
-    assert len(list(Path("runs/predict/labels").iterdir())) == len(files)
+    assert len(written) == len(files) == len(list(Path("runs/predict/labels").iterdir()))
     shapes = sorted(read_picture(str(path)).shape for path in written)
     assert shapes == sorted(one.expected.shape for one in files)
 
