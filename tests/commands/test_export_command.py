@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_yolo import write_architecture
-from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.cli import main
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "best.pt"
-    tiny = write_architecture(path.with_name("tiny.yaml"), end2end=False)
-    model = DetectionModel(str(tiny), nc=2, verbose=False)
-    torch.save({"model": model, "train_args": {"imgsz": 64, "task": "detect"}}, path)
-    return path
+@pytest.fixture
+def checkpoint(make_teacher: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint without a one-to-one branch, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("weights")
+    plain = write_architecture(folder / "plain.yaml", end2end=False)
+    return Path(shutil.copy(make_teacher(str(plain), {0: "disc", 1: "square"}), folder / "best.pt"))
 
 
 def test_export_prints_what_was_proved(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

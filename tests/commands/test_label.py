@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from live_detector import draw, live_detector, save
+from live_detector import draw
 from made_detector import write_video
 
 from yolo_distill import cli
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Return a checkpoint of discs and squares that was made for 96 px."""
-    return save(live_detector("yolo26n.yaml", ("disc", "square")), tmp_path_factory.mktemp("weights") / "best.pt", 96)
+@pytest.fixture
+def weights(tiny_teacher):
+    """Return a checkpoint of discs and squares that was made for 64 px."""
+    return tiny_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_teacher_pictures_and_a_video(weights, capsys):
     assert said[1] == "thresholds: disc 0.25 (conf=), square 0.25 (conf=)"
     assert said[2].startswith("8 pictures (3 of them frames of videos)")
     assert said[3:] == [f"data set: {Path('out/data.yaml')}", f"look at it first: {Path('out/contact-sheet.html')}"]
-    assert yaml.safe_load(Path("out/label.json").read_text())["settings"]["imgsz"] == 96
+    assert yaml.safe_load(Path("out/label.json").read_text())["settings"]["imgsz"] == 64
     assert yaml.safe_load(Path("out/data.yaml").read_text())["names"] == {0: "disc", 1: "square"}
     assert len(list(Path("out/labels/train").iterdir())) == 8
     assert label(weights, "source=in,film.avi", "every=4", "similar=0") == 0

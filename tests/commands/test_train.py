@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from tiny_yolo import write_architecture
-from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.cli import main
 from yolo_distill.errors import RequestError
@@ -40,17 +40,10 @@ def larger() -> str:
     return str(write_architecture(Path("larger.yaml").absolute(), width=2))
 
 
-def _tiny() -> DetectionModel:
-    return DetectionModel(str(write_architecture(Path("tiny.yaml"))), nc=2, verbose=False)
-
-
-def _save(path: Path, model: torch.nn.Module, names: dict[int, str] | None = None) -> Path:
-    model.names = names or _NAMES
-    torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, path)
-    return path
-
-
-_NAMES = {0: "disc", 1: "square"}  # of the tiny data
+@pytest.fixture
+def checkpoint(make_teacher, tiny_student) -> Callable[..., Path]:
+    """Return a function that saves a model of the student's architecture, of other classes if they are given."""
+    return lambda *names: make_teacher(tiny_student, dict(enumerate(names or ("disc", "square"))))
 
 
 def test_the_whole_run(words, larger, tmp_path, capsys):
@@ -145,8 +138,8 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher="], "teacher= is missing"),
         (["teacher=nowhere/t.pt"], "teacher=nowhere/t.pt: no such file"),
         (["teacher=text.pt"], "teacher=text.pt: is not a PyTorch checkpoint"),
-        (["teacher=dog.pt"], "the teacher does not know"),
-        (["teacher=pets.pt"], "teacher and data have no class in common"),
+        (["teacher={dog}"], "the teacher does not know"),
+        (["teacher={pets}"], "teacher and data have no class in common"),
         (["teacher={larger}", "student=yolov8n.yaml", "init=teacher"], "init=teacher: only"),
         (["student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
         (["pretrained=nowhere/s.pt"], "pretrained=nowhere/s.pt: no such file"),
@@ -156,11 +149,10 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_bad_requests(words, teacher, larger, refused, extra, message):
+def test_bad_requests(words, teacher, larger, checkpoint, refused, extra, message):
     Path("text.pt").write_text("hello")
-    _save(Path("dog.pt"), _tiny(), {0: _NAMES[0], 1: "dog"})
-    _save(Path("pets.pt"), _tiny(), {0: "cat", 1: "dog"})
-    extra = [word.format(teacher=teacher, larger=larger) for word in extra]
+    files = {"larger": larger, "teacher": teacher, "dog": checkpoint("disc", "dog"), "pets": checkpoint("cat", "dog")}
+    extra = [word.format(**files) for word in extra]
     assert message in refused("train", *words, f"teacher={teacher}", *extra)
 
 
@@ -171,10 +163,9 @@ def test_a_folder_that_cannot_be_written(words, teacher, tmp_path, refused):
     )
 
 
-def test_some_classes_may_go_without_a_teacher(words, tmp_path, caplog):
-    path = _save(tmp_path / "some.pt", _tiny(), {0: "dog", 1: _NAMES[0]})
-    assert main(["train", *words, f"teacher={path}", "match=some", "recipe=taught"]) == 0
-    for said in ("1 of 2 classes taught", f"not taught: {_NAMES[1]}"):
+def test_some_classes_may_go_without_a_teacher(words, checkpoint, tmp_path, caplog):
+    assert main(["train", *words, f"teacher={checkpoint('dog', 'disc')}", "match=some", "recipe=taught"]) == 0
+    for said in ("1 of 2 classes taught", "not taught: square"):
         assert said in caplog.text
     assert "map" in json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())["teacher"]
 
@@ -201,11 +192,10 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(words, teacher
     assert (last.parent.parent / "summary.json").exists()
 
 
-def test_weights_by_pretrained_are_the_students_own(words, teacher, tmp_path, refused, monkeypatch):
+def test_weights_by_pretrained_are_the_students_own(words, teacher, checkpoint, refused, monkeypatch):
     from yolo_distill.engine import run
 
-    good = _save(tmp_path / "good.pt", _tiny())
-    seen = []
+    good, seen = checkpoint(), []
 
     def refuse(found, student, data, **rest):
         seen.append(student)
@@ -218,10 +208,12 @@ def test_weights_by_pretrained_are_the_students_own(words, teacher, tmp_path, re
     assert all(torch.equal(value.float(), weights[name]) for name, value in seen[0].state_dict().items())
 
 
-def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weights(words, larger, tmp_path, monkeypatch):
+def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weights(
+    words, larger, checkpoint, tmp_path, monkeypatch
+):
     from yolo_distill.engine import run
 
-    own = _save(tmp_path / "own.pt", _tiny())
+    own = checkpoint()
     monkeypatch.setattr(run, "look_at_both", lambda *_: None)
     assert main(["train", *words, f"teacher={larger}", f"pretrained={own}"]) == 0
     (trained,) = (tmp_path / "runs").glob("teacher-*/args.yaml")
