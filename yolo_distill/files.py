@@ -98,6 +98,19 @@ def new_file(key: str, settings: Mapping[str, Any], read: Sequence[str]) -> Path
     return path
 
 
+def check_folder(path: Path, said: str) -> None:
+    """Check, before the work, that a folder can be made at `path`, or is there and can be written into.
+
+    Raises:
+        RequestError: a file is in the way, or nothing can be written there.
+    """
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise RequestError(f"{said}: {there} is a file; give the name of a folder")
+    if not os.access(there, os.W_OK):
+        raise RequestError(f"{said}: cannot write into {there}; give another folder")
+
+
 def claim_folder(path: Path, *, reuse: bool) -> Path:
     """Make a folder for the results of a run: `path`, or `path2`, `path3`, ... where that is taken.
 

@@ -49,14 +49,11 @@ _OF_ONNX = ("target", "input", "opset", "calibrate")
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Export, prove, and say what was proved.
-
-    Raises:
-        DistillError: what `export` or `export_by_host` refuses, or a file that does not answer like the checkpoint.
-    """
+    """Export, prove, and say what was proved."""
     format = settings.pop("format").lower()
-    if format != "onnx":
-        _check_settings(settings, format)
+    for key in () if format == "onnx" else _OF_ONNX:
+        if (value := settings.pop(key)) != SETTINGS[key].default:
+            raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")
     with importing_for("export"):
         from yolo_distill.exporting.export import export
         from yolo_distill.exporting.ultralytics_formats import export_by_host
@@ -64,8 +61,8 @@ def run(settings: dict[str, Any]) -> None:
 
     model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
     progress = Progress()
-    report: Any
     try:
+        report: Any
         if format == "onnx":
             report = export(model, nms=nms, say=progress.say, progress=progress.report, **settings)
         else:
@@ -73,15 +70,3 @@ def run(settings: dict[str, Any]) -> None:
     finally:
         progress.clear()
     print(report.summary())
-
-
-def _check_settings(settings: dict[str, Any], format: str) -> None:
-    """Take out of `settings` what is meant for ONNX files only.
-
-    Raises:
-        RequestError: one of them was given.
-    """
-    for key in _OF_ONNX:
-        value = settings.pop(key)
-        if value != SETTINGS[key].default:
-            raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")

@@ -49,15 +49,7 @@ On many machines, each with its shard=1/16 ... 16/16; then, once:
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Label, or merge.
-
-    Returns:
-        0; 1 if a file could not be read.
-
-    Raises:
-        RequestError: something in the request has to change, or the extra for training is missing.
-        DistillError: the disk cannot be written, or shards are missing.
-    """
+    """Label, or merge; return 1 if a file could not be read."""
     joins, out = settings.pop("merge"), Path(settings.pop("out")).expanduser()
     for key in () if joins else ("teacher", "source"):
         if not settings[key]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
-from yolo_distill.files import new_file
+from yolo_distill.files import check_folder, new_file
 from yolo_distill.settings import Setting
 
 if TYPE_CHECKING:
@@ -47,15 +46,7 @@ NOTES = "Ctrl-C finishes the files that are open. A file that cannot be read is 
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Find, write, and say what was found.
-
-    Returns:
-        0; 1 if a file could not be read; 130 after Ctrl-C.
-
-    Raises:
-        RequestError: the model, the source or a setting has to change.
-        DistillError: the network failed, or the disk cannot be written.
-    """
+    """Find, write, and say what was found; return 1 if a file could not be read."""
     from yolo_distill.runtime.prediction import Plan, Prediction
     from yolo_distill.runtime.progress import Progress
     from yolo_distill.runtime.sources import find as find_sources
@@ -63,7 +54,7 @@ def run(settings: dict[str, Any]) -> int:
     items = find_sources(settings["source"])
     out = Path(settings["out"]).expanduser()
     if settings["save"] or settings["save_txt"]:
-        _check_folder(out, settings["out"])
+        check_folder(out, f"out={settings['out']}")
     if settings["save"] and settings["exist_ok"]:
         _spare_sources(out, settings["out"], items)
     jsonl = new_file("jsonl", settings, read=("model", "source"))
@@ -119,12 +110,3 @@ def _spare_sources(out: Path, said: str, items: Iterable[Item]) -> None:
     folders = {Path(item.name).expanduser().parent for item in items if not item.live}
     if out.is_dir() and any(folder.is_dir() and folder.samefile(out) for folder in folders):
         raise RequestError(f"out={said}: is where source= lies, whose files would be replaced; give another folder")
-
-
-def _check_folder(out: Path, said: str) -> None:
-    """Check, before the model is loaded, that a folder can be made at `out`."""
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise RequestError(f"out={said}: {there} is a file; give the name of a folder")
-    if not os.access(there, os.W_OK):
-        raise RequestError(f"out={said}: cannot write into {there}; give another folder")

@@ -29,12 +29,7 @@ PASSES_HOST_SETTINGS = True
 
 
 def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
-    """Run a distillation.
-
-    Args:
-        settings: the settings above; None where not given.
-        extra: settings of the host, as text.
-    """
+    """Run a distillation; `extra` is settings of Ultralytics, as text."""
     with importing_for("training"):
         from yolo_distill.engine.run import train
 

@@ -36,11 +36,7 @@ NOTES = "A checkpoint and the file exported from it get the same letterboxed squ
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Measure, print a table, write JSON if asked to.
-
-    Raises:
-        RequestError: `out` cannot be written, or what `evaluate` refuses.
-    """
+    """Measure, print a table, write JSON if asked to."""
     out = new_file("out", settings, read=("model", "data"))
     del settings["out"]
     nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]

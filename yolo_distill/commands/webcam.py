@@ -38,12 +38,7 @@ NOTES = (
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Watch, and say how it went.
-
-    Raises:
-        RequestError: the model, the source or a setting has to change, or there is no screen.
-        DistillError: the camera broke off, the network failed, or the disk cannot be written.
-    """
+    """Watch, and say how it went."""
     from yolo_distill.runtime.progress import Progress
     from yolo_distill.runtime.sources import find as find_sources
     from yolo_distill.runtime.webcam import Live
