@@ -145,35 +145,21 @@ def test_an_arm_with_a_teacher_of_its_own(words: list[str], tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_record_holds_what_a_reader_needs_and_no_paths(whole: Whole, tiny_data: Path) -> None:
-    out = whole.out
-    record = json.loads((out / "distilled-s1" / "run.json").read_text())
-    assert (record["arm"], record["seed"], record["kind"]) == ("distilled", 1, "distilled")
+    record = json.loads((whole.out / "distilled-s1" / "run.json").read_text())
+    assert (record["arm"], record["seed"], record["kind"], record["parts"]) == ("distilled", 1, "distilled", 1)
     assert record["recipe"]["teacher"] == record["teacher"] == "yolo26n.yaml"
-    assert record["recipe"]["logit"] == 1.0
     assert (record["settings"]["imgsz"], record["settings"]["epochs"], record["epochs"]) == (64, 3, 3)
     assert len(record["curve"]["metrics/mAP50-95(B)"]) == len(record["epoch_seconds"]) == 3
     assert set(record["shares"]) == {"logit", "localization", "cwd"}
-    assert record["pace"]["teacher"].startswith("yolo26n")
-    for place in (record, record["one_to_one"]):
-        for split, boxes in (("val", 4), ("test", 4)):
-            assert place[split]["pictures"] == boxes
-            assert [row["name"] for row in place[split]["classes"]] == ["disc", "square"]
+    for figures in (record, record["one_to_one"]):
+        for split in ("val", "test"):
+            assert figures[split]["pictures"] == 4
+            assert [row["name"] for row in figures[split]["classes"]] == ["disc", "square"]
     assert record["train_seconds"] > 0 < record["cpu_seconds"]
     assert record["machine"]["device"] == "cpu"
-    assert len(record["versions"]["source"]) == 8
-    assert record["parts"] == 1
-    for file in (*out.glob("*/run.json"), out / "plan.json", out / "comparison.json"):
-        text = file.read_text()
-        for path in (out, tiny_data.parent, Path.home(), Path(sys.prefix)):
-            assert str(path) not in text, file
-
-
-@pytest.mark.slow
-def test_the_page_shows_pictures_only_where_the_two_differ(whole: Whole) -> None:
-    text = (whole.out / "index.html").read_text()
-    found = json.loads((whole.out / "comparison.json").read_text())
-    assert "pictures_missing" not in found
-    assert text.count("data:image/jpeg") == 3 * len(found["pictures"])
+    for file in (*whole.out.glob("*/run.json"), whole.out / "plan.json", whole.out / "comparison.json"):
+        for path in (whole.out, tiny_data.parent, Path.home(), Path(sys.prefix)):
+            assert str(path) not in file.read_text(), file
 
 
 @pytest.mark.slow

@@ -79,19 +79,26 @@ def test_labels_and_lines():
     }
 
 
-def test_nothing_found_is_a_result():
-    assert predict("source=in", "conf=0.95", "save_txt=true", "jsonl=found.jsonl") == 0
-    assert Path("runs/predict/labels/a.txt").read_text() == ""
-    assert [line["detections"] for line in lines("found.jsonl")] == [[], [], []]
-    assert predict("source=in", "save=false", "out=nothing") == 0
-    assert not Path("nothing").exists()
+def test_nothing_to_write_makes_no_folder():
+    assert predict("source=in", "save=false") == 0
+    assert not Path("runs").exists()
 
 
-def test_classes():
-    assert predict("source=in/a.jpg", "save=false", "jsonl=found.jsonl", "classes=square, 0", "max_det=1") == 0
-    assert [one["name"] for one in lines("found.jsonl")[0]["detections"]] == ["disc"]
-    assert predict("source=in/a.jpg", "save=false", "jsonl=found.jsonl", "classes=square") == 0
-    assert [one["name"] for one in lines("found.jsonl")[0]["detections"]] == ["square"]
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["classes=square, 0"], ["disc", "square"]),
+        (["classes=square"], ["square"]),
+        (["max_det=1"], ["disc"]),
+        (["conf=0.95"], []),
+        (["imgsz=96", "threads=1", "providers=cpu"], ["disc", "square"]),
+    ],
+)
+def test_settings_reach_the_detector(words, names):
+    write_detector(Path("best.onnx"), dense(DISC, SQUARE), dynamic=True, batch=None)
+    assert predict("source=in/a.jpg", "save=false", "save_txt=true", "jsonl=found.jsonl", *words) == 0
+    assert [one["name"] for one in lines("found.jsonl")[0]["detections"]] == names
+    assert len(Path("runs/predict/labels/a.txt").read_text().splitlines()) == len(names)
 
 
 @pytest.mark.parametrize("batch", [1, 2, None])

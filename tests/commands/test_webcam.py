@@ -92,15 +92,6 @@ def test_a_video_that_loops_until_max_frames(capsys):
     assert recorded()[-1]["frame"] == 30
 
 
-def test_settings_reach_the_detector(capsys):
-    write_detector(
-        Path("two.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0), (32, 32, 40, 40, 0, 0.6, 0)), dynamic=True, batch=None
-    )
-    for words, count in [([], 2), (["conf=0.7"], 1), (["classes=square"], 1), (["imgsz=96", "threads=1"], 2)]:
-        assert webcam("model=two.onnx", "source=film.avi", "realtime=false", "max_frames=3", *words) == 0
-        assert f"{3 * count} detections" in capsys.readouterr().out
-
-
 def test_overlay(monkeypatch):
     write_detector(Path("half.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0)), half=True)
     said = []
