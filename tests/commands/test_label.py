@@ -48,18 +48,6 @@ def test_a_teacher_pictures_and_a_video(weights, capsys):
     assert "is finished already" in capsys.readouterr().out
 
 
-def test_classes_of_labelled_data_by_a_map(weights, tiny_data, capsys):
-    Path("map.yaml").write_text("disc: shape\nsquare: shape\n")
-    plan = yaml.safe_load(tiny_data.read_text()) | {"path": str(tiny_data.parent), "names": {0: "shape", 1: "star"}}
-    Path("own.yaml").write_text(yaml.safe_dump(plan))
-    assert label(weights, "source=in", "data=own.yaml", "class_map=map.yaml") == 0
-    said = capsys.readouterr().out
-    assert "warning: the teacher does not know star" in said
-    assert yaml.safe_load(Path("out/data.yaml").read_text())["names"] == {0: "shape", 1: "star"}
-    lines = "".join(path.read_text() for path in Path("out/labels/train").iterdir()).splitlines()
-    assert {line[0] for line in lines} == {"0"}
-
-
 def test_shards_and_merge(weights, capsys):
     assert label(weights, "source=in,film.avi", "shard=2/2") == 0
     assert cli.main(["label", "merge=true", "out=out"]) == 1
