@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +32,26 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return ours[0].removeprefix("yolo-distill: ")
 
     return request
+
+
+@pytest.fixture
+def interrupted() -> Callable[..., str]:
+    """Return a function that starts a command, ends it by a signal once something is so, and returns what it said."""
+
+    def run(*words: str, once: Callable[[], object], sent: int = signal.SIGINT) -> str:
+        command = [sys.executable, "-m", "yolo_distill.cli", *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        end = time.monotonic() + 120
+        while not once() and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(sent)
+        said, complained = process.communicate(timeout=120)
+        assert process.returncode == 130, complained
+        assert complained.endswith("yolo-distill: interrupted\n")
+        assert not [name for name in files() if ".part" in name]
+        return said
+
+    return run
 
 
 def files(folder: Path | str = ".") -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -205,20 +204,11 @@ def test_a_video_that_failed_leaves_the_recorded_lines(monkeypatch, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])  # a person, a service manager
-def test_a_signal_finishes_the_files(sent):
+def test_a_signal_finishes_the_files(interrupted, sent):
     write_video(Path("long.avi"), frames=600)  # a minute
     words = ["model=best.onnx", "source=long.avi", "show=false", "save=out.mp4", "record=labels.jsonl"]
-    command = [sys.executable, "-m", "yolo_distill.cli", "webcam", *words]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not list(Path().glob(".out.*")) and time.monotonic() < end:  # the video begins with the first frame
-        time.sleep(0.02)
-    time.sleep(1)
-    run.send_signal(sent)
-    out, err = run.communicate(timeout=60)
-    assert run.returncode == 130, err
-    assert err.endswith("yolo-distill: interrupted\n")
+    # The video begins with the first frame.
+    out = interrupted("webcam", *words, once=lambda: list(Path().glob(".out.*")), sent=sent)
     with open_video(Path("out.mp4")) as capture:
         assert 1 <= capture.total < 600
     assert 1 <= len(recorded()) == int(re.match(r"(\d+) frames shown", out).group(1))
-    assert not [name for name in names() if ".part" in name]
