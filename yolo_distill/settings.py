@@ -31,7 +31,7 @@ class Setting:
         above: bound from below that is not allowed itself.
         below: bound from above that is not allowed itself.
         nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
-        per_term: whether a recipe holds one value for each distillation term.
+        per_term: whether a recipe holds one value for each distillation term, as the default then does.
     """
 
     kind: type
