@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,24 +30,30 @@ def draw(count: int, height: int, width: int, seed: int = 0) -> list[np.ndarray]
     return pictures
 
 
-def live_detector(architecture: str, names: Iterable[str] = ("round", "square"), seed: int = 4) -> DetectionModel:
-    """Return an untrained detector whose boxes and scores depend on the picture."""
-    torch.manual_seed(seed)
-    model = DetectionModel(architecture, nc=len(names := list(names)), verbose=False)
-    model.names = dict(enumerate(names))
+def fill_statistics(model: torch.nn.Module) -> Any:
+    """Fill in the statistics of all batch norms by one batch in training mode, and return its answer."""
     norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     usual = norms[0].momentum
     for norm in norms:
         norm.momentum = 1.0
-    head = model.model[-1]
-    branches = {"one2many": head.cv3, "one2one": getattr(head, "one2one_cv3", None)}
-    for level in (level for levels in branches.values() for level in levels or ()):
-        level[-1].bias.data[:] = 0.0
     batch = torch.from_numpy(np.stack(draw(8, 128, 128, seed=1)).transpose(0, 3, 1, 2)).float() / 255
     with torch.no_grad():
         answer = model.train()(batch)
     for norm in norms:
         norm.momentum = usual
+    return answer
+
+
+def live_detector(architecture: str, names: Iterable[str] = ("round", "square"), seed: int = 4) -> DetectionModel:
+    """Return an untrained detector whose boxes and scores depend on the picture."""
+    torch.manual_seed(seed)
+    model = DetectionModel(architecture, nc=len(names := list(names)), verbose=False)
+    model.names = dict(enumerate(names))
+    head = model.model[-1]
+    branches = {"one2many": head.cv3, "one2one": getattr(head, "one2one_cv3", None)}
+    for level in (level for levels in branches.values() for level in levels or ()):
+        level[-1].bias.data[:] = 0.0
+    answer = fill_statistics(model)
     for branch, levels in branches.items():
         if levels is not None:
             spread = float(answer.get(branch, answer)["scores"].std())

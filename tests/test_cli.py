@@ -95,29 +95,21 @@ def test_help_of_a_command_is_its_table(words, command, capsys):
     assert command.ran == []
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", ["", *cli.COMMANDS])
 def test_help_of_every_command_loads_nothing_heavy(name):
-    done = light(name, "--help", without=EXTRAS + SLOW)
+    done = light(*filter(None, [name]), "--help", without=EXTRAS + SLOW)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"yolo-distill {name}: ")
+    assert done.stdout.startswith(f"yolo-distill {name or cli.__version__}: ")
 
 
-def test_overview_loads_nothing_heavy():
-    done = light("--help", without=EXTRAS + SLOW)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("name", ["train", "val", "export", "compare", "demo"])
-def test_a_heavy_command_on_the_base_install_says_what_to_install(name, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    ["train", "val model=x data=x", "export model=x", "compare teacher=x student=x data=x", "demo out=new"]
+    + ["label out=new teacher=x source=x"],
+)
+def test_a_heavy_command_on_the_base_install_says_what_to_install(words, tmp_path):
     (tmp_path / "x").touch()
-    words = {
-        "train": ["teacher=yolo26s.yaml", "data=x"],
-        "val": ["model=x.pt", "data=x"],
-        "export": ["model=x.pt"],
-        "compare": ["teacher=yolo26s.yaml", "student=yolo26n.yaml", "data=x"],
-        "demo": [f"out={tmp_path / 'new'}"],
-    }
-    done = light(name, *words[name])
+    done = light(*words.split())
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "pip install 'yolo-distill[train]'" in line
@@ -128,21 +120,10 @@ def test_a_heavy_command_on_the_base_install_says_what_to_install(name, tmp_path
     ("words", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'? (known: train, val, "),
-        (["xyzzy"], "unknown command 'xyzzy' (known: train, val, "),
-        (["model=x"], "unknown command 'model=x' (known: "),
-        (["xyzzy", "--help"], "unknown command 'xyzzy' (known: "),
+        (["xyzzy", "--help"], "unknown command 'xyzzy' (known: train, val, "),
         (["train", "model=x", "cnf=1"], "unknown key 'cnf'; did you mean 'conf'? (known: model, conf, "),
-        (["train", "model=x", "xyzzy=1"], "unknown key 'xyzzy' (known: model, conf, "),
         (["train", "x.pt"], "'x.pt' is not of the form key=value"),
-        (["train", "=x"], "'=x' is not of the form key=value"),
         (["train", "model=x", "conf=high"], "conf=high: expected a number"),
-        (["train", "model=x", "times=1.5"], "times=1.5: expected a whole number"),
-        (["train", "model=x", "show=maybe"], "show=maybe: expected true or false"),
-        (["train", "model=x", "conf=1.01"], "conf=1.01: must be between 0 and 1"),
-        (["train", "model=x", "conf=nan"], "conf=nan: must be between 0 and 1"),
-        (["train", "model=x", "times=0"], "times=0: must be at least 1"),
-        (["train", "model=x", "mode=fats"], "mode=fats: not one of fast, exact; did you mean 'fast'?"),
-        (["train"], "model= is missing: what is run"),
         (["train", "model="], "model= is missing: what is run"),
         (["train", "model=x", "debug=maybe"], "debug=maybe: expected true or false"),
     ],
@@ -173,35 +154,29 @@ def test_the_code_that_a_command_returns_is_the_exit_code(command):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (DistillError("no room on the disk"), 1, "yolo-distill: no room on the disk"),
-        (RequestError("no such file"), 2, "yolo-distill: no such file"),
-        (KeyboardInterrupt(), 130, "yolo-distill: interrupted"),
-        (ValueError("two\n  lines"), 1, "yolo-distill: ValueError: two lines (debug=true shows where)"),
-        (ZeroDivisionError(), 1, "yolo-distill: ZeroDivisionError: no message (debug=true shows where)"),
-        (BrokenPipeError("a worker died"), 1, "yolo-distill: BrokenPipeError: a worker died (debug=true shows where)"),
+        (DistillError("no room on the disk"), 1, "no room on the disk"),
+        (RequestError("no such file"), 2, "no such file"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("two\n  lines"), 1, "ValueError: two lines (debug=true shows where)"),
+        (ZeroDivisionError(), 1, "ZeroDivisionError: no message (debug=true shows where)"),
+        (BrokenPipeError("a worker died"), 1, "BrokenPipeError: a worker died (debug=true shows where)"),
     ],
 )
 def test_a_command_that_fails_says_so_in_one_line(error, code, line, command, capsys):
     command.error = error
-    assert cli.main(["train", "model=x"]) == code
-    assert refusal(capsys) == line
+    for words in ([], ["debug=true", "debug=false"]):
+        assert cli.main(["train", "model=x", *words]) == code
+        assert refusal(capsys) == f"yolo-distill: {line}"
 
 
-@pytest.mark.parametrize("word", ["debug=true", "debug=1", "--debug=True", "debug=yes"])
-@pytest.mark.parametrize(("kind", "code"), [(ValueError, 1), (DistillError, 1), (RequestError, 2)])
+@pytest.mark.parametrize("word", ["debug=1", "--debug=True"])
+@pytest.mark.parametrize(("kind", "code"), [(ValueError, 1), (RequestError, 2)])
 def test_debug_shows_the_traceback_and_keeps_the_code(word, kind, code, command, capsys):
     command.error = kind("odd")
     assert cli.main(["train", word, "model=x"]) == code
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
     assert err.splitlines()[-1].startswith("yolo-distill: ")
-
-
-@pytest.mark.parametrize("words", [["debug=false"], ["debug=true", "debug=false"]])
-def test_no_traceback_without_debug(words, command, capsys):
-    command.error = ValueError("odd")
-    assert cli.main(["train", "model=x", *words]) == 1
-    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.errors import RequestError
-from yolo_distill.settings import Setting, explain, given, host_settings, literal, resolve, split_pairs
+from yolo_distill.settings import Setting, explain, given, host_settings, resolve, split_pairs
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from yolo_distill.settings import Setting, explain, given, host_settings, litera
         (Setting(str, "", "none", choices=("none", "false")), "None", "none"),
         (Setting(str, "", "none", choices=("none", "false")), "False", "false"),
         (Setting(str, "", choices=("auto", "teacher")), "none", None),
-        (Setting(int, "", 1, choices=(1, 2)), "2", 2),
+        (Setting(str, "", "auto", choices=("auto", True, False)), "TRUE", True),
     ],
 )
 def test_read(setting, text, value):
@@ -42,17 +42,19 @@ def test_read(setting, text, value):
         (Setting(int, "", 1), "none", "expected a whole number"),
         (Setting(float, "", 1.0), "", "expected a number"),
         (Setting(bool, "", False), "none", "expected true or false"),
-        (Setting(bool, ""), "2", "expected true or false"),
         (Setting(float, ""), "nan", "must be a finite number"),
         (Setting(float, "", low=0), "inf", "must be a finite number"),
-        (Setting(float, "", low=0), "nan", "must be at least 0"),
         (Setting(float, "", high=1), "1.5", "must be at most 1"),
         (Setting(int, "", low=1, high=8), "9", "must be between 1 and 8"),
         (Setting(float, "", above=0), "0", "must be above 0"),
         (Setting(float, "", low=0, below=1), "1", "must be at least 0 and below 1"),
         (Setting(float, "", above=0, below=1), "nan", "must be above 0 and below 1"),
         (Setting(str, "", choices=("auto", "teacher")), "TEECHER", "not one of auto, teacher; did you mean 'teacher'?"),
-        (Setting(int, "", choices=(1, 2)), "3", "not one of 1, 2"),
+        (
+            Setting(str, "", choices=("auto", True, False)),
+            "flase",
+            "not one of auto, true, false; did you mean 'false'?",
+        ),
     ],
 )
 def test_read_refuses(setting, text, message):
@@ -117,17 +119,8 @@ def test_host_settings_are_read_as_the_host_reads_them(text):
         assert (type(ours), ours) == (type(theirs), theirs)
 
 
-@pytest.mark.parametrize("text", [text for text in TEXTS if text != "(1, 2)"])
-def test_literal_is_the_host_s_reading_of_a_value(text):
-    pytest.importorskip("ultralytics")
-    from ultralytics.cfg import smart_value
-
-    assert (type(literal(text)), literal(text)) == (type(smart_value(text)), smart_value(text))
-
-
 def test_a_list_of_devices_stays_text_and_other_lists_do_not():
     """The host's rank workers split `device` at its commas; `classes` as text would silently match no label."""
-    assert literal("0,1") == "0,1"
     assert host_settings({"device": "0,1", "classes": "0,1"}) == {"device": "0,1", "classes": (0, 1)}
     assert host_settings({"device": "0"}) == {"device": 0}
     assert host_settings({"device": "none", "name": "None"}) == {"device": None, "name": None}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
-from live_detector import draw
+from live_detector import fill_statistics
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
 # The decoder's arguments: classes, width, queries, points, heads, layers, width of the feed-forward part.
@@ -44,15 +43,7 @@ def live_rtdetr(names: Iterable[str] = ("round", "square"), seed: int = 0) -> RT
     names = list(names)
     model = RTDETRDetectionModel(yaml.safe_load(ARCHITECTURE), nc=len(names), verbose=False)
     model.names = dict(enumerate(names))
-    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    usual = norms[0].momentum
-    for norm in norms:
-        norm.momentum = 1.0
-    batch = torch.from_numpy(np.stack(draw(8, 128, 128, seed=1)).transpose(0, 3, 1, 2)).float() / 255
-    with torch.no_grad():
-        model.train()(batch)
-    for norm in norms:
-        norm.momentum = usual
+    fill_statistics(model)
     head = model.model[-1]
     for scores, boxes in zip(head.dec_score_head, head.dec_bbox_head, strict=True):
         torch.nn.init.normal_(scores.weight, std=0.5)

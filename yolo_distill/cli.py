@@ -14,7 +14,9 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain, resolve, split_pairs
 from yolo_distill.version import __version__
 
-# Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS and run(settings, extra).
+# Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS, and run(settings), or run(settings, extra)
+# where PASSES_HOST_SETTINGS. It returns an exit code, or None for 0, and raises RequestError where the request has to
+# change or an extra is not installed, and DistillError where the work failed.
 COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "serve")
 
 HELP = {"help", "-h", "--help"}

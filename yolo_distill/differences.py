@@ -48,5 +48,9 @@ def in_brief(found: Sequence[str]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = "not given" if value is None else json.dumps(value, ensure_ascii=False).replace('"', "")
+    return "not given" if value is None else shortened(json.dumps(value, ensure_ascii=False).replace('"', ""))
+
+
+def shortened(text: str) -> str:
+    """Return a value that is quoted in an error, cut off where it is long."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

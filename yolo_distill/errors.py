@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class DistillError(Exception):
@@ -27,3 +28,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def missing_extra(module: str, what: str, extra: str = "train") -> RequestError:
     """Return the error for a dependency of an extra that `what` needs and that is not installed."""
     return RequestError(f"{what} needs {module!r}, which is not installed: pip install 'yolo-distill[{extra}]'")
+
+
+@contextmanager
+def importing_for(what: str) -> Iterator[None]:
+    """Say which extra `what` needs, where an import in the block fails for want of a dependency.
+
+    Raises:
+        RequestError: a dependency of the extra for training is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("yolo_distill"):
+            raise
+        raise missing_extra(str(error.name), what) from error

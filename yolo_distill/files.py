@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError
 
@@ -77,6 +78,37 @@ def check_writable(path: Path, said: str, read: Mapping[str, str] | None = None)
         partial.unlink()
     except OSError as error:
         raise RequestError(f"{said}: cannot be written ({error.strerror}); give another name") from error
+
+
+def new_file(key: str, settings: Mapping[str, Any], read: Sequence[str]) -> Path | None:
+    """Return the file that the setting `key` names, once it is known that it can be written; None where not given.
+
+    Args:
+        key: of the setting.
+        settings: of the command.
+        read: keys of what is read, and must not be written over.
+
+    Raises:
+        RequestError: see `check_writable`.
+    """
+    if not settings[key]:
+        return None
+    path = Path(settings[key]).expanduser()
+    check_writable(path, f"{key}={settings[key]}", {other: settings[other] for other in read})
+    return path
+
+
+def check_folder(path: Path, said: str) -> None:
+    """Check, before the work, that a folder can be made at `path`, or is there and can be written into.
+
+    Raises:
+        RequestError: a file is in the way, or nothing can be written there.
+    """
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise RequestError(f"{said}: {there} is a file; give the name of a folder")
+    if not os.access(there, os.W_OK):
+        raise RequestError(f"{said}: cannot write into {there}; give another folder")
 
 
 def claim_folder(path: Path, *, reuse: bool) -> Path:

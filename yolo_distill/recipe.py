@@ -1,45 +1,40 @@
-"""The recipe of a distillation run: what is taught, how strongly, from where. Validated here, defaults in `cfg/`.
+"""The recipe of a distillation run: what is taught, how strongly, from where.
 
-A run takes its defaults from `cfg/default.yaml` alone; every other recipe names what it changes.
+Its settings stand in `recipe_table.py`. A run takes its defaults from `cfg/default.yaml`; every other recipe names what
+it changes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
+from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
 from yolo_distill.settings import Setting
-from yolo_distill.terms_table import TABLE, term_settings
-from yolo_distill.vocabulary import FEATURE_TERMS, PER_TERM, TERMS
+from yolo_distill.terms_table import TABLE
+from yolo_distill.validation import described
+from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
 #: Gains of the terms that a recipe may leave open, where they teach.
 USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not None}
 #: Mean error of a fitted start (`initialization/least_squares.py`) above which the terms teach on top of it: such a
 #: student cannot hold what its teacher has. What it rests on: tests/benchmarks/MEASURED.md, "Below nano".
 NEED = 0.2
-
-
-def _type_of(setting: Setting) -> Any:
-    """Return the type by which pydantic checks what a setting holds."""
-    kind: Any = Literal[setting.choices] if setting.choices else setting.kind
-    bounds: Any = Field(ge=setting.low, gt=setting.above, le=setting.high, lt=setting.below)
-    checked: Any = Annotated[kind, bounds]
-    return checked | None if setting.nullable else checked
-
-
-_FIELDS: dict[str, Any] = {
-    **{key: (_type_of(setting), ...) for key, setting in term_settings().items()},
-    **{key: (GenericAlias(dict, (str, _type_of(setting))), ...) for key, setting in PER_TERM.items()},
-}
-_TermFields: Any = create_model("_TermFields", **_FIELDS)
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
@@ -49,8 +44,6 @@ _NEUTRAL: dict[str, Any] = {
     "unlabeled": None,
     "unlabeled_conf": None,
 }
-
-
 #: Settings that there were about how a student starts, which is past where a run goes on. (Comparisons of the week that
 #: had them are taken for such without.)
 _GONE_OF_START = frozenset({"init_bn", "init_heal"})
@@ -58,66 +51,27 @@ _GONE_OF_START = frozenset({"init_bn", "init_heal"})
 _GONE = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
 
 
-class Recipe(_TermFields):
-    """Settings of a distillation run that are not the host's own. `cfg/default.yaml` explains each.
+def _type_of(setting: Setting) -> Any:
+    """Return the type by which pydantic checks what a setting holds."""
+    kind: Any = setting.kind
+    if setting.choices:
+        kind = Annotated[Literal[setting.choices], BeforeValidator(setting.chosen)]
+    bounds: Any = Field(ge=setting.low, gt=setting.above, le=setting.high, lt=setting.below)
+    length: Any = Field(min_length=1 if setting.required else None)
+    checked: Any = Annotated[kind, bounds, length]
+    if setting.nullable:
+        checked = checked | None
+    return GenericAlias(dict, (str, checked)) if setting.per_term else checked
 
-    The terms' gains, their own settings, `share` and `schedule` are fields as well; see `yolo_distill.terms_table`.
 
-    Attributes:
-        teacher: weights or architecture of the teacher, `torchvision:` and a name, an ONNX file; several with commas.
-        teacher_weights: file of a torchvision teacher's weights; None: the library's own, or trained here.
-        teacher_names: class names of such a file that brings none: a YAML file with `names`, or the names with commas.
-        teacher_outputs: YAML file that says how an ONNX teacher's outputs are to be read.
-        teacher_imgsz: side of the pictures as the teacher sees them, in pixels; None: as the student does.
-        class_map: YAML file that says which of the teacher's classes speak for which of the data's; None: by name.
-        unlabeled: pictures that the teacher alone teaches: folders, globs, videos, what `yolo-distill label` wrote.
-        unlabeled_ratio: unlabelled pictures for each labelled one in a batch; None: as many as there are, up to 1.
-        unlabeled_every: every n-th frame of a video is taken.
-        unlabeled_conf: score above which the teacher's boxes on them are labels of the task's own loss as well; None:
-            the terms alone teach them.
-        assistant: architectures or weights between teacher and student, comma-separated, largest first.
-        init: where the student starts.
-        init_channels: how the teacher's channels are chosen for the start.
-        init_fit: fit the start's convolutions to the teacher's by least squares.
-        init_warmup: share of the epochs over which the learning rate of a student that starts fitted grows; 0: as the
-            host has it.
-        teach: whether the terms teach; `auto`: where they pay, see `teaching`.
-        balance: `auto`: gains follow measured gradients; `fixed`: they stay as given.
-        ramp_epochs: epochs over which the terms grow to their gains.
-        teacher_precision: in which precision the teacher answers.
-        kd_until: share of the epochs after which the teacher is not asked any more; None: once the student is better.
-        match: whether all of the data's classes need a counterpart in the teacher.
-        teacher_epochs: epochs of a teacher that has yet to be trained; None: as the student's.
-        force: go on although the teacher is worse than the student's own start.
-        trust: load checkpoints without restriction.
-    """
+_FIELDS: dict[str, Any] = {key: (_type_of(setting), ...) for key, setting in SETTINGS.items()}
+_Fields: Any = create_model("_Fields", **_FIELDS)
+
+
+class Recipe(_Fields):
+    """Settings of a distillation run that are not the host's own: an attribute for each row of `recipe_table`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    teacher: str = Field(min_length=1)
-    teacher_weights: str | None
-    teacher_names: str | None
-    teacher_outputs: str | None
-    teacher_imgsz: int | None = Field(ge=32)
-    class_map: str | None
-    unlabeled: str | None
-    unlabeled_ratio: float | None = Field(gt=0)
-    unlabeled_every: int = Field(ge=1)
-    unlabeled_conf: float | None = Field(gt=0, lt=1)
-    assistant: str | None
-    init: Literal["auto", "teacher", "student", "try"]
-    init_channels: Literal["even", "norm", "importance"]
-    init_fit: bool
-    init_warmup: float = Field(ge=0, lt=1)
-    teach: Literal["auto"] | bool
-    balance: Literal["fixed", "auto"]
-    ramp_epochs: float = Field(ge=0)
-    teacher_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"]
-    kd_until: float | None = Field(gt=0, le=1)
-    match: Literal["all", "some"]
-    teacher_epochs: int | None = Field(ge=1)
-    force: bool
-    trust: bool
 
     @field_validator(*PER_TERM)
     @classmethod
@@ -133,7 +87,7 @@ class Recipe(_TermFields):
         if self.teach is False:
             return {}
         given = {name: getattr(self, name) for name in TERMS}
-        given |= {name: USUAL[name] for name in ("logit", "localization") if given[name] is None}
+        given |= {name: USUAL.get(name) for name in TERMS if given[name] is None and name not in FEATURE_TERMS}
         return {name: float(gain) for name, gain in given.items() if gain}
 
     @property
@@ -223,10 +177,9 @@ class Recipe(_TermFields):
         return self
 
     def _unlabelled_is_taught(self) -> None:
-        said = f"unlabeled={self.unlabeled}"
         if not self.gains:
             why = "all gains are 0" if self.teach else "teach=false"
-            raise ValueError(f"{said}: {why}, so that nothing would teach these pictures")
+            raise ValueError(f"unlabeled={self.unlabeled}: {why}, so that nothing would teach these pictures")
         if self.unlabeled_conf is None:
             return
         said = f"unlabeled_conf={self.unlabeled_conf:g}"
@@ -238,22 +191,17 @@ class Recipe(_TermFields):
 
 def recipe_keys() -> list[str]:
     """Return the names of all recipe settings."""
-    return list(Recipe.model_fields)
+    return list(SETTINGS)
 
 
 def make_recipe(given: Mapping[str, Any], name: str = "default") -> Recipe:
-    """Return the recipe `name` with the values of `given` in place of its own.
-
-    Raises:
-        RequestError: an unknown recipe, key or value.
-    """
-    own, _ = read_recipe_file(name)
-    return check_recipe(overlaid(own, given))
+    """Return the recipe `name` with the values of `given` in place of its own; see `check_recipe`."""
+    return check_recipe(overlaid(read_recipe_file(name)[0], given))
 
 
 def is_recipe_key(key: str) -> bool:
     """Return whether a setting belongs to the recipe, also one of a single term such as `share.logit`."""
-    return key in Recipe.model_fields or key.partition(".")[0] in PER_TERM
+    return key in SETTINGS or key.partition(".")[0] in PER_TERM
 
 
 def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,7 +234,7 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
     Raises:
         RequestError: there is no such file, it is no mapping, or it holds an unknown key.
     """
-    default = overlaid({}, _read_yaml(cfg_dir() / "default.yaml"))
+    default = overlaid(defaults(), _read_yaml(cfg_dir() / "default.yaml"))
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"}:
         path = cfg_dir() / f"{name}.yaml"
@@ -294,10 +242,10 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
         known = sorted(p.stem for p in cfg_dir().glob("*.yaml"))
         raise RequestError(f"recipe={name}: no such recipe{did_you_mean(name, known)} (known: {', '.join(known)})")
     values = overlaid(default, _read_yaml(path))
-    host_keys = set(host_keys)
-    for key in values.keys() - set(recipe_keys()) - host_keys:
-        raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, {*recipe_keys(), *host_keys})}")
-    own = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    keys = {*SETTINGS, *host_keys}
+    for key in values.keys() - keys:
+        raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, keys)}")
+    own = {key: value for key, value in values.items() if key in SETTINGS}
     return own, {key: value for key, value in values.items() if key not in own}
 
 
@@ -310,18 +258,13 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise RequestError(f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt") from None
-        if first["type"] == "extra_forbidden":
-            raise RequestError(f"unknown key {key!r}{did_you_mean(key, recipe_keys())}") from None
-        if first["type"] == "value_error":  # a sentence of ours
-            text = str(first["ctx"]["error"])
-            raise RequestError(f"{key}: {text}" if key else text) from None
-        what = first["msg"][:1].lower() + first["msg"][1:]
-        words = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
-        raise RequestError(f"{key}={first['input']}: {what}{did_you_mean(str(first['input']), words)}") from None
+        kind, key, received, text, hint = described(error, SETTINGS)
+        said = {
+            "missing": f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt",
+            "extra_forbidden": f"unknown key {key!r}{hint}",
+            "value_error": f"{key}: {text}" if key else text,  # a sentence of ours
+        }
+        raise RequestError(said.get(kind, f"{key}={received}: {text}{hint}")) from None
 
 
 def saved_recipe(values: Mapping[str, Any]) -> Recipe:

@@ -1,7 +1,4 @@
-"""`key=value` settings of a command: declared once, read from strings, checked, explained.
-
-A command declares its settings as a table; parsing, `--help` and every error about a key or a value come from it.
-"""
+"""`key=value` settings of a command: a table of them gives parsing, `--help` and every error about a key or a value."""
 
 from __future__ import annotations
 
@@ -34,6 +31,7 @@ class Setting:
         above: bound from below that is not allowed itself.
         below: bound from above that is not allowed itself.
         nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
+        per_term: whether a recipe holds one value for each distillation term, as the default then does.
     """
 
     kind: type
@@ -46,29 +44,28 @@ class Setting:
     above: float | None = None
     below: float | None = None
     nullable: bool = False
+    per_term: bool = False
 
     def read(self, key: str, text: str) -> Any:
-        """Return `text` as this setting's kind.
-
-        Raises:
-            RequestError: the text is of another kind, not among the choices, or out of range.
-        """
+        """Return `text` as this setting's kind; refuse what is of another, not among the choices or out of range."""
         value = self._convert(key, text)
         if value is None or value is OPEN:
             return value
         if self.choices:
-            # `nms=False` and `nms=false` are the same wish.
-            alike = {str(choice).lower(): choice for choice in self.choices}
-            if str(value).lower() not in alike:
-                allowed = ", ".join(map(str, self.choices))
-                raise RequestError(f"{key}={text}: not one of {allowed}{did_you_mean(text.lower(), alike)}")
-            return alike[str(value).lower()]
+            if (choice := self.chosen(value)) in self.choices:
+                return choice
+            allowed = [_word(choice) for choice in self.choices]
+            raise RequestError(f"{key}={text}: not one of {', '.join(allowed)}{did_you_mean(text.lower(), allowed)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not self._holds(value):
                 raise RequestError(f"{key}={text}: must be {self._bounds()}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise RequestError(f"{key}={text}: must be a finite number")
         return value
+
+    def chosen(self, value: Any) -> Any:
+        """Return the choice that is meant, as `nms=False` and `nms=false` are the same wish; else the value itself."""
+        return next((choice for choice in self.choices if str(choice).lower() == str(value).lower()), value)
 
     def _holds(self, value: float) -> bool:
         # Written so that nan, which compares false with everything, is refused as well.
@@ -102,11 +99,7 @@ class Setting:
 
 
 def split_pairs(words: Sequence[str]) -> dict[str, str]:
-    """Split command-line words of the form `key=value`; a later word for the same key wins.
-
-    Raises:
-        RequestError: a word has no `=` or no key.
-    """
+    """Split words of the form `key=value`, and refuse others; a later word for the same key wins."""
     pairs: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -117,17 +110,11 @@ def split_pairs(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def literal(text: str) -> Any:
-    """Return `text` as the host's command line would read it: number, bool, None, list, or the text itself.
-
-    One departure: `0,1` without brackets stays text, which is how the host's workers take a list of devices.
-    """
-    value = _evaluate(text)
-    return text if isinstance(value, tuple) else value
-
-
 def host_settings(pairs: Mapping[str, str]) -> dict[str, Any]:
     """Return settings that pass through to the host, read as its command line reads them.
+
+    Two departures: devices without brackets, `0,1`, stay text, as the host's workers take a list of devices; and so do
+    names, as a run may be called 2024 or 1e-3.
 
     Raises:
         RequestError: a key without a value.
@@ -136,10 +123,9 @@ def host_settings(pairs: Mapping[str, str]) -> dict[str, Any]:
     for key, text in pairs.items():
         if not text:
             raise RequestError(f"{key}= has no value")
-        if key in {"name", "project"} and text.lower() != "none":
-            values[key] = text  # a run may be called 2024 or 1e-3
-        else:
-            values[key] = literal(text) if key == "device" else _evaluate(text)
+        value = _evaluate(text)
+        stays = key in {"name", "project"} or (key == "device" and isinstance(value, tuple))
+        values[key] = text if stays and value is not None else value
     return values
 
 
@@ -153,10 +139,7 @@ def _evaluate(text: str) -> Any:
 
 
 def resolve(pairs: Mapping[str, str], table: Mapping[str, Setting]) -> dict[str, Any]:
-    """Check `pairs` against `table` and fill in the defaults.
-
-    Returns:
-        every key of the table with its value.
+    """Return every key of the table with its value: what is given in `pairs`, or the default.
 
     Raises:
         RequestError: an unknown key, a bad value, or a required key that is missing.
@@ -182,11 +165,15 @@ def explain(table: Mapping[str, Setting]) -> str:
     for key, setting in table.items():
         line = f"  {key + '=':<{width}}  {setting.help}"
         if setting.choices:
-            line += f" [{'|'.join(map(str, setting.choices))}]"
+            line += f" [{'|'.join(map(_word, setting.choices))}]"
         if setting.required:
             line += " (required)"
         elif setting.default is not None:
-            default = setting.default
-            line += f" (default {str(default).lower() if isinstance(default, bool) else default})"
+            line += f" (default {_word(setting.default)})"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _word(value: Any) -> str:
+    """Return a value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -64,11 +64,7 @@ def find_sources(source: str, out: Path) -> Sources:
 
 
 def split(source: str) -> list[str]:
-    """Return the parts of `source=`; one file with a comma in its name is one part.
-
-    Raises:
-        RequestError: there is none.
-    """
+    """Return the parts of `source=`, and refuse none; one file with a comma in its name is one part."""
     parts = [source] if Path(source).expanduser().exists() else source.split(",")
     parts = [str(Path(part.strip()).expanduser()) for part in parts if part.strip()]
     if not parts:
@@ -85,22 +81,18 @@ def _files(source: str) -> list[str]:
         return [_absolute(source)]
     if path.is_dir():
         folder = _absolute(source).rstrip(os.sep)
-        found = sorted(one.name for one in path.iterdir() if _suffix(one.name) in PICTURES | VIDEOS)
-        if not found:
-            raise RequestError(
-                f"source={source}: the folder holds no pictures or videos (for folders below: {source}/**/*)"
-            )
-        return [f"{folder}{os.sep}{name}" for name in found]
-    if glob.has_magic(source):
+        found = [f"{folder}{os.sep}{one.name}" for one in path.iterdir() if _suffix(one.name) in PICTURES | VIDEOS]
+        nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
+    elif glob.has_magic(source):
         # Path.glob takes no absolute pattern.
         every = glob.iglob(_absolute(source), recursive=True)  # noqa: PTH207
-        found = sorted(one for one in every if _suffix(one) in PICTURES | VIDEOS)
-        if not found:
-            raise RequestError(f"source={source}: no picture or video matches")
-        return found
-    raise RequestError(
-        f"source={source}: no such file or folder; give pictures, folders, patterns or videos, with commas between"
-    )
+        found, nothing = [one for one in every if _suffix(one) in PICTURES | VIDEOS], "no picture or video matches"
+    else:
+        found = []
+        nothing = "no such file or folder; give pictures, folders, patterns or videos, with commas between"
+    if not found:
+        raise RequestError(f"source={source}: {nothing}")
+    return sorted(found)
 
 
 def _digest(paths: Iterable[str]) -> str:

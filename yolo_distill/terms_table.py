@@ -46,8 +46,8 @@ class Term:
         two_classes: whether it compares classes with each other, and there have to be two.
         projector: through what a map of the student goes, a kind that `make_projectors` knows, or the setting that
             holds it.
-        hidden: the setting that holds the share of places of which the projector sees nothing, drawn anew each batch.
-        weighed_by: the setting that at `score` weighs the places of a map by the teacher's best class score.
+        hidden: the setting that holds the share of positions that the projector does not see, drawn anew each batch.
+        weighed_by: the setting that at `score` weights the positions of a map by the teacher's best class score.
         as_host: summed over the levels and of one strength all along, as Ultralytics' own distillation is; a maps term
             is otherwise their mean, and falls with the weight of the one-to-many branch in the task's loss.
     """
@@ -71,11 +71,7 @@ class Term:
     @property
     def needs(self) -> frozenset[str]:
         """What a teacher is asked for by its kind: scores, boxes, maps."""
-        return {
-            "class": frozenset({"scores"}),
-            "box": frozenset({"scores", "boxes"}),
-            "maps": frozenset({"maps"}),
-        }[self.kind]
+        return frozenset({"class": {"scores"}, "box": {"scores", "boxes"}, "maps": {"maps"}}[self.kind])
 
     def bind(self, where: str, recipe: object) -> Callable[..., Any]:
         """Return a function of the term's page with the recipe's values for the arguments that are settings.
@@ -97,7 +93,7 @@ TABLE = {
         help="gain of the class term; 0: off; null: as the start asks for",
         gain=None,
         usual=1.0,  # twice the host's own class gain
-        settings={"logit_gamma": Setting(float, "how strongly the class term looks at disagreement", 1.0, low=0)},
+        settings={"logit_gamma": Setting(float, "how strongly the class term weights disagreement", 1.0, low=0)},
         arguments={"gamma": "logit_gamma"},
         anchors="yolo_distill.losses.logit:worth_teaching",
     ),
@@ -149,7 +145,7 @@ TABLE = {
         loss="yolo_distill.losses.mgd:mgd_loss",
         column="mgd_loss",
         help="gain of the feature term MGD",
-        settings={"mgd_mask": Setting(float, "share of the places that mgd hides", 0.65, low=0, below=1)},
+        settings={"mgd_mask": Setting(float, "share of the positions that mgd masks", 0.65, low=0, below=1)},
         projector="generator",
         hidden="mgd_mask",
     ),
@@ -159,7 +155,7 @@ TABLE = {
         column="mimic_loss",
         help="gain of the feature term MIMIC",
         settings={
-            "mimic_weight": Setting(str, "what weighs the places of mimic", "score", choices=("score", "uniform")),
+            "mimic_weight": Setting(str, "what weights the positions of mimic", "score", choices=("score", "uniform")),
             "mimic_projector": Setting(
                 str, "through what mimic sees the student's maps", "linear", choices=("linear", "mlp")
             ),

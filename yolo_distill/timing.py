@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from yolo_distill.session_options import EXACT_INT8
 AT_A_TIME, AT_A_TIME_ON_GPU = 4, 16
 #: A call that takes longer than this is not repeated as often: a measurement must stay short.
 LONG = 2.0
+#: Of programs that are timed for so many seconds.
+LEAST_ROUNDS = 5
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
@@ -31,39 +34,37 @@ def least_seconds(
     calls: Mapping[str, Callable[[], object]], device: torch.device | str = "cpu", repeats: int = 3
 ) -> dict[str, float]:
     """Return the least time of each call in seconds, by name; long calls are not repeated as often."""
-    least = dict.fromkeys(calls, math.inf)
-    for number, seconds in enumerate(_rounds(calls, device), 1):
-        least = {name: min(least[name], seconds[name]) for name in calls}
-        if number >= repeats or sum(seconds.values()) > LONG * len(calls):
+    rounds = _rounds(calls, device)
+    least, took = next(rounds)
+    for _ in range(repeats - 1):
+        if took > LONG * len(calls):
             break
+        least, took = next(rounds)
     return least
 
 
 def in_turns(
-    programs: Mapping[str, Callable[[], object]], *, seconds: float = 5.0, least: int = 5, most: int = 100
+    programs: Mapping[str, Callable[[], object]], *, seconds: float = 5.0, most: int = 100
 ) -> dict[str, float]:
     """Return the least time of each program in milliseconds, by name, on the CPU.
 
     Args:
         programs: name to what is timed.
-        seconds: time for all of it, at least; a slow program gets `least` rounds whatever it takes.
-        least: rounds at least.
+        seconds: time for all of it, at least; a slow program gets `LEAST_ROUNDS` whatever it takes.
         most: rounds at most.
     """
-    found = dict.fromkeys(programs, math.inf)
-    spent = 0.0
-    for number, one in enumerate(_rounds(programs), 1):
-        found = {name: min(found[name], one[name]) for name in programs}
-        spent += sum(one.values())
-        if number >= least and (number >= most or spent >= seconds):
+    found, spent = {}, 0.0
+    for number, (times, took) in enumerate(islice(_rounds(programs), most), 1):
+        found, spent = times, spent + took
+        if number >= LEAST_ROUNDS and spent >= seconds:
             break
     return {name: round(1000 * value, 3) for name, value in found.items()}
 
 
 def _rounds(
     calls: Mapping[str, Callable[[], object]], device: torch.device | str = "cpu"
-) -> Iterator[dict[str, float]]:
-    """Yield the time of each call in seconds, round after round without end.
+) -> Iterator[tuple[dict[str, float], float]]:
+    """Yield the least time of each call so far and what this round took, in seconds, round after round without end.
 
     The calls take turns, so that a moment in which the machine is busy meets all of them. The least of a few rounds is
     what the machine can do: what is above tells of its other work, and a long call is interrupted more often than a
@@ -71,6 +72,7 @@ def _rounds(
     nothing: first calls set things up.
     """
     kind = torch.device(device).type
+    wait = getattr(torch, kind).synchronize if kind != "cpu" else lambda: None
 
     def timed(call: Callable[[], object]) -> float:
         wait()
@@ -79,14 +81,13 @@ def _rounds(
         wait()
         return time.perf_counter() - start
 
-    def wait() -> None:
-        if kind != "cpu":
-            getattr(torch, kind).synchronize()
-
     for call in calls.values():
         timed(call)
+    least = dict.fromkeys(calls, math.inf)
     while True:
-        yield {name: timed(call) for name, call in calls.items()}
+        times = {name: timed(call) for name, call in calls.items()}
+        least = {name: min(least[name], times[name]) for name in calls}
+        yield least, sum(times.values())
 
 
 def session_run(file: Path, threads: int) -> Callable[[], Any]:

@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 _Schema = TypeVar("_Schema")
-_LONGEST = 60  # of a value that is quoted
 
 
 def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
@@ -51,21 +51,31 @@ def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
-def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Return the first thing that is wrong, with the name of its field, in one line.
+def described(error: ValidationError, known: Iterable[str]) -> tuple[str, str, Any, str, str]:
+    """Return the first thing that is wrong: pydantic's type of it, field, what was there, what should be, and a hint.
+
+    The field has points between names of what lies in each other, and is empty where the error is about several; what
+    should be there may be a sentence of ours.
 
     Args:
         error: of pydantic.
-        known: names that a field may have, among which the one that was meant is looked for.
+        known: names that a field may have.
     """
     first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
+    context, field = first.get("ctx", {}), ".".join(map(str, first["loc"]))
+    text = str(context["error"]) if first["type"] == "value_error" else first["msg"][:1].lower() + first["msg"][1:]
+    expected = re.findall(r"'([^']+)'", str(context.get("expected", "")))
+    unknown = first["type"] == "extra_forbidden"
+    hint = did_you_mean(field, known) if unknown else did_you_mean(str(first["input"]), expected)
+    return first["type"], field, first["input"], text, hint
+
+
+def first_problem(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Return the first thing that is wrong in one line; see `described`."""
+    kind, field, value, text, hint = described(error, known)
+    if kind == "missing":
         return f"it lacks {field}"
-    if first["type"] == "extra_forbidden":
-        return f"{field} is unknown{did_you_mean(field, known)}"
-    received = repr(first["input"])
-    received = received if len(received) <= _LONGEST else f"{received[: _LONGEST - 3]}..."
-    expected = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
-    what = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{field + ': ' if field else ''}{what}, received {received}{did_you_mean(str(first['input']), expected)}"
+    if kind == "extra_forbidden":
+        return f"{field} is unknown{hint}"
+    received = shortened(repr(value))
+    return f"{field + ': ' if field else ''}{text}, received {received}{hint}"

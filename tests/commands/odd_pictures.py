@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ def picture(seed: int, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
     return np.stack(planes, 2).astype(np.uint8)
 
 
-def odd_pictures(rounds: int) -> Iterator[Odd]:
+def odd_pictures(rounds: int = 12) -> Iterator[Odd]:
     """Yield files of every kind, `rounds` times with other pictures."""
     for seed in range(rounds):
         for kind in (whole, sixteen_bit, with_pillow, turned, named, sized, broken):
@@ -61,19 +60,21 @@ def whole(seed: int) -> Iterator[Odd]:
     image = picture(seed)
     grey = image[..., 0]
     alpha = np.dstack([image, picture(seed + 1000)[..., 0]])
-    expected_grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     for suffix in (".png", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".jpg", ".JPEG", ".jp2"):
         loss = {".jpg": 16, ".JPEG": 16, ".jp2": 8}.get(suffix, 0)
         yield file(f"colour-{seed}{suffix}", encoded(suffix, image), image, loss)
-    lossless = encoded(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 101)
-    yield file(f"lossless-{seed}.webp", lossless, image)
+    yield file(f"lossless-{seed}.webp", encoded(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 101), image)
     for suffix in (".png", ".bmp", ".tif", ".pgm", ".jpg"):
-        yield file(f"grey-{seed}{suffix}", encoded(suffix, grey), expected_grey, 8 if suffix == ".jpg" else 0)
+        yield file(f"grey-{seed}{suffix}", encoded(suffix, grey), in_colour(grey), 8 if suffix == ".jpg" else 0)
     for suffix in (".png", ".tif"):
         yield file(f"alpha-{seed}{suffix}", encoded(suffix, alpha), image)
     yield file(f"progressive-{seed}.jpg", encoded(".jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1), image, 16)
     yield file(f"rest-{seed}.jpg", encoded(".jpg", image) + b"appended by a telephone", image, 16)
     yield file(f"really-a-png-{seed}.jpg", encoded(".png", image), image)
+
+
+def in_colour(grey: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
 
 
 def sixteen_bit(seed: int) -> Iterator[Odd]:
@@ -82,10 +83,15 @@ def sixteen_bit(seed: int) -> Iterator[Odd]:
     deep = image.astype(np.uint16) * 256 + np.random.default_rng(seed).integers(0, 120, image.shape, dtype=np.uint16)
     for suffix in (".png", ".tif"):
         yield file(f"deep-{seed}{suffix}", encoded(suffix, deep), image)
-        grey = cv2.cvtColor(image[..., 0], cv2.COLOR_GRAY2BGR)
-        yield file(f"deep-grey-{seed}{suffix}", encoded(suffix, deep[..., 0]), grey)
-        alpha = np.dstack([deep, deep[..., 0]])
-        yield file(f"deep-alpha-{seed}{suffix}", encoded(suffix, alpha), image)
+        yield file(f"deep-grey-{seed}{suffix}", encoded(suffix, deep[..., 0]), in_colour(image[..., 0]))
+        yield file(f"deep-alpha-{seed}{suffix}", encoded(suffix, np.dstack([deep, deep[..., 0]])), image)
+
+
+def saved(image: Any, kind: str, **settings: Any) -> bytes:
+    """Return what Pillow writes."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **settings)
+    return stream.getvalue()
 
 
 def with_pillow(seed: int) -> Iterator[Odd]:
@@ -94,12 +100,6 @@ def with_pillow(seed: int) -> Iterator[Odd]:
 
     image = picture(seed)
     made = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
-
-    def saved(one: Any, kind: str, **settings: Any) -> bytes:
-        stream = io.BytesIO()
-        one.save(stream, kind, **settings)
-        return stream.getvalue()
-
     yield file(f"cmyk-{seed}.jpg", saved(made.convert("CMYK"), "JPEG", quality=95), image, 16)
     colours = np.random.default_rng(seed).integers(0, 256, (16, 3), dtype=np.uint8)
     indices = image[..., 1] // 16
@@ -108,8 +108,7 @@ def with_pillow(seed: int) -> Iterator[Odd]:
     yield file(f"palette-{seed}.png", saved(palette, "PNG"), colours[indices])
     yield file(f"palette-clear-{seed}.png", saved(palette, "PNG", transparency=3), colours[indices])
     bits = image[..., 2] > 120
-    black = np.where(bits[..., None], 255, 0).astype(np.uint8).repeat(3, 2)
-    yield file(f"bits-{seed}.png", saved(Image.fromarray(bits), "PNG"), black)
+    yield file(f"bits-{seed}.png", saved(Image.fromarray(bits), "PNG"), in_colour(bits.astype(np.uint8) * 255))
     pages = saved(made, "TIFF", save_all=True, append_images=[Image.fromarray(255 - image)])
     yield file(f"pages-{seed}.tif", pages, image)
 
@@ -131,37 +130,31 @@ def turned(seed: int) -> Iterator[Odd]:
         8: np.rot90(upright, -1),
     }
     orientation = 1 + seed % 8
-    for kind, suffix, loss, settings in (
-        ("PNG", "png", 0, {}),
-        ("TIFF", "tif", 0, {}),
-        ("JPEG", "jpg", 16, {"quality": 95}),
-    ):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        stream = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(lying[orientation][..., ::-1])).save(stream, kind, exif=exif, **settings)
-        yield file(f"turned-{orientation}-{seed}.{suffix}", stream.getvalue(), upright, loss)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    made = Image.fromarray(np.ascontiguousarray(lying[orientation][..., ::-1]))
+    for kind, suffix, loss in (("PNG", "png", 0), ("TIFF", "tif", 0), ("JPEG", "jpg", 16)):
+        settings = {"quality": 95} if kind == "JPEG" else {}
+        yield file(f"turned-{orientation}-{seed}.{suffix}", saved(made, kind, exif=exif, **settings), upright, loss)
 
 
 def named(seed: int) -> Iterator[Odd]:
     """Names that a path, a pattern or a format string could trip over."""
     image = picture(seed)
-    data = encoded(".png", image)
-    names = (
+    names = [
         "with space",
         "größe-日本-🐟",
         "100%",
         "%d-%s-{0}",
         "a[1]",
         "-v",
-        "dots..in..it",
+        "a..b",
         "quote'\"",
         "a\\b",
         "x=y,z",
-    )
-    name = names[seed % len(names)]
-    yield file(f"{name}-{seed}.png", data, image)
-    yield file(f"{name}-{seed}.PnG", data, image)
+    ]
+    for suffix in ("png", "PnG"):
+        yield file(f"{names[seed % len(names)]}-{seed}.{suffix}", encoded(".png", image), image)
 
 
 def sized(seed: int) -> Iterator[Odd]:
@@ -178,17 +171,15 @@ def broken(seed: int) -> Iterator[Odd]:
     for suffix in (".jpg", ".png", ".webp", ".tif", ".bmp", ".jp2"):
         data = encoded(suffix, image)
         yield file(f"cut-{seed}{suffix}", data[: int(len(data) * share)], None)
-    yield file(f"text-{seed}.jpg", b"no picture, just words\n" * 9, None)
-    yield file(f"empty-{seed}.png", b"", None)
-    yield file(f"zeros-{seed}.jpg", bytes(5000), None)
-    yield file(f"noise-{seed}.png", np.random.default_rng(seed).bytes(3000), None)
-    yield file(f"head-{seed}.png", encoded(".png", image)[:8] + b"\xff" * 500, None)
-    unknown_white = cv2.imencode(".tif", image.astype(np.float32) / 255)[1].tobytes()
-    yield file(f"floats-{seed}.tif", unknown_white, None)
+    contents = {
+        "text.jpg": b"no picture, just words\n" * 9,
+        "empty.png": b"",
+        "zeros.jpg": bytes(5000),
+        "noise.png": np.random.default_rng(seed).bytes(3000),
+        "head.png": encoded(".png", image)[:8] + b"\xff" * 500,
+        "floats.tif": encoded(".tif", image.astype(np.float32) / 255),  # whose white is not known
+    }
+    for name, data in contents.items():
+        yield file(f"{seed}-{name}", data, None)
     yield Odd(f"folder-{seed}.jpg", lambda path: path.mkdir(), None)
     yield Odd(f"link-{seed}.jpg", lambda path: path.symlink_to("nothing"), None)
-
-
-def take(count: int, rounds: int = 12) -> list[Odd]:
-    """Return so many."""
-    return list(itertools.islice(odd_pictures(rounds), count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from made_detector import dense, write_detector
-from tiny_yolo import write_architecture
 
 from yolo_distill import files
 from yolo_distill.cli import main
@@ -57,16 +57,10 @@ def test_files_side_by_side(two, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data):
-    torch = pytest.importorskip("torch")
-    from ultralytics.nn.tasks import DetectionModel
-
+def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data, tiny_teacher):
     from yolo_distill.exporting.export import export
 
-    torch.manual_seed(0)
-    net = DetectionModel(str(write_architecture(Path("tiny.yaml"))), nc=2, verbose=False)
-    net.names = NAMES
-    torch.save({"model": net, "train_args": {"imgsz": 64, "task": "detect"}}, "best.pt")
+    shutil.copy(tiny_teacher, "best.pt")
     export("best.pt")
     assert main(["benchmark", "model=best.onnx,best.pt", f"data={tiny_data}", "backends=ours,host", *FAST]) == 0
     report = json.loads(Path("runs/benchmark/benchmark.json").read_text())
@@ -133,10 +127,9 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "model= is missing"),
+        (["model="], "model= is missing"),
         (["model=c.onnx"], "model=c.onnx: no such file"),
         (["model=a.onnx,a.onnx"], "is given twice"),
-        (["threads=0"], "threads=0: expected numbers from 1 to 1024"),
         (["threads=1,two"], "threads=1,two: expected numbers"),
         (["rounds=1"], "rounds=1: must be between 2 and"),
         (["backends=onnx"], "backends=onnx: not one of auto, ours, host, openvino, openvino-fp32, ncnn"),
@@ -144,32 +137,20 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
         (["source=video.mp4"], "give a picture or a folder of pictures"),
         (["source=text.png"], "none of its 1 pictures can be decoded"),
         (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
+        (["model=pets.onnx", "data={data}", *FAST], "the classes of pets.onnx and"),
         (["imgsz=96"], "takes 64,64"),
-        (["imgsz=big"], "imgsz=big: expected a number of pixels"),
         (["out=nowhere/one.json"], "there is no folder nowhere"),
         (["out=text.png"], "out=text.png: text.png is a file"),
     ],
 )
-def test_bad_requests_get_one_line(words, says, two, capsys):
+def test_bad_requests(words, says, two, tiny_data, refused):
     for name in ("video.mp4", "text.png"):
         Path(name).write_text("no picture")
-    given = words if any(word.startswith("model=") for word in words) or not words else ["model=a.onnx", *words]
-    assert main(["benchmark", *given]) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err
-    assert captured.err.count("\n") == 1
-    assert not Path("runs").exists()
+    write_detector(Path("pets.onnx"), RAW, names={0: "cat", 1: "dog"})
+    words = [word.format(data=tiny_data) for word in words]
+    assert says in refused("benchmark", "model=a.onnx", "backends=ours", *words)
 
 
-def test_other_classes_than_the_data_has(two, tiny_data, capsys):
-    pytest.importorskip("ultralytics")
-    write_detector(Path("c.onnx"), RAW, names={0: "cat", 1: "dog"})
-    assert main(["benchmark", "model=c.onnx", f"data={tiny_data}", "backends=ours", *FAST]) == 2
-    assert "the classes of c.onnx and" in capsys.readouterr().err
-    assert not Path("runs").exists()
-
-
-def test_an_out_that_cannot_be_written(two, monkeypatch, capsys):
+def test_an_out_that_cannot_be_written(two, monkeypatch, refused):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert main(["benchmark", "model=a.onnx", "out=found"]) == 2
-    assert "out=found: cannot write into" in capsys.readouterr().err
+    assert "out=found: cannot write into" in refused("benchmark", "model=a.onnx", "out=found")

@@ -104,11 +104,11 @@ def test_a_whole_comparison(whole: Whole) -> None:
     assert whole.code == 0
     assert "**No difference between distilled and plain can be seen with 2 seeds: " in whole.said
     assert str(whole.out / "index.html") in whole.said
-    told = json.loads((whole.out / "comparison.json").read_text())
-    assert (told["finished"], told["missing"], told["seeds"]) == (True, [], [0, 1])
-    assert list(told["arms"]) == ["plain", "distilled"]
-    assert set(told["cost"]) == {"teacher", "plain", "distilled"}
-    assert told["pairing"]["distilled"] == {str(seed): {"pictures": True, "weights": False} for seed in (0, 1)}
+    found = json.loads((whole.out / "comparison.json").read_text())
+    assert (found["finished"], found["missing"], found["seeds"]) == (True, [], [0, 1])
+    assert list(found["arms"]) == ["plain", "distilled"]
+    assert set(found["cost"]) == {"teacher", "plain", "distilled"}
+    assert found["pairing"]["distilled"] == {str(seed): {"pictures": True, "weights": False} for seed in (0, 1)}
     assert len(list(whole.out.glob("teacher-yolo26n-*"))) == 1
     assert (whole.out / "table.md").read_text() in whole.said
 
@@ -124,9 +124,9 @@ def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, w
     )
     assert "Traceback" not in captured.err
     assert "| plain@freeze=99 | missing | - |" in captured.out
-    told = json.loads((whole.out / "comparison.json").read_text())
-    assert [(row["arm"], row["seed"]) for row in told["missing"]] == [("plain@freeze=99", 0)]
-    assert told["arms"]["distilled"]["figures"]["test"]
+    found = json.loads((whole.out / "comparison.json").read_text())
+    assert [(row["arm"], row["seed"]) for row in found["missing"]] == [("plain@freeze=99", 0)]
+    assert found["arms"]["distilled"]["figures"]["test"]
 
 
 @pytest.mark.slow
@@ -136,44 +136,30 @@ def test_an_arm_with_a_teacher_of_its_own(words: list[str], tmp_path: Path) -> N
     words = [word for word in words if not word.startswith("epochs=")]
     words += ["epochs=1", "seeds=0", "force=true", "recipe=taught"]
     assert main([*words, f"arms={arms}", f"out={tmp_path / 'out'}"]) == 0
-    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert (told["finished"], told["missing"]) == (True, [])
-    records = {record["arm"]: record for record in told["records"]}
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (found["finished"], found["missing"]) == (True, [])
+    records = {record["arm"]: record for record in found["records"]}
     assert records["distilled@assistant=yolo26s.yaml"]["pace"]["teacher"].startswith("yolo26s, ")
     assert len(list((tmp_path / "out").rglob("assistant-yolo26s-*/weights/best.pt"))) == 1
 
 
 @pytest.mark.slow
 def test_a_record_holds_what_a_reader_needs_and_no_paths(whole: Whole, tiny_data: Path) -> None:
-    out = whole.out
-    record = json.loads((out / "distilled-s1" / "run.json").read_text())
-    assert (record["arm"], record["seed"], record["kind"]) == ("distilled", 1, "distilled")
+    record = json.loads((whole.out / "distilled-s1" / "run.json").read_text())
+    assert (record["arm"], record["seed"], record["kind"], record["parts"]) == ("distilled", 1, "distilled", 1)
     assert record["recipe"]["teacher"] == record["teacher"] == "yolo26n.yaml"
-    assert record["recipe"]["logit"] == 1.0
     assert (record["settings"]["imgsz"], record["settings"]["epochs"], record["epochs"]) == (64, 3, 3)
     assert len(record["curve"]["metrics/mAP50-95(B)"]) == len(record["epoch_seconds"]) == 3
     assert set(record["shares"]) == {"logit", "localization", "cwd"}
-    assert record["pace"]["teacher"].startswith("yolo26n")
-    for place in (record, record["one_to_one"]):
-        for split, boxes in (("val", 4), ("test", 4)):
-            assert place[split]["pictures"] == boxes
-            assert [row["name"] for row in place[split]["classes"]] == ["disc", "square"]
+    for figures in (record, record["one_to_one"]):
+        for split in ("val", "test"):
+            assert figures[split]["pictures"] == 4
+            assert [row["name"] for row in figures[split]["classes"]] == ["disc", "square"]
     assert record["train_seconds"] > 0 < record["cpu_seconds"]
     assert record["machine"]["device"] == "cpu"
-    assert len(record["versions"]["source"]) == 8
-    assert record["parts"] == 1
-    for file in (*out.glob("*/run.json"), out / "plan.json", out / "comparison.json"):
-        text = file.read_text()
-        for path in (out, tiny_data.parent, Path.home(), Path(sys.prefix)):
-            assert str(path) not in text, file
-
-
-@pytest.mark.slow
-def test_the_page_shows_pictures_only_where_the_two_differ(whole: Whole) -> None:
-    text = (whole.out / "index.html").read_text()
-    told = json.loads((whole.out / "comparison.json").read_text())
-    assert "pictures_missing" not in told
-    assert text.count("data:image/jpeg") == 3 * len(told["pictures"])
+    for file in (*whole.out.glob("*/run.json"), whole.out / "plan.json", whole.out / "comparison.json"):
+        for path in (whole.out, tiny_data.parent, Path.home(), Path(sys.prefix)):
+            assert str(path) not in file.read_text(), file
 
 
 @pytest.mark.slow
@@ -216,21 +202,14 @@ def running(words: str) -> list[str]:
     ("extra", "says"),
     [
         (["arms=plain,distiled"], "unknown arm 'distiled'; did you mean 'distilled'?"),
-        (["seeds=0,1,0"], "seeds=0,1,0: 0 is there twice"),
         (["jobs=0"], "jobs=0: must be between 1 and 256"),
         (["budget=fair"], "budget=fair: not one of equal-epochs, equal-time"),
         (["epocs=3"], "unknown key 'epocs'; did you mean 'epochs'?"),
-        (["logit=-1"], "logit=-1: must be at least 0"),
         (["project=x"], "project= does not belong here"),
         (["teacher="], "teacher= is missing"),
         (["out=."], "holds something else"),
     ],
 )
-def test_bad_requests_get_one_line(
-    extra: list[str], says: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "holiday.jpg").touch()
-    assert main([*words, *extra]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("yolo-distill: ")]
-    assert says in line
-    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+def test_bad_requests(extra: list[str], says: str, words: list[str], refused: Callable[..., str]) -> None:
+    Path("holiday.jpg").touch()
+    assert says in refused(*words, *extra)

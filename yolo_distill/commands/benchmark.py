@@ -41,15 +41,7 @@ Everyone has the same threads, OpenCV's too. Pictures are in memory before. Also
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Measure, print the tables, write the results.
-
-    Returns:
-        0; 1 if a model failed, while others were measured.
-
-    Raises:
-        RequestError: something in the request has to change.
-        DistillError: nothing could be measured, or the disk cannot be written.
-    """
+    """Measure, print the tables, write the results; return 1 if a model failed while others were measured."""
     from yolo_distill.benchmark.output import write_results
     from yolo_distill.benchmark.run import Request, benchmark
     from yolo_distill.benchmark.tables import setting_line, tables_of

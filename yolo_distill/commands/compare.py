@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.commands import train
-from yolo_distill.errors import missing_extra
+from yolo_distill.errors import importing_for
 from yolo_distill.settings import Setting, given, host_settings
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
@@ -48,36 +48,13 @@ PASSES_HOST_SETTINGS = True
 
 
 def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
-    """Run a comparison, or go on with one.
-
-    Args:
-        settings: the settings above; None where not given.
-        extra: settings of Ultralytics, as text.
-
-    Raises:
-        RequestError: something in the request is wrong, or the extra for training is missing.
-        DistillError: runs failed.
-    """
-    try:
+    """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text."""
+    with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.request import Request
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "compare") from None
 
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
-    request = Request(
-        teacher=settings["teacher"],
-        student=settings["student"],
-        data=settings["data"],
-        out=Path(settings["out"]),
-        arms=settings["arms"],
-        seeds=settings["seeds"],
-        recipe=settings["recipe"],
-        own=own,
-        host=host_settings(extra),
-        jobs=settings["jobs"],
-        equal_time=settings["budget"] == "equal-time",
-    )
-    compare(request)
+    as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
+    equal_time = settings["budget"] == "equal-time"
+    out = Path(settings["out"])
+    compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))

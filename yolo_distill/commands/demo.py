@@ -1,4 +1,4 @@
-"""`yolo-distill demo`: the whole story on drawn scenes, offline, in a few minutes."""
+"""`yolo-distill demo`: everything on drawn scenes, offline, in a few minutes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.files import write_bytes
 from yolo_distill.settings import Setting
 
-SUMMARY = "the whole story in a few minutes: draws a data set, distils, exports, proves, predicts, compares"
+SUMMARY = "everything in a few minutes: draws a data set, distils, exports, proves, predicts, compares"
 
 SETTINGS = {
     "out": Setting(str, "folder for everything; an earlier demo in it is replaced", "runs/demo"),
@@ -34,23 +34,14 @@ _UNFINISHED = (".demo.", ".distilled")
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Run the demo.
-
-    Raises:
-        RequestError: `out` holds something else or cannot be written, or the extra for training is missing.
-        DistillError: a part of the demo failed.
-    """
+    """Run the demo, in a folder that holds nothing else."""
     out = Path(settings["out"]).expanduser()
     earlier = _check(out, settings["out"])
     # The host reads these when it is first imported; the trainings' processes inherit them.
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
-    try:
+    with importing_for("demo"):
         from yolo_distill.demo.demo import demo
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "demo") from error
     _claim(out, settings["out"], earlier)
     demo(out.resolve(), seed=settings["seed"], quick=settings["quick"])
 

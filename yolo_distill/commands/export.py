@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.settings import Setting
 
 SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures; other formats as well"
@@ -49,25 +49,20 @@ _OF_ONNX = ("target", "input", "opset", "calibrate")
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Export, prove, and say what was proved.
-
-    Raises:
-        DistillError: what `export` or `export_by_host` refuses, or a file that does not answer like the checkpoint.
-    """
+    """Export, prove, and say what was proved."""
     format = settings.pop("format").lower()
-    if format != "onnx":
-        _check_settings(settings, format)
-    try:
+    for key in () if format == "onnx" else _OF_ONNX:
+        if (value := settings.pop(key)) != SETTINGS[key].default:
+            raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")
+    with importing_for("export"):
         from yolo_distill.exporting.export import export
         from yolo_distill.exporting.ultralytics_formats import export_by_host
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name or "ultralytics", "export") from error
     from yolo_distill.runtime.progress import Progress
 
     model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
     progress = Progress()
-    report: Any
     try:
+        report: Any
         if format == "onnx":
             report = export(model, nms=nms, say=progress.say, progress=progress.report, **settings)
         else:
@@ -75,15 +70,3 @@ def run(settings: dict[str, Any]) -> None:
     finally:
         progress.clear()
     print(report.summary())
-
-
-def _check_settings(settings: dict[str, Any], format: str) -> None:
-    """Take out of `settings` what is meant for ONNX files only.
-
-    Raises:
-        RequestError: one of them was given.
-    """
-    for key in _OF_ONNX:
-        value = settings.pop(key)
-        if value != SETTINGS[key].default:
-            raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")

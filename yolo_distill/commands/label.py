@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.settings import Setting
 
 SUMMARY = "label pictures and videos by a teacher: a data set to train on, and soft answers"
@@ -49,28 +49,15 @@ On many machines, each with its shard=1/16 ... 16/16; then, once:
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Label, or merge.
-
-    Returns:
-        0; 1 if a file could not be read.
-
-    Raises:
-        RequestError: something in the request has to change, or the extra for training is missing.
-        DistillError: the disk cannot be written, or shards are missing.
-    """
+    """Label, or merge; return 1 if a file could not be read."""
     joins, out = settings.pop("merge"), Path(settings.pop("out")).expanduser()
     for key in () if joins else ("teacher", "source"):
         if not settings[key]:
             raise RequestError(f"{key}= is missing: {SETTINGS[key].help}")
-    try:
+    with importing_for("label"):
         from yolo_distill.labelling.finalise import merge
         from yolo_distill.labelling.request import Request, read_shard
         from yolo_distill.labelling.run import label
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), "label") from None
-
     if joins:
         return 1 if merge(out) else 0
     shard, empty = read_shard(settings.pop("shard")), settings.pop("empty")

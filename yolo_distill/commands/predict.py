@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
+from yolo_distill.files import check_folder, new_file
 from yolo_distill.settings import Setting
 
 if TYPE_CHECKING:
+    from yolo_distill.runtime.detector import Detector
     from yolo_distill.runtime.sources import Item
 
 SUMMARY = "find objects in pictures, videos, cameras and streams with an .onnx file"
 
-SETTINGS = {
-    "model": Setting(str, "exported file (.onnx)", required=True),
-    "source": Setting(str, "picture, folder, pattern, video, number of a camera, or stream address", required=True),
+#: Of predict and webcam alike, about the detector and what it is to find.
+OF_DETECTOR = {
     "conf": Setting(float, "scores have to be above", 0.25, low=0, high=1),
     "iou": Setting(float, "overlap above which the worse of two boxes goes", 0.7, low=0, high=1),
     "max_det": Setting(int, "most detections of a picture", 300, low=1, high=100_000),
     "classes": Setting(str, "classes to look for, by number or name: 0,2 or cat,dog; not set: all"),
-    "agnostic": Setting(bool, "boxes of different classes suppress each other as well", False),
     "imgsz": Setting(str, "input size in pixels, or height,width, for a file with a dynamic input"),
+    "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),
+    "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
+}
+
+SETTINGS = {
+    "model": Setting(str, "exported file (.onnx)", required=True),
+    "source": Setting(str, "picture, folder, pattern, video, number of a camera, or stream address", required=True),
+    **OF_DETECTOR,
+    "agnostic": Setting(bool, "boxes of different classes suppress each other as well", False),
     "save": Setting(bool, "write annotated pictures and videos", True),
     "save_txt": Setting(bool, "write YOLO labels", False),
     "save_conf": Setting(bool, "labels hold the confidence as well", False),
@@ -32,65 +40,28 @@ SETTINGS = {
     "exist_ok": Setting(bool, "write into out= itself even if it is there", False),
     "vid_stride": Setting(int, "look at every n-th frame of a video", 1, low=1, high=100_000),
     "show": Setting(bool, "show each picture in a window; q or Esc ends it", False),
-    "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),
-    "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
 }
 
 NOTES = "Ctrl-C finishes the files that are open. A file that cannot be read is named and skipped (exit code 1)."
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Find, write, and say what was found.
-
-    Returns:
-        0; 1 if a file could not be read; 130 after Ctrl-C.
-
-    Raises:
-        RequestError: the model, the source or a setting has to change.
-        DistillError: the network failed, or the disk cannot be written.
-    """
-    from yolo_distill.files import check_writable
-    from yolo_distill.runtime.detector import Detector
+    """Find, write, and say what was found; return 1 if a file could not be read."""
     from yolo_distill.runtime.prediction import Prediction
     from yolo_distill.runtime.progress import Progress
-    from yolo_distill.runtime.sources import find
+    from yolo_distill.runtime.sources import find as find_sources
 
-    items = find(settings["source"])
+    items = find_sources(settings["source"])
     out = Path(settings["out"]).expanduser()
     if settings["save"] or settings["save_txt"]:
-        _check_folder(out, settings["out"])
+        check_folder(out, f"out={settings['out']}")
     if settings["save"] and settings["exist_ok"]:
         _spare_sources(out, settings["out"], items)
-    jsonl = Path(settings["jsonl"]).expanduser() if settings["jsonl"] else None
-    if jsonl:
-        check_writable(jsonl, f"jsonl={settings['jsonl']}", {other: settings[other] for other in ("model", "source")})
-    detector = Detector(
-        settings["model"],
-        imgsz=read_imgsz(settings["imgsz"]),
-        providers=settings["providers"],
-        threads=settings["threads"],
-    )
-    classes = read_classes(settings["classes"])
-    outcome = Prediction(
-        detector,
-        items,
-        Progress(),
-        find={
-            "conf": settings["conf"],
-            "iou": settings["iou"],
-            "max_det": settings["max_det"],
-            "classes": None if classes is None else detector.class_ids(classes),
-            "agnostic": settings["agnostic"],
-        },
-        out=out,
-        exist_ok=settings["exist_ok"],
-        save=settings["save"],
-        save_txt=settings["save_txt"],
-        save_conf=settings["save_conf"],
-        jsonl=jsonl,
-        vid_stride=settings["vid_stride"],
-        show=settings["show"],
-    ).run()
+    jsonl = new_file("jsonl", settings, read=("model", "source"))
+    detector, find = open_detector(settings)
+    as_given = {key: settings[key] for key in ("exist_ok", "save", "save_txt", "save_conf", "vid_stride", "show")}
+    find |= {"agnostic": settings["agnostic"]}
+    outcome = Prediction(detector, items, Progress(), find=find, out=out, jsonl=jsonl, **as_given).run()
     print(outcome.summary())
     if jsonl:
         print(f"JSON lines: {jsonl}")
@@ -99,12 +70,23 @@ def run(settings: dict[str, Any]) -> int:
     return 1 if outcome.skipped else 0
 
 
-def read_imgsz(text: str | None) -> tuple[int, int] | None:
-    """Return height and width from "640" or "384,640".
+def open_detector(settings: Mapping[str, Any]) -> tuple[Detector, dict[str, Any]]:
+    """Return the detector that the settings of `OF_DETECTOR` describe, and what it is called with.
 
     Raises:
-        RequestError: it is neither.
+        RequestError: the model can't be opened so, or has no such class.
     """
+    from yolo_distill.runtime.detector import Detector
+
+    imgsz = read_imgsz(settings["imgsz"])
+    detector = Detector(settings["model"], imgsz=imgsz, providers=settings["providers"], threads=settings["threads"])
+    classes = read_classes(settings["classes"])
+    find = {key: settings[key] for key in ("conf", "iou", "max_det")}
+    return detector, {**find, "classes": None if classes is None else detector.class_ids(classes)}
+
+
+def read_imgsz(text: str | None) -> tuple[int, int] | None:
+    """Return height and width from "640" or "384,640"; refuse all else."""
     if text is None:
         return None
     parts = text.strip("[]() ").replace("x", ",").split(",")
@@ -114,11 +96,7 @@ def read_imgsz(text: str | None) -> tuple[int, int] | None:
 
 
 def read_classes(text: str | None) -> list[str] | None:
-    """Return the numbers or names in "0,2" or "cat,dog"; `None` for all.
-
-    Raises:
-        RequestError: there is none.
-    """
+    """Return the numbers or names in "0,2" or "cat,dog"; None for all. A text without any is refused."""
     if text is None:
         return None
     classes = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
@@ -132,12 +110,3 @@ def _spare_sources(out: Path, said: str, items: Iterable[Item]) -> None:
     folders = {Path(item.name).expanduser().parent for item in items if not item.live}
     if out.is_dir() and any(folder.is_dir() and folder.samefile(out) for folder in folders):
         raise RequestError(f"out={said}: is where source= lies, whose files would be replaced; give another folder")
-
-
-def _check_folder(out: Path, said: str) -> None:
-    """Check, before the model is loaded, that a folder can be made at `out`."""
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise RequestError(f"out={said}: {there} is a file; give the name of a folder")
-    if not os.access(there, os.W_OK):
-        raise RequestError(f"out={said}: cannot write into {there}; give another folder")

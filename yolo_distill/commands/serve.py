@@ -43,12 +43,7 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*",
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Serve until Ctrl-C, or write the folder.
-
-    Raises:
-        RequestError: the model or a setting has to change.
-        DistillError: onnxruntime-web cannot be had, or the disk cannot be written.
-    """
+    """Serve until Ctrl-C, or write the folder."""
     host, port, build = settings["host"].strip("[] "), settings["port"], settings["build"]
     if not host:
         raise RequestError("host= is empty; give 127.0.0.1, or 0.0.0.0 for everyone in this machine's networks")

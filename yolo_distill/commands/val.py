@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import importing_for
+from yolo_distill.files import new_file, write_bytes
 from yolo_distill.settings import Setting
 
 SUMMARY = "measure a .pt or .onnx detector on a labelled split, both by the same evaluator"
@@ -36,43 +36,16 @@ NOTES = "A checkpoint and the file exported from it get the same letterboxed squ
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Measure, print a table, write JSON if asked to.
-
-    Raises:
-        RequestError: `out` cannot be written, or what `evaluate` refuses.
-    """
-    out = _writable(settings.pop("out"))
+    """Measure, print a table, write JSON if asked to."""
+    out = new_file("out", settings, read=("model", "data"))
+    del settings["out"]
     nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]
-    try:
+    with importing_for("val"):
         from yolo_distill.evaluation.evaluate import class_table, evaluate
-    except ModuleNotFoundError as error:
-        from yolo_distill.errors import missing_extra
-
-        raise missing_extra(error.name or "ultralytics", "val") from error
     figures = evaluate(settings.pop("model"), settings.pop("data"), nms=nms, **settings)
     print(class_table(figures))
     parts = ", ".join(f"{part} {ms:.1f}" for part, ms in figures["ms"].items())
     print(f"\n{sum(figures['ms'].values()):.1f} ms a picture on {figures['device']} ({parts})")
     if out:
-        partial = out.with_name(f".{out.name}.part")
-        partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        partial.replace(out)
+        write_bytes(out, f"{json.dumps(figures, indent=2)}\n".encode())
         print(f"figures: {out}")
-
-
-def _writable(out: str | None) -> Path | None:
-    """Check before the work whether its result can be written."""
-    if out is None:
-        return None
-    path = Path(out).expanduser()
-    if path.is_dir():
-        raise RequestError(f"out={out}: is a folder; give the name of a JSON file")
-    if not path.parent.is_dir():
-        raise RequestError(f"out={out}: there is no folder {path.parent}")
-    try:
-        with path.with_name(f".{path.name}.part").open("w"):
-            pass
-        path.with_name(f".{path.name}.part").unlink()
-    except OSError as error:
-        raise RequestError(f"out={out}: cannot be written ({error.strerror})") from error
-    return path

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_distill.commands.predict import OF_DETECTOR, open_detector
 from yolo_distill.errors import RequestError
+from yolo_distill.files import new_file
 from yolo_distill.settings import Setting
 
 if TYPE_CHECKING:
@@ -16,11 +18,7 @@ SUMMARY = "watch a camera, a stream or a video with an .onnx file, live"
 SETTINGS = {
     "model": Setting(str, "exported file (.onnx)", required=True),
     "source": Setting(str, "number of a camera, stream address, or a video that plays as a camera", "0"),
-    "conf": Setting(float, "scores have to be above", 0.25, low=0, high=1),
-    "iou": Setting(float, "overlap above which the worse of two boxes goes", 0.7, low=0, high=1),
-    "max_det": Setting(int, "most detections of a frame", 300, low=1, high=100_000),
-    "classes": Setting(str, "classes to look for, by number or name: 0,2 or cat,dog; not set: all"),
-    "imgsz": Setting(str, "input size in pixels, or height,width, for a file with a dynamic input"),
+    **OF_DETECTOR,
     "show": Setting(bool, "open a window; q or Esc ends it", True),
     "save": Setting(str, "video file for what was shown: out.mp4"),
     "record": Setting(str, "file for one JSON line a frame: labels.jsonl"),
@@ -28,8 +26,6 @@ SETTINGS = {
     "realtime": Setting(bool, "a video plays at its own speed and late frames are dropped; false: each frame", True),
     "loop": Setting(bool, "a video begins again at its end, until q, Ctrl-C or max_frames=", False),
     "overlay": Setting(bool, "write frames a second, latency, model and precision into the picture", True),
-    "providers": Setting(str, "onnxruntime's execution providers: cpu or cuda,cpu; not set: cuda where it is there"),
-    "threads": Setting(int, "threads for one operator; not set: onnxruntime decides", low=1, high=1024),
 }
 
 NOTES = (
@@ -42,21 +38,14 @@ NOTES = (
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Watch, and say how it went.
-
-    Raises:
-        RequestError: the model, the source or a setting has to change, or there is no screen.
-        DistillError: the camera broke off, the network failed, or the disk cannot be written.
-    """
-    from yolo_distill.commands.predict import read_classes, read_imgsz
-    from yolo_distill.runtime.detector import Detector
+    """Watch, and say how it went."""
     from yolo_distill.runtime.progress import Progress
-    from yolo_distill.runtime.sources import find
+    from yolo_distill.runtime.sources import find as find_sources
     from yolo_distill.runtime.webcam import Live
     from yolo_distill.runtime.window import why_no_screen
     from yolo_distill.runtime.writers import check_video_name
 
-    items = find(settings["source"])
+    items = find_sources(settings["source"])
     open_source = items[0].open
     if len(items) > 1 or open_source is None:
         raise RequestError(
@@ -67,49 +56,18 @@ def run(settings: dict[str, Any]) -> None:
         raise RequestError(f"loop=true: source={settings['source']} goes on by itself; loop= is for video files")
     if settings["save"]:
         check_video_name(Path(settings["save"]), f"save={settings['save']}")
-    save, record = (_new_file(key, settings) for key in ("save", "record"))
+    save, record = (new_file(key, settings, read=("model", "source")) for key in ("save", "record"))
     if save and save == record:
         raise RequestError(f"record={settings['record']}: is save= as well; give two names")
     if settings["show"] and (reason := why_no_screen()):
         raise RequestError(f"show=true: {reason}; use show=false save=out.mp4")
-    detector = Detector(
-        settings["model"],
-        imgsz=read_imgsz(settings["imgsz"]),
-        providers=settings["providers"],
-        threads=settings["threads"],
-    )
-    classes = read_classes(settings["classes"])
-    outcome = Live(
-        detector,
-        (lambda: _looping(open_source())) if settings["loop"] else open_source,
-        find={
-            "conf": settings["conf"],
-            "iou": settings["iou"],
-            "max_det": settings["max_det"],
-            "classes": None if classes is None else detector.class_ids(classes),
-        },
-        show=settings["show"],
-        save=save,
-        record=record,
-        max_frames=settings["max_frames"],
-        realtime=settings["realtime"],
-        overlay=settings["overlay"],
-        progress=Progress(),
-    ).run()
+    detector, find = open_detector(settings)
+    as_given = {key: settings[key] for key in ("show", "max_frames", "realtime", "overlay")}
+    opened = (lambda: _looping(open_source())) if settings["loop"] else open_source
+    outcome = Live(detector, opened, find=find, save=save, record=record, progress=Progress(), **as_given).run()
     print(outcome.summary())
     if outcome.interrupted:
         raise KeyboardInterrupt
-
-
-def _new_file(key: str, settings: dict[str, Any]) -> Path | None:
-    """Return the file that `key` names, if it can be written and is none of those that are read."""
-    from yolo_distill.files import check_writable
-
-    if not settings[key]:
-        return None
-    path, said = Path(settings[key]).expanduser(), f"{key}={settings[key]}"
-    check_writable(path, said, {other: settings[other] for other in ("model", "source")})
-    return path
 
 
 def _looping(capture: Capture) -> Capture:

@@ -1,0 +1,122 @@
+"""The settings of a recipe, a row each: the command line reads and explains by it, and a recipe is checked by it.
+
+`cfg/default.yaml` shows all of them with their reasons, and a test holds it to this table. What belongs to one term
+alone stands in the row of that term, in `terms_table.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from yolo_distill.settings import Setting
+from yolo_distill.terms_table import TABLE, term_settings
+
+SETTINGS: dict[str, Setting] = {
+    "teacher": Setting(
+        str,
+        "weights (yolo26s.pt, your best.pt), an architecture (yolo26s.yaml), then trained first, torchvision:NAME, an "
+        "ONNX file; several with commas",
+        required=True,
+    ),
+    "init": Setting(
+        str,
+        "where the student starts; try: by a short training each",
+        "auto",
+        choices=("auto", "teacher", "student", "try"),
+    ),
+    "init_channels": Setting(
+        str, "how the start chooses the teacher's channels", "norm", choices=("even", "norm", "importance")
+    ),
+    "init_fit": Setting(bool, "fit the start's convolutions to the teacher's by least squares", True),
+    "init_warmup": Setting(
+        float,
+        "share of the epochs in which the learning rate of a fitted start grows; 0: as usual",
+        0.0,
+        low=0,
+        below=1,
+    ),
+    "teach": Setting(str, "whether the terms teach; auto: where they pay", "auto", choices=("auto", True, False)),
+    **term_settings(),
+    "balance": Setting(
+        str, "auto: gains follow the terms' gradients; fixed: they stay", "fixed", choices=("fixed", "auto")
+    ),
+    "share": Setting(
+        float,
+        "wanted gradient of each term, by the task's",
+        {name: term.share for name, term in TABLE.items()},
+        above=0,
+        below=1,
+        per_term=True,
+    ),
+    # What each does: distillation/gain_schedule.py.
+    "schedule": Setting(
+        str,
+        "how all terms' strength goes over the run",
+        dict.fromkeys(TABLE, "ramp"),
+        choices=("ramp", "constant", "cosine", "mosaic"),
+        per_term=True,
+    ),
+    "ramp_epochs": Setting(float, "epochs over which the terms grow to their gains", 3.0, low=0),
+    "teacher_precision": Setting(
+        str,
+        "how the teacher is computed; auto takes the fastest",
+        "auto",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+    ),
+    "kd_until": Setting(
+        float,
+        "share of the epochs after which the teacher rests; null: once it is passed",
+        above=0,
+        high=1,
+        nullable=True,
+    ),
+    "teacher_weights": Setting(str, "file of a torchvision teacher's weights", nullable=True),
+    "teacher_names": Setting(
+        str, "class names of such weights that bring none: a YAML file, or names with commas", nullable=True
+    ),
+    "teacher_outputs": Setting(str, "YAML file that says how to read an ONNX teacher's outputs", nullable=True),
+    "teacher_imgsz": Setting(
+        int, "side of the pictures as the teacher sees them; a multiple of imgsz", low=32, nullable=True
+    ),
+    "class_map": Setting(str, "YAML file, the teacher's class name: the data's class name", nullable=True),
+    "unlabeled": Setting(
+        str, "pictures without labels: folder, glob, video, what yolo-distill label wrote", nullable=True
+    ),
+    "unlabeled_ratio": Setting(float, "unlabelled pictures for each labelled one in a batch", above=0, nullable=True),
+    "unlabeled_every": Setting(int, "every n-th frame of a video is taken", 10, low=1),
+    "unlabeled_conf": Setting(
+        float,
+        "score above which the teacher's boxes on them are labels as well; null: none",
+        above=0,
+        below=1,
+        nullable=True,
+    ),
+    "match": Setting(str, "whether every class of the data needs a teacher", "all", choices=("all", "some")),
+    "assistant": Setting(
+        str, "distilled first, then the student's teacher; several: largest first, with commas", nullable=True
+    ),
+    "teacher_epochs": Setting(
+        int, "epochs of a teacher that has yet to be trained; null: as many as the student's", low=1, nullable=True
+    ),
+    "force": Setting(bool, "go on although the teacher is worse than the student's own start", False),
+    "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
+}
+
+#: Settings that hold one value a term, given as `share.logit=0.2`, or one for all.
+PER_TERM = tuple(key for key, setting in SETTINGS.items() if setting.per_term)
+
+
+def defaults() -> dict[str, Any]:
+    """Return what a recipe holds where nothing is said, by key."""
+    return {key: setting.default for key, setting in SETTINGS.items() if not setting.required}
+
+
+def on_command_line() -> dict[str, Setting]:
+    """Return the rows without defaults, as what is not given comes from the recipe, and those of a single term."""
+    found = {}
+    for key, setting in SETTINGS.items():
+        found[key] = replace(setting, default=None, required=False)
+        if setting.per_term:
+            found |= {f"{key}.{term}": replace(found[key], help=f"the same of {term} alone") for term in TABLE}
+    return found
