@@ -23,16 +23,11 @@ from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
 from yolo_distill.settings import host_settings
 
-#: What the arms are compared with.
-PLAIN = "plain"
-#: Ultralytics' own distillation.
-HOST = "host"
-#: A recipe of ours.
-DISTILLED = "distilled"
+#: What the arms are compared with, Ultralytics' own distillation, and a recipe of ours.
+PLAIN, HOST, DISTILLED = _OURS = ("plain", "host", "distilled")
 #: Plain with the epochs that the time of distillation would have bought.
 EQUAL_TIME = "plain (equal time)"
 TEACHER = "teacher"
-_OURS = (PLAIN, HOST, DISTILLED)
 
 _ONE_FOR_ALL = "one for all arms: give it to the command"
 #: Settings of Ultralytics that have no place in a comparison, and why.
@@ -58,14 +53,8 @@ _NOT_HERE = {
 }
 #: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {
-    "data": _ONE_FOR_ALL,
-    "imgsz": _ONE_FOR_ALL,
-    "device": _ONE_FOR_ALL,
-    "teacher": _ONE_FOR_ALL,
-    "teacher_epochs": _ONE_FOR_ALL,
-    "student": _ONE_FOR_ALL,
+    **dict.fromkeys(("data", "imgsz", "device", "teacher", "teacher_epochs", "student", "seeds"), _ONE_FOR_ALL),
     "recipe": "the word before the first @ names the recipe",
-    "seeds": _ONE_FOR_ALL,
 }
 _COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[(]*[\])])")
 
@@ -90,11 +79,6 @@ class Arm:
     files: dict[str, str] = field(default_factory=dict)
     given: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
-    def prepares(self) -> bool:
-        """Whether its runs first train what they all want; see `prepares`."""
-        return self.recipe is not None and prepares(self.recipe)
-
     def as_dict(self) -> dict[str, Any]:
         """Return what has to stay as it is for runs of this arm to be comparable."""
         return {"kind": self.kind, "host": self.host, "recipe": self.recipe, "files": self.files}
@@ -104,9 +88,9 @@ class Arm:
         return {**self.as_dict(), "host": {**DEFAULT_CFG_DICT, **self.host}}
 
 
-def prepares(recipe: Mapping[str, Any]) -> bool:
+def prepares(recipe: Mapping[str, Any] | None) -> bool:
     """Return whether runs of a recipe first train what they all want: an assistant, or a try at both starts."""
-    return bool(recipe["assistant"]) or recipe["init"] == "try"
+    return recipe is not None and (bool(recipe["assistant"]) or recipe["init"] == "try")
 
 
 def read_arms(
@@ -139,12 +123,7 @@ def read_arms(
 
 
 def check_host_settings(given: Mapping[str, Any], said: str) -> dict[str, Any]:
-    """Return settings of Ultralytics as it reads them, and refuse those that it, or a comparison, can't take.
-
-    Args:
-        given: the settings.
-        said: what the message begins with, for settings that do not stand on the command line.
-    """
+    """Return settings of Ultralytics as it reads them; refuse, by a message that begins with `said`, what can't be."""
     for key in given:
         if key in _NOT_HERE:
             raise RequestError(f"{said}{key}= does not belong here: {_NOT_HERE[key]}")
@@ -179,10 +158,7 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
         if more_own:
             raise RequestError(f"{said}{next(iter(more_own))}= is for a recipe of ours, and {base} has none")
         return Arm(word, base, _as_the_host_reads_them({**host, **more_host}, said))
-    if base == DISTILLED:
-        values, preset_host = read_recipe_file(recipe, DEFAULT_CFG_DICT)
-    else:
-        values, preset_host = _recipe_of(base, word)
+    values, preset_host = read_recipe_file(recipe if base == DISTILLED else _recipe_of(base, word), DEFAULT_CFG_DICT)
     check_host_settings(preset_host, said)
     for key in sorted(_SHARED.keys() & preset_host.keys()):
         if preset_host[key] != host.get(key):
@@ -197,20 +173,21 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
     return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked), tuple({**own, **more_own}))
 
 
-def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _recipe_of(name: str, word: str) -> str:
+    """Return the name or the file of a recipe that there is."""
     known = list(dict.fromkeys([*_OURS, *sorted(path.stem for path in cfg_dir().glob("*.yaml"))]))
     if not _is_path(name):
         if name not in known:
             listed = ", ".join(known)
             raise RequestError(f"unknown arm {name!r}{did_you_mean(name, known)} (known: {listed}, or a .yaml file)")
-        return read_recipe_file(name, DEFAULT_CFG_DICT)
+        return name
     file = Path(name).expanduser()
     if not file.is_file() and file.parent.name == "cfg":
         file = cfg_dir() / file.name  # where the package is installed there is no such folder to name
     if not file.is_file():
         close = did_you_mean(file.stem, known) if file.parent.name == "cfg" else ""
         raise RequestError(f"arms={word}: no such recipe: {name}{close}")
-    return read_recipe_file(str(file), DEFAULT_CFG_DICT)
+    return str(file)
 
 
 def _is_path(name: str) -> bool:
@@ -219,9 +196,9 @@ def _is_path(name: str) -> bool:
 
 def _name_of(base: str) -> str:
     """Return the word of an arm; of a file its stem, unless that is a word of our own: cfg/host.yaml is not host."""
-    if not _is_path(base):
-        return base
-    return Path(base).name if Path(base).stem in {*_OURS, TEACHER, EQUAL_TIME} else Path(base).stem
+    if not _is_path(base) or Path(base).stem in {*_OURS, TEACHER, EQUAL_TIME}:
+        return Path(base).name
+    return Path(base).stem
 
 
 def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yolo_distill
-from yolo_distill.comparison.job import ERROR, RECORD, Job
+from yolo_distill.comparison.runs import ERROR, RECORD, Job
 from yolo_distill.files import write_bytes
 
 WORKER = (sys.executable, "-m", "yolo_distill.comparison.worker")
@@ -20,23 +20,18 @@ _PATIENCE = 10.0  # seconds that a process gets to end when it is asked to
 
 
 class Processes:
-    """A number of slots, each of which has room for one run."""
+    """Room for a number of runs at a time, each in a process that is called with its job's file."""
 
-    def __init__(self, slots: int, command: Sequence[str] = WORKER) -> None:
-        """Make the slots.
-
-        Args:
-            slots: how many runs at a time.
-            command: what is called with the job's file.
-        """
+    def __init__(self, most: int, command: Sequence[str] = WORKER) -> None:
         self._command = list(command)
-        self._slots: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]] | None] = [None] * slots
+        # By number, so that each of several devices has one run.
+        self._all: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]] | None] = [None] * most
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        running = [slot for slot in self._slots if slot]
+        running = [one for one in self._all if one]
         for _, process, _ in running:
             process.terminate()
         for _, process, log in running:
@@ -46,20 +41,20 @@ class Processes:
                 process.kill()
                 process.wait()
             log.close()
-        self._slots = [None] * len(self._slots)
+        self._all = [None] * len(self._all)
 
     @property
     def free(self) -> int | None:
-        """The first slot that has room, or None."""
-        return next((place for place, slot in enumerate(self._slots) if slot is None), None)
+        """The first number that has no run, or None."""
+        return next((number for number, one in enumerate(self._all) if one is None), None)
 
     @property
     def running(self) -> list[Job]:
         """The jobs that are being done."""
-        return [slot[0] for slot in self._slots if slot]
+        return [one[0] for one in self._all if one]
 
-    def start(self, slot: int, job: Job, log: Path) -> None:
-        """Start a job in a free slot."""
+    def start(self, number: int, job: Job, log: Path) -> None:
+        """Start a job under a free number."""
         file = job.write()
         (job.path / ERROR).unlink(missing_ok=True)
         beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -77,35 +72,30 @@ class Processes:
             env=environment,
             **apart,
         )
-        self._slots[slot] = job, process, stream
+        self._all[number] = job, process, stream
 
     def take_finished(self) -> list[Job]:
         """Return the jobs whose process has ended since; one that left no record has an error in its folder then."""
         finished = []
-        for place, slot in enumerate(self._slots):
-            if slot is None or slot[1].poll() is None:
+        for number, one in enumerate(self._all):
+            if one is None or one[1].poll() is None:
                 continue
-            job, process, log = slot
+            job, process, log = one
             log.close()
             if process.stdin:
                 process.stdin.close()
-            self._slots[place] = None
+            self._all[number] = None
             if not (job.path / RECORD).is_file() and not (job.path / ERROR).is_file():
-                said = _ended(process.returncode, Path(log.name))
-                write_bytes(job.path / ERROR, f"{said}\n".encode())
+                why = _ended(process.returncode, Path(log.name))
+                write_bytes(job.path / ERROR, f"{why}\n".encode())
             finished.append(job)
         return finished
 
 
 def _ended(code: int, log: Path) -> str:
-    if code < 0:  # it had no time for last words
-        known = {int(number): number.name for number in signal.Signals}
-        why = ", perhaps for want of memory" if known.get(-code) == "SIGKILL" else ""
-        return f"its process was ended by {known.get(-code, f'signal {-code}')}{why}"
-    return f"its process ended with exit code {code}{_last_words(log)}"
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return f" ({said[-1][-200:]})" if said else ""
+    """Return how a process ended that left no error of its own."""
+    if code < 0:
+        name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
+        return f"its process was ended by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
+    return f"its process ended with exit code {code}" + (f" ({lines[-1][-200:]})" if lines else "")
