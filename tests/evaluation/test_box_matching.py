@@ -35,7 +35,9 @@ def boxes(rows: Rows) -> Boxes:
         ([], [(0, 0, 9, 9, 0)], [], [False], 0),
     ],
 )  # fmt: skip
-def test_what_is_right_and_what_was_seen(found: Rows, labels: Rows, right: list[bool], seen: list[bool], f1: float) -> None:
+def test_what_is_right_and_what_was_seen(
+    found: Rows, labels: Rows, right: list[bool], seen: list[bool], f1: float
+) -> None:
     matched = match(boxes(found), boxes(labels))
     assert (matched.right.tolist(), matched.seen.tolist()) == (right, seen)
     assert matched.f1 == pytest.approx(f1)

@@ -1,8 +1,7 @@
-"""The whole story on drawn scenes: teacher, plain nano, distilled nano, proved file, pictures and a table."""
+"""All of it on drawn scenes: teacher, plain nano, distilled nano, verified file, pictures and a table."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -10,10 +9,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from ultralytics import __version__ as host_version
 
 from yolo_distill.demo.pictures import predict
 from yolo_distill.demo.scenes import make_data
@@ -23,19 +21,10 @@ from yolo_distill.exporting.export import export
 from yolo_distill.files import write_bytes
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.progress import Progress
-from yolo_distill.version import __version__
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much a demo does.
-
-    Attributes:
-        pictures: how many of each split.
-        imgsz: side of the pictures in pixels.
-        epochs: of each training.
-        batch: pictures of a step.
-    """
+class Scale(NamedTuple):
+    """How much a demo does: pictures of each split, their side in pixels, epochs of a training, pictures of a step."""
 
     pictures: Mapping[str, int]
     imgsz: int
@@ -124,22 +113,21 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
         "seed": seed,
         "quick": quick,
         "split": "test",
-        "scale": dataclasses.asdict(scale),
-        "rows": {name: _plain(row, out) for name, row in rows.items()},
+        "scale": scale._asdict(),
+        # Paths relative to the file's folder.
+        "rows": {
+            name: {**row, **{key: os.path.relpath(row[key], out) for key in ("model", "data")}}
+            for name, row in rows.items()
+        },
         "distilled_minus_plain": rows["distilled"]["map"] - rows["plain"]["map"],
         "seconds": {**seconds, "total": total},
         "cores": os.cpu_count(),
         "threads": THREADS,
-        "versions": {
-            "yolo_distill": __version__,
-            "ultralytics": host_version,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": {**rows["distilled"]["versions"], "python": platform.python_version()},
     }
     write_bytes(out / "demo.json", (json.dumps(result, indent=2) + "\n").encode())
     print(f"\nOn {scale.pictures['test']} test pictures, each timed on {THREADS} thread(s):\n")
-    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_places(out)}\n\nDone in {total:.0f} s.")
+    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_files(out)}\n\nDone in {total:.0f} s.")
     return result
 
 
@@ -174,30 +162,21 @@ def _train(
     return {name: weights_of(out, name) for name in TRAINERS}, trainings.seconds
 
 
-def _plain(row: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Return a row for `demo.json`, with paths relative to its folder."""
-    return {**row, **{key: os.path.relpath(row[key], out) for key in ("model", "data")}}
-
-
-def _places(out: Path) -> str:
-    places = {
-        "contact sheet": out / "contact-sheet.jpg",
-        "pictures": out / "pictures",
-        "exported nano": out / "distilled.onnx",
-        "its proof": out / "distilled.json",
-        "checkpoints": out / "*" / "weights" / "best.pt",
-        "data set": out / "data" / "data.yaml",
-        "figures": out / "demo.json",
-        "the host's logs": out / "logs",
+def _files(out: Path) -> str:
+    files = {
+        "contact sheet": "contact-sheet.jpg",
+        "pictures": "pictures",
+        "exported nano": "distilled.onnx",
+        "its proof": "distilled.json",
+        "checkpoints": "*/weights/best.pt",
+        "data set": "data/data.yaml",
+        "figures": "demo.json",
+        "the host's logs": "logs",
     }
-    lines = [f"  {name:<16} {place}" for name, place in places.items()]
-    return "\n".join(
-        [
-            "Where everything is:",
-            *lines,
-            "",
-            "Next, on your own:",
-            f"  yolo-distill webcam model={out / 'distilled.onnx'}     (hold a drawn disc or star into the camera)",
-            "  yolo-distill train teacher=your_yolo26s.pt student=yolo26n.yaml data=your/data.yaml",
-        ]
-    )
+    lines = "\n".join(f"  {name:<16} {out / file}" for name, file in files.items())
+    return f"""Where everything is:
+{lines}
+
+Next, on your own:
+  yolo-distill webcam model={out / "distilled.onnx"}     (hold a drawn disc or star into the camera)
+  yolo-distill train teacher=your_yolo26s.pt student=yolo26n.yaml data=your/data.yaml"""
