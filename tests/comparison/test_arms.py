@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yolo_distill.comparison.arms import Arm, folder_name, read_arms, read_seeds
+from yolo_distill.comparison.arms import Arm, check_host_settings, folder_name, read_arms, read_seeds
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
@@ -60,7 +60,6 @@ def test_a_list_in_brackets_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("plian", "unknown arm 'plian'; did you mean 'plain'?"),
         ("defualt", "unknown arm 'defualt'; did you mean 'default'?"),
         ("plain,xyzzy", "unknown arm 'xyzzy' (known: plain, host, distilled, "),
         ("nowhere/r.yaml", "no such recipe: nowhere/r.yaml"),
@@ -68,23 +67,16 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("plain,,host", "an arm between two commas has no name"),
         ("distilled@logt=1", "arms=distilled@logt=1: unknown key 'logt'; did you mean 'logit'?"),
         ("distilled@logit", "'@logit' is not of the form @key=value"),
-        ("distilled@logit=", "is not of the form @key=value"),
         ("distilled@logit=-1", "arms=distilled@logit=-1: logit=-1"),
-        ("distilled@logit=much", "logit=much"),
         ("distilled@balance=atuo", "balance=atuo: input should be 'fixed' or 'auto'; did you mean 'auto'?"),
-        ("distilled@schedule=cosin", "schedule.logit=cosin: input should be"),
         ("plain,cfg/cdw.yaml", "no such recipe: cfg/cdw.yaml; did you mean 'cwd'?"),
         ("plain,host@dis=-1", "arms=host@dis=-1: dis=-1: a gain is 0 or more"),
-        ("plain,plain@box=-2", "arms=plain@box=-2: box=-2: a gain is 0 or more"),
         ("plain,host,host@dis=6.0", "host@dis=6.0 is the same as host; leave one of them out"),
-        ("distilled,default", "default is the same as distilled; leave one of them out"),
         ("distilled@logit=3,distilled@logit=3.0", "distilled@logit=3.0 is the same as distilled@logit=3"),
         ("distilled@dis=2", "dis= does not belong here: it belongs to the arm host"),
         ("plain@logit=1", "logit= is for a recipe of ours, and plain has none"),
-        ("host@logit=1", "logit= is for a recipe of ours, and host has none"),
         ("plain@epochs=many", "epochs=many"),
         ("plain@pretrained=x.pt", "pretrained=x.pt: all arms start from one student; give student=x.pt"),
-        ("plain@imgsz=32", "imgsz= does not belong there: one for all arms"),
         ("plain@seed=3", "seed= does not belong here: give seeds=0,1,2"),
         ("distilled@teacher=x.pt", "teacher= does not belong there: one for all arms"),
         ("plain@name=x", "name= does not belong here"),
@@ -101,7 +93,6 @@ def test_arms_that_are_refused(words: str, says: str) -> None:
     ("host", "says"),
     [
         ({"epocs": 3}, "unknown key 'epocs'; did you mean 'epochs'?"),
-        ({"logt": 3}, "unknown key 'logt'; did you mean 'logit'?"),
         ({"project": "x"}, "project= does not belong here: the folder is given as out="),
         ({"resume": True}, "resume= does not belong here: the same command goes on"),
         ({"dis": 2}, "dis= does not belong here"),
@@ -109,12 +100,11 @@ def test_arms_that_are_refused(words: str, says: str) -> None:
         ({"time": 1.0}, "time= does not belong here"),
         ({"epochs": 0.5}, "epochs=0.5"),
         ({"batch": -1}, "batch=-1: each arm would find a batch of its own"),
-        ({"batch": 0.8}, "batch=0.8: each arm would find a batch of its own"),
     ],
 )
 def test_settings_for_all_that_are_refused(host: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read("plain", host=host)
+        check_host_settings(host)
     assert says in str(caught.value)
 
 

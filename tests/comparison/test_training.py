@@ -136,12 +136,6 @@ def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
     assert ("share/cwd" in rows[0]) == (kind == "distilled")
 
 
-def test_another_seed_sees_other_pictures_from_other_weights(job_of: MakeJob, seen: dict[str, Any]) -> None:
-    lines = do(job_of("plain", seed=1, epochs=1))
-    assert pictures(lines)[0] not in seen["pictures"]
-    assert lines[0]["weights"] != seen["weights"]
-
-
 def test_a_run_that_only_lacks_its_end(job_of: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def pull(self: Any) -> None:
         raise Pulled

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,12 @@ def read_arms(
         words: comma-separated.
         recipe: what `distilled` means, by name or path.
         own: recipe settings given for all arms of ours.
-        host: settings of Ultralytics given for all arms.
+        host: settings of Ultralytics given for all arms, as `check_host_settings` returns them.
         teacher: as it was given.
 
     Raises:
         RequestError: an unknown arm, an unknown or impossible setting, or an arm named twice.
     """
-    check_host_settings(host, "")
     arms: dict[str, Arm] = {}
     for word in map(str.strip, _COMMA_OUTSIDE_BRACKETS.split(words)):
         if not word:
@@ -122,18 +121,19 @@ def read_arms(
     return arms
 
 
-def check_host_settings(given: Mapping[str, Any], said: str) -> dict[str, Any]:
-    """Return settings of Ultralytics as it reads them; refuse, by a message that begins with `said`, what can't be."""
-    for key in given:
+def check_host_settings(given: Mapping[str, Any], said: str = "", also: Collection[str] = ()) -> dict[str, Any]:
+    """Return settings of Ultralytics as it reads them.
+
+    Raises:
+        RequestError: one that it can't take, or that has no place in a comparison unless it is in `also`; the message
+            begins with `said`.
+    """
+    for key in [key for key in given if key not in also]:
         if key in _NOT_HERE:
             raise RequestError(f"{said}{key}= does not belong here: {_NOT_HERE[key]}")
         if key not in DEFAULT_CFG_DICT:
             known = {*DEFAULT_CFG_DICT, *recipe_keys()} - _NOT_HERE.keys()
             raise RequestError(f"{said}unknown key {key!r}{did_you_mean(key, known)}")
-    return _as_the_host_reads_them(given, said)
-
-
-def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, Any]:
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         require_gains(checked)
@@ -153,23 +153,21 @@ def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, An
 def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str) -> Arm:
     base, *changes = word.split("@")
     said = f"arms={word}: "
-    more_own, more_host = _read_changes(changes, said, base)
+    more_own, more_host = _read_changes(changes, said)
     if base in {PLAIN, HOST}:
         if more_own:
             raise RequestError(f"{said}{next(iter(more_own))}= is for a recipe of ours, and {base} has none")
-        return Arm(word, base, _as_the_host_reads_them({**host, **more_host}, said))
+        return Arm(word, base, check_host_settings({**host, **more_host}, said, {"dis"} if base == HOST else ()))
     values, preset_host = read_recipe_file(recipe if base == DISTILLED else _recipe_of(base, word), DEFAULT_CFG_DICT)
-    check_host_settings(preset_host, said)
+    settings = check_host_settings({**preset_host, **host, **more_host}, said)
     for key in sorted(_SHARED.keys() & preset_host.keys()):
         if preset_host[key] != host.get(key):
             raise RequestError(f"{said}{key}={preset_host[key]} in its recipe does not belong there: {_SHARED[key]}")
-    values = overlaid(overlaid(values, own), more_own)
     try:
-        checked = check_recipe({**values, "teacher": teacher})
+        checked = check_recipe({**overlaid(overlaid(values, own), more_own), "teacher": teacher})
     except RequestError as error:
         raise RequestError(f"{said}{error}") from None
     label = "@".join([_name_of(base), *changes])
-    settings = _as_the_host_reads_them({**preset_host, **host, **more_host}, said)
     return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked), tuple({**own, **more_own}))
 
 
@@ -201,7 +199,7 @@ def _name_of(base: str) -> str:
     return Path(base).stem
 
 
-def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_changes(changes: list[str], said: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return recipe settings and host settings that stand behind the word of an arm."""
     pairs: dict[str, str] = {}
     for change in changes:
@@ -214,9 +212,7 @@ def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, A
     values = host_settings(pairs)
     # In a recipe null is what is left open; to the host it is a word.
     own = {key: None if value == "null" else value for key, value in values.items() if is_recipe_key(key)}
-    host = {key: value for key, value in values.items() if key not in own}
-    check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
-    return own, host
+    return own, {key: value for key, value in values.items() if key not in own}
 
 
 def read_seeds(text: str) -> list[int]:

@@ -162,11 +162,7 @@ class _Comparison:
             )
 
     def _complain(self) -> None:
-        """Raise if runs are missing.
-
-        Raises:
-            DistillError: naming them.
-        """
+        """Raise an error that names the runs that failed, if there are any."""
         failed = [f"{run.name} ({run.error()})" for run in self._queue.failed]
         waiting = len(self._queue.runs) - self._queue.done - len(failed)
         if not failed:

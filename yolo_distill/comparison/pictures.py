@@ -54,13 +54,7 @@ def most_different(
 ) -> list[Shown]:
     """Return the pictures on which two detectors differ most: first those where the second is better.
 
-    Args:
-        weights: checkpoints by label, the one to compare with first.
-        data: the data set file.
-        split: of it.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
-        trust: load checkpoints without restriction.
+    Checkpoints are given by label, the one to compare with first.
     """
     found = check_data(data, split)
     files = pictures_of(found, split)

@@ -106,22 +106,14 @@ def earlier_plan(out: Path) -> Plan | None:
 
 
 def joined(before: Plan, plan: Plan, out: Path, trained: Container[str]) -> Plan:
-    """Return the plan with the arms and seeds that the folder has already in front.
-
-    Args:
-        before: the plan of the folder.
-        plan: the one that is asked for.
-        out: the folder.
-        trained: what of the former there is already, see `differences`.
+    """Return the plan that is asked for with the arms and seeds that the folder has already in front.
 
     Raises:
         RequestError: the folder holds a comparison with other settings; says which differ.
     """
     if found := differences(before, plan, trained):
-        raise RequestError(
-            f"out={out}: holds a comparison with other settings ({in_brief(found)}); "
-            "give the same ones, or another out="
-        )
+        said = f"holds a comparison with other settings ({in_brief(found)})"
+        raise RequestError(f"out={out}: {said}; give the same ones, or another out=")
     # Of what may differ, such as the device, what is given now counts.
     plan.arms = {**before.arms, **plan.arms}
     plan.seeds = list(dict.fromkeys([*before.seeds, *plan.seeds]))
@@ -137,10 +129,7 @@ def write_plan(out: Path, plan: Plan) -> None:
 def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
     """Return in words what of two plans would not be the same, arms and seeds that only one has left out.
 
-    Args:
-        before: the plan of the folder.
-        now: the plan that is asked for.
-        trained: what of the former there is already, by label; the rest may differ.
+    Of the former, what is not trained yet, by label, may differ.
     """
     if not trained:
         return []

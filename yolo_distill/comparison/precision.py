@@ -27,13 +27,7 @@ def choose_precision(
 ) -> str | None:
     """Return `fp32` or `bf16` on a CPU, and None on other devices, where the host's `amp` decides without a clock.
 
-    Args:
-        student: the model that is trained.
-        found: what `check_data` returned.
-        settings: of Ultralytics; `amp` and `device` count.
-        imgsz: side of the pictures in pixels.
-        threads: that a run will have.
-        trust: load the student without restriction.
+    It is measured on the checked data, with as many threads as a run will have.
 
     Raises:
         RequestError: the machine lacks the device or the precision that is asked for.

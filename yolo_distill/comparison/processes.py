@@ -20,38 +20,39 @@ _PATIENCE = 10.0  # seconds that a process gets to end when it is asked to
 
 
 class Processes:
-    """Room for a number of runs at a time, each in a process that is called with its job's file."""
+    """Room for a number of runs at a time, each in a process that is called with its job's file.
+
+    They have numbers from 0 on, so that each of several devices gets one run.
+    """
 
     def __init__(self, most: int, command: Sequence[str] = WORKER) -> None:
-        self._command = list(command)
-        # By number, so that each of several devices has one run.
-        self._all: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]] | None] = [None] * most
+        self._most, self._command = most, list(command)
+        self._running: dict[int, tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = {}
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        running = [one for one in self._all if one]
-        for _, process, _ in running:
+        for _, process, _ in self._running.values():
             process.terminate()
-        for _, process, log in running:
+        for _, process, log in self._running.values():
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
             log.close()
-        self._all = [None] * len(self._all)
+        self._running.clear()
 
     @property
     def free(self) -> int | None:
         """The first number that has no run, or None."""
-        return next((number for number, one in enumerate(self._all) if one is None), None)
+        return next((number for number in range(self._most) if number not in self._running), None)
 
     @property
     def running(self) -> list[Job]:
         """The jobs that are being done."""
-        return [one[0] for one in self._all if one]
+        return [job for job, _, _ in self._running.values()]
 
     def start(self, number: int, job: Job, log: Path) -> None:
         """Start a job under a free number."""
@@ -72,19 +73,17 @@ class Processes:
             env=environment,
             **apart,
         )
-        self._all[number] = job, process, stream
+        self._running[number] = job, process, stream
 
     def take_finished(self) -> list[Job]:
         """Return the jobs whose process has ended since; one that left no record has an error in its folder then."""
+        ended = [number for number, (_, process, _) in self._running.items() if process.poll() is not None]
         finished = []
-        for number, one in enumerate(self._all):
-            if one is None or one[1].poll() is None:
-                continue
-            job, process, log = one
+        for number in ended:
+            job, process, log = self._running.pop(number)
             log.close()
             if process.stdin:
                 process.stdin.close()
-            self._all[number] = None
             if not (job.path / RECORD).is_file() and not (job.path / ERROR).is_file():
                 why = _ended(process.returncode, Path(log.name))
                 write_bytes(job.path / ERROR, f"{why}\n".encode())

@@ -93,7 +93,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     """
     before = earlier_plan(request.out)
     seeds = read_seeds(request.seeds)
-    settings = check_host_settings(request.host, "")
+    settings = check_host_settings(request.host)
     arms = read_arms(
         request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
     )

@@ -33,7 +33,7 @@ def summarise(
         teacher: its run.
         runs: all others, of this call and of earlier ones.
         asked: label and seed of those that this call is to finish.
-        decision: the epochs of `budget=equal-time`, if they are known.
+        decision: of `budget=equal-time`, if it was made.
     """
     records = {(run.arm.label, run.seed): record for run in runs if (record := run.record())}
     # Also what an earlier call began and did not finish: a seed that failed must not drop out unsaid.

@@ -100,23 +100,13 @@ def trained_arms(out: Path, plan: Plan) -> set[str]:
 class Job:
     """What `job.json` tells the process of one run.
 
+    What is not named here is as the arm, the plan or the request has it.
+
     Attributes:
-        label: of its arm, or `teacher`.
-        kind: `teacher`, `plain`, `host` or `distilled`.
-        seed: of the run.
-        folder: of the run.
-        data: the data set file.
-        splits: to measure on.
-        imgsz: side of the pictures in pixels.
         teacher: weights; for the teacher's own run an architecture as well.
-        student: weights or architecture.
         names: what data, teacher and student are called in the record.
         host: all settings of Ultralytics.
-        recipe: all settings of the recipe; None for an arm that is not ours.
         teacher_epochs: of a teacher that is trained; None: as `host` has them.
-        precision: in which to train on a CPU; None on other devices.
-        threads: of the process.
-        trust: load given checkpoints without restriction.
         reading: settings of the recipe that say how the teacher is read: whose its classes are, and the like.
     """
 

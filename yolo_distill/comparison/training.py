@@ -27,7 +27,7 @@ from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
-from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe
 from yolo_distill.teachers.loading import Teachers
 
@@ -111,7 +111,5 @@ def _stage(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], stud
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
     _train_in(folder, partial(DistillationTrainer, teachers=teachers), {**rest, "model": student}, recipe)
-    model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
-    side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
-    summarise(folder, recipe, teachers, settings["data"], {**settings, "imgsz": side})
+    summarise(folder, recipe, teachers, settings["data"], {"imgsz": DEFAULT_CFG_DICT["imgsz"], **settings})
     return folder
