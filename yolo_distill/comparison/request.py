@@ -105,21 +105,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, reading=Reading(request.trust))
     ours.check_pairs(teachers, found)
-    imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
-    if not isinstance(imgsz, int) or imgsz < 1:
-        raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
-    plan = Plan(
-        teacher=source_of_teacher(request.teacher, teachers, found["nc"]),
-        teacher_epochs=_teacher_epochs(request),
-        student=source_of_model(request.student, "student", found["nc"], request.trust),
-        data=source_of_data(found, ["train", *splits]),
-        splits=splits,
-        names={int(index): str(name) for index, name in found["names"].items()},
-        imgsz=imgsz,
-        settings=settings,
-        arms=arms,
-        seeds=seeds,
-    )
+    plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
     ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
     _give_steps(plan, found, before if trained else None)
@@ -129,11 +115,31 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
         require_precision_of(request.out, plan.precision, here)
     else:  # what only a teacher's beginning was chosen for
         plan.precision = choose_precision(
-            plan.student, found, here, imgsz=imgsz, threads=request.threads, trust=request.trust
+            plan.student, found, here, imgsz=plan.imgsz, threads=request.threads, trust=request.trust
         )
     if before is None or not any(arm.kind == DISTILLED for arm in before.arms.values()):
         ours.check_teacher(teachers, found, here)
     return plan, [plan.arms[label] for label in arms], seeds
+
+
+def _plan(
+    request: Request, teachers: Teachers, found: Mapping[str, Any], *, splits: list[str], settings: Any, **asked: Any
+) -> Plan:
+    """Return the plan of a request; what its files hold is read for that."""
+    imgsz = settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
+    if not isinstance(imgsz, int) or imgsz < 1:
+        raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
+    return Plan(
+        teacher=source_of_teacher(request.teacher, teachers, found["nc"]),
+        teacher_epochs=_teacher_epochs(request),
+        student=source_of_model(request.student, "student", found["nc"], request.trust),
+        data=source_of_data(found, ["train", *splits]),
+        splits=splits,
+        names={int(index): str(name) for index, name in found["names"].items()},
+        imgsz=imgsz,
+        settings=settings,
+        **asked,
+    )
 
 
 def _check_arms(request: Request, arms: Mapping[str, Arm], before: Plan | None) -> None:
