@@ -163,7 +163,7 @@ def test_nothing_is_written_unless_asked_for(measured: tuple[Path, Path], tmp_pa
         ("bets.onnx", "data", {}, "no such file; did you mean 'best.onnx'?"),
         ("text.onnx", "data", {}, "is not an ONNX file, or is cut off"),
         ("cut.onnx", "data", {}, "is not an ONNX file, or is cut off"),
-        ("bare.onnx", "data", {}, "its metadata lacks names, imgsz, stride, task"),
+        ("bare.onnx", "data", {}, "metadata lacks task, names, stride, imgsz"),
         ("best.onnx", "data", {"imgsz": 128}, "was made for 96x96"),
     ],
 )

@@ -5,18 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 import yaml
-from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.comparison.arms import PLAIN, TEACHER
@@ -28,11 +24,10 @@ from yolo_distill.engine.teacher_quality import look
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
-from yolo_distill.machine import cpu_name
+from yolo_distill.machine import cpu_name, versions
 from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
 from yolo_distill.recipe import USUAL, make_recipe
 from yolo_distill.teachers.loading import Teachers
-from yolo_distill.version import __version__
 
 FORMAT = 1
 
@@ -93,15 +88,7 @@ def _history(lines: list[dict[str, Any]]) -> dict[str, Any]:
         "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
         "batch": epochs[-1].get("batch") if epochs else None,  # not as asked for where memory ran out
         "pictures": _by_epoch(epochs, "pictures"),
-        "versions": {
-            "yolo_distill": __version__,
-            "source": sources[-1] if sources else source_digest(),  # the code may be another by now
-            "ultralytics": host_version,
-            "torch": torch.__version__,
-            "opencv": cv2.__version__,  # which reads, resizes and warps the pictures
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": {**versions(), "source": sources[-1] if sources else source_digest()},  # it may be another by now
     }
 
 

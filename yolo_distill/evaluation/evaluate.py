@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copy
 import statistics
@@ -23,6 +22,7 @@ from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
 
@@ -181,27 +181,18 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({one_line(error)})") from error
-    notes = session.get_modelmeta().custom_metadata_map
-    lacks = [key for key in ("names", "imgsz", "stride", "task") if key not in notes]
-    if lacks:
-        raise RequestError(f"{said}: its metadata lacks {', '.join(lacks)}; make the file with yolo-distill export")
-    if notes["task"] != "detect":
-        raise RequestError(f"{said}: is a {notes['task']} model, not a detector")
-    try:
-        names = {int(index): str(name) for index, name in ast.literal_eval(notes["names"]).items()}
-        height, width = ast.literal_eval(notes["imgsz"])
-    except (ValueError, SyntaxError, AttributeError, TypeError) as error:
-        raise RequestError(f"{said}: its metadata cannot be read ({one_line(error)})") from error
+    notes = read_metadata(session.get_modelmeta().custom_metadata_map, said)
+    height, width = notes.imgsz
     static = all(isinstance(side, int) for side in session.get_inputs()[0].shape)
     if imgsz is not None and static and [imgsz, imgsz] != [height, width]:
         raise RequestError(f"imgsz={imgsz}: {path} was made for {height}x{width}; leave imgsz= out, or export again")
-    one_to_one = notes.get("end2end", "False").lower() == "true"
+    one_to_one = notes.everything.get("end2end") is True
     if nms is not None and (nms is False) != one_to_one:
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
     if imgsz is not None and not static:
-        return names, imgsz
-    return names, height if height == width else [height, width]
+        return notes.names, imgsz
+    return notes.names, height if height == width else [height, width]
 
 
 @contextlib.contextmanager
