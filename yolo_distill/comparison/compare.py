@@ -91,19 +91,18 @@ class _Comparison:
     def _work(self, processes: Processes) -> None:
         queue, devices = self._queue, self._request.devices
         while True:
-            for job in processes.take_finished():
-                run = queue.of(job.folder)
+            for run in processes.take_finished():
                 queue.settle(run)
                 self._progress.say(f"[{queue.done}/{len(queue.runs)}] {outcome(run, self._plan)}")
                 self._give_plain_equal_time()
                 self._report.interim()
             while (number := processes.free) is not None:
-                run_now = queue.next([queue.of(job.folder) for job in processes.running])
-                if run_now is None:
+                following = queue.next([run for run, _ in processes.running])
+                if following is None:
                     break
                 device = devices[number % len(devices)]
                 asked = {"threads": self._request.threads, "device": device, "trust": self._request.trust}
-                processes.start(number, job_of(run_now, self._plan, **asked), run_now.log)
+                processes.start(number, following, job_of(following, self._plan, **asked))
             if not processes.running:
                 return
             self._say_status(processes)
@@ -114,8 +113,7 @@ class _Comparison:
         if now - self._said >= (_SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS):
             self._said = now  # it reads what every run has written
             given = not is_architecture(self._plan.teacher.file)
-            epochs = {job.folder: 0 if given and job.kind == TEACHER else job.epochs for job in processes.running}
-            running = [(self._queue.of(folder), count) for folder, count in epochs.items()]
+            running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.running]
             self._progress.report(self._queue.status(running, self._request.jobs))
 
     def _give_plain_equal_time(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yolo_distill
-from yolo_distill.comparison.runs import ERROR, RECORD, Job
+from yolo_distill.comparison.runs import ERROR, RECORD, Job, Run
 from yolo_distill.files import write_bytes
 
 WORKER = (sys.executable, "-m", "yolo_distill.comparison.worker")
@@ -27,15 +27,15 @@ class Processes:
 
     def __init__(self, most: int, command: Sequence[str] = WORKER) -> None:
         self._most, self._command = most, list(command)
-        self._running: dict[int, tuple[Job, subprocess.Popen[bytes], IO[bytes]]] = {}
+        self._running: dict[int, tuple[Run, Job, subprocess.Popen[bytes], IO[bytes]]] = {}
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for _, process, _ in self._running.values():
+        for _, _, process, _ in self._running.values():
             process.terminate()
-        for _, process, log in self._running.values():
+        for _, _, process, log in self._running.values():
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
@@ -50,17 +50,17 @@ class Processes:
         return next((number for number in range(self._most) if number not in self._running), None)
 
     @property
-    def running(self) -> list[Job]:
-        """The jobs that are being done."""
-        return [job for job, _, _ in self._running.values()]
+    def running(self) -> list[tuple[Run, Job]]:
+        """The runs that are being done, with their jobs."""
+        return [(run, job) for run, job, _, _ in self._running.values()]
 
-    def start(self, number: int, job: Job, log: Path) -> None:
-        """Start a job under a free number."""
+    def start(self, number: int, run: Run, job: Job) -> None:
+        """Start the job of a run under a free number."""
         file = job.write()
-        (job.path / ERROR).unlink(missing_ok=True)
+        (run.folder / ERROR).unlink(missing_ok=True)
         beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": beside.rstrip(os.pathsep)}
-        stream = log.open("ab")
+        stream = run.log.open("ab")
         # Ctrl-C at a terminal goes to all processes of its session. It is for this one, which then ends the others.
         apart: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
@@ -73,21 +73,20 @@ class Processes:
             env=environment,
             **apart,
         )
-        self._running[number] = job, process, stream
+        self._running[number] = run, job, process, stream
 
-    def take_finished(self) -> list[Job]:
-        """Return the jobs whose process has ended since; one that left no record has an error in its folder then."""
-        ended = [number for number, (_, process, _) in self._running.items() if process.poll() is not None]
+    def take_finished(self) -> list[Run]:
+        """Return the runs whose process has ended since; one that left no record has an error in its folder then."""
+        ended = [number for number, (_, _, process, _) in self._running.items() if process.poll() is not None]
         finished = []
         for number in ended:
-            job, process, log = self._running.pop(number)
+            run, _, process, log = self._running.pop(number)
             log.close()
             if process.stdin:
                 process.stdin.close()
-            if not (job.path / RECORD).is_file() and not (job.path / ERROR).is_file():
-                why = _ended(process.returncode, Path(log.name))
-                write_bytes(job.path / ERROR, f"{why}\n".encode())
-            finished.append(job)
+            if not (run.folder / RECORD).is_file() and not run.error():
+                write_bytes(run.folder / ERROR, f"{_ended(process.returncode, run.log)}\n".encode())
+            finished.append(run)
         return finished
 
 

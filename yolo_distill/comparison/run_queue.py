@@ -63,10 +63,6 @@ class RunQueue:
                 return run
         return None
 
-    def of(self, folder: str) -> Run:
-        """Return the run that lies in a folder."""
-        return next(run for run in self.runs if str(run.folder) == folder)
-
     def status(self, running: Sequence[tuple[Run, int]], jobs: int) -> str:
         """Return in one line how far everything is.
 
