@@ -65,10 +65,10 @@ def host_settings(scale: Scale, data: Path, seed: int) -> dict[str, Any]:
 
 
 def demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
-    """Run the demo, print what happens and write everything under `out`.
+    """Run the demo, print what happens and write everything under `out`, which is there.
 
     Args:
-        out: a folder that exists and may be written into.
+        out: the folder.
         seed: of the scenes and of the trainings.
         quick: a few steps only; the figures mean nothing then.
 
@@ -90,45 +90,47 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
         say(f"drawing scenes, seed {seed}: {counts}, {scale.imgsz} x {scale.imgsz} px")
         data = make_data(out / "data", scale.pictures, seed=seed, size=scale.imgsz)
         weights, seconds = _train(out, host_settings(scale, data, seed), say, progress)
-        say("exporting the distilled nano, and running the file beside torch on the val pictures")
-        report = export(weights["distilled"], data=data, out=out / "distilled.onnx")
-        for line in report.summary().splitlines()[:-1]:
-            say(f"  {line.removeprefix(f'{out}/')}")
-        say("predicting on the test pictures with the exported file, without torch")
-        found, ms = predict(Detector(report.path, threads=THREADS), out)
-        say(f"  {found} objects found")
-        say("measuring on the test pictures")
-        torch.set_num_threads(THREADS)  # as many as the file just had
-        costs = {name: cost(file, scale.imgsz) for name, file in weights.items()}
-        rows = {name: {**evaluate(file, data, split="test"), **costs[name]} for name, file in weights.items()}
-        rows["distilled.onnx"] = {
-            **costs["distilled"],
-            **evaluate(report.path, data, split="test"),
-            "file_bytes": report.file_bytes,
-            "ms": ms,
-        }
-    total = time.monotonic() - started
+        rows = _export_and_measure(out, data, weights, scale.imgsz, say)
+    seconds["total"] = time.monotonic() - started
+    # Paths relative to the file's folder.
+    moved = {name: {key: os.path.relpath(row[key], out) for key in ("model", "data")} for name, row in rows.items()}
     result = {
         "finished": True,
         "seed": seed,
         "quick": quick,
         "split": "test",
         "scale": scale._asdict(),
-        # Paths relative to the file's folder.
-        "rows": {
-            name: {**row, **{key: os.path.relpath(row[key], out) for key in ("model", "data")}}
-            for name, row in rows.items()
-        },
+        "rows": {name: {**row, **moved[name]} for name, row in rows.items()},
         "distilled_minus_plain": rows["distilled"]["map"] - rows["plain"]["map"],
-        "seconds": {**seconds, "total": total},
+        "seconds": seconds,
         "cores": os.cpu_count(),
         "threads": THREADS,
         "versions": {**rows["distilled"]["versions"], "python": platform.python_version()},
     }
     write_bytes(out / "demo.json", (json.dumps(result, indent=2) + "\n").encode())
     print(f"\nOn {scale.pictures['test']} test pictures, each timed on {THREADS} thread(s):\n")
-    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_files(out)}\n\nDone in {total:.0f} s.")
+    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_files(out)}\n\nDone in {seconds['total']:.0f} s.")
     return result
+
+
+def _export_and_measure(
+    out: Path, data: Path, weights: Mapping[str, Path], imgsz: int, say: Say
+) -> dict[str, dict[str, Any]]:
+    """Return figures and cost of the three models and of the exported file, by name."""
+    say("exporting the distilled nano, and running the file beside torch on the val pictures")
+    report = export(weights["distilled"], data=data, out=out / "distilled.onnx")
+    for line in report.summary().splitlines()[:-1]:
+        say(f"  {line.removeprefix(f'{out}/')}")
+    say("predicting on the test pictures with the exported file, without torch")
+    found, ms = predict(Detector(report.path, threads=THREADS), out)
+    say(f"  {found} objects found")
+    say("measuring on the test pictures")
+    torch.set_num_threads(THREADS)  # as many as the file just had
+    costs = {name: cost(file, imgsz) for name, file in weights.items()}
+    costs["distilled.onnx"] = {**costs["distilled"], "file_bytes": report.file_bytes, "ms": ms}
+    files = {**weights, "distilled.onnx": report.path}
+    # `ms` is the cost's, of the network alone.
+    return {name: {**evaluate(file, data, split="test"), **costs[name]} for name, file in files.items()}
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]], quick: bool) -> str:
