@@ -46,9 +46,10 @@ def test_a_recipe_by_path_under_what_is_given_for_all(tmp_path: Path) -> None:
     assert arms["mine"].host == {"mosaic": 0.0, "epochs": 5}
     assert arms["mine@logit=7"].recipe == {**DEFAULT, "cwd": 2.0, "logit": 7.0}
     assert arms["plain"].host == {"epochs": 5}
-    assert read(f"plain,{file}@logit=null")["mine@logit=null"].recipe == {**DEFAULT, "cwd": 2.0}
-
-    arms = read("distilled,default", recipe=str(file), own={"logit": 0.5})
+    file.write_text("cwd: 2.0\nlogit: 3.0\nimgsz: 320\n")  # a size that all have
+    assert read(f"plain,{file}", host={"imgsz": 320})["mine"].host == {"imgsz": 320}
+    assert read(f"plain,{file}@logit=null", host={"imgsz": 320})["mine@logit=null"].recipe == {**DEFAULT, "cwd": 2.0}
+    arms = read("distilled,default", recipe=str(file), own={"logit": 0.5}, host={"imgsz": 320})
     assert arms["distilled"].recipe == {**DEFAULT, "cwd": 2.0, "logit": 0.5}
     assert arms["default"].recipe == {**DEFAULT, "logit": 0.5}
 
@@ -80,9 +81,13 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("plain@seed=3", "seed= does not belong here: give seeds=0,1,2"),
         ("distilled@teacher=x.pt", "teacher= does not belong there: one for all arms"),
         ("plain@name=x", "name= does not belong here"),
+        ("plain,seed.yaml", "seed.yaml: seed= does not belong here: give seeds=0,1,2"),
+        ("plain,size.yaml", "size.yaml: imgsz=320 in its recipe does not belong there: one for all"),
     ],
 )
 def test_arms_that_are_refused(words: str, says: str) -> None:
+    Path("seed.yaml").write_text("seed: 7\n")
+    Path("size.yaml").write_text("imgsz: 320\n")
     with pytest.raises(RequestError) as caught:
         read(words)
     assert says in str(caught.value)
@@ -106,21 +111,6 @@ def test_settings_for_all_that_are_refused(host: dict[str, Any], says: str) -> N
     with pytest.raises(RequestError) as caught:
         check_host_settings(host)
     assert says in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("seed: 7", r"mine\.yaml: seed= does not belong here: give seeds=0,1,2"),
-        ("imgsz: 320", r"mine\.yaml: imgsz=320 in its recipe does not belong there: one for all"),
-    ],
-)
-def test_a_recipe_with_a_setting_that_does_not_belong_there(content: str, says: str) -> None:
-    Path("mine.yaml").write_text(f"{content}\n")
-    with pytest.raises(RequestError, match=says):
-        read("plain,mine.yaml")
-    if "imgsz" in content:  # the same for all
-        assert read("plain,mine.yaml", host={"imgsz": 320})["mine"].host["imgsz"] == 320
 
 
 def test_a_file_that_is_called_as_an_arm_of_our_own_keeps_its_whole_name(tmp_path: Path) -> None:
