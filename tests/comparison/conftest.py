@@ -1,4 +1,4 @@
-"""A comparison's plan and summary without a training."""
+"""A comparison's plan and summary without a training, and a host that stays as it was."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import made
+import torch
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import torch_utils
+from ultralytics.utils.callbacks.base import default_callbacks
 
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.plan import Plan
+from yolo_distill.comparison.results import summarise
+from yolo_distill.comparison.runs import run_of, teacher_run
 from yolo_distill.engine.provenance import Source
 
 
@@ -43,14 +49,9 @@ def plan() -> Plan:
 
 @pytest.fixture
 def summary_of(plan: Plan, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Return a function that tells about records as if their runs had just ended.
+    """Return a function that sums up records as if their runs had just ended; those that are not given are missing."""
 
-    The records of the arms that are not given are missing.
-    """
-    from yolo_distill.comparison.results import summarise
-    from yolo_distill.comparison.runs import run_of, teacher_run
-
-    def tell(records: Sequence[dict[str, Any]], decision: dict[str, Any] | None = None) -> dict[str, Any]:
+    def sum_up(records: Sequence[dict[str, Any]], decision: dict[str, Any] | None = None) -> dict[str, Any]:
         for one in records:
             if one["arm"] == "teacher":
                 made.write(teacher_run(tmp_path).folder, one)
@@ -61,15 +62,12 @@ def summary_of(plan: Plan, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         asked = {(run.arm.label, run.seed) for run in runs}
         return summarise(plan, teacher_run(tmp_path), runs, asked, decision)
 
-    return tell
+    return sum_up
 
 
 @pytest.fixture(scope="session")
 def untrained(tiny_student: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of a detector of the tiny data's classes that has learned nothing."""
-    import torch
-    from ultralytics.nn.tasks import DetectionModel
-
     path = tmp_path_factory.mktemp("untrained") / "t.pt"
     model = DetectionModel(tiny_student, nc=2, verbose=False)
     model.names = {0: "disc", 1: "square"}
@@ -80,10 +78,6 @@ def untrained(tiny_student: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def host_untouched() -> Iterator[None]:
     """Put back what a worker changes in the host for its whole process."""
-    import torch
-    from ultralytics.utils import torch_utils
-    from ultralytics.utils.callbacks.base import default_callbacks
-
     calls = {event: list(listed) for event, listed in default_callbacks.items()}
     threads, host_threads = torch.get_num_threads(), torch_utils.NUM_THREADS
     yield

@@ -1,7 +1,7 @@
 """Stands in for `yolo_distill.comparison.worker`: trains nothing, and does what the environment says.
 
 `NOTES` names a file that gets a line when a job begins and one when it ends. `BEHAVE` is a JSON object: by name of the
-run's folder, `crash`, `die`, `hang`, or a figure and a price: `[0.4, 1.5]`.
+run's folder, `crash`, `die`, `hang`, or a figure and the seconds of an epoch: `[0.4, 1.5]`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ def main() -> int:
         (folder / "error.txt").write_text("RuntimeError: no luck\n")
         return 1
     time.sleep(float(os.environ.get("WORK", "0")))
-    value, price = behave
+    value, seconds = behave
     epochs = job["host"].get("epochs", 100)
-    made = record(job["label"], job["seed"], value, kind=job["kind"], epochs=epochs, epoch_cpu_seconds=[price, price])
+    made = record(
+        job["label"], job["seed"], value, kind=job["kind"], epochs=epochs, epoch_cpu_seconds=[seconds, seconds]
+    )
     write(folder, made)
     note(ends=folder.name)
     return 0

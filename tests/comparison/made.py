@@ -1,7 +1,8 @@
-"""Records made up by hand, free of torch: for tests of what is told, and for a worker that trains nothing."""
+"""Records made up by hand, free of torch: for tests of reports, and for a worker that trains nothing."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ def record(arm: str, seed: int, value: float, *, kind: str | None = None, **chan
     """Return the record of a run whose mAP50-95 on test is `value`, 0..1; on val it is 0.1 more.
 
     Args:
-        arm: label.
+        arm: label, which says the kind as well where that is not given.
         seed: of the run.
         value: mAP50-95.
-        kind: of the arm; by its label when not given.
+        kind: of the arm.
         changes: what differs from the record of any other run.
     """
     kinds = {"teacher": "teacher", "plain": "plain", "host": "host"}
@@ -63,7 +64,5 @@ def figures(value: float) -> dict[str, Any]:
 
 def write(folder: Path, made: dict[str, Any]) -> None:
     """Put a record where a finished run has it."""
-    import json
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(made))

@@ -15,29 +15,37 @@ from made import record
 from matplotlib.figure import Figure
 
 from yolo_distill.comparison.caveats import caveats_of
-from yolo_distill.comparison.charts import DARK, LIGHT, chart, draw
-from yolo_distill.comparison.html_report import html_report
+from yolo_distill.comparison.charts import DARK, LIGHT, Chart, chart, draw
 from yolo_distill.comparison.pictures import Shown
-from yolo_distill.comparison.report import markdown
+from yolo_distill.comparison.plan import Plan
+from yolo_distill.comparison.report import html_report, markdown
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 from yolo_distill.engine.provenance import Source
 
 Summarise = Callable[..., dict[str, Any]]
+Records = list[dict[str, Any]]
 
 TEACHER = record("teacher", 0, 0.60, weights="teacher/best.pt")
+FEW = [record("plain", 0, 0.4), record("distilled", 0, 0.45)]
 
 
-def three_seeds() -> list[dict[str, Any]]:
-    """Return records in which ours is 2, 2 and 5 points ahead of plain (3 on average), and the teacher 20."""
-    plain = {0: 0.40, 1: 0.41, 2: 0.39}
-    ours = {0: 0.42, 1: 0.43, 2: 0.44}
-    host = {0: 0.41, 1: 0.41, 2: 0.38}
+def three_seeds(**last: Any) -> Records:
+    """Return records in which ours is 2, 2 and 5 points ahead of plain (3 on average), and the teacher 20.
+
+    Args:
+        last: what differs in the last one of ours.
+    """
     return [
         TEACHER,
-        *(record("plain", seed, value) for seed, value in plain.items()),
-        *(record("host", seed, value, epoch_cpu_seconds=[45.0, 45.0]) for seed, value in host.items()),
-        *(record("distilled", seed, value, shares={"logit": [0.1, 0.2]}) for seed, value in ours.items()),
+        *(record("plain", seed, value) for seed, value in enumerate([0.40, 0.41, 0.39])),
+        *(record("host", s, value, epoch_cpu_seconds=[45.0, 45.0]) for s, value in enumerate([0.41, 0.41, 0.38])),
+        *(record("distilled", seed, value, shares={"logit": [0.1, 0.2]}) for seed, value in enumerate([0.42, 0.43])),
+        record("distilled", 2, 0.44, **{"shares": {"logit": [0.1, 0.2]}, **last}),
     ]
+
+
+def longer(label: str, epochs: int) -> Records:
+    return [record(label, seed, 0.41, kind="plain", epochs=epochs) for seed in (0, 1, 2)]
 
 
 def test_a_whole_summary(summary_of: Summarise) -> None:
@@ -48,17 +56,12 @@ def test_a_whole_summary(summary_of: Summarise) -> None:
     assert summary["verdict"] == (
         "no difference between distilled and plain can be seen with 3 seeds: +3.0 [-1.3, +7.3] mAP50-95 on test"
     )
-    (row,) = [
-        row
-        for row in summary["differences"]
-        if (row["arm"], row["base"], row["split"], row["branch"], row["metric"])
-        == ("distilled", "plain", "test", "one-to-many", "mAP50-95")
-    ]
-    assert row["gap_recovered"] == pytest.approx(0.03 / 0.20)
-    assert (row["ahead"], row["behind"]) == (3, 0)
-    bases = {(row["arm"], row["base"]) for row in summary["differences"]}
-    assert bases == {("host", "plain"), ("distilled", "plain"), ("distilled", "host")}
-    assert {row["split"] for row in summary["differences"]} == {"val", "test"}
+    key = ("distilled", "plain", "test", "one-to-many", "mAP50-95")
+    rows = {tuple(row[k] for k in ("arm", "base", "split", "branch", "metric")): row for row in summary["differences"]}
+    assert rows[key]["gap_recovered"] == pytest.approx(0.03 / 0.20)
+    assert (rows[key]["ahead"], rows[key]["behind"]) == (3, 0)
+    assert {found[:2] for found in rows} == {("host", "plain"), ("distilled", "plain"), ("distilled", "host")}
+    assert {found[2] for found in rows} == {"val", "test"}
     assert len(summary["records"]) == 10
 
 
@@ -76,7 +79,6 @@ def test_the_tables_by_hand(summary_of: Summarise) -> None:
     assert differences(summary).rows[1] == [
         "distilled minus plain", "+3.0 [-1.3, +7.3]", "not to be seen", "3 of 3", "15%", "+3.0 [-1.3, +7.3]",
     ]  # fmt: skip
-    assert differences(summary).rows[2][0] == "distilled minus host"
     assert classes(summary).rows == [
         ["disc", "7", "70.0", "50.0", "50.0", "53.0"],
         ["square", "7", "50.0", "30.0", "30.0", "33.0"],
@@ -89,13 +91,12 @@ def test_the_tables_by_hand(summary_of: Summarise) -> None:
 
 
 def test_next_to_nothing_has_no_sign(summary_of: Summarise) -> None:
-    summary = summary_of([TEACHER, record("plain", 0, 0.4), record("distilled", 0, 0.3999)])
+    summary = summary_of([TEACHER, FEW[0], record("distilled", 0, 0.3999)])
     assert differences(summary).rows[0][4] == "0%"
 
 
 def test_markdown_is_a_table(summary_of: Summarise) -> None:
-    summary = summary_of([*three_seeds(), record("a|b", 0, 0.4)])
-    text = markdown(summary)
+    text = markdown(summary_of([*three_seeds(), record("a|b", 0, 0.4)]))
     assert text.startswith("**Unfinished, 10 of 12 runs are there: no difference between distilled and plain")
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 4
@@ -104,10 +105,9 @@ def test_markdown_is_a_table(summary_of: Summarise) -> None:
 
 
 def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> None:
-    failed = tmp_path / "distilled-s2"
-    failed.mkdir()
-    (failed / "error.txt").write_text("RuntimeError: no room\n")
-    summary = summary_of([one for one in three_seeds() if (one["arm"], one["seed"]) != ("distilled", 2)])
+    (tmp_path / "distilled-s2").mkdir()
+    (tmp_path / "distilled-s2" / "error.txt").write_text("RuntimeError: no room\n")
+    summary = summary_of(three_seeds()[:-1])
     assert summary["finished"] is False
     assert summary["verdict"] == (
         "unfinished, 8 of 9 runs are there: distilled is ahead of plain by 2.0 [2.0, 2.0] mAP50-95 on test over 2 seeds"
@@ -118,34 +118,19 @@ def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> No
     assert missing in caveats_of(summary)
 
 
-def test_a_teacher_that_is_not_there_yet(summary_of: Summarise) -> None:
-    summary = summary_of([record("plain", 0, 0.4), record("distilled", 0, 0.45)])
+def test_a_teacher_that_is_not_there_yet_or_not_measured(summary_of: Summarise) -> None:
+    summary = summary_of(FEW)
     assert summary["teacher"] is None
     assert "one seed proves nothing" in summary["verdict"]
     assert all(row["gap_recovered"] is None for row in summary["differences"])
     html_report(summary, [])
-
-
-def test_a_teacher_of_other_classes_is_not_measured(summary_of: Summarise) -> None:
     other = {key: value for key, value in TEACHER.items() if key not in {"test", "val"}}
-    other |= {"one_to_one": None, "not_measured": "t.pt has 80 classes"}
-    summary = summary_of([other, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
+    summary = summary_of([{**other, "one_to_one": None, "not_measured": "t.pt has 80 classes"}, *FEW])
     assert "The teacher is not measured: t.pt has 80 classes" in caveats_of(summary)
     assert accuracy(summary).rows[0] == ["teacher", "", "", "", "-", "", "-", "-"]
 
 
-@pytest.mark.parametrize(("train", "said"), [(0.91, True), (0.64, False)])
-def test_a_teacher_that_knows_its_pictures_by_heart_is_told(summary_of: Summarise, train: float, said: bool) -> None:
-    teacher = {**TEACHER, "look": {"train": train, "val": 0.50}}
-    summary = summary_of([teacher, record("plain", 0, 0.4), record("distilled", 0, 0.45)])
-    found = [note for note in caveats_of(summary) if "by heart" in note]
-    assert bool(found) is said
-    if said:
-        assert "91.0, than on val, 50.0 mAP50-95" in found[0]
-        assert "unlabeled=" in found[0]
-
-
-def test_data_without_a_test_split_says_so(summary_of: Summarise, plan) -> None:
+def test_data_without_a_test_split_says_so(summary_of: Summarise, plan: Plan) -> None:
     plan.splits = ["val"]
     summary = summary_of(three_seeds())
     assert summary["verdict"].endswith("mAP50-95 on val")
@@ -154,72 +139,65 @@ def test_data_without_a_test_split_says_so(summary_of: Summarise, plan) -> None:
     assert any("best epoch was chosen on the pictures it is judged by" in note for note in caveats_of(summary))
 
 
-def test_pairing_is_looked_at(summary_of: Summarise) -> None:
-    assert any(
-        "same pictures in the same order, and began with the same" in n for n in caveats_of(summary_of(three_seeds()))
-    )
-    records = [one for one in three_seeds() if one["arm"] != "distilled"]
-    records += [record("distilled", seed, 0.4, pictures=["x", "y"], initial_weights="own") for seed in (0, 1, 2)]
-    summary = summary_of(records)
-    assert summary["pairing"]["distilled"]["1"] == {"pictures": False, "weights": False}
-    assert summary["pairing"]["host"]["1"] == {"pictures": True, "weights": True}
-    (note,) = [note for note in caveats_of(summary) if "digests" in note]
-    assert note.startswith("Other pictures, or another order, than plain: distilled; all other arms saw the same;")
-    assert "initial weights of their own: distilled" in note
+FAR_OFF = {"teacher": "s, int8", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
 
 
-def test_notes_on_mixed_runs(summary_of: Summarise) -> None:
-    records = three_seeds()
-    records[-1]["versions"] = {**records[-1]["versions"], "source": "changed"}
-    records[-1]["parts"] = 2
-    records[-1]["machine"] = {"device": "cpu", "cpu": "another", "threads": 2}
-    records[-1]["pace"], records[-2]["pace"] = {"teacher": "s, int8"}, {"teacher": "s, bf16"}
-    text = "\n".join(caveats_of(summary_of(records)))
-    assert "different versions of the code" in text
-    one = three_seeds()
-    one[-1]["sources"] = ["abc", "abd"]  # interrupted, and continued with other code
-    assert any("different versions of the code" in note for note in caveats_of(summary_of(one)))
-    assert "continued from the last epoch: distilled seed 2" in text
-    assert "on different machines" in text
-    assert "computed in different ways (s, bf16; s, int8)" in text
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        (three_seeds(batch=16, settings={"batch": 16}), None),
+        (three_seeds(), "same pictures in the same order, and began with the same weights (checked by digests"),
+        (three_seeds(pictures=["x", "y"], initial_weights="own"),
+         "Other pictures, or another order, than plain: distilled; all other arms saw the same; initial weights of "
+         "their own: distilled"),
+        (three_seeds(pictures=[None, "s2e2"]), "All arms of a seed saw the same"),  # a power cut took a line
+        ([*three_seeds(), *longer("plain@epochs=9", 9)],
+         "Not checked, as they have another number of epochs: plain@epochs=9."),
+        ([*longer("plain", 2), *longer("plain@epochs=9", 9)],
+         "Whether arms saw plain's pictures was not checked, as they have another number of epochs"),
+        (three_seeds(versions={"yolo_distill": "1"}), "different versions of the code"),
+        (three_seeds(sources=["abc", "abd"]), "different versions of the code"),
+        (three_seeds(parts=2), "continued from the last epoch: distilled seed 2"),
+        (three_seeds(machine={"device": "cpu", "cpu": "another", "threads": 2}), "on different machines"),
+        ([*three_seeds(pace={"teacher": "s, int8"}), record("distilled", 0, 0.4, pace={"teacher": "s, bf16"})],
+         "The teacher of distilled was computed in different ways (s, bf16; s, int8)"),
+        (three_seeds(pace=FAR_OFF),
+         "The teacher of distilled (s, int8) gave answers too far off to teach the same (scores 0.1500, boxes 0.290"),
+        (three_seeds(batch=8, settings={"batch": 16}), "smaller batches: distilled seed 2 (8 for 16)."),
+        (three_seeds(setup_seconds=3600.0), "Before the first epoch of a run, and in none of the times above: "
+         "distilled 20 min"),
+        ([record("teacher", 0, 0.39), *three_seeds()[1:]],
+         "The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test"),
+        ([{**TEACHER, "look": {"train": 0.91, "val": 0.50}}, *FEW], "91.0, than on val, 50.0 mAP50-95"),
+        ([{**TEACHER, "look": {"train": 0.64, "val": 0.50}}, *FEW], None),
+        ([*three_seeds(), record("distilled@logit=9", 2, 0.45)],
+         "Not all arms have the seeds 0, 1, 2: distilled@logit=9 (2)."),
+    ],
+)  # fmt: skip
+def test_what_a_reader_has_to_know_is_said(records: Records, says: str | None, summary_of: Summarise) -> None:
+    notes = caveats_of(summary_of(records))
+    if says is None:
+        usual = "Intervals are|All arms of a seed saw the same|host is|Missing"
+        assert [note for note in notes if not re.match(usual, note)] == []
+    else:
+        assert len([note for note in notes if says in note]) == 1
 
 
-def test_a_teacher_that_taught_nonsense_is_said(summary_of: Summarise) -> None:
-    records = three_seeds()
-    assert not any("too far off" in note for note in caveats_of(summary_of(records)))
-    for one in records[-2:]:
-        one["pace"] = {"teacher": "s, int8 by ONNX Runtime", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
-    (note,) = [note for note in caveats_of(summary_of(records)) if "too far off" in note]
-    assert note.startswith("The teacher of distilled (s, int8 by ONNX Runtime) gave answers")
-    assert "(scores 0.1500, boxes 0.290 (1 - IoU))" in note
+def test_a_run_with_other_pictures_is_marked(summary_of: Summarise) -> None:
+    pairing = summary_of(three_seeds(pictures=["x", "y"], initial_weights="own"))["pairing"]
+    assert pairing["distilled"]["2"] == {"pictures": False, "weights": False}
+    assert pairing["host"]["2"] == {"pictures": True, "weights": True}
 
 
-def test_batches_that_memory_made_smaller_are_said(summary_of: Summarise) -> None:
-    records = three_seeds()
-    for one in records:
-        one["batch"] = 16
-    records[-1]["batch"] = 8
-    (note,) = [note for note in caveats_of(summary_of(records)) if "Memory" in note]
-    assert "smaller batches: distilled seed 2 (8 for 16)." in note
-
-
-def test_a_line_that_a_power_cut_took_is_no_other_picture(summary_of: Summarise) -> None:
-    records = three_seeds()
-    records[-1]["pictures"] = [None, records[-1]["pictures"][1]]
-    assert summary_of(records)["pairing"]["distilled"]["2"]["pictures"]
-
-
-def test_equal_time_is_explained(summary_of: Summarise) -> None:
+def test_equal_time_is_explained_and_a_rival(summary_of: Summarise) -> None:
     decision = {"arm": "distilled", "seed": 0, "ratio": 1.25, "epochs": 125, "measured": "processor time"}
     decision["seconds_before"] = 20.0
-    longer = [record("plain (equal time)", seed, 0.41, kind="plain", epochs=125) for seed in (0, 1, 2)]
-    summary = summary_of([*three_seeds(), *longer], decision)
-    assert any(
-        "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times" in n for n in caveats_of(summary)
-    )
-    assert any(
-        "one of plain (processor time, seed 0), and 20 s were spent before the first" in n for n in caveats_of(summary)
-    )
+    records = [*three_seeds(), *longer("plain (equal time)", 125)]
+    summary = summary_of(records, decision)
+    assert (
+        "plain (equal time) has 125 epochs: an epoch of distilled took 1.25 times as long as one of plain (processor "
+        "time, seed 0), and 20 s were spent before the first one; the teacher's own training is not counted."
+    ) in caveats_of(summary)
     assert "plain (equal time)" not in summary["pairing"]
     # What ours has to beat besides plain: the host's own, and plain with as much time.
     assert summary["further"] == [
@@ -227,96 +205,46 @@ def test_equal_time_is_explained(summary_of: Summarise) -> None:
         "no difference between distilled and plain (equal time) can be seen with 3 seeds: +2.0 [-0.5, +4.5] "
         "mAP50-95 on test",
     ]
-    assert [row[0] for row in differences(summary).rows][-2:] == [
-        "distilled minus host",
-        "distilled minus plain (equal time)",
-    ]
+    # With the time of another arm it is none.
+    assert not any("equal time" in said for said in summary_of(records, {**decision, "arm": "init"})["further"])
 
 
-def test_plain_with_the_time_of_another_arm_is_no_rival(summary_of: Summarise) -> None:
-    decision = {"arm": "init", "seed": 0, "ratio": 1.0, "epochs": 2, "measured": "processor time"}
-    same = [record("plain (equal time)", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
-    assert not any("equal time" in said for said in summary_of([*three_seeds(), *same], decision)["further"])
-
-
-def test_arms_of_other_seeds_are_pointed_at(summary_of: Summarise) -> None:
-    assert not any("do not compare" in note for note in caveats_of(summary_of(three_seeds())))
-    summary = summary_of([*three_seeds(), record("distilled@logit=9", 2, 0.45)])
-    rows = {row[0]: row[1] for row in differences(summary).rows}
+def test_arms_of_other_seeds_say_which(summary_of: Summarise) -> None:
+    rows = {row[0]: row[1] for row in differences(summary_of([*three_seeds(), record("distilled@a=9", 2, 0.45)])).rows}
     assert rows["distilled minus plain"] == "+3.0 [-1.3, +7.3]"
-    assert rows["distilled@logit=9 minus plain (seed 2)"] == "+6.0"
-    assert rows["distilled@logit=9 minus distilled (seed 2)"] == "+1.0"
-    (note,) = [note for note in caveats_of(summary) if "do not compare" in note]
-    assert note.startswith("Not all arms have the seeds 0, 1, 2: distilled@logit=9 (2).")
+    assert rows["distilled@a=9 minus plain (seed 2)"] == "+6.0"
+    assert rows["distilled@a=9 minus distilled (seed 2)"] == "+1.0"
 
 
-def test_a_teacher_that_is_not_ahead_is_said(summary_of: Summarise) -> None:
-    assert not any("not ahead of plain" in note for note in caveats_of(summary_of(three_seeds())))
-    summary = summary_of([record("teacher", 0, 0.39), *three_seeds()[1:]])
-    assert any("The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test" in n for n in caveats_of(summary))
-
-
-def test_what_was_not_checked_is_not_claimed(summary_of: Summarise) -> None:
-    longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
-    (note,) = [note for note in caveats_of(summary_of([*three_seeds(), *longer])) if "digests" in note]
-    assert note.endswith("Not checked, as they have another number of epochs: plain@epochs=9.")
-
-
-def test_that_nothing_was_checked_is_said(summary_of: Summarise) -> None:
-    plain = [record("plain", seed, 0.41, kind="plain") for seed in (0, 1, 2)]
-    longer = [record("plain@epochs=9", seed, 0.41, kind="plain", epochs=9) for seed in (0, 1, 2)]
-    notes = caveats_of(summary_of([*plain, *longer]))
-    (note,) = [note for note in notes if "checked" in note]
-    assert note.startswith("Whether arms saw plain's pictures was not checked, as they have another number of epochs")
-
-
-def test_early_stopping_and_a_long_preparation_are_shown(summary_of: Summarise) -> None:
-    records = three_seeds()
-    records[-1] |= {"epochs": 2, "epochs_done": 1, "setup_seconds": 3600.0}
-    summary = summary_of(records)
-    rows = {row[0]: row for row in cost(summary).rows}
+def test_early_stopping_is_shown(summary_of: Summarise) -> None:
+    rows = {row[0]: row for row in cost(summary_of(three_seeds(epochs=2, epochs_done=1))).rows}
     assert (rows["plain"][4], rows["distilled"][4]) == ("2", "1 to 2 of 2")
-    assert any("Before the first epoch of a run" in n and "distilled 20 min" in n for n in caveats_of(summary))
-
-
-def test_plain_alone_is_no_comparison(summary_of: Summarise, plan) -> None:
-    plan.arms = {"plain": plan.arms["plain"]}
-    summary = summary_of([TEACHER, *(record("plain", seed, 0.4) for seed in (0, 1, 2))])
-    assert summary["verdict"] == "nothing to compare: plain is the only arm"
-    html_report(summary, [])
 
 
 class Links(HTMLParser):
     """Collects whatever a page would fetch, and its tags."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.found: list[str] = []
-        self.tags: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
+        self.tags.add(tag)
         self.found += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
 
 
-SHOWN = Shown("a<b>.jpg", {"plain": 0.2, "distilled": 0.9}, {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"})
-
-
-def test_the_page_needs_nothing_else(summary_of: Summarise) -> None:
-    text = html_report(summary_of(three_seeds()), [SHOWN])
-    links = Links()
-    links.feed(text)
+def test_the_page_needs_nothing_else_and_says_it_all(summary_of: Summarise) -> None:
+    panes = {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"}
+    text = html_report(summary_of(three_seeds()), [Shown("a.jpg", {"plain": 0.2, "distilled": 0.9}, panes)])
+    links = Links(text)
     # Two charts for light and for dark, and three pictures.
     assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 4 + ["data:image/jpeg"] * 3
-    assert not {"script", "link", "iframe", "object"} & set(links.tags)
+    assert not {"script", "link", "iframe", "object"} & links.tags
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
-
-
-def test_the_page_says_it_all(summary_of: Summarise) -> None:
-    summary = summary_of(three_seeds())
-    text = html_report(summary, [SHOWN])
     assert text.index("<h1>No difference between distilled and plain") < text.index("<table>")
     for words in (
         "+3.0 [-1.3, +7.3]",
@@ -324,13 +252,12 @@ def test_the_page_says_it_all(summary_of: Summarise) -> None:
         "F1 0.90",
         "mAP50-95 on val, by epoch",
         "gradient at the neck",
-        "60.0 (70.0)",
+        "60.0 (70",
     ):
         assert words in text
-    assert "a&lt;b&gt;.jpg" in text
 
 
-def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, plan) -> None:
+def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, plan: Plan) -> None:
     odd = """<script>"x" & 'y'</script>"""
     safe = "&lt;script&gt;&#34;x&#34; &amp; &#39;y&#39;&lt;/script&gt;"
     plan.names = {0: f"class {odd}", 1: "square"}
@@ -338,14 +265,18 @@ def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, pl
     arm = f"arm {odd}@logit=2"
     shown = Shown(f"file {odd}.jpg", {"plain": 0.2, arm: 0.9}, {"labels": "AAAA", "plain": "BBBB", arm: "CCCC"})
     text = html_report(summary_of([*three_seeds(), record(arm, 0, 0.4)]), [shown])
-    tags = Links()
-    tags.feed(text)
-    assert "script" not in tags.tags
+    assert "script" not in Links(text).tags
     assert odd not in text
     for words in ("class", "teacher", "data", "arm", "file"):
         assert f"{words} {safe}" in text
     assert f'alt="arm {safe}@logit=2"' in text
     assert f"arm {safe}<wbr>@logit=2</th>" in text
+
+
+def made(series: dict[str, Any]) -> Chart:
+    found = chart(series, "points")
+    assert found is not None
+    return found
 
 
 def lines_of(figure: Figure) -> list[tuple[str, float, list[float], list[float]]]:
@@ -355,49 +286,38 @@ def lines_of(figure: Figure) -> list[tuple[str, float, list[float], list[float]]
 
 
 def test_a_chart_by_hand() -> None:
-    found = chart({"plain": [[10.0, 20.0, 30.0], [20.0, 30.0, 40.0]], "ours": [[10.0, None, 40.0]]}, "points")
-    assert found is not None
+    # A mean goes as far as all lines; the epoch without a value is left out.
+    series = {"plain": [[10.0, 20.0, 30.0], [20.0, 30.0]], "ours": [[10.0, None, 40.0]]}
+    found = made(series)
     for theme in (LIGHT, DARK):
         first, second, *_ = theme.lines
         assert lines_of(draw(found.curves, theme)) == [
             (first, 1, [1, 2, 3], [10, 20, 30]),
-            (first, 1, [1, 2, 3], [20, 30, 40]),
-            (first, 2.4, [1, 2, 3], [15, 25, 35]),
-            (second, 2.4, [1, 3], [10, 40]),  # the epoch without a value is left out
+            (first, 1, [1, 2], [20, 30]),
+            (first, 2.4, [1, 2], [15, 25]),
+            (second, 2.4, [1, 3], [10, 40]),
         ]
     light, dark = (base64.b64decode(file).decode() for file in (found.light, found.dark))
     assert ET.fromstring(light).tag.endswith("svg")
     assert LIGHT.lines[0] in light
     assert DARK.lines[0] in dark
     assert LIGHT.lines[0] not in dark
-
-
-def test_charts_are_the_same_bytes_each_time() -> None:
-    assert chart({"a": [[1.0, 2.0]]}, "x") == chart({"a": [[1.0, 2.0]]}, "x")
+    assert made(series).light == found.light  # the same bytes each time
 
 
 def test_more_curves_than_colours_have_dashes() -> None:
-    found = chart({str(number): [[float(number)]] for number in range(30)}, "x")
-    assert found is not None
+    found = made({str(number): [[float(number)]] for number in range(30)})
     assert [(curve.colour, curve.dashes) for curve in found.curves[7:10]] == [(7, 0), (0, 1), (1, 1)]
     assert len(lines_of(draw(found.curves, LIGHT))) == 30
 
 
-@pytest.mark.parametrize("lines", [[[1.0]], [[0.0, 0.0]], [[5.0, 5.0]], [[-1e-9, 1e-9]], [[1e5, 2e5]], [[None, 3.0]]])
-def test_charts_of_little(lines: list[list[float | None]]) -> None:
-    found = chart({"a": lines}, "x")
-    assert found is not None
-    (line,) = draw(found.curves, LIGHT).axes[0].lines
-    points = [value for value in lines[0] if value is not None]
-    assert list(line.get_ydata()) == points
-    assert (line.get_marker() == "o") == (len(points) == 1)  # a line of one point is not seen
+@pytest.mark.parametrize("line", [[1.0], [0.0, 0.0], [-1e-9, 1e-9], [1e5, 2e5], [None, 3.0]])
+def test_charts_of_little(line: list[float | None]) -> None:
+    (drawn,) = draw(made({"a": [line]}).curves, LIGHT).axes[0].lines
+    points = [value for value in line if value is not None]
+    assert list(drawn.get_ydata()) == points
+    assert (drawn.get_marker() == "o") == (len(points) == 1)  # a line of one point is not seen
 
 
 def test_no_chart_of_nothing() -> None:
     assert chart({}, "x") is chart({"a": []}, "x") is chart({"a": [[None]]}, "x") is None
-
-
-def test_means_go_as_far_as_all_seeds() -> None:
-    found = chart({"a": [[1.0, 2.0, 3.0, 4.0], [3.0, 4.0]]}, "x")
-    assert found is not None
-    assert lines_of(draw(found.curves, LIGHT))[-1][3] == [2, 3]

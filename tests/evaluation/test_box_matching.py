@@ -6,44 +6,49 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ultralytics.utils.metrics import bbox_ioa
 
 from yolo_distill.comparison.pictures import choose
 from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
+from yolo_distill.evaluation.detection_agreement import greedy_pairs
+
+Rows = list[tuple[float, float, float, float, int]]
 
 
-def boxes(*rows: tuple[float, float, float, float, int]) -> Boxes:
+def boxes(rows: Rows) -> Boxes:
     made = np.asarray(rows, np.float32).reshape(-1, 5)
     return Boxes(made[:, :4], made[:, 4].astype(np.int64))
 
 
-def test_iou_by_hand() -> None:
-    one = boxes((0, 0, 10, 10, 0)).xyxy
-    others = boxes((0, 0, 10, 10, 0), (5, 0, 15, 10, 0), (20, 20, 30, 30, 0), (0, 0, 10, 5, 0)).xyxy
-    assert bbox_ioa(one, others, iou=True)[0] == pytest.approx([1, 50 / 150, 0, 0.5])
-
-
-def test_a_label_is_found_once_and_by_its_class() -> None:
-    labels = boxes((0, 0, 10, 10, 0), (20, 0, 30, 10, 1))
-    found = match(boxes((0, 0, 10, 10, 0), (0, 0, 10, 9, 0), (20, 0, 30, 10, 0), (20, 0, 30, 10, 1)), labels)
-    assert found.right.tolist() == [True, False, False, True]
-    assert found.seen.tolist() == [True, True]
-    assert found.f1 == pytest.approx(2 * 2 / (4 + 2))
-
-
-def test_each_box_takes_the_label_that_it_overlaps_most() -> None:
-    labels = boxes((0, 0, 10, 10, 0), (2, 0, 12, 10, 0))
-    found = match(boxes((2, 0, 12, 10, 0), (0, 0, 10, 10, 0)), labels)
-    assert found.right.all()
-    assert found.seen.all()
-    assert found.f1 == 1
-
-
 @pytest.mark.parametrize(
-    ("found", "labels", "f1"), [((), (), 1), (((0, 0, 9, 9, 0),), (), 0), ((), ((0, 0, 9, 9, 0),), 0)]
-)
-def test_nothing_found_and_nothing_there(found: tuple, labels: tuple, f1: float) -> None:
-    assert match(boxes(*found), boxes(*labels)).f1 == f1
+    ("found", "labels", "right", "seen", "f1"),
+    [
+        # A label is found once and by its class.
+        ([(0, 0, 10, 10, 0), (0, 0, 10, 9, 0), (20, 0, 30, 10, 0), (20, 0, 30, 10, 1)],
+         [(0, 0, 10, 10, 0), (20, 0, 30, 10, 1)], [True, False, False, True], [True, True], 2 * 2 / (4 + 2)),
+        # Each box takes the label that it overlaps most.
+        ([(2, 0, 12, 10, 0), (0, 0, 10, 10, 0)], [(0, 0, 10, 10, 0), (2, 0, 12, 10, 0)], [True] * 2, [True] * 2, 1),
+        # An overlap (IoU) of 0.5 will do, one of 0.49 will not.
+        ([(0, 0, 10, 5, 0)], [(0, 0, 10, 10, 0)], [True], [True], 1),
+        ([(0, 0, 10, 4.9, 0)], [(0, 0, 10, 10, 0)], [False], [False], 0),
+        ([], [], [], [], 1),
+        ([(0, 0, 9, 9, 0)], [], [False], [], 0),
+        ([], [(0, 0, 9, 9, 0)], [], [False], 0),
+    ],
+)  # fmt: skip
+def test_what_is_right_and_what_was_seen(
+    found: Rows, labels: Rows, right: list[bool], seen: list[bool], f1: float
+) -> None:
+    matched = match(boxes(found), boxes(labels))
+    assert (matched.right.tolist(), matched.seen.tolist()) == (right, seen)
+    assert matched.f1 == pytest.approx(f1)
+
+
+def test_pairs_are_taken_row_by_row_or_the_closest_first() -> None:
+    closeness = np.array([[0.6, 0.9, 0.8], [0.7, 0.95, 0.5]])
+    assert greedy_pairs(closeness, closeness > 0.55) == [(0, 1), (1, 0)]
+    assert greedy_pairs(closeness, closeness > 0.55, closest_first=True) == [(1, 1), (0, 2)]
+    assert greedy_pairs(closeness, closeness > 0.92) == [(1, 1)]
+    assert greedy_pairs(np.zeros((0, 3)), np.zeros((0, 3), bool)) == []
 
 
 def test_labels_are_boxes_and_outlines(tmp_path: Path) -> None:
@@ -59,4 +64,3 @@ def test_the_pictures_chosen_are_the_extremes() -> None:
     lead = {f"{i}.jpg": value for i, value in enumerate([0.1, 0.0, 0.5, 0.3, 0.2, -0.4, -0.1, 0.0])}
     assert choose(lead) == ["2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.jpg"]
     assert choose({"a": 0.0, "b": 0.0}) == []
-    assert choose({}) == []

@@ -6,38 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import onnx
 import pytest
 import torch
-import yaml
 from live_detector import draw, live_detector, save
+from made_data import NAMES, SIDE, labels_of, write_data
 from tiny_yolo import write_architecture
-from ultralytics.utils.nms import non_max_suppression
+from ultralytics import YOLO
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, side_by_side
 from yolo_distill.exporting.export import export
 from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.teachers.yolo import YoloTeacher
 
-NAMES = {0: "round", 1: "square"}
-SIDE, HIGH = 96, 48
-
-
-def write_data(folder: Path, pictures: dict[str, Any], labels: dict[str, str], **keys: Any) -> Path:
-    for split in ("train", "val"):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            cv2.imwrite(str(folder / "images" / split / f"{name}.png"), picture)
-            if name in labels:
-                (folder / "labels" / split / f"{name}.txt").write_text(labels[name])
-    plan = {"train": "images/train", "val": "images/val", "names": NAMES, **keys}
-    path = folder / "data.yaml"
-    path.write_text(yaml.safe_dump({key: value for key, value in plan.items() if value is not None}))
-    return path
+HIGH = 48
 
 
 @pytest.fixture(scope="module")
@@ -48,28 +32,11 @@ def pictures() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, Any]) -> tuple[Path, Path]:
-    """A checkpoint, and data labelled with what it detects, a little off: figures that are neither 0 nor 1."""
+    """A checkpoint, and data labelled with what it detects."""
     folder = tmp_path_factory.mktemp("measured")
     model = live_detector(str(write_architecture(folder / "tiny.yaml", width=2)), NAMES.values())
-    save(model, folder / "best.pt", SIDE)
-    labels = {}
-    random = np.random.default_rng(1)
-    for name, picture in pictures.items():
-        pad = (SIDE - HIGH) // 2  # as wide as the input, so that nothing is resampled
-        square = cv2.copyMakeBorder(picture, pad, pad, 0, 0, cv2.BORDER_CONSTANT, value=(114,) * 3)
-        tensor = torch.from_numpy(square[..., ::-1].transpose(2, 0, 1).copy())[None].float() / 255
-        model.end2end = False
-        with torch.no_grad():
-            found = non_max_suppression(model(tensor)[0].clone(), 1e-4, 0.5)[0].numpy()
-        rows = []
-        for x1, y1, x2, y2, _, index in found:
-            x1, y1, x2, y2 = np.array([x1, y1 - pad, x2, y2 - pad]) / [SIDE, HIGH, SIDE, HIGH]
-            inside = min(x1, y1, 1 - x2, 1 - y2) >= 0 and min(x2 - x1, y2 - y1) > 0.1
-            if inside and len(rows) < 20:
-                x, y = np.array([x1 + x2, y1 + y2]) / 2 + random.uniform(-0.01, 0.01, 2)
-                rows.append(f"{int(index)} {x:.5f} {y:.5f} {x2 - x1:.5f} {y2 - y1:.5f}")
-        labels[name] = "\n".join(rows)
-    return folder / "best.pt", write_data(folder, pictures, labels)
+    checkpoint = save(model, folder / "best.pt", SIDE)
+    return checkpoint, write_data(folder, pictures, labels_of(YoloTeacher(model), pictures, most=20))
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +44,28 @@ def exported(measured: tuple[Path, Path]) -> Path:
     return Path(export(measured[0]).path)
 
 
-def refusal(*args: Any, **options: Any) -> str:
-    with pytest.raises(RequestError) as caught:
-        evaluate(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+@pytest.fixture(scope="module")
+def files(
+    measured: tuple[Path, Path], exported: Path, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return models and data sets, most of which are not to be measured, by name."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "text.onnx").write_text("no model")
+    (folder / "cut.onnx").write_bytes(exported.read_bytes()[:100_000])
+    graph = onnx.load(str(exported))
+    del graph.metadata_props[:]
+    onnx.save(graph, str(folder / "bare.onnx"))
+    save(live_detector("yolov8n.yaml"), folder / "v8.pt", SIDE)
+    label = dict.fromkeys(pictures, "0 0.5 0.5 0.2 0.2")
+    return {
+        **{name: folder / name for name in ("text.onnx", "cut.onnx", "bare.onnx", "v8.pt")},
+        **{"best.pt": measured[0], "best.onnx": exported, "bets.onnx": exported.with_name("bets.onnx")},
+        "data": measured[1],
+        "swapped": write_data(folder / "swapped", pictures, label, names={0: "square", 1: "round"}),
+        "more": write_data(folder / "more", pictures, label, names=["round", "square", "star"]),
+        "empty": write_data(folder / "empty", pictures, dict.fromkeys(pictures, "")),
+        "damaged": write_data(folder / "damaged", pictures, dict.fromkeys(pictures, "7 0.5 0.5 0.2 0.2")),
+    }
 
 
 def test_a_checkpoint_and_its_file_get_the_same_figures(measured: tuple[Path, Path], exported: Path) -> None:
@@ -100,14 +84,21 @@ def test_a_checkpoint_and_its_file_get_the_same_figures(measured: tuple[Path, Pa
     assert abs(evaluate(checkpoint, data, rect=True)["map"] - torch_figures["map"]) > 0.02
 
 
-def test_the_figures_are_those_of_the_host(measured: tuple[Path, Path], tmp_path: Path) -> None:
-    from ultralytics import YOLO
-
+def test_the_figures_are_those_of_the_host_and_a_loaded_model_is_left_alone(
+    measured: tuple[Path, Path], tmp_path: Path
+) -> None:
     checkpoint, data = measured
     theirs = YOLO(checkpoint).val(data=str(data), imgsz=SIDE, rect=False, plots=False, project=str(tmp_path), workers=0)
-    ours = evaluate(checkpoint, data)
-    assert ours["map"] == pytest.approx(float(theirs.box.map), abs=1e-6)
-    assert ours["map50"] == pytest.approx(float(theirs.box.map50), abs=1e-6)
+    model = load_detector(checkpoint)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for given in (checkpoint, model):
+        ours = evaluate(given, data)
+        assert ours["map"] == pytest.approx(float(theirs.box.map), abs=1e-6)
+        assert ours["map50"] == pytest.approx(float(theirs.box.map50), abs=1e-6)
+    cost(model, SIDE)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_counts_names_and_json(measured: tuple[Path, Path]) -> None:
@@ -128,10 +119,8 @@ def test_counts_names_and_json(measured: tuple[Path, Path]) -> None:
 def test_a_class_that_the_split_lacks_has_no_figures(
     measured: tuple[Path, Path], pictures: dict[str, Any], tmp_path: Path
 ) -> None:
-    data = write_data(tmp_path, pictures, dict.fromkeys(pictures, "1 0.5 0.5 0.2 0.2"))
-    figures = evaluate(measured[0], data)
-    assert figures["classes"][0]["map"] is None
-    assert figures["classes"][0]["boxes"] == 0
+    figures = evaluate(measured[0], write_data(tmp_path, pictures, dict.fromkeys(pictures, "1 0.5 0.5 0.2 0.2")))
+    assert (figures["classes"][0]["map"], figures["classes"][0]["boxes"]) == (None, 0)
     assert class_table(figures).splitlines()[2].split() == ["round", "0", "0", "-", "-", "-", "-"]
 
 
@@ -141,26 +130,13 @@ def test_the_branches_of_an_end_to_end_model(measured: tuple[Path, Path], tmp_pa
     assert one_to_one["map"] != evaluate(checkpoint, data)["map"]
     file = export(checkpoint, nms=False, out=tmp_path / "e2e.onnx").path
     assert evaluate(file, data)["map"] == pytest.approx(one_to_one["map"], abs=1e-2)
-    assert "exported with its one-to-one branch" in refusal(file, data, nms=True)
-
-
-def test_a_loaded_model_is_measured_and_left_alone(measured: tuple[Path, Path]) -> None:
-    checkpoint, data = measured
-    model = load_detector(checkpoint)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert evaluate(model, data)["map"] == pytest.approx(evaluate(checkpoint, data)["map"], abs=1e-6)
-    cost(model, SIDE)
-    after = model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    with pytest.raises(RequestError, match="exported with its one-to-one branch"):
+        evaluate(file, data, nms=True)
 
 
 # The host draws in a thread, and does not like the boxes of an untrained model.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nothing_is_written_unless_asked_for(
-    measured: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_nothing_is_written_unless_asked_for(measured: tuple[Path, Path], tmp_path: Path) -> None:
     evaluate(measured[0].absolute(), measured[1].absolute())
     assert not list(tmp_path.iterdir())
     evaluate(measured[0].absolute(), measured[1].absolute(), plots="curves")
@@ -169,57 +145,39 @@ def test_nothing_is_written_unless_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("model", "data", "options", "says"),
     [
-        ({"split": "vla"}, "has no split 'vla'; did you mean 'val'?"),
-        ({"split": "test"}, "has no split 'test'"),
-        ({"imgsz": 100}, "takes multiples of 32, such as 96 or 128"),
-        ({"imgsz": -32}, "takes multiples of 32"),
-        ({"device": "gpu7"}, "the host refuses these settings"),
-        ({"nosuch": 1}, "the host refuses these settings"),
+        ("best.pt", "data", {"split": "vla"}, "has no split 'vla'; did you mean 'val'?"),
+        ("best.pt", "data", {"split": "test"}, "has no split 'test'"),
+        ("best.pt", "data", {"imgsz": 100}, "takes multiples of 32, such as 96 or 128"),
+        ("best.pt", "data", {"imgsz": 0}, "takes multiples of 32"),
+        ("best.pt", "data", {"device": "gpu7"}, "the host refuses these settings"),
+        ("best.pt", "data", {"nosuch": 1}, "the host refuses these settings"),
+        ("best.pt", "data", {"plots": "/dev/null/x"}, "plots=/dev/null/x: cannot be written to"),
+        ("v8.pt", "data", {"nms": False}, "has no one-to-one branch"),
+        ("best.pt", "swapped", {}, "0 is 'round' there and 'square' here"),
+        ("best.pt", "more", {}, "has 2 classes (round, square)"),
+        ("best.pt", "more", {}, "has 3 (round, square, star)"),
+        ("best.pt", "empty", {}, "none of the 6 pictures of val has a label"),
+        ("best.pt", "damaged", {}, "the host can use no picture of val"),
+        ("bets.onnx", "data", {}, "no such file; did you mean 'best.onnx'?"),
+        ("text.onnx", "data", {}, "is not an ONNX file, or is cut off"),
+        ("cut.onnx", "data", {}, "is not an ONNX file, or is cut off"),
+        ("bare.onnx", "data", {}, "metadata lacks task, names, stride, imgsz"),
+        ("best.onnx", "data", {"imgsz": 128}, "was made for 96x96"),
     ],
 )
-def test_settings_that_are_refused(measured: tuple[Path, Path], options: dict[str, Any], says: str) -> None:
-    assert says in refusal(*measured, **options)
-
-
-def test_a_model_without_the_branch(measured: tuple[Path, Path], tmp_path: Path) -> None:
-    path = save(live_detector("yolov8n.yaml"), tmp_path / "v8.pt", SIDE)
-    assert "has no one-to-one branch" in refusal(path, measured[1], nms=False)
-
-
-def test_classes_that_differ(measured: tuple[Path, Path], pictures: dict[str, Any], tmp_path: Path) -> None:
-    label = dict.fromkeys(pictures, "0 0.5 0.5 0.2 0.2")
-    swapped = write_data(tmp_path / "swapped", pictures, label, names={0: "square", 1: "round"})
-    assert "0 is 'round' there and 'square' here" in refusal(measured[0], swapped)
-    more = write_data(tmp_path / "more", pictures, label, names=["round", "square", "star"])
-    message = refusal(measured[0], more)
-    assert "has 2 classes (round, square)" in message
-    assert "has 3 (round, square, star)" in message
+def test_what_can_not_be_measured(
+    model: str, data: str, options: dict[str, Any], says: str, files: dict[str, Path]
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        evaluate(files[model], files[data], **options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_names_that_are_only_numbers_are_no_contradiction(measured: tuple[Path, Path]) -> None:
     assert evaluate(live_detector("yolo26n.yaml", "01"), measured[1], imgsz=SIDE)["pictures"] == 6
-
-
-def test_files_that_are_no_onnx_model(measured: tuple[Path, Path], exported: Path, tmp_path: Path) -> None:
-    data = measured[1]
-    assert "no such file; did you mean 'best.onnx'?" in refusal(exported.with_name("bets.onnx"), data)
-    (tmp_path / "text.onnx").write_text("no model")
-    (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:100_000])
-    assert "is not an ONNX file, or is cut off" in refusal(tmp_path / "text.onnx", data)
-    assert "is not an ONNX file, or is cut off" in refusal(tmp_path / "cut.onnx", data)
-
-
-def test_a_file_without_metadata(measured: tuple[Path, Path], exported: Path, tmp_path: Path) -> None:
-    graph = onnx.load(str(exported))
-    del graph.metadata_props[:]
-    onnx.save(graph, str(tmp_path / "bare.onnx"))
-    assert "its metadata lacks names, imgsz, stride, task" in refusal(tmp_path / "bare.onnx", measured[1])
-
-
-def test_a_file_made_for_another_size(measured: tuple[Path, Path], exported: Path) -> None:
-    assert "was made for 96x96" in refusal(exported, measured[1], imgsz=128)
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -262,29 +220,17 @@ def test_files_that_are_no_data_set(tmp_path: Path, name: str, text: str | None,
     assert says in data_refusal(tmp_path / name)
 
 
-def test_data_that_is_a_folder(measured: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_folder_or_a_misspelt_name(measured: tuple[Path, Path], tmp_path: Path) -> None:
     assert f"did you mean '{measured[1]}'?" in data_refusal(measured[1].parent)
     assert "give the .yaml file" in data_refusal(tmp_path)
-
-
-def test_a_misspelt_name(measured: tuple[Path, Path]) -> None:
     assert "did you mean 'data.yaml'?" in data_refusal(measured[1].with_name("dat.yaml"))
     assert "did you mean 'coco8.yaml'?" in data_refusal("cocco8.yaml")
 
 
-def test_pictures_without_labels(measured: tuple[Path, Path], pictures: dict[str, Any], tmp_path: Path) -> None:
+def test_pictures_without_labels(pictures: dict[str, Any], tmp_path: Path) -> None:
     bare = write_data(tmp_path / "bare", pictures, {})
     assert "none of the 6 pictures of val has a label" in data_refusal(bare)
     assert check_data(bare, need_labels=False)["nc"] == 2
-    empty = write_data(tmp_path / "empty", pictures, dict.fromkeys(pictures, ""))
-    assert "none of the 6 pictures of val has a label" in refusal(measured[0], empty)
-
-
-def test_labels_of_which_none_can_be_read(
-    measured: tuple[Path, Path], pictures: dict[str, Any], tmp_path: Path
-) -> None:
-    damaged = write_data(tmp_path, pictures, dict.fromkeys(pictures, "7 0.5 0.5 0.2 0.2"))
-    assert "the host can use no picture of val" in refusal(measured[0], damaged)
 
 
 def test_a_download_script_in_a_data_file_is_not_run(tmp_path: Path) -> None:
@@ -299,7 +245,7 @@ def test_a_download_script_in_a_data_file_is_not_run(tmp_path: Path) -> None:
 
 
 def test_what_a_picture_costs(measured: tuple[Path, Path]) -> None:
-    small, large = cost(measured[0]), cost(measured[0], [2 * SIDE, 2 * SIDE])
+    small, large = cost(measured[0], SIDE), cost(measured[0], [2 * SIDE, 2 * SIDE])
     assert small["imgsz"] == [SIDE, SIDE]
     assert small["file_bytes"] == measured[0].stat().st_size
     assert large["gflops"] == pytest.approx(4 * small["gflops"], rel=0.03)
@@ -308,27 +254,13 @@ def test_what_a_picture_costs(measured: tuple[Path, Path]) -> None:
     model.end2end = False
     folded = model.fuse(verbose=False)
     assert small["parameters"] == large["parameters"] == sum(p.numel() for p in folded.parameters())
-
-
-def test_a_model_without_a_file_costs_no_bytes() -> None:
     assert cost(live_detector("yolov8n.yaml"), 64)["file_bytes"] is None
 
 
 def test_models_under_each_other() -> None:
-    table = side_by_side(
-        {
-            "teacher": {
-                "map": 0.518,
-                "map50": 0.8,
-                "parameters": 9_950_000,
-                "gflops": 1.98,
-                "file_bytes": 20e6,
-                "ms": 60,
-            },
-            "yolo26n": {"map": 0.47, "parameters": 2_375_421, "gflops": None},
-        }
-    )
-    lines = table.splitlines()
+    teacher = {"map": 0.518, "map50": 0.8, "parameters": 9_950_000, "gflops": 1.98, "file_bytes": 20e6, "ms": 60}
+    nano = {"map": 0.47, "parameters": 2_375_421, "gflops": None}
+    lines = side_by_side({"teacher": teacher, "yolo26n": nano}).splitlines()
     assert len(lines) == 3
     assert lines[1].split() == ["teacher", "51.8", "80.0", "9,950,000", "1.98", "20.0", "60.0"]
     assert lines[2].split() == ["yolo26n", "47.0", "-", "2,375,421", "-", "-", "-"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,11 @@ from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
 from yolo_distill.settings import host_settings
 
-#: What the arms are compared with.
-PLAIN = "plain"
-#: Ultralytics' own distillation.
-HOST = "host"
-#: A recipe of ours.
-DISTILLED = "distilled"
+#: What the arms are compared with, Ultralytics' own distillation, and a recipe of ours.
+PLAIN, HOST, DISTILLED = _OURS = ("plain", "host", "distilled")
 #: Plain with the epochs that the time of distillation would have bought.
 EQUAL_TIME = "plain (equal time)"
 TEACHER = "teacher"
-_OURS = (PLAIN, HOST, DISTILLED)
 
 _ONE_FOR_ALL = "one for all arms: give it to the command"
 #: Settings of Ultralytics that have no place in a comparison, and why.
@@ -58,14 +53,8 @@ _NOT_HERE = {
 }
 #: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {
-    "data": _ONE_FOR_ALL,
-    "imgsz": _ONE_FOR_ALL,
-    "device": _ONE_FOR_ALL,
-    "teacher": _ONE_FOR_ALL,
-    "teacher_epochs": _ONE_FOR_ALL,
-    "student": _ONE_FOR_ALL,
+    **dict.fromkeys(("data", "imgsz", "device", "teacher", "teacher_epochs", "student", "seeds"), _ONE_FOR_ALL),
     "recipe": "the word before the first @ names the recipe",
-    "seeds": _ONE_FOR_ALL,
 }
 _COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[(]*[\])])")
 
@@ -90,11 +79,6 @@ class Arm:
     files: dict[str, str] = field(default_factory=dict)
     given: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
-    def prepares(self) -> bool:
-        """Whether its runs first train what they all want; see `prepares`."""
-        return self.recipe is not None and prepares(self.recipe)
-
     def as_dict(self) -> dict[str, Any]:
         """Return what has to stay as it is for runs of this arm to be comparable."""
         return {"kind": self.kind, "host": self.host, "recipe": self.recipe, "files": self.files}
@@ -104,9 +88,9 @@ class Arm:
         return {**self.as_dict(), "host": {**DEFAULT_CFG_DICT, **self.host}}
 
 
-def prepares(recipe: Mapping[str, Any]) -> bool:
+def prepares(recipe: Mapping[str, Any] | None) -> bool:
     """Return whether runs of a recipe first train what they all want: an assistant, or a try at both starts."""
-    return bool(recipe["assistant"]) or recipe["init"] == "try"
+    return recipe is not None and (bool(recipe["assistant"]) or recipe["init"] == "try")
 
 
 def read_arms(
@@ -118,13 +102,12 @@ def read_arms(
         words: comma-separated.
         recipe: what `distilled` means, by name or path.
         own: recipe settings given for all arms of ours.
-        host: settings of Ultralytics given for all arms.
+        host: settings of Ultralytics given for all arms, as `check_host_settings` returns them.
         teacher: as it was given.
 
     Raises:
         RequestError: an unknown arm, an unknown or impossible setting, or an arm named twice.
     """
-    check_host_settings(host, "")
     arms: dict[str, Arm] = {}
     for word in map(str.strip, _COMMA_OUTSIDE_BRACKETS.split(words)):
         if not word:
@@ -138,23 +121,19 @@ def read_arms(
     return arms
 
 
-def check_host_settings(given: Mapping[str, Any], said: str) -> dict[str, Any]:
-    """Return settings of Ultralytics as it reads them, and refuse those that it, or a comparison, can't take.
+def check_host_settings(given: Mapping[str, Any], said: str = "", also: Collection[str] = ()) -> dict[str, Any]:
+    """Return settings of Ultralytics as it reads them.
 
-    Args:
-        given: the settings.
-        said: what the message begins with, for settings that do not stand on the command line.
+    Raises:
+        RequestError: one that it can't take, or that has no place in a comparison unless it is in `also`; the message
+            begins with `said`.
     """
-    for key in given:
+    for key in [key for key in given if key not in also]:
         if key in _NOT_HERE:
             raise RequestError(f"{said}{key}= does not belong here: {_NOT_HERE[key]}")
         if key not in DEFAULT_CFG_DICT:
             known = {*DEFAULT_CFG_DICT, *recipe_keys()} - _NOT_HERE.keys()
             raise RequestError(f"{said}unknown key {key!r}{did_you_mean(key, known)}")
-    return _as_the_host_reads_them(given, said)
-
-
-def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, Any]:
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         require_gains(checked)
@@ -174,43 +153,39 @@ def _as_the_host_reads_them(given: Mapping[str, Any], said: str) -> dict[str, An
 def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str) -> Arm:
     base, *changes = word.split("@")
     said = f"arms={word}: "
-    more_own, more_host = _read_changes(changes, said, base)
+    more_own, more_host = _read_changes(changes, said)
     if base in {PLAIN, HOST}:
         if more_own:
             raise RequestError(f"{said}{next(iter(more_own))}= is for a recipe of ours, and {base} has none")
-        return Arm(word, base, _as_the_host_reads_them({**host, **more_host}, said))
-    if base == DISTILLED:
-        values, preset_host = read_recipe_file(recipe, DEFAULT_CFG_DICT)
-    else:
-        values, preset_host = _recipe_of(base, word)
-    check_host_settings(preset_host, said)
+        return Arm(word, base, check_host_settings({**host, **more_host}, said, {"dis"} if base == HOST else ()))
+    values, preset_host = read_recipe_file(recipe if base == DISTILLED else _recipe_of(base, word), DEFAULT_CFG_DICT)
+    settings = check_host_settings({**preset_host, **host, **more_host}, said)
     for key in sorted(_SHARED.keys() & preset_host.keys()):
         if preset_host[key] != host.get(key):
             raise RequestError(f"{said}{key}={preset_host[key]} in its recipe does not belong there: {_SHARED[key]}")
-    values = overlaid(overlaid(values, own), more_own)
     try:
-        checked = check_recipe({**values, "teacher": teacher})
+        checked = check_recipe({**overlaid(overlaid(values, own), more_own), "teacher": teacher})
     except RequestError as error:
         raise RequestError(f"{said}{error}") from None
     label = "@".join([_name_of(base), *changes])
-    settings = _as_the_host_reads_them({**preset_host, **host, **more_host}, said)
     return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked), tuple({**own, **more_own}))
 
 
-def _recipe_of(name: str, word: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _recipe_of(name: str, word: str) -> str:
+    """Return the name or the file of a recipe that there is."""
     known = list(dict.fromkeys([*_OURS, *sorted(path.stem for path in cfg_dir().glob("*.yaml"))]))
     if not _is_path(name):
         if name not in known:
             listed = ", ".join(known)
             raise RequestError(f"unknown arm {name!r}{did_you_mean(name, known)} (known: {listed}, or a .yaml file)")
-        return read_recipe_file(name, DEFAULT_CFG_DICT)
+        return name
     file = Path(name).expanduser()
     if not file.is_file() and file.parent.name == "cfg":
         file = cfg_dir() / file.name  # where the package is installed there is no such folder to name
     if not file.is_file():
         close = did_you_mean(file.stem, known) if file.parent.name == "cfg" else ""
         raise RequestError(f"arms={word}: no such recipe: {name}{close}")
-    return read_recipe_file(str(file), DEFAULT_CFG_DICT)
+    return str(file)
 
 
 def _is_path(name: str) -> bool:
@@ -219,12 +194,12 @@ def _is_path(name: str) -> bool:
 
 def _name_of(base: str) -> str:
     """Return the word of an arm; of a file its stem, unless that is a word of our own: cfg/host.yaml is not host."""
-    if not _is_path(base):
-        return base
-    return Path(base).name if Path(base).stem in {*_OURS, TEACHER, EQUAL_TIME} else Path(base).stem
+    if not _is_path(base) or Path(base).stem in {*_OURS, TEACHER, EQUAL_TIME}:
+        return Path(base).name
+    return Path(base).stem
 
 
-def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_changes(changes: list[str], said: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return recipe settings and host settings that stand behind the word of an arm."""
     pairs: dict[str, str] = {}
     for change in changes:
@@ -237,9 +212,7 @@ def _read_changes(changes: list[str], said: str, base: str) -> tuple[dict[str, A
     values = host_settings(pairs)
     # In a recipe null is what is left open; to the host it is a word.
     own = {key: None if value == "null" else value for key, value in values.items() if is_recipe_key(key)}
-    host = {key: value for key, value in values.items() if key not in own}
-    check_host_settings({key: value for key, value in host.items() if (base, key) != (HOST, "dis")}, said)
-    return own, host
+    return own, {key: value for key, value in values.items() if key not in own}
 
 
 def read_seeds(text: str) -> list[int]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, Arm, prepares
+from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, Arm, prepares
 from yolo_distill.files import write_bytes
 
 FILE = "equal-time.json"
@@ -24,17 +24,18 @@ FILE = "equal-time.json"
 _ODD = 3.0
 
 
+def arm_timed(arms: Iterable[Arm]) -> str | None:
+    """Return the label of the arm whose time plain is given: `distilled`, else the first of ours."""
+    ours = [arm.label for arm in arms if arm.kind == DISTILLED]
+    return DISTILLED if DISTILLED in ours else next(iter(ours), None)
+
+
 def seconds_an_epoch(record: Mapping[str, Any]) -> float:
     """Return what an epoch of a run cost on average, in seconds."""
     if record["machine"]["device"] == "cpu":
         return statistics.fmean(record["epoch_cpu_seconds"])
-    return without_odd_mean(record["epoch_seconds"])
-
-
-def without_odd_mean(seconds: Sequence[float]) -> float:
-    """Return the mean, in which a value above three times the median counts as the median."""
-    usual = statistics.median(seconds)
-    return statistics.fmean(value if value <= _ODD * usual else usual for value in seconds)
+    usual = statistics.median(record["epoch_seconds"])
+    return statistics.fmean(value if value <= _ODD * usual else usual for value in record["epoch_seconds"])
 
 
 def time_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float | None:
@@ -45,9 +46,9 @@ def time_ratio(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> float | Non
     return seconds_an_epoch(ours) / below if below > 0 else None
 
 
-def seconds_before(record: Mapping[str, Any]) -> float:
+def _seconds_before(record: Mapping[str, Any]) -> float:
     """Return what a run took before its first epoch, in seconds, without what is done once for all seeds."""
-    if record["recipe"] and prepares(record["recipe"]):
+    if prepares(record["recipe"]):
         return 0.0
     return float(record["setup_cpu_seconds" if record["machine"]["device"] == "cpu" else "setup_seconds"])
 
@@ -64,7 +65,7 @@ def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict
     if ratio is None:
         return None
     an_epoch = seconds_an_epoch(plain)
-    before = max(seconds_before(ours) - seconds_before(plain), 0.0)
+    before = max(_seconds_before(ours) - _seconds_before(plain), 0.0)
     decision = {
         "arm": ours["arm"],
         "seed": ours["seed"],

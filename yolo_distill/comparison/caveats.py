@@ -7,7 +7,7 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN
+from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN, TEACHER
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.durations import duration
 from yolo_distill.engine.teacher_quality import PICTURES, Look
@@ -27,6 +27,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
     records = summary["records"]
     epochs = {arm["epochs"] for arm in summary["arms"].values() if arm["epochs"]}
     machines = {f"{record['machine']['cpu']}, {record['machine']['threads']} thread(s)" for record in records}
+    versions = records[-1]["versions"] if records else {}
     devices = {record["machine"]["device"] for record in records} - {"cpu"}
     parts = [
         f"{plan['teacher']['name']} → {plan['student']['name']}",
@@ -36,7 +37,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
         f"seeds {', '.join(map(str, summary['seeds']))}",
         "; ".join(sorted(devices or machines)),
         plan["precision"] or "",
-        ", ".join(f"{name} {version}" for name, version in _versions(records).items()),
+        ", ".join(f"{name} {version}" for name, version in versions.items() if name != "source"),
         summary["date"],
     ]
     return " · ".join(part for part in parts if part)
@@ -45,11 +46,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
 def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     """Return the notes."""
     split = summary["headline"]["split"]
-    notes = []
-    for row in summary["missing"]:
-        who = row["arm"] if row["arm"] == "teacher" else f"{row['arm']}, seed {row['seed']}"
-        why = f"failed: {row['error']} (log: {row['log']})" if row["error"] else "not finished yet"
-        notes.append(f"Missing: {who}: {why}")
+    notes = [_missing(row) for row in summary["missing"]]
     if reason := (summary["teacher"] or {}).get("not_measured"):
         notes.append(f"The teacher is not measured: {reason}")
     if split == "val":
@@ -61,8 +58,7 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
         f"out with this one teacher, not with another training of it, and not on other pictures: the {split} split is "
         "one sample."
     )
-    notes += _seeds(summary)
-    notes += _teacher(summary)
+    notes += [*_seeds(summary), *_teacher(summary)]
     others = [label for label in summary["verdicts"] if label != summary["headline"]["arm"]]
     if len(others) > 1:
         notes.append(
@@ -72,22 +68,33 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     notes += _pairing(summary["pairing"], summary["unchecked"])
     if any(arm["kind"] == HOST for arm in summary["arms"].values()):
         notes.append("host is Ultralytics' own distillation (distill_model=).")
-    if (decision := summary["equal_time"]) and EQUAL_TIME in summary["arms"]:
-        notes.append(
-            f"{EQUAL_TIME} has {decision['epochs']} epochs: an epoch of {decision['arm']} took {decision['ratio']:.2f} "
-            f"times as long as one of plain ({decision['measured']}, seed {decision['seed']})"
-            f"{_before(decision)}; the teacher's own training is not counted."
-        )
+    if summary["equal_time"] and EQUAL_TIME in summary["arms"]:
+        notes.append(_equal_time(summary["equal_time"]))
+    records = summary["records"]
     notes += _prepared(summary)
-    notes += _mixed(summary["records"])
+    versions = {str(record["versions"]) for record in records}
+    if len(versions) > 1 or any(len(record.get("sources", ())) > 1 for record in records):
+        notes.append("The runs were made with different versions of the code; each record says which.")
+    notes += [*_teachers_answers(records), *_machines(records)]
     if reason := summary.get("pictures_missing"):
         notes.append(f"No pictures: {reason}")
     return notes
 
 
-def _before(decision: Mapping[str, Any]) -> str:
+def _missing(row: Mapping[str, Any]) -> str:
+    who = TEACHER if row["arm"] == TEACHER else f"{row['arm']}, seed {row['seed']}"
+    why = f"failed: {row['error']} (log: {row['log']})" if row["error"] else "not finished yet"
+    return f"Missing: {who}: {why}"
+
+
+def _equal_time(decision: Mapping[str, Any]) -> str:
     seconds = decision.get("seconds_before", 0.0)  # decisions of older versions left it out
-    return f", and {duration(seconds)} were spent before the first one" if seconds >= 1 else ""
+    before = f", and {duration(seconds)} were spent before the first one" if seconds >= 1 else ""
+    return (
+        f"{EQUAL_TIME} has {decision['epochs']} epochs: an epoch of {decision['arm']} took {decision['ratio']:.2f} "
+        f"times as long as one of plain ({decision['measured']}, seed {decision['seed']}){before}; the teacher's own "
+        "training is not counted."
+    )
 
 
 def _seeds(summary: Mapping[str, Any]) -> list[str]:
@@ -153,29 +160,27 @@ def _pairing(pairing: Mapping[str, Mapping[str, Mapping[str, bool]]], unchecked:
     return [f"{checked} Not checked, {why}" if unchecked else checked]
 
 
-def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _teachers_answers(records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
-    versions = {str(record["versions"]) for record in records}
-    if len(versions) > 1 or any(len(record.get("sources", ())) > 1 for record in records):
-        notes.append("The runs were made with different versions of the code; each record says which.")
-    paces: dict[str, set[str]] = {}
-    for record in records:
-        if record["pace"]:
-            paces.setdefault(record["arm"], set()).add(record["pace"]["teacher"])
-    for label, found in paces.items():
+    paces = [(record["arm"], record["pace"]) for record in records if record["pace"]]
+    for label in dict(paces):
+        found = {pace["teacher"] for arm, pace in paces if arm == label}
         if len(found) > 1:
             notes.append(
                 f"The teacher of {label} was computed in different ways ({'; '.join(sorted(found))}), by the clock of "
                 "each run; teacher_precision= fixes one."
             )
-    off = {r["arm"]: r["pace"] for r in records if r["pace"] and "off" in r["pace"]}
-    for label, pace in off.items():
+    for label, pace in {label: pace for label, pace in paces if "off" in pace}.items():
         notes.append(
             f"The teacher of {label} ({pace['teacher']}) gave answers too far off to teach the same ({pace['off']}): "
             "the arm says little about what distilling is worth; give another out= and teacher_precision=auto."
         )
-    machines = {str(record["machine"]) for record in records}
-    if len(machines) > 1:
+    return notes
+
+
+def _machines(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    if len({str(record["machine"]) for record in records}) > 1:
         notes.append("The runs were made on different machines or numbers of threads, so their times do not compare.")
     smaller = [
         f"{record['arm']} seed {record['seed']} ({record['batch']} for {asked})"
@@ -187,11 +192,6 @@ def _mixed(records: Sequence[Mapping[str, Any]]) -> list[str]:
             f"Memory ran out, and Ultralytics went on with smaller batches: {', '.join(smaller)}. They do not compare "
             "with other runs; give all a batch= that fits."
         )
-    if cut := [f"{r['arm']} seed {r['seed']}" for r in records if r["parts"] > 1]:
+    if cut := [f"{record['arm']} seed {record['seed']}" for record in records if record["parts"] > 1]:
         notes.append(f"Interrupted and continued from the last epoch: {', '.join(cut)}.")
     return notes
-
-
-def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    known = dict(records[-1]["versions"]) if records else {}
-    return {name: version for name, version in known.items() if name != "source"}

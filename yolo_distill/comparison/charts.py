@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-Line = Sequence[float | None]
+Floats = npt.NDArray[np.float64]
+Line = Sequence[float | None] | Floats
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a chart.
-
-    Attributes:
-        text: of the numbers at the axes.
-        grid: of the lines behind.
-        lines: of the curves, one after the other.
-    """
+class Theme(NamedTuple):
+    """Colours of the numbers at the axes, of the lines behind, and of the curves, one after the other."""
 
     text: str
     grid: str
@@ -43,33 +37,17 @@ DASHES = ("-", "--", ":")
 _INCHES = (10, 4.4)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The lines of one name.
-
-    Attributes:
-        name: as the legend has it.
-        colour: number of its colour in the theme.
-        dashes: number of its dashes.
-        lines: one a run, each with a value an epoch.
-    """
+class Curve(NamedTuple):
+    """The lines of one name, one a run, with the numbers of their colour in the theme and of their dashes."""
 
     name: str
     colour: int
     dashes: int
-    lines: list[Line]
+    lines: list[Floats]
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart for a page.
-
-    Attributes:
-        title: what the vertical axis shows.
-        curves: in the order of the legend.
-        light: an SVG file in base64.
-        dark: the same for a dark page.
-    """
+class Chart(NamedTuple):
+    """What the vertical axis shows, the curves in the order of the legend, and SVG files in base64 of both themes."""
 
     title: str
     curves: list[Curve]
@@ -78,16 +56,20 @@ class Chart:
 
 
 def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
-    """Return the curves of mAP50-95 on val, or None where there are none."""
-    series = {label: _lines(summary, label, "metrics/mAP50-95(B)", 100.0) for label in summary["arms"]}
+    """Return the curves of mAP50-95 on val, in points, or None where there are none."""
+    series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
+    for record in summary["records"]:
+        curve = np.array(record["curve"].get("metrics/mAP50-95(B)", []), float)
+        series.get(record["arm"], []).append(100 * curve)
     return chart(series, "mAP50-95 on val")
 
 
 def share_chart(summary: Mapping[str, Any]) -> Chart | None:
     """Return the gradient of each term at the neck, by the task's, of the arm that the verdict is about."""
-    records = [record for record in summary["records"] if record["arm"] == summary["headline"]["arm"]]
-    terms = list(dict.fromkeys(term for record in records for term in record["shares"]))
-    series = {term: [record["shares"][term] for record in records if term in record["shares"]] for term in terms}
+    series: dict[str, list[Line]] = {}
+    for record in summary["records"]:
+        for term, curve in record["shares"].items() if record["arm"] == summary["headline"]["arm"] else ():
+            series.setdefault(term, []).append(curve)
     return chart(series, "gradient at the neck, by the task's")
 
 
@@ -95,15 +77,15 @@ def chart(series: Mapping[str, Sequence[Line]], title: str) -> Chart | None:
     """Return a chart, or None where there is no value.
 
     Args:
-        series: lines by name, one value an epoch, from epoch 1; None where there is no value.
+        series: lines by name, one value an epoch, from epoch 1; None or nan where there is no value.
         title: what the vertical axis shows.
     """
     colours = len(LIGHT.lines)
-    curves = [
-        Curve(name, place % colours, place // colours % len(DASHES), kept)
-        for place, (name, lines) in enumerate(series.items())
-        if (kept := [line for line in lines if any(value is not None for value in line)])
-    ]
+    curves = []
+    for number, (name, lines) in enumerate(series.items()):
+        kept = [found for line in lines if np.isfinite(found := np.array(line, float)).any()]
+        if kept:
+            curves.append(Curve(name, number % colours, number // colours % len(DASHES), kept))
     if not curves:
         return None
     light, dark = (_svg(draw(curves, theme)) for theme in (LIGHT, DARK))
@@ -115,11 +97,10 @@ def draw(curves: Sequence[Curve], theme: Theme) -> Figure:
     figure = Figure(figsize=_INCHES, layout="constrained")
     axes = figure.subplots()
     for curve in curves:
-        look: dict[str, Any] = {"color": theme.lines[curve.colour], "linestyle": DASHES[curve.dashes]}
+        style: dict[str, Any] = {"color": theme.lines[curve.colour], "linestyle": DASHES[curve.dashes]}
         for line in curve.lines if len(curve.lines) > 1 else []:
-            axes.plot(*_points(line), **look, linewidth=1, alpha=0.4, marker=_marker(line))
-        mean = _mean(curve.lines)
-        axes.plot(*_points(mean), **look, linewidth=2.4, marker=_marker(mean), zorder=3)
+            _plot(axes, line, **style, linewidth=1, alpha=0.4)
+        _plot(axes, _mean(curve.lines), **style, linewidth=2.4, zorder=3)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -130,35 +111,23 @@ def draw(curves: Sequence[Curve], theme: Theme) -> Figure:
     return figure
 
 
+def _plot(axes: Any, line: Floats, **style: Any) -> None:
+    """Draw the values that there are; a line of one point is not seen but for its mark."""
+    at = np.flatnonzero(np.isfinite(line))
+    axes.plot(at + 1, line[at], marker="o" if len(at) == 1 else "", **style)
+
+
+def _mean(lines: Sequence[Floats]) -> Floats:
+    """Return the mean of an epoch over the lines that have it; only as far as all of them go."""
+    shortest = min(map(len, lines))
+    stacked = np.array([line[:shortest] for line in lines])
+    count = np.isfinite(stacked).sum(0)
+    return np.divide(np.nansum(stacked, 0), count, out=np.full(shortest, np.nan), where=count > 0)
+
+
 def _svg(figure: Figure) -> str:
     """Return a picture as an SVG file in base64, the same bytes for the same curves."""
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "yolo-distill"}):
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return base64.b64encode(content.getvalue()).decode()
-
-
-def _points(line: Line) -> tuple[list[int], list[float]]:
-    """Return epochs and values, without those that have none."""
-    found = [(epoch, value) for epoch, value in enumerate(line, 1) if value is not None]
-    return [epoch for epoch, _ in found], [value for _, value in found]
-
-
-def _marker(line: Line) -> str:
-    """Return the mark of a line of one point, which is not seen otherwise."""
-    return "o" if len(_points(line)[0]) == 1 else ""
-
-
-def _lines(summary: Mapping[str, Any], label: str, column: str, scale: float) -> list[Line]:
-    curves = [record["curve"].get(column, []) for record in summary["records"] if record["arm"] == label]
-    return [[None if value is None else scale * value for value in curve] for curve in curves]
-
-
-def _mean(lines: Sequence[Line]) -> list[float | None]:
-    """Return the mean of an epoch over the lines that have it; only as far as all of them go."""
-    shortest = min(len(line) for line in lines)
-    means: list[float | None] = []
-    for values in zip(*(line[:shortest] for line in lines), strict=True):
-        found = [value for value in values if value is not None]
-        means.append(statistics.fmean(found) if found else None)
-    return means

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, PLAIN, TEACHER
-from yolo_distill.comparison.budget import decide, decided, equal_time_arm
-from yolo_distill.comparison.job import Job
-from yolo_distill.comparison.plan import Plan, make_folder, write_plan
+from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, TEACHER, Arm
+from yolo_distill.comparison.budget import arm_timed, decide, decided, equal_time_arm
+from yolo_distill.comparison.plan import Plan, write_plan
 from yolo_distill.comparison.processes import WORKER, Processes
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, markdown
-from yolo_distill.comparison.request import Checked, Request, check
-from yolo_distill.comparison.results import figure_of, headline_arm
+from yolo_distill.comparison.request import Request, check
+from yolo_distill.comparison.results import figure_of
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.errors import DistillError
+from yolo_distill.files import claim_folder
 from yolo_distill.lock import lock
 from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.runtime.progress import Progress
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 # A comparison takes hours: on a terminal a line that rewrites itself, in a log one a minute.
 _SAY_SECONDS, _LOG_SECONDS = 1.0, 60.0
 _MOST_NAMED = 3
@@ -44,25 +44,24 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
         DistillError: runs failed; the others are finished and reported.
     """
     request = replace(request, out=request.out.expanduser())
-    checked = check(request)
-    make_folder(request.out)
+    plan, arms, seeds = check(request)
+    claim_folder(request.out, reuse=True)
     busy = f"out={request.out}: another yolo-distill compare is at work there; wait for it, or give another out="
     with lock(request.out / ".lock", busy):
-        write_plan(request.out, checked.plan)
-        return _Comparison(request, checked).carry_out(worker)
+        write_plan(request.out, plan)
+        return _Comparison(request, plan, arms, seeds).carry_out(worker)
 
 
 class _Comparison:
-    """One call of the command at work in its folder."""
+    """One call of the command, for some arms and seeds of its plan, at work in its folder."""
 
-    def __init__(self, request: Request, checked: Checked) -> None:
-        self._request, self._plan = request, checked.plan
+    def __init__(self, request: Request, plan: Plan, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+        self._request, self._plan, self._arms, self._seeds = request, plan, arms, seeds
         self._out = request.out.resolve()  # trainings may be started from other folders
-        self._seeds = checked.seeds
-        self._arms = {label: checked.plan.arms[label] for label in checked.labels}
-        runs = [run_of(self._out, arm, seed) for seed in checked.seeds for arm in self._arms.values()]
-        waits = is_architecture(self._plan.teacher.file)
-        self._queue = RunQueue([teacher_run(self._out), *runs], waits_for_teacher=waits)
+        runs = [run_of(self._out, arm, seed) for seed in seeds for arm in arms]
+        self._queue = RunQueue(
+            [teacher_run(self._out), *runs], waits_for_teacher=is_architecture(self._plan.teacher.file)
+        )
         self._report = Report(self._out, self._plan, self._queue, trust=request.trust)
         self._progress = Progress()
         self._said = 0.0
@@ -92,67 +91,62 @@ class _Comparison:
     def _work(self, processes: Processes) -> None:
         queue, devices = self._queue, self._request.devices
         while True:
-            for job in processes.take_finished():
-                run = queue.of(job.folder)
+            for run in processes.take_finished():
                 queue.settle(run)
                 self._progress.say(f"[{queue.done}/{len(queue.runs)}] {outcome(run, self._plan)}")
                 self._give_plain_equal_time()
                 self._report.interim()
-            while (slot := processes.free) is not None:
-                run_now = queue.next([queue.of(job.folder) for job in processes.running])
-                if run_now is None:
+            while (number := processes.free) is not None:
+                following = queue.next([run for run, _ in processes.running])
+                if following is None:
                     break
-                job = job_of(
-                    run_now,
-                    self._plan,
-                    threads=self._request.threads,
-                    device=devices[slot % len(devices)],
-                    trust=self._request.trust,
-                )
-                processes.start(slot, job, run_now.log)
+                device = devices[number % len(devices)]
+                asked = {"threads": self._request.threads, "device": device, "trust": self._request.trust}
+                processes.start(number, following, job_of(following, self._plan, **asked))
             if not processes.running:
                 return
-            running = [(queue.of(job.folder), self._epochs(job)) for job in processes.running]
-            self._say_status(running)
-            time.sleep(_LOOK_SECONDS)
+            self._say_status(processes)
+            time.sleep(_POLL_SECONDS)
 
-    def _epochs(self, job: Job) -> int:
-        given = job.kind == TEACHER and not is_architecture(job.teacher)
-        return 0 if given else job.epochs
-
-    def _say_status(self, running: list[tuple[Run, int]]) -> None:
+    def _say_status(self, processes: Processes) -> None:
         now = time.monotonic()
-        if now - self._said >= (
-            _SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS
-        ):  # it reads what every run has written
-            self._said = now
+        if now - self._said >= (_SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS):
+            self._said = now  # it reads what every run has written
+            given = not is_architecture(self._plan.teacher.file)
+            running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.running]
             self._progress.report(self._queue.status(running, self._request.jobs))
 
     def _give_plain_equal_time(self) -> None:
         """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""
-        have = {run.arm.label for run in self._queue.runs}
-        if not self._request.equal_time or EQUAL_TIME in have:
+        if not self._request.equal_time or self._has_equal_time:
             return
+        decision = decided(self._out) or self._decide()
         plain = self._plan.arms[PLAIN]
-        decision = decided(self._out)
-        ours = headline_arm({label: arm.kind for label, arm in self._arms.items() if arm.kind == DISTILLED})
-        asked, failed = ({run.folder for run in runs} for runs in (self._queue.runs, self._queue.failed))
-        for seed in [*self._seeds, *(seed for seed in self._plan.seeds if seed not in self._seeds)]:
-            if decision is not None or ours is None:
-                break
-            pair = [run_of(self._out, self._plan.arms[label], seed) for label in (ours, PLAIN)]
-            records = [run.record() for run in pair]
-            if records[0] and records[1]:
-                decision = decide(self._out, records[0], records[1])
-            elif {run.folder for run, record in zip(pair, records, strict=True) if record is None} & (asked - failed):
-                return  # one is still to come; another seed is asked only where a run failed, or is not asked for
         if decision is not None:
             arm = equal_time_arm(plain, decision)
             if arm.as_it_runs() != plain.as_it_runs():  # else plain has had as much time already
                 self._queue.add([run_of(self._out, arm, seed) for seed in self._seeds])
 
+    def _decide(self) -> dict[str, Any] | None:
+        """Work out the epochs from the first seed that has both runs; None where none has them yet."""
+        ours = arm_timed(self._arms)
+        asked, failed = ({run.folder for run in runs} for runs in (self._queue.runs, self._queue.failed))
+        for seed in dict.fromkeys([*self._seeds, *self._plan.seeds]) if ours else ():
+            pair = [run_of(self._out, self._plan.arms[label], seed) for label in (str(ours), PLAIN)]
+            records = [run.record() for run in pair]
+            if records[0] and records[1]:
+                if (decision := decide(self._out, records[0], records[1])) is not None:
+                    return decision
+            elif {run.folder for run, record in zip(pair, records, strict=True) if record is None} & (asked - failed):
+                return None  # one is still to come; another seed counts only where a run failed, or is not asked for
+        return None
+
+    @property
+    def _has_equal_time(self) -> bool:
+        return EQUAL_TIME in {run.arm.label for run in self._queue.runs}
+
     def _say_without_equal_time(self) -> None:
-        if not self._request.equal_time or EQUAL_TIME in {run.arm.label for run in self._queue.runs}:
+        if not self._request.equal_time or self._has_equal_time:
             return
         if decision := decided(self._out):
             self._progress.say(
@@ -166,11 +160,7 @@ class _Comparison:
             )
 
     def _complain(self) -> None:
-        """Raise if runs are missing.
-
-        Raises:
-            DistillError: naming them.
-        """
+        """Raise an error that names the runs that failed, if there are any."""
         failed = [f"{run.name} ({run.error()})" for run in self._queue.failed]
         waiting = len(self._queue.runs) - self._queue.done - len(failed)
         if not failed:
@@ -188,10 +178,7 @@ def outcome(run: Run, plan: Plan) -> str:
     record = run.record()
     if record is None:
         return f"{run.name} failed: {run.error()} (log: {run.log})"
-    figures = []
-    for split in reversed(plan.splits):
-        value = figure_of(record, split, "mAP50-95", "one-to-many")
-        if value is not None:
-            figures.append(f"{100 * value:.1f} mAP50-95 on {split}")
+    values = {split: figure_of(record, split, "mAP50-95", "one-to-many") for split in reversed(plan.splits)}
+    figures = [f"{100 * value:.1f} mAP50-95 on {split}" for split, value in values.items() if value is not None]
     spent = f", trained {record['train_seconds'] / 60:.1f} min" if record["train_seconds"] else ""
     return f"{run.name}: {', '.join(figures) or 'not measured'}{spent}"

@@ -54,32 +54,23 @@ def most_different(
 ) -> list[Shown]:
     """Return the pictures on which two detectors differ most: first those where the second is better.
 
-    Args:
-        weights: checkpoints by label, the one to compare with first.
-        data: the data set file.
-        split: to look at.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
-        trust: load checkpoints without restriction.
+    Checkpoints are given by label, the one to compare with first.
     """
     found = check_data(data, split)
     files = pictures_of(found, split)
     spread = np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int)
-    files = [files[place] for place in dict.fromkeys(spread.tolist())]
+    files = [files[number] for number in dict.fromkeys(spread.tolist())]
     names = {int(index): str(name) for index, name in found["names"].items()}
     boxes = {label: detect(path, files, imgsz=imgsz, device=device, trust=trust) for label, path in weights.items()}
     base, ours = weights
     matches: dict[str, dict[str, Match]] = {}
     labels: dict[str, Boxes] = {}
     for file, label_file in zip(files, img2label_paths(files), strict=True):
-        if file not in boxes[base] or file not in boxes[ours]:
-            continue  # damaged; the evaluator has left it out as well
-        height, width = _read(file).shape[:2]
-        labels[file] = read_labels(Path(label_file), height, width)
-        matches[file] = {label: match(boxes[label][file], labels[file]) for label in weights}
-    chosen = choose({file: matches[file][ours].f1 - matches[file][base].f1 for file in matches})
+        if file in boxes[base] and file in boxes[ours]:  # one that is damaged the evaluator has left out as well
+            labels[file] = read_labels(Path(label_file), *_read(file).shape[:2])
+            matches[file] = {label: match(boxes[label][file], labels[file]) for label in weights}
     shown = []
-    for file in chosen:
+    for file in choose({file: both[ours].f1 - both[base].f1 for file, both in matches.items()}):
         panes = {"labels": _drawn(_read(file), labels[file], None, labels[file], names)}
         for label in weights:
             panes[label] = _drawn(_read(file), boxes[label][file], matches[file][label], labels[file], names)
@@ -99,15 +90,8 @@ def choose(lead: Mapping[str, float]) -> list[str]:
 def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: bool) -> dict[str, Boxes]:
     """Return the boxes that a checkpoint finds in each file, best first."""
     model = load_detector(path, trust=trust)
-    settings = {
-        "imgsz": imgsz,
-        "device": device,
-        "conf": CONFIDENCE,
-        "verbose": False,
-        "save": False,
-        "mode": "predict",
-    }
-    predictor = DetectionPredictor(overrides={**settings, "model": str(path), "batch": 1})
+    settings = {"imgsz": imgsz, "device": device, "conf": CONFIDENCE, "batch": 1, "mode": "predict", "model": str(path)}
+    predictor = DetectionPredictor(overrides={**settings, "verbose": False, "save": False})
     predictor.setup_model(model, verbose=False)
     found = {}
     channels = int(model.yaml.get("channels", 3))
@@ -127,13 +111,13 @@ def _drawn(picture: Picture, boxes: Boxes, found: Match | None, labels: Boxes, n
     scale = _SIDE / max(picture.shape[:2])
     size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
     canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    for place in range(len(boxes)):
-        right = found is None or bool(found.right[place])
-        name = "" if right else names.get(int(boxes.classes[place]), "")
-        _box(canvas, boxes.xyxy[place] * scale, _RIGHT if right else _FALSE, name)
+    for number in range(len(boxes)):
+        right = found is None or bool(found.right[number])
+        name = "" if right else names.get(int(boxes.classes[number]), "")
+        _box(canvas, boxes.xyxy[number] * scale, _RIGHT if right else _FALSE, name)
     if found is not None:
-        for place in np.flatnonzero(~found.seen).tolist():
-            _box(canvas, labels.xyxy[place] * scale, _MISSED, names.get(int(labels.classes[place]), ""))
+        for number in np.flatnonzero(~found.seen).tolist():
+            _box(canvas, labels.xyxy[number] * scale, _MISSED, names.get(int(labels.classes[number]), ""))
     done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done
     return base64.b64encode(data.tobytes()).decode()

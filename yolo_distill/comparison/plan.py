@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from typing_extensions import NotRequired, TypedDict
+from pydantic import BeforeValidator
 
-from yolo_distill.comparison.arms import TEACHER, Arm, folder_name
-from yolo_distill.comparison.job import EPOCHS, RECORD
+from yolo_distill.comparison.arms import Arm
 from yolo_distill.differences import changed_file, changed_values, differs, in_brief
 from yolo_distill.engine.provenance import Source
 from yolo_distill.errors import RequestError
@@ -25,11 +24,27 @@ FILE = "plan.json"
 _MACHINE = {"device", "workers", "plots", "verbose", "save_period", "show"}
 #: Recipe settings of that kind, and the teacher's, which is compared by its content.
 _RECIPE_MACHINE = {"teacher", "teacher_epochs", "trust"}
+_ROLES = ("teacher", "student", "data")
+
+
+def _somewhere(saved: Any) -> Any:
+    """Return a source of `plan.json`, which does not say where the file lies, as one that lies nowhere."""
+    return {"file": "", **saved} if isinstance(saved, dict) else saved
+
+
+def _labelled(saved: Any) -> Any:
+    """Return the arms of `plan.json`, which stand there by label, each with its label."""
+    if not isinstance(saved, dict):
+        return saved
+    return {label: {**arm, "label": label} if isinstance(arm, dict) else arm for label, arm in saved.items()}
+
+
+_SavedSource = Annotated[Source, BeforeValidator(_somewhere)]
 
 
 @dataclass
 class Plan:
-    """What was asked for.
+    """What was asked for, and what `plan.json` holds.
 
     Attributes:
         teacher: weights or architecture.
@@ -45,15 +60,15 @@ class Plan:
         precision: in which every arm trains on a CPU; None on other devices.
     """
 
-    teacher: Source
+    teacher: _SavedSource
     teacher_epochs: int | None
-    student: Source
-    data: Source
+    student: _SavedSource
+    data: _SavedSource
     splits: list[str]
     names: dict[int, str]
     imgsz: int
     settings: dict[str, Any]
-    arms: dict[str, Arm]
+    arms: Annotated[dict[str, Arm], BeforeValidator(_labelled)]
     seeds: list[int]
     precision: str | None = None
 
@@ -65,53 +80,13 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain values, without where its files lie."""
         return {
-            "teacher": self.teacher.as_dict(),
-            "teacher_epochs": self.teacher_epochs,
-            "student": self.student.as_dict(),
-            "data": self.data.as_dict(),
-            "splits": self.splits,
-            "names": {str(index): name for index, name in self.names.items()},
-            "imgsz": self.imgsz,
-            "settings": self.settings,
+            **vars(self),
+            **{role: getattr(self, role).as_dict() for role in _ROLES},
             "arms": {label: arm.as_dict() for label, arm in self.arms.items()},
-            "seeds": self.seeds,
-            "precision": self.precision,
         }
 
 
-class SavedSource(TypedDict):
-    """A `Source` in `plan.json`."""
-
-    name: str
-    digest: str | None
-
-
-class SavedArm(TypedDict):
-    """An `Arm` in `plan.json`."""
-
-    kind: str
-    host: dict[str, Any]
-    recipe: dict[str, Any] | None
-    files: NotRequired[dict[str, str]]
-
-
-class SavedPlan(TypedDict):
-    """What `Plan.as_dict` returns and `plan.json` holds."""
-
-    teacher: SavedSource
-    teacher_epochs: int | None
-    student: SavedSource
-    data: SavedSource
-    splits: list[str]
-    names: dict[str, str]
-    imgsz: int
-    settings: dict[str, Any]
-    arms: dict[str, SavedArm]
-    seeds: list[int]
-    precision: str | None
-
-
-def earlier_plan(out: Path) -> SavedPlan | None:
+def earlier_plan(out: Path) -> Plan | None:
     """Return the plan that is in a folder, or None where a new comparison may begin.
 
     Raises:
@@ -122,47 +97,28 @@ def earlier_plan(out: Path) -> SavedPlan | None:
     if not out.is_dir():
         raise RequestError(f"out={out}: is a file; give the name of a folder")
     file = out / FILE
-    if not file.is_file():
-        inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if inside:
-            raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
-        return None
-    return read_json(file, SavedPlan, "the plan of a comparison")
+    if file.is_file():
+        return read_json(file, Plan, "the plan of a comparison")
+    inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    if inside:
+        raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
+    return None
 
 
-def joined(before: Mapping[str, Any], plan: Plan, out: Path) -> Plan:
-    """Return the plan with the arms and seeds that the folder has already in front.
+def joined(before: Plan, plan: Plan, out: Path, trained: Container[str]) -> Plan:
+    """Return the plan that is asked for with the arms and seeds that the folder has already in front.
 
     Raises:
         RequestError: the folder holds a comparison with other settings; says which differ.
     """
-    trained = trained_runs(out, before)
-    if found := differences(before, plan.as_dict(), trained):
-        raise RequestError(
-            f"out={out}: holds a comparison with other settings ({in_brief(found)}); "
-            "give the same ones, or another out="
-        )
-    old = {
-        label: Arm(label, arm["kind"], arm["host"], arm["recipe"], arm.get("files") or {})
-        for label, arm in before["arms"].items()
-    }
+    if found := differences(before, plan, trained):
+        said = f"holds a comparison with other settings ({in_brief(found)})"
+        raise RequestError(f"out={out}: {said}; give the same ones, or another out=")
     # Of what may differ, such as the device, what is given now counts.
-    plan.arms = {**old, **plan.arms}
-    plan.seeds = [*before["seeds"], *(seed for seed in plan.seeds if seed not in before["seeds"])]
-    plan.precision = before["precision"]
+    plan.arms = {**before.arms, **plan.arms}
+    plan.seeds = list(dict.fromkeys([*before.seeds, *plan.seeds]))
+    plan.precision = before.precision
     return plan
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of a comparison.
-
-    Raises:
-        RequestError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"out={out}: cannot be made ({error.strerror}); give another folder") from None
 
 
 def write_plan(out: Path, plan: Plan) -> None:
@@ -170,49 +126,37 @@ def write_plan(out: Path, plan: Plan) -> None:
     write_bytes(out / FILE, (json.dumps(plan.as_dict(), indent=2) + "\n").encode())
 
 
-def trained_runs(out: Path, plan: Mapping[str, Any]) -> set[str]:
-    """Return the arms of which a run has begun its training, and `teacher` once that is trained or measured.
-
-    A request that failed before, for a file that is not there, say, may be made anew with other settings.
-    """
-    found = {TEACHER} if (out / TEACHER / RECORD).is_file() else set()
-    for label in plan["arms"]:
-        folders = [out / folder_name(label, seed) for seed in plan["seeds"]]
-        if any((folder / name).is_file() for folder in folders for name in (RECORD, EPOCHS)):
-            found.add(label)
-    return found
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], trained: Container[str]) -> list[str]:
+def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
     """Return in words what of two plans would not be the same, arms and seeds that only one has left out.
 
-    Args:
-        before: the plan of the folder.
-        now: the plan that is asked for.
-        trained: what of the former there is already, by label; the rest may differ.
+    Of the former, what is not trained yet, by label, may differ.
     """
     if not trained:
         return []
     found: list[str] = []
-    for role in ("teacher", "student", "data"):
-        found += changed_file(role, before[role], now[role])
-    shared = ("teacher_epochs", "imgsz")
-    found += changed_values({key: before[key] for key in shared}, {key: now[key] for key in shared})
-    found += changed_values(before["settings"], now["settings"], {*_MACHINE, "imgsz"})
+    for role in _ROLES:
+        found += changed_file(role, getattr(before, role).as_dict(), getattr(now, role).as_dict())
+    there, here = ({"teacher_epochs": plan.teacher_epochs, "imgsz": plan.imgsz} for plan in (before, now))
+    found += changed_values(there, here)
+    old, new = before.settings, now.settings
+    found += changed_values(old, new, {*_MACHINE, "imgsz"})
     # What was given for all arms need not be said again for each.
-    old, new = before["settings"], now["settings"]
     said = {key for key in {*old, *new} if differs(old.get(key), new.get(key))}
-    for label in (label for label in now["arms"] if label in before["arms"] and label in trained):
-        there, here = before["arms"][label], now["arms"][label]
-        rows = changed_values(there["host"], here["host"], _MACHINE | said)
-        if there["recipe"] and here["recipe"]:
-            try:
-                old, new = (saved_recipe(arm["recipe"]).model_dump() for arm in (there, here))
-            except RequestError as error:
-                raise RequestError(f"arm {label}: {error}") from None
-            rows += changed_values(old, new, _RECIPE_MACHINE)
-            # Files by what they hold; folders of older versions don't know that.
-            held, holds = there.get("files") or {}, here["files"]
-            rows += [f"{key}: was changed" for key in sorted(held.keys() & holds.keys()) if held[key] != holds[key]]
+    for label in (label for label in now.arms if label in before.arms and label in trained):
+        rows = _changes_of_arm(before.arms[label], now.arms[label], _MACHINE | said)
         found += [f"arm {label}, {row}" for row in rows]
     return found
+
+
+def _changes_of_arm(there: Arm, here: Arm, ignored: set[str]) -> list[str]:
+    rows = changed_values(there.host, here.host, ignored)
+    if there.recipe and here.recipe:
+        try:
+            old, new = (saved_recipe(recipe).model_dump() for recipe in (there.recipe, here.recipe))
+        except RequestError as error:
+            raise RequestError(f"arm {here.label}: {error}") from None
+        rows += changed_values(old, new, _RECIPE_MACHINE)
+        # Files by what they hold; folders of older versions don't know that.
+        both = sorted(there.files.keys() & here.files.keys())
+        rows += [f"{key}: was changed" for key in both if there.files[key] != here.files[key]]
+    return rows

@@ -27,13 +27,7 @@ def choose_precision(
 ) -> str | None:
     """Return `fp32` or `bf16` on a CPU, and None on other devices, where the host's `amp` decides without a clock.
 
-    Args:
-        student: the model that is trained.
-        found: what `check_data` returned.
-        settings: of Ultralytics; `amp` and `device` are looked at.
-        imgsz: side of the pictures in pixels.
-        threads: that a run will have.
-        trust: load the student without restriction.
+    It is measured on the checked data, with as many threads as a run will have.
 
     Raises:
         RequestError: the machine lacks the device or the precision that is asked for.
@@ -47,30 +41,21 @@ def choose_precision(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return choose_student_precision(
-            model, sample_pictures(dict(found), rounded_imgsz(model, imgsz), AT_A_TIME), amp
-        )
+        pictures = sample_pictures(dict(found), rounded_imgsz(model, imgsz), AT_A_TIME)
+        return choose_student_precision(model, pictures, amp)
     finally:
         torch.set_num_threads(before)
 
 
 def require_precision_of(out: Path, precision: str | None, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on in another precision than a comparison was begun in.
-
-    Raises:
-        RequestError: saying what it was begun in.
-    """
+    """Refuse to go on with a comparison, begun in a precision of a CPU or on a GPU (None), on the other of the two."""
     if (device_type(settings) == "cpu") != (precision is not None):
         there = "CPU" if precision else "GPU"
         raise RequestError(f"out={out}: was begun on a {there}; go on there, or give another out=")
 
 
 def device_type(settings: Mapping[str, Any]) -> str:
-    """Return `cpu`, `cuda`, `mps`, ...
-
-    Raises:
-        RequestError: there is no such device.
-    """
+    """Return `cpu`, `cuda`, `mps`, ...; refuse a device that is not there."""
     try:
         return select_device(parse_device(settings.get("device")), verbose=False).type
     except (TypeError, ValueError) as error:

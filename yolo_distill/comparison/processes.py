@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yolo_distill
-from yolo_distill.comparison.job import ERROR, RECORD, Job
+from yolo_distill.comparison.runs import ERROR, RECORD, Job, Run
 from yolo_distill.files import write_bytes
 
 WORKER = (sys.executable, "-m", "yolo_distill.comparison.worker")
@@ -20,51 +20,47 @@ _PATIENCE = 10.0  # seconds that a process gets to end when it is asked to
 
 
 class Processes:
-    """A number of slots, each of which has room for one run."""
+    """Room for a number of runs at a time, each in a process that is called with its job's file.
 
-    def __init__(self, slots: int, command: Sequence[str] = WORKER) -> None:
-        """Make the slots.
+    They have numbers from 0 on, so that each of several devices gets one run.
+    """
 
-        Args:
-            slots: how many runs at a time.
-            command: what is called with the job's file.
-        """
-        self._command = list(command)
-        self._slots: list[tuple[Job, subprocess.Popen[bytes], IO[bytes]] | None] = [None] * slots
+    def __init__(self, most: int, command: Sequence[str] = WORKER) -> None:
+        self._most, self._command = most, list(command)
+        self._running: dict[int, tuple[Run, Job, subprocess.Popen[bytes], IO[bytes]]] = {}
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        running = [slot for slot in self._slots if slot]
-        for _, process, _ in running:
+        for _, _, process, _ in self._running.values():
             process.terminate()
-        for _, process, log in running:
+        for _, _, process, log in self._running.values():
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
             log.close()
-        self._slots = [None] * len(self._slots)
+        self._running.clear()
 
     @property
     def free(self) -> int | None:
-        """The first slot that has room, or None."""
-        return next((place for place, slot in enumerate(self._slots) if slot is None), None)
+        """The first number that has no run, or None."""
+        return next((number for number in range(self._most) if number not in self._running), None)
 
     @property
-    def running(self) -> list[Job]:
-        """The jobs that are being done."""
-        return [slot[0] for slot in self._slots if slot]
+    def running(self) -> list[tuple[Run, Job]]:
+        """The runs that are being done, with their jobs."""
+        return [(run, job) for run, job, _, _ in self._running.values()]
 
-    def start(self, slot: int, job: Job, log: Path) -> None:
-        """Start a job in a free slot."""
+    def start(self, number: int, run: Run, job: Job) -> None:
+        """Start the job of a run under a free number."""
         file = job.write()
-        (job.path / ERROR).unlink(missing_ok=True)
+        (run.folder / ERROR).unlink(missing_ok=True)
         beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": beside.rstrip(os.pathsep)}
-        stream = log.open("ab")
+        stream = run.log.open("ab")
         # Ctrl-C at a terminal goes to all processes of its session. It is for this one, which then ends the others.
         apart: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
@@ -77,35 +73,27 @@ class Processes:
             env=environment,
             **apart,
         )
-        self._slots[slot] = job, process, stream
+        self._running[number] = run, job, process, stream
 
-    def take_finished(self) -> list[Job]:
-        """Return the jobs whose process has ended since; one that left no record has an error in its folder then."""
+    def take_finished(self) -> list[Run]:
+        """Return the runs whose process has ended since; one that left no record has an error in its folder then."""
+        ended = [number for number, (_, _, process, _) in self._running.items() if process.poll() is not None]
         finished = []
-        for place, slot in enumerate(self._slots):
-            if slot is None or slot[1].poll() is None:
-                continue
-            job, process, log = slot
+        for number in ended:
+            run, _, process, log = self._running.pop(number)
             log.close()
             if process.stdin:
                 process.stdin.close()
-            self._slots[place] = None
-            if not (job.path / RECORD).is_file() and not (job.path / ERROR).is_file():
-                said = _ended(process.returncode, Path(log.name))
-                write_bytes(job.path / ERROR, f"{said}\n".encode())
-            finished.append(job)
+            if not (run.folder / RECORD).is_file() and not run.error():
+                write_bytes(run.folder / ERROR, f"{_ended(process.returncode, run.log)}\n".encode())
+            finished.append(run)
         return finished
 
 
 def _ended(code: int, log: Path) -> str:
-    if code < 0:  # it had no time for last words
-        known = {int(number): number.name for number in signal.Signals}
-        why = ", perhaps for want of memory" if known.get(-code) == "SIGKILL" else ""
-        return f"its process was ended by {known.get(-code, f'signal {-code}')}{why}"
-    return f"its process ended with exit code {code}{_last_words(log)}"
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return f" ({said[-1][-200:]})" if said else ""
+    """Return how a process ended that left no error of its own."""
+    if code < 0:
+        name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
+        return f"its process was ended by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
+    return f"its process ended with exit code {code}" + (f" ({lines[-1][-200:]})" if lines else "")

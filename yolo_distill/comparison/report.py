@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
 from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
-from yolo_distill.comparison.html_report import html_report
+from yolo_distill.comparison.charts import DARK, LIGHT, accuracy_chart, share_chart
 from yolo_distill.comparison.pictures import Shown, most_different
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.results import summarise
@@ -22,26 +23,22 @@ from yolo_distill.evaluation.evaluate import cost
 from yolo_distill.files import write_bytes
 from yolo_distill.models.checkpoint import one_line, rounded_imgsz
 from yolo_distill.teachers.loading import Reading, Teachers
+from yolo_distill.templates import fill_in
 from yolo_distill.validation import read_json
 
 JSON, TABLE, PAGE, COST = "comparison.json", "table.md", "index.html", "cost.json"
 #: The pictures of the last finished page, for pages until the next.
 PICTURES = "pictures.json"
+_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 @dataclass(frozen=True)
-class KeptPictures:
-    """What `pictures.json` holds.
-
-    Attributes:
-        arm: that is shown beside plain.
-        seed: of both runs.
-        shown: the pictures.
-    """
+class Pictures:
+    """What `pictures.json` holds: pictures of runs of plain and of `arm` with one seed."""
 
     arm: str | None
-    seed: int | None
-    shown: list[Shown]
+    seed: int | None = None
+    shown: list[Shown] = field(default_factory=list)
 
 
 class Report:
@@ -52,33 +49,25 @@ class Report:
 
     def interim(self) -> None:
         """Write what there is to say now, without measuring anything: pictures are those of the last finished page."""
-        summary = self._summary()
-        self._write(summary, self._kept_pictures(summary))
+        summary = self._summary(measure=False)
+        file = self._out / PICTURES
+        kept = read_json(file, Pictures, "the pictures of a comparison") if file.is_file() else None
+        self._write(summary, kept if kept and kept.arm == summary["headline"]["arm"] else None)
 
     def final(self, device: Any) -> dict[str, Any]:
         """Measure cost, find the pictures that differ most, write all of it, and return the summary."""
         summary = self._summary(measure=True)
-        pictures: list[Shown] = []
+        pictures = None
         try:
-            pictures, seed = self._pictures(summary["headline"]["arm"], device)
+            pictures = self._pictures(summary["headline"]["arm"], device)
         except Exception as error:  # pictures are no reason to lose the figures of hours
             summary["pictures_missing"] = f"{type(error).__name__}: {one_line(error)}"
         else:
-            kept = KeptPictures(summary["headline"]["arm"], seed, pictures)
-            write_bytes(self._out / PICTURES, write_json(asdict(kept)))
-            _add_pictures(summary, pictures, seed)
+            write_bytes(self._out / PICTURES, write_json(asdict(pictures)))
         self._write(summary, pictures)
         return summary
 
-    def _kept_pictures(self, summary: dict[str, Any]) -> list[Shown]:
-        file = self._out / PICTURES
-        kept = read_json(file, KeptPictures, "the pictures of a comparison") if file.is_file() else None
-        if kept is None or kept.arm != summary["headline"]["arm"]:
-            return []
-        _add_pictures(summary, kept.shown, kept.seed)
-        return kept.shown
-
-    def _summary(self, measure: bool = False) -> dict[str, Any]:
+    def _summary(self, *, measure: bool) -> dict[str, Any]:
         decision = decided(self._out)
         arms = dict(self._plan.arms)
         if decision:
@@ -105,11 +94,13 @@ class Report:
             model = opened.model(opened.members[0])
             found = cost(model, rounded_imgsz(model, self._plan.imgsz))
             # Two timings of one network would only show the clock's noise.
-            known[run.arm.label] = next((other for other in known.values() if _same_network(other, found)), found)
+            network = found["parameters"], found["gflops"]
+            same = (other for other in known.values() if (other["parameters"], other["gflops"]) == network)
+            known[run.arm.label] = next(same, found)
             write_bytes(file, write_json(known))
         return known
 
-    def _pictures(self, arm: str | None, device: Any) -> tuple[list[Shown], int | None]:
+    def _pictures(self, arm: str | None, device: Any) -> Pictures:
         plan = self._plan
         for seed in plan.seeds if arm in plan.arms else []:
             pair = {label: weights_of(run_of(self._out, plan.arms[label], seed), plan) for label in (PLAIN, str(arm))}
@@ -118,22 +109,17 @@ class Report:
                 shown = most_different(
                     files, plan.data.file, plan.headline, imgsz=plan.imgsz, device=device, trust=self._trust
                 )
-                return shown, seed
-        return [], None
+                return Pictures(arm, seed, shown)
+        return Pictures(arm)
 
-    def _write(self, summary: dict[str, Any], pictures: list[Shown]) -> None:
+    def _write(self, summary: dict[str, Any], pictures: Pictures | None) -> None:
+        shown = pictures.shown if pictures else []
+        if pictures:
+            summary["pictures_seed"] = pictures.seed
+            summary["pictures"] = [{"name": one.name, "f1": one.scores} for one in shown]
         write_bytes(self._out / JSON, write_json(summary))
         write_bytes(self._out / TABLE, markdown(summary).encode())
-        write_bytes(self._out / PAGE, html_report(summary, pictures).encode())
-
-
-def _add_pictures(summary: dict[str, Any], pictures: list[Shown], seed: int | None) -> None:
-    summary["pictures_seed"] = seed
-    summary["pictures"] = [{"name": shown.name, "f1": shown.scores} for shown in pictures]
-
-
-def _same_network(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one[key] == other[key] for key in ("parameters", "gflops"))
+        write_bytes(self._out / PAGE, html_report(summary, shown).encode())
 
 
 def markdown(summary: dict[str, Any]) -> str:
@@ -143,3 +129,28 @@ def markdown(summary: dict[str, Any]) -> str:
     tables = "\n\n".join(table.markdown() for table in tables_of(summary))
     notes = "\n".join(f"- {note}" for note in caveats_of(summary))
     return f"{said}\n\n{tables}\n\n{notes}\n"
+
+
+def html_report(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:
+    """Return one HTML file that needs nothing else: styles, charts and pictures are inside it."""
+    plan = summary["plan"]
+    charts = {"Curves": accuracy_chart(summary), "Gradient shares": share_chart(summary)}
+    heading = ""
+    if pictures:
+        base, ours = pictures[0].scores
+        split, seed = summary["headline"]["split"], summary.get("pictures_seed")
+        heading = f"Pictures of {split} on which {ours} and {base} differ most (seed {seed})"
+    pieces = fill_in(
+        _TEMPLATE,
+        title=f"{plan['teacher']['name']} and {plan['student']['name']}: yolo-distill compare",
+        sentences=[sentence(said) for said in (summary["verdict"], *summary["further"])],
+        setting=setting_line(summary),
+        tables=tables_of(summary),
+        charts={name: chart for name, chart in charts.items() if chart},
+        light=LIGHT.lines,
+        dark=DARK.lines,
+        pictures=pictures,
+        pictures_heading=heading,
+        caveats=caveats_of(summary),
+    )
+    return "".join(pieces)

@@ -65,7 +65,7 @@ class RunMonitor:
 
     def attach(self) -> None:
         """Follow all trainers that are built from now on."""
-        self._wind_up()
+        self._start_clock()
         calls: dict[str, Callable[[Any], None]] = {
             "on_pretrain_routine_start": self._set_precision,
             "on_train_start": self._start,
@@ -94,19 +94,19 @@ class RunMonitor:
         write_bytes(self._file, "".join(json.dumps(row) + "\n" for row in [*kept, line]).encode())
         prepare = trainer.preprocess_batch
 
-        def seen(batch: dict[str, Any]) -> dict[str, Any]:
-            self._see(batch)
+        def watched(batch: dict[str, Any]) -> dict[str, Any]:
+            self._add(batch)
             return dict(prepare(batch))
 
-        trainer.preprocess_batch = seen
+        trainer.preprocess_batch = watched
 
     def _start_epoch(self, trainer: Any) -> None:
         seed_epoch(trainer.train_loader, self._seed, trainer.epoch)
         if self._mine(trainer):
             self._digest, self._batches, self._open = hashlib.sha256(), 0, True
-            self._wind_up()
+            self._start_clock()
 
-    def _see(self, batch: dict[str, Any]) -> None:
+    def _add(self, batch: dict[str, Any]) -> None:
         if self._batches < _BATCHES:
             self._digest.update(json.dumps([Path(name).name for name in batch["im_file"]]).encode())
             for key in ("img", "bboxes", "cls"):
@@ -122,7 +122,7 @@ class RunMonitor:
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def _wind_up(self) -> None:
+    def _start_clock(self) -> None:
         self._clock, self._cpu = time.perf_counter(), time.process_time()
 
     def _elapsed(self, prefix: str) -> dict[str, float]:

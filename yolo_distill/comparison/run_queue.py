@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
 from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.runs import Run
 from yolo_distill.durations import duration
@@ -18,12 +20,7 @@ class RunQueue:
     """
 
     def __init__(self, runs: Sequence[Run], waits_for_teacher: bool) -> None:
-        """Take the runs.
-
-        Args:
-            runs: in order; the teacher's among them.
-            waits_for_teacher: whether the teacher has to be trained before it can teach.
-        """
+        """Take the runs in order, the teacher's among them, which may have to be trained before it can teach."""
         self.runs = list(runs)
         self._waits = waits_for_teacher
         self._failed: set[Path] = set()
@@ -43,7 +40,7 @@ class RunQueue:
     def add(self, runs: Sequence[Run]) -> None:
         """Add runs, in front of those of later seeds."""
         for run in runs:
-            later = [place for place, other in enumerate(self.runs) if other.seed == run.seed]
+            later = [number for number, other in enumerate(self.runs) if other.seed == run.seed]
             self.runs.insert(later[-1] + 1 if later else len(self.runs), run)
             if run.record():
                 self._finished.add(run.folder)
@@ -55,44 +52,37 @@ class RunQueue:
     def next(self, running: Sequence[Run]) -> Run | None:
         """Return a run that can start now, or None.
 
-        Args:
-            running: those that are being done. Two that train teachers of their own are not done side by side, as they
-                may want the same ones.
+        Two that train teachers of their own are not done side by side, as they may want the same ones.
         """
         settled = self._finished | self._failed | {run.folder for run in running}
         teacher = next((run for run in self.runs if run.arm.kind == TEACHER), None)
         lacks = self._waits and teacher is not None and teacher.folder not in self._finished
-        prepares = any(run.arm.prepares for run in running)
+        prepares = any(run.prepares for run in running)
         for run in self.runs:
-            if run.folder in settled or (run.needs_teacher and lacks) or (run.arm.prepares and prepares):
-                continue
-            return run
+            if run.folder not in settled and not (run.needs_teacher and lacks) and not (run.prepares and prepares):
+                return run
         return None
 
-    def of(self, folder: str) -> Run:
-        """Return the run that lies in a folder."""
-        return next(run for run in self.runs if str(run.folder) == folder)
-
-    def status(self, running: Sequence[tuple[Run, int]], slots: int) -> str:
+    def status(self, running: Sequence[tuple[Run, int]], jobs: int) -> str:
         """Return in one line how far everything is.
 
         Args:
             running: runs that are being done, with the epochs that each is to have; 0 for one that is only measured.
-            slots: how many are done side by side.
+            jobs: how many are done side by side.
         """
         parts = [f"{self.done}/{len(self.runs)} runs done"]
         roughly = "about"
         for run, epochs in running:
             done = len(run.epochs_done())
-            if epochs and not done and run.arm.prepares:  # how long that takes is not known
+            if epochs and not done and run.prepares:  # how long that takes is not known
                 parts.append(f"{run.name} trains its assistant or tries both starts")
                 roughly = "at least"
             else:
                 parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")
-        left = self._seconds_left({run.folder: epochs for run, epochs in running}, slots)
-        return ", ".join(parts) + (f", {roughly} {duration(left)} left" if left is not None else "")
+        left = self._seconds_left({run.folder: epochs for run, epochs in running})
+        return ", ".join(parts) + (f", {roughly} {duration(left / jobs)} left" if left is not None else "")
 
-    def _seconds_left(self, running: Mapping[Path, int], slots: int) -> float | None:
+    def _seconds_left(self, running: Mapping[Path, int]) -> float | None:
         """Return an estimate from the epochs that are done, or None before there is one; the teacher's is its own."""
         epochs: dict[str, list[float]] = {}
         for run in self.runs:
@@ -107,10 +97,8 @@ class RunQueue:
         usual = statistics.fmean(students or means.values())
         left = 0.0
         for run in self.runs:
-            if run.folder in self._finished | self._failed:
-                continue
-            own = 0 if run.arm.kind == TEACHER else int(run.arm.host.get("epochs") or 100)
-            count = running.get(run.folder, own)
-            done = len(run.epochs_done())
-            left += max(count - done, 0) * means.get(run.arm.label, usual)
-        return left / slots
+            if run.folder not in self._finished | self._failed:
+                own = 0 if run.arm.kind == TEACHER else int(run.arm.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+                count = running.get(run.folder, own) - len(run.epochs_done())
+                left += max(count, 0) * means.get(run.arm.label, usual)
+        return left

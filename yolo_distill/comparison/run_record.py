@@ -5,33 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import math
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 import yaml
-from ultralytics import __version__ as host_version
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.comparison.job import EPOCHS, Job
+from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.run_monitor import read_lines, source_digest
+from yolo_distill.comparison.runs import EPOCHS, Job
 from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.teacher_cost import read_pace
 from yolo_distill.engine.teacher_quality import look
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
-from yolo_distill.machine import cpu_name
+from yolo_distill.machine import cpu_name, versions
 from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
-from yolo_distill.recipe import USUAL, Recipe, make_recipe
+from yolo_distill.recipe import USUAL, make_recipe
 from yolo_distill.teachers.loading import Teachers
-from yolo_distill.version import __version__
 
 FORMAT = 1
 
@@ -42,29 +38,18 @@ _FIGURES = ("map", "map50", "precision", "recall", "pictures", "boxes", "classes
 
 
 def make_record(job: Job, best: Path) -> dict[str, Any]:
-    """Measure a trained run and return its record.
-
-    Args:
-        job: the run.
-        best: its best weights.
-
-    Returns:
-        plain values without absolute paths; see the keys below.
-    """
-    source = _training_folder(job, best)
-    curve = read_curve(source / "results.csv")
-    lines = read_lines(job.path / EPOCHS)
-    parts = [line for line in lines if "start" in line]
-    epochs = [line for line in lines if "epoch" in line]
-    teachers = Teachers.of(_taught_by(job, best)) if job.kind == "teacher" else None
-    sources = list(dict.fromkeys(line["source"] for line in parts if "source" in line))
+    """Measure a trained run by its best weights and return its record: plain values without absolute paths."""
+    ours = best.is_relative_to(job.path.parent)  # else a teacher that came with its weights
+    # The host wrote its curve beside the weights, also of a teacher in a folder of its own.
+    curve = read_curve((best.parent.parent if job.kind == TEACHER and ours else job.path) / "results.csv")
+    opened: dict[str, Any] = {"trust": job.trust, "role": job.kind}
     return {
         "format": FORMAT,
         "arm": job.label,
         "kind": job.kind,
         "seed": job.seed,
         "student": job.names["student"],
-        "teacher": job.names["teacher"] if job.kind != "plain" else None,
+        "teacher": job.names["teacher"] if job.kind != PLAIN else None,
         "settings": {
             **{key: _without_folder(value) for key, value in job.host.items() if key not in _PLACES},
             "data": job.names["data"],
@@ -76,6 +61,21 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
         "curve": {key: values for key, values in curve.items() if not key.startswith(("share/", "cosine/"))},
         "shares": {key.removeprefix("share/"): values for key, values in curve.items() if key.startswith("share/")},
+        **_history(read_lines(job.path / EPOCHS)),
+        **(_measure_teacher(job, best) if job.kind == TEACHER else _measure_yolo(job, load_detector(best, **opened))),
+        # Beside the comparison's plan, or where they were given.
+        "weights": best.relative_to(job.path.parent).as_posix() if ours else None,
+        "machine": {"device": device_name(job.host.get("device")), "cpu": cpu_name(), "threads": job.threads},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _history(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the run's monitor wrote, and the versions of what it was run with."""
+    parts = [line for line in lines if "start" in line]
+    epochs = [line for line in lines if "epoch" in line]
+    sources = list(dict.fromkeys(line["source"] for line in parts if "source" in line))
+    return {
         "parts": len(parts),  # more than one: it was interrupted
         "sources": sources,  # more than one: and the code had changed
         # Of the first part: whoever goes on opens files again, which says nothing about the arm.
@@ -88,21 +88,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         "initial_weights": next((line["weights"] for line in parts if "weights" in line), None),
         "batch": epochs[-1].get("batch") if epochs else None,  # not as asked for where memory ran out
         "pictures": _by_epoch(epochs, "pictures"),
-        **_measure(job, best, teachers),
-        **({"look": _look(job, best, teachers)} if teachers is not None else {}),
-        # Beside the comparison's plan, or where they were given.
-        "weights": best.relative_to(job.path.parent).as_posix() if best.is_relative_to(job.path.parent) else None,
-        "versions": {
-            "yolo_distill": __version__,
-            "source": sources[-1] if sources else source_digest(),  # the code may be another by now
-            "ultralytics": host_version,
-            "torch": torch.__version__,
-            "opencv": cv2.__version__,  # which reads, resizes and warps the pictures
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": {"device": device_name(job.host.get("device")), "cpu": cpu_name(), "threads": job.threads},
-        "date": time.strftime("%Y-%m-%d"),
+        "versions": {**versions(), "source": sources[-1] if sources else source_digest()},  # it may be another by now
     }
 
 
@@ -117,74 +103,53 @@ def recipe_of(job: Job) -> dict[str, Any] | None:
     return recipe
 
 
-def _measure(job: Job, best: Path, teachers: Teachers | None) -> dict[str, Any]:
-    """Return the figures by split, and those of the one-to-one branch for a model that has one.
+def _measure_yolo(job: Job, model: DetectionModel) -> dict[str, Any]:
+    """Return the figures by split, and those of the one-to-one branch for a model that has one."""
+    where: dict[str, Any] = {"imgsz": rounded_imgsz(model, job.imgsz), "device": job.host.get("device")}
 
-    A teacher may know other classes than the data has, and can't be measured then; its students can.
+    def figures(nms: bool | None) -> dict[str, Any]:
+        return {split: _kept(evaluate(model, job.data, split=split, nms=nms, **where)) for split in job.splits}
+
+    two = getattr(model.model[-1], "one2one_cv2", None) is not None
+    return {**figures(None), "one_to_one": figures(False) if two else None}
+
+
+def _measure_teacher(job: Job, best: Path) -> dict[str, Any]:
+    """Return the figures of a teacher of any kind, and how good it is on some pictures of train and of val.
+
+    It may know other classes than the data has, and can't be measured then; its students can.
     """
-    if teachers is None:
-        model = load_detector(best, trust=job.trust, role=job.kind)
-    else:
-        if not teachers.is_one_yolo:
-            return _measure_other(job, best, teachers)
-        model = teachers.model(teachers.members[0])
-        if job.reading.keys() - {"match"} or not _same_names(model, job):
-            return _measure_other(job, best, teachers)
-    branches = [None, *([False] if getattr(model.model[-1], "one2one_cv2", None) is not None else [])]
-    found: dict[str, Any] = {"one_to_one": None}
-    for nms in branches:
-        figures = {
-            split: evaluate(
-                model,
-                job.data,
-                split=split,
-                imgsz=rounded_imgsz(model, job.imgsz),
-                device=job.host.get("device"),
-                nms=nms,
-            )
-            for split in job.splits
-        }
-        kept = {split: {key: values[key] for key in _FIGURES} for split, values in figures.items()}
-        found |= kept if nms is None else {"one_to_one": kept}
-    return found
+    recipe = make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
+    teachers = Teachers.of(recipe)
+    data = check_data(job.data, ("train", "val"))
 
-
-def _same_names(model: DetectionModel, job: Job) -> bool:
-    """Return whether a teacher's classes are the data's, in their order."""
-    return list(map(str, model.names.values())) == list(map(str, check_data(job.data)["names"].values()))
-
-
-def _taught_by(job: Job, best: Path) -> Recipe:
-    """Return the recipe by which a comparison's teacher is read."""
-    return make_recipe({"teacher": str(best), "trust": job.trust, **job.reading})
-
-
-def _measure_other(job: Job, best: Path, teachers: Teachers) -> dict[str, Any]:
-    """Return the figures of a teacher that is no YOLO, of several, or of one with classes of its own."""
-    recipe = _taught_by(job, best)
-    found: dict[str, Any] = {"one_to_one": None}
-    try:
-        for split in job.splits:
-            where: dict[str, Any] = {"split": split, "imgsz": job.imgsz, "device": job.host.get("device")}
-            values = measure_teachers(recipe, teachers, job.data, **where)
-            found[split] = {key: values[key] for key in _FIGURES}
-    except RequestError as error:
-        return {"one_to_one": None, "not_measured": str(error).replace(str(best), best.name)}
-    return found
-
-
-def _look(job: Job, best: Path, teachers: Teachers) -> dict[str, float] | None:
-    """Return how good a teacher is on some pictures of train and of val, or None where it knows other classes."""
-    recipe = _taught_by(job, best)
-
-    def measure(file: Path, split: str) -> float:
+    def measure(file: str | Path, split: str) -> dict[str, Any]:
         where: dict[str, Any] = {"split": split, "imgsz": job.imgsz, "device": job.host.get("device")}
-        return float(measure_teachers(recipe, teachers, file, **where)["map"])
+        return measure_teachers(recipe, teachers, file, **where)
 
+    model = teachers.model(teachers.members[0]) if teachers.is_one_yolo else None
+    # One whose classes are the data's, in their order, has branches that can be told apart.
+    if model is not None and not job.reading.keys() - {"match"} and _words(model.names) == _words(data["names"]):
+        found = _measure_yolo(job, model)
+    else:
+        found = {"one_to_one": None}
+        try:
+            found |= {split: _kept(measure(job.data, split)) for split in job.splits}
+        except RequestError as error:
+            found["not_measured"] = str(error).replace(str(best), best.name)
     try:
-        return asdict(look(measure, check_data(job.data, ("train", "val"))))
+        found["look"] = asdict(look(lambda file, split: float(measure(file, split)["map"]), data))
     except RequestError:
-        return None  # `not_measured` says why
+        found["look"] = None  # `not_measured` says why
+    return found
+
+
+def _words(names: Mapping[int, Any]) -> list[str]:
+    return list(map(str, names.values()))
+
+
+def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: figures[key] for key in _FIGURES}
 
 
 def read_curve(file: Path) -> dict[str, list[float | None]]:
@@ -208,13 +173,6 @@ def device_name(device: Any) -> str:
         return str(device or "cpu")
     index = str(device).split(":")[-1]
     return torch.cuda.get_device_name(int(index) if index.isdigit() else torch.cuda.current_device())
-
-
-def _training_folder(job: Job, best: Path) -> Path:
-    """Return where the host wrote its curve: beside the weights, also for a teacher in a folder of its own."""
-    if job.kind != "teacher":
-        return job.path
-    return best.parent.parent if best.is_relative_to(job.path.parent) else job.path
 
 
 def _without_folder(value: Any) -> Any:

@@ -1,34 +1,31 @@
-"""The runs of a comparison: where each lies, and what it is handed to do."""
+"""The runs of a comparison: where each lies, and the job that is handed to a process of its own."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name
-from yolo_distill.comparison.job import EPOCHS, ERROR, LOG, RECORD, Job
+from yolo_distill.comparison.arms import PLAIN, TEACHER, Arm, folder_name, prepares
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.run_monitor import read_lines
 from yolo_distill.engine.teacher_training import STUDENTS_OWN
+from yolo_distill.files import write_bytes
+from yolo_distill.validation import read_json
 
+#: Files in a run's folder.
+JOB, RECORD, ERROR, EPOCHS, LOG = "job.json", "run.json", "error.txt", "epochs.jsonl", "log.txt"
 #: Teachers, and assistants between teacher and student, are the same for all seeds.
 TEACHER_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One arm with one seed, or the teacher.
-
-    Attributes:
-        arm: the arm; the teacher's has no settings of its own.
-        seed: of the run.
-        folder: where it lies.
-    """
+    """One arm with one seed, or the teacher, whose arm has no settings of its own."""
 
     arm: Arm
     seed: int
@@ -45,6 +42,11 @@ class Run:
         return self.arm.kind not in {TEACHER, PLAIN}
 
     @property
+    def prepares(self) -> bool:
+        """Whether it first trains what other runs want as well."""
+        return prepares(self.arm.recipe)
+
+    @property
     def log(self) -> Path:
         """Where its messages go."""
         return self.folder / LOG
@@ -57,9 +59,14 @@ class Run:
             return None
 
     @property
+    def trained(self) -> bool:
+        """Whether its training has begun: one that failed before, say for want of a file, may be asked for anew."""
+        return any((self.folder / name).is_file() for name in (RECORD, EPOCHS))
+
+    @property
     def begun(self) -> bool:
         """Whether there is anything of it, finished or not."""
-        return any((self.folder / name).is_file() for name in (RECORD, EPOCHS, ERROR))
+        return self.trained or (self.folder / ERROR).is_file()
 
     def error(self) -> str | None:
         """Return why its last attempt failed, if it did."""
@@ -81,16 +88,76 @@ def run_of(out: Path, arm: Arm, seed: int) -> Run:
     return Run(arm, seed, out / folder_name(arm.label, seed))
 
 
-def job_of(run: Run, plan: Plan, *, threads: int, device: str | None, trust: bool) -> Job:
-    """Return the job of a run's process.
+def trained_arms(out: Path, plan: Plan) -> set[str]:
+    """Return the arms of which a run has begun its training, and `teacher` once that is trained or measured."""
+    found = {TEACHER} if (teacher_run(out).folder / RECORD).is_file() else set()
+    return found | {
+        label for label, arm in plan.arms.items() if any(run_of(out, arm, seed).trained for seed in plan.seeds)
+    }
 
-    Args:
-        run: the run.
-        plan: of the comparison.
-        threads: of the process.
-        device: that the process has; None: as the host chooses.
-        trust: load given checkpoints without restriction.
+
+@dataclass(frozen=True)
+class Job:
+    """What `job.json` tells the process of one run.
+
+    What is not named here is as the arm, the plan or the request has it.
+
+    Attributes:
+        teacher: weights; for the teacher's own run an architecture as well.
+        names: what data, teacher and student are called in the record.
+        host: all settings of Ultralytics.
+        teacher_epochs: of a teacher that is trained; None: as `host` has them.
+        reading: settings of the recipe that say how the teacher is read: whose its classes are, and the like.
     """
+
+    label: str
+    kind: str
+    seed: int
+    folder: str
+    data: str
+    splits: list[str]
+    imgsz: int
+    teacher: str
+    student: str
+    names: dict[str, str]
+    host: dict[str, Any]
+    recipe: dict[str, Any] | None
+    teacher_epochs: int | None
+    precision: str | None
+    threads: int
+    trust: bool
+    reading: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return Path(self.folder)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the run is to have."""
+        own = self.teacher_epochs if self.kind == TEACHER else None
+        return int(own or self.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+
+    def write(self) -> Path:
+        """Write the job into its folder and return the file."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / JOB
+        write_bytes(file, json.dumps(asdict(self), indent=2).encode())
+        return file
+
+
+def read_job(file: Path) -> Job:
+    """Return what `Job.write` wrote.
+
+    Raises:
+        RequestError: the file is damaged, or none of ours; names the field.
+    """
+    return read_json(file, Job, "the job of a run")
+
+
+def job_of(run: Run, plan: Plan, *, threads: int, device: Any, trust: bool) -> Job:
+    """Return the job of a run's process, which has so many threads and that device (None: as the host chooses)."""
     out = run.folder.parent
     shared = {"data": plan.data.file, "project": str(out), "exist_ok": True}
     shared |= {"device": device} if device is not None else {}
@@ -129,11 +196,10 @@ def _recipe(run: Run, plan: Plan) -> dict[str, Any] | None:
     recipe = run.arm.recipe
     if recipe is None or recipe.get("teacher_precision") != "auto":
         return recipe
-    out = run.folder.parent
     open_arms = [arm for arm in plan.arms.values() if (arm.recipe or {}).get("teacher_precision") == "auto"]
-    others = [run_of(out, arm, seed) for seed in plan.seeds for arm in open_arms]
-    for folder in (run.folder, *(other.folder for other in others)):
-        if (file := folder / "recipe.yaml").is_file():
+    others = [run_of(run.folder.parent, arm, seed) for seed in plan.seeds for arm in open_arms]
+    for one in (run, *others):
+        if (file := one.folder / "recipe.yaml").is_file():
             chosen = yaml.safe_load(file.read_text(encoding="utf-8"))["teacher_precision"]
             if chosen != "auto":  # a run that is not taught never chose
                 return {**recipe, "teacher_precision": chosen}

@@ -15,13 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """One arm minus another, over the seeds that both have.
-
-    Attributes:
-        arm: the first.
-        base: the second.
-        each: difference by seed.
-    """
+    """One arm minus another (`base`), by seed, over the seeds that both have."""
 
     arm: str
     base: str
@@ -42,20 +36,14 @@ class Difference:
         """The 95 % t interval of the mean; None with fewer than two pairs."""
         if self.count < 2:
             return None
-        values = list(self.each.values())
-        half = t_quantile(self.count - 1) * statistics.stdev(values) / math.sqrt(self.count)
-        mean = statistics.fmean(values)
+        mean = statistics.fmean(self.each.values())
+        half = t_quantile(self.count - 1) * statistics.stdev(self.each.values()) / math.sqrt(self.count)
         return mean - half, mean + half
 
     @property
     def ahead(self) -> int:
         """Number of seeds in which the arm is ahead."""
         return sum(value > 0 for value in self.each.values())
-
-    @property
-    def behind(self) -> int:
-        """Number of seeds in which the arm is behind."""
-        return sum(value < 0 for value in self.each.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the difference as plain values."""
@@ -66,18 +54,12 @@ class Difference:
             "mean": self.mean,
             "interval": list(self.interval) if self.interval else None,
             "ahead": self.ahead,
-            "behind": self.behind,
+            "behind": sum(value < 0 for value in self.each.values()),
         }
 
 
 def difference(arm: str, base: str, values: Mapping[str, Mapping[int, float]]) -> Difference:
-    """Return the paired difference of two arms.
-
-    Args:
-        arm: the first.
-        base: the second.
-        values: by arm and seed.
-    """
+    """Return the paired difference of two arms, of values by arm and seed."""
     ours, theirs = values.get(arm, {}), values.get(base, {})
     return Difference(arm, base, {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs})
 
@@ -105,40 +87,34 @@ def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
         what: what was measured, such as `mAP50-95 on test`.
         seeds: that there should be.
     """
-    missing = [str(seed) for seed in seeds if seed not in found.each]
-    lacks = f" (seed {', '.join(missing)} missing)" if missing and found.each else ""
     if found.mean is None:
         return f"nothing can be said yet: no seed has both {found.arm} and {found.base}"
+    missing = [str(seed) for seed in seeds if seed not in found.each]
+    lacks = f" (seed {', '.join(missing)} missing)" if missing else ""
+    side = "ahead of" if found.mean > 0 else "behind"
+    points = f"{abs(100 * found.mean):.1f}"
     if found.interval is None:
-        side = (
-            "level with"
-            if not found.mean
-            else f"{abs(100 * found.mean):.1f} {'ahead of' if found.mean > 0 else 'behind'}"
-        )
         (seed,) = found.each
-        return f"one seed proves nothing: {found.arm} is {side} {found.base} in {what} with seed {seed}{lacks}"
-    low, high = found.interval
+        lead = f"{points} {side}" if found.mean else "level with"
+        return f"one seed proves nothing: {found.arm} is {lead} {found.base} in {what} with seed {seed}{lacks}"
+    low, high = (100 * bound for bound in found.interval)
     if low <= 0 <= high:
-        span = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         return (
             f"no difference between {found.arm} and {found.base} can be seen with {found.count} seeds: "
-            f"{span} {what}{lacks}"
+            f"{100 * found.mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
         )
-    side = "ahead of" if found.mean > 0 else "behind"
-    sign = 1 if found.mean > 0 else -1
-    low, high = sorted((sign * low, sign * high))
+    near, far = sorted((abs(low), abs(high)))
     return (
-        f"{found.arm} is {side} {found.base} by {abs(100 * found.mean):.1f} [{100 * low:.1f}, {100 * high:.1f}] "
-        f"{what} over {found.count} seeds{lacks}"
+        f"{found.arm} is {side} {found.base} by {points} [{near:.1f}, {far:.1f}] {what} over {found.count} seeds{lacks}"
     )
 
 
-def t_quantile(freedom: int, probability: float = 0.975) -> float:
-    """Return Student's t for a whole number of degrees of freedom, by bisection of its distribution."""
+def t_quantile(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t for a whole number of degrees of freedom, by bisection."""
     low, high = 0.0, 1e4
     while high - low > 1e-10 * max(high, 1.0):
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_distribution(middle, freedom) < probability else (low, middle)
+        low, high = (middle, high) if _t_distribution(middle, freedom) < 0.975 else (low, middle)
     return (low + high) / 2
 
 
@@ -149,15 +125,9 @@ def _t_distribution(t: float, freedom: int) -> float:
     """
     angle = math.atan(t / math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
-    term, total = 1.0, 1.0
-    if freedom % 2:
-        if freedom == 1:
-            return 0.5 + angle / math.pi
-        for k in range(3, freedom - 1, 2):
-            term *= cosine**2 * (k - 1) / k
-            total += term
-        return 0.5 + (angle + sine * cosine * total) / math.pi
-    for k in range(2, freedom - 1, 2):
+    odd = freedom % 2
+    term = total = 1.0 if freedom > 1 else 0.0
+    for k in range(2 + odd, freedom - 1, 2):
         term *= cosine**2 * (k - 1) / k
         total += term
-    return 0.5 + sine * total / 2
+    return 0.5 + ((angle + sine * cosine * total) / math.pi if odd else sine * total / 2)

@@ -8,6 +8,8 @@ from typing import Any
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.tables import NO_VALUE, Table
 
+_DENSE, _SINGLE = ("one-to-many", "mAP50-95"), ("one-to-one", "mAP50-95")
+
 
 def tables_of(summary: Mapping[str, Any]) -> list[Table]:
     """Return the tables of a comparison; those that have nothing to show are left out."""
@@ -17,73 +19,66 @@ def tables_of(summary: Mapping[str, Any]) -> list[Table]:
 
 def accuracy(summary: Mapping[str, Any]) -> Table:
     """Return mAP50-95 of every run, with means."""
-    split, other = _splits(summary)
+    split = summary["headline"]["split"]
+    other = "val" if split != "val" else None
     seeds = [str(seed) for seed in summary["seeds"]]
     missing = {(row["arm"], str(row["seed"])) for row in summary["missing"]}
     ends = any("one-to-one" in arm["figures"].get(split, {}) for arm in summary["arms"].values())
-    header = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "± between seeds", "mAP50"]
+
+    def row(label: str, found: Mapping[str, Any], cells: list[str], *mean: str) -> list[str]:
+        deviation = look_up(found, split, *_DENSE, "deviation") if mean else None
+        return [
+            label,
+            *cells,
+            _pair(*(look_up(found, part, *_DENSE, *mean) for part in (split, other))),
+            _points(deviation) if mean else "",
+            _points(look_up(found, split, "one-to-many", "mAP50", *mean)),
+            *([_points(look_up(found, split, *_SINGLE, *mean))] if ends else []),
+        ]
+
     rows = []
     if master := summary["teacher"]:
-        found = master["figures"]
-        mean = _pair(look_up(found, split, "one-to-many", "mAP50-95"), look_up(found, other, "one-to-many", "mAP50-95"))
-        row = [TEACHER, *[""] * len(seeds), mean, "", _points(look_up(found, split, "one-to-many", "mAP50"))]
-        rows.append([*row, *([_points(look_up(found, split, "one-to-one", "mAP50-95"))] if ends else [])])
+        rows.append(row(TEACHER, master["figures"], [""] * len(seeds)))
     for label, arm in summary["arms"].items():
-
-        def value(part: str | None, branch: str, metric: str, key: str, arm: Mapping[str, Any] = arm) -> Any:
-            return look_up(arm["figures"], part, branch, metric, *key.split("."))
-
-        cells = []
-        for seed in seeds:
-            here, there = (value(part, "one-to-many", "mAP50-95", f"each.{seed}") for part in (split, other))
-            cells.append("missing" if (label, seed) in missing else _pair(here, there))
-        mean = _pair(*(value(part, "one-to-many", "mAP50-95", "mean") for part in (split, other)))
-        row = [label, *cells, mean, _points(value(split, "one-to-many", "mAP50-95", "deviation"))]
-        row.append(_points(value(split, "one-to-many", "mAP50", "mean")))
-        rows.append([*row, *([_points(value(split, "one-to-one", "mAP50-95", "mean"))] if ends else [])])
+        figures = arm["figures"]
+        each = {seed: [look_up(figures, part, *_DENSE, "each", seed) for part in (split, other)] for seed in seeds}
+        cells = ["missing" if (label, seed) in missing else _pair(*each[seed]) for seed in seeds]
+        rows.append(row(label, figures, cells, "mean"))
     title = f"mAP50-95 on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
-    labels = [row[0] for row in rows]
-    strong = tuple(labels.index(label) for label in (summary["headline"]["arm"],) if label in labels)
+    header = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "± between seeds", "mAP50"]
+    strong = tuple(number for number, line in enumerate(rows) if line[0] == summary["headline"]["arm"])
     return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
 
 def differences(summary: Mapping[str, Any]) -> Table:
     """Return paired differences, and what may be said of each."""
-    split, _ = _splits(summary)
-    seeds = summary["seeds"]
+    split = summary["headline"]["split"]
     found = [row for row in summary["differences"] if row["split"] == split]
-    main = [row for row in found if (row["branch"], row["metric"]) == ("one-to-many", "mAP50-95")]
-    ends = {(r["arm"], r["base"]): r for r in found if (r["branch"], r["metric"]) == ("one-to-one", "mAP50-95")}
+    main = [row for row in found if (row["branch"], row["metric"]) == _DENSE]
+    ends = {(row["arm"], row["base"]): row for row in found if (row["branch"], row["metric"]) == _SINGLE}
     rows = []
     for row in main:
-        some = "" if len(row["each"]) == len(seeds) else f" (seed {', '.join(row['each'])})"
+        some = "" if len(row["each"]) == len(summary["seeds"]) else f" (seed {', '.join(row['each'])})"
         name = f"{row['arm']} minus {row['base']}{some}"
-        cells = [name, _interval(row), _said(row), f"{row['ahead']} of {len(row['each'])}"]
         lead = row["gap_recovered"]
-        cells += [NO_VALUE if lead is None else f"{round(lead, 2) + 0:.0%}"]  # + 0: no minus before a nought
-        cells += [_interval(ends.get((row["arm"], row["base"])))] if ends else []
-        rows.append(cells)
+        recovered = NO_VALUE if lead is None else f"{round(lead, 2) + 0:.0%}"  # + 0: no minus before a nought
+        cells = [name, _interval(row), _said(row), f"{row['ahead']} of {len(row['each'])}", recovered]
+        rows.append([*cells, *([_interval(ends.get((row["arm"], row["base"])))] if ends else [])])
     header = ["difference", "mean [95 % interval]", "so it is", "ahead in", "of the teacher's lead"]
-    header += ["one-to-one"] if ends else []
-    strong = tuple(place for place, row in enumerate(main) if row["arm"] == summary["headline"]["arm"])[:1]
-    return Table(f"Paired differences in mAP50-95 on {split}", header, rows, strong=strong)
+    strong = tuple(number for number, row in enumerate(main) if row["arm"] == summary["headline"]["arm"])[:1]
+    title = f"Paired differences in mAP50-95 on {split}"
+    return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
 
 def classes(summary: Mapping[str, Any]) -> Table:
     """Return AP50-95 of each class."""
     labels = [label for label, arm in summary["arms"].items() if arm["figures"]]
     rows = [
-        [
-            row["name"],
-            str(row["boxes"] or 0),
-            _points(row["teacher"]),
-            *(_points(row["arms"][label]) for label in labels),
-        ]
-        for row in summary["classes"]
-        if labels
+        [row["name"], str(row["boxes"] or 0), *map(_points, [row["teacher"], *(row["arms"][one] for one in labels)])]
+        for row in (summary["classes"] if labels else [])
     ]
-    split, _ = _splits(summary)
-    return Table(f"AP50-95 of each class on {split}, mean over seeds", ["class", "boxes", TEACHER, *labels], rows)
+    title = f"AP50-95 of each class on {summary['headline']['split']}, mean over seeds"
+    return Table(title, ["class", "boxes", TEACHER, *labels], rows)
 
 
 def cost(summary: Mapping[str, Any]) -> Table:
@@ -92,16 +87,15 @@ def cost(summary: Mapping[str, Any]) -> Table:
     costs = summary.get("cost") or {}
     teacher = summary["teacher"] or {}
     for label in [TEACHER, *summary["arms"]]:
-        model, spent = costs.get(label, {}), teacher if label == TEACHER else summary["times"].get(label, {})
+        model, spent = costs.get(label), teacher if label == TEACHER else summary["times"].get(label, {})
         if not model and spent.get("seconds") is None:
             continue
         ratio = spent.get("epoch_ratio")
+        size = [f"{model['parameters']:,}", f"{model['gflops']:.2f}", f"{model['ms']:.1f}"] if model else [NO_VALUE] * 3
         rows.append(
             [
                 label,
-                f"{model['parameters']:,}" if model else NO_VALUE,
-                f"{model['gflops']:.2f}" if model else NO_VALUE,
-                f"{model['ms']:.1f}" if model else NO_VALUE,
+                *size,
                 _epochs(teacher if label == TEACHER else summary["arms"].get(label, {})),
                 _minutes(spent.get("seconds")),
                 _minutes(spent.get("cpu_seconds")),
@@ -112,11 +106,6 @@ def cost(summary: Mapping[str, Any]) -> Table:
     timed = f"CPU, {' or '.join(map(str, threads))} thread(s)" if threads else "CPU"
     header = ["", "parameters", "GFLOPs", f"ms a picture ({timed})", "epochs", "minutes a run"]
     return Table("Cost", [*header, "of processor time", "an epoch, times plain's"], rows)
-
-
-def _splits(summary: Mapping[str, Any]) -> tuple[str, str | None]:
-    split = summary["headline"]["split"]
-    return split, "val" if split != "val" else None
 
 
 def look_up(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
@@ -137,11 +126,8 @@ def _said(row: Mapping[str, Any]) -> str:
 def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NO_VALUE
-    mean = f"{100 * row['mean']:+.1f}"
-    if row["interval"] is None:
-        return mean
-    low, high = (100 * value for value in row["interval"])
-    return f"{mean} [{low:+.1f}, {high:+.1f}]"
+    span = " [{:+.1f}, {:+.1f}]".format(*(100 * bound for bound in row["interval"])) if row["interval"] else ""
+    return f"{100 * row['mean']:+.1f}{span}"
 
 
 def _points(value: float | None) -> str:

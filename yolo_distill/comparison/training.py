@@ -17,8 +17,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
-from yolo_distill.comparison.job import Job
-from yolo_distill.comparison.runs import TEACHER_SEED
+from yolo_distill.comparison.runs import TEACHER_SEED, Job
 from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.assistants import distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
@@ -28,7 +27,7 @@ from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError
 from yolo_distill.files import replacing
-from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe
 from yolo_distill.teachers.loading import Teachers
 
@@ -55,32 +54,23 @@ def train(job: Job) -> Path:
 def _train_in(
     folder: Path, kind: Callable[..., Any], settings: Mapping[str, Any], recipe: Recipe | None = None
 ) -> None:
-    """Train what lies in a folder to its end.
-
-    Args:
-        folder: of the run.
-        kind: makes the trainer.
-        settings: of Ultralytics; they say where the folder is.
-        recipe: for a trainer of ours.
-    """
+    """Train what lies in a folder, which is in the settings as well, to its end, by the trainer that `kind` makes."""
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
     epoch, epochs = _last_epoch(last) if last.is_file() else (None, 0)
     own = recipe.model_dump() if recipe else {}
     if epoch is None:
         (folder / "results.csv").unlink(missing_ok=True)  # the host would write on where an earlier attempt ended
-        trainer = kind(overrides={**settings, **own})
+        kind(overrides={**settings, **own}).train()
     elif 0 <= epoch < epochs - 1:
         # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.
         moved = {key: settings[key] for key in ("data", "device", "workers", "distill_model") if key in settings}
         own = {key: own[key] for key in MOVABLE if key in own}
-        trainer = kind(overrides={**moved, **own, "model": str(last), "resume": str(last), "save_dir": str(folder)})
-    else:
-        if epoch >= 0:  # stopped after its last epoch, while the host stripped its checkpoints
-            for file in (last, best):
-                with replacing(file) as partial:
-                    strip_optimizer(file, s=str(partial))
-        return
-    trainer.train()
+        where = {"model": str(last), "resume": str(last), "save_dir": str(folder)}
+        kind(overrides={**moved, **own, **where}).train()
+    elif epoch >= 0:  # stopped after its last epoch, while the host stripped its checkpoints
+        for file in (last, best):
+            with replacing(file) as partial:
+                strip_optimizer(file, s=str(partial))
 
 
 def _last_epoch(last: Path) -> tuple[int | None, int]:
@@ -121,7 +111,5 @@ def _stage(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], stud
     folder = Path(settings["project"]) / str(settings["name"])
     rest = {key: value for key, value in settings.items() if key != "resume"}
     _train_in(folder, partial(DistillationTrainer, teachers=teachers), {**rest, "model": student}, recipe)
-    model = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
-    side = rounded_imgsz(model, settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]))
-    summarise(folder, recipe, teachers, settings["data"], {**settings, "imgsz": side})
+    summarise(folder, recipe, teachers, settings["data"], {"imgsz": DEFAULT_CFG_DICT["imgsz"], **settings})
     return folder

@@ -15,9 +15,9 @@ import torch
 from ultralytics.utils import torch_utils
 
 from yolo_distill.comparison.arms import TEACHER
-from yolo_distill.comparison.job import EPOCHS, ERROR, RECORD, Job, read_job
 from yolo_distill.comparison.run_monitor import RunMonitor
 from yolo_distill.comparison.run_record import make_record, write_json
+from yolo_distill.comparison.runs import EPOCHS, ERROR, RECORD, Job, read_job
 from yolo_distill.comparison.training import train
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes

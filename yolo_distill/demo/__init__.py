@@ -1,1 +1,1 @@
-"""The demo: draws a data set and tells the whole story on it; the one room that sees engine and runtime alike."""
+"""The demo: trains, exports and compares on drawn scenes; the one room that sees engine and runtime alike."""

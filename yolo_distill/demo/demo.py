@@ -1,8 +1,7 @@
-"""The whole story on drawn scenes: teacher, plain nano, distilled nano, proved file, pictures and a table."""
+"""All of it on drawn scenes: teacher, plain nano, distilled nano, verified file, pictures and a table."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -10,10 +9,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from ultralytics import __version__ as host_version
 
 from yolo_distill.demo.pictures import predict
 from yolo_distill.demo.scenes import make_data
@@ -23,19 +21,10 @@ from yolo_distill.exporting.export import export
 from yolo_distill.files import write_bytes
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.progress import Progress
-from yolo_distill.version import __version__
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much a demo does.
-
-    Attributes:
-        pictures: how many of each split.
-        imgsz: side of the pictures in pixels.
-        epochs: of each training.
-        batch: pictures of a step.
-    """
+class Scale(NamedTuple):
+    """How much a demo does: pictures of each split, their side in pixels, epochs of a training, pictures of a step."""
 
     pictures: Mapping[str, int]
     imgsz: int
@@ -76,10 +65,10 @@ def host_settings(scale: Scale, data: Path, seed: int) -> dict[str, Any]:
 
 
 def demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
-    """Run the demo, print what happens and write everything under `out`.
+    """Run the demo, print what happens and write everything under `out`, which is there.
 
     Args:
-        out: a folder that exists and may be written into.
+        out: the folder.
         seed: of the scenes and of the trainings.
         quick: a few steps only; the figures mean nothing then.
 
@@ -101,46 +90,47 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
         say(f"drawing scenes, seed {seed}: {counts}, {scale.imgsz} x {scale.imgsz} px")
         data = make_data(out / "data", scale.pictures, seed=seed, size=scale.imgsz)
         weights, seconds = _train(out, host_settings(scale, data, seed), say, progress)
-        say("exporting the distilled nano, and running the file beside torch on the val pictures")
-        report = export(weights["distilled"], data=data, out=out / "distilled.onnx")
-        for line in report.summary().splitlines()[:-1]:
-            say(f"  {line.removeprefix(f'{out}/')}")
-        say("predicting on the test pictures with the exported file, without torch")
-        found, ms = predict(Detector(report.path, threads=THREADS), out)
-        say(f"  {found} objects found")
-        say("measuring on the test pictures")
-        torch.set_num_threads(THREADS)  # as many as the file just had
-        costs = {name: cost(file, scale.imgsz) for name, file in weights.items()}
-        rows = {name: {**evaluate(file, data, split="test"), **costs[name]} for name, file in weights.items()}
-        rows["distilled.onnx"] = {
-            **costs["distilled"],
-            **evaluate(report.path, data, split="test"),
-            "file_bytes": report.file_bytes,
-            "ms": ms,
-        }
-    total = time.monotonic() - started
+        rows = _export_and_measure(out, data, weights, scale.imgsz, say)
+    seconds["total"] = time.monotonic() - started
+    # Paths relative to the file's folder.
+    moved = {name: {key: os.path.relpath(row[key], out) for key in ("model", "data")} for name, row in rows.items()}
     result = {
         "finished": True,
         "seed": seed,
         "quick": quick,
         "split": "test",
-        "scale": dataclasses.asdict(scale),
-        "rows": {name: _plain(row, out) for name, row in rows.items()},
+        "scale": scale._asdict(),
+        "rows": {name: {**row, **moved[name]} for name, row in rows.items()},
         "distilled_minus_plain": rows["distilled"]["map"] - rows["plain"]["map"],
-        "seconds": {**seconds, "total": total},
+        "seconds": seconds,
         "cores": os.cpu_count(),
         "threads": THREADS,
-        "versions": {
-            "yolo_distill": __version__,
-            "ultralytics": host_version,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": {**rows["distilled"]["versions"], "python": platform.python_version()},
     }
     write_bytes(out / "demo.json", (json.dumps(result, indent=2) + "\n").encode())
     print(f"\nOn {scale.pictures['test']} test pictures, each timed on {THREADS} thread(s):\n")
-    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_places(out)}\n\nDone in {total:.0f} s.")
+    print(f"{side_by_side(rows)}\n\n{verdict(rows, quick)}\n\n{_files(out)}\n\nDone in {seconds['total']:.0f} s.")
     return result
+
+
+def _export_and_measure(
+    out: Path, data: Path, weights: Mapping[str, Path], imgsz: int, say: Say
+) -> dict[str, dict[str, Any]]:
+    """Return figures and cost of the three models and of the exported file, by name."""
+    say("exporting the distilled nano, and running the file beside torch on the val pictures")
+    report = export(weights["distilled"], data=data, out=out / "distilled.onnx")
+    for line in report.summary().splitlines()[:-1]:
+        say(f"  {line.removeprefix(f'{out}/')}")
+    say("predicting on the test pictures with the exported file, without torch")
+    found, ms = predict(Detector(report.path, threads=THREADS), out)
+    say(f"  {found} objects found")
+    say("measuring on the test pictures")
+    torch.set_num_threads(THREADS)  # as many as the file just had
+    costs = {name: cost(file, imgsz) for name, file in weights.items()}
+    costs["distilled.onnx"] = {**costs["distilled"], "file_bytes": report.file_bytes, "ms": ms}
+    files = {**weights, "distilled.onnx": report.path}
+    # `ms` is the cost's, of the network alone.
+    return {name: {**evaluate(file, data, split="test"), **costs[name]} for name, file in files.items()}
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]], quick: bool) -> str:
@@ -174,30 +164,21 @@ def _train(
     return {name: weights_of(out, name) for name in TRAINERS}, trainings.seconds
 
 
-def _plain(row: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Return a row for `demo.json`, with paths relative to its folder."""
-    return {**row, **{key: os.path.relpath(row[key], out) for key in ("model", "data")}}
-
-
-def _places(out: Path) -> str:
-    places = {
-        "contact sheet": out / "contact-sheet.jpg",
-        "pictures": out / "pictures",
-        "exported nano": out / "distilled.onnx",
-        "its proof": out / "distilled.json",
-        "checkpoints": out / "*" / "weights" / "best.pt",
-        "data set": out / "data" / "data.yaml",
-        "figures": out / "demo.json",
-        "the host's logs": out / "logs",
+def _files(out: Path) -> str:
+    files = {
+        "contact sheet": "contact-sheet.jpg",
+        "pictures": "pictures",
+        "exported nano": "distilled.onnx",
+        "its proof": "distilled.json",
+        "checkpoints": "*/weights/best.pt",
+        "data set": "data/data.yaml",
+        "figures": "demo.json",
+        "the host's logs": "logs",
     }
-    lines = [f"  {name:<16} {place}" for name, place in places.items()]
-    return "\n".join(
-        [
-            "Where everything is:",
-            *lines,
-            "",
-            "Next, on your own:",
-            f"  yolo-distill webcam model={out / 'distilled.onnx'}     (hold a drawn disc or star into the camera)",
-            "  yolo-distill train teacher=your_yolo26s.pt student=yolo26n.yaml data=your/data.yaml",
-        ]
-    )
+    lines = "\n".join(f"  {name:<16} {out / file}" for name, file in files.items())
+    return f"""Where everything is:
+{lines}
+
+Next, on your own:
+  yolo-distill webcam model={out / "distilled.onnx"}     (hold a drawn disc or star into the camera)
+  yolo-distill train teacher=your_yolo26s.pt student=yolo26n.yaml data=your/data.yaml"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,29 +72,22 @@ class Scene:
 
 
 def plan(random: np.random.Generator, size: int = 128) -> Scene:
-    """Plan a square scene.
-
-    Args:
-        random: decides everything about it.
-        size: side of the picture in pixels, at least 32.
-    """
+    """Plan a square scene, about which `random` decides everything, of a side in pixels of at least 32."""
     background = _background(random, size)
     shapes: list[Shape] = []
-    masks: list[Masks] = []
-    areas: list[int] = []
+    masks: list[Masks] = []  # what is to be seen of each
+    areas: list[int] = []  # of all of each
     wanted = int(random.integers(4, 9))
     for _ in range(4 * wanted):
         if len(shapes) == wanted:
             break
         shape = _any_shape(random, size)
         mask = _mask(shape, size)
-        area = int(mask.sum())
-        left = [np.count_nonzero(behind & ~mask) for behind in masks]
-        if any(seen < _LEAST_VISIBLE * full for seen, full in zip(left, areas, strict=True)):
-            continue
-        masks = [behind & ~mask for behind in masks] + [mask]
-        areas.append(area)
-        shapes.append(shape)
+        left = [behind & ~mask for behind in masks]
+        if all(seen.sum() >= _LEAST_VISIBLE * full for seen, full in zip(left, areas, strict=True)):
+            shapes.append(shape)
+            masks = [*left, mask]
+            areas.append(int(mask.sum()))
     noise = random.normal(0, random.uniform(2, 10), (size, size, 3)).astype(np.float32)
     return Scene(background, tuple(shapes), noise, float(random.uniform(0.3, 1.1)))
 
@@ -113,11 +106,8 @@ def paint(scene: Scene) -> Picture:
 
 def boxes(scene: Scene) -> npt.NDArray[np.float64]:
     """Return the boxes of what is to be seen of each shape: (N, 4), x1, y1, x2, y2 in pixels."""
-    found = []
-    for seen in _seen(scene):
-        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-        found.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
-    return np.array(found, np.float64).reshape(-1, 4) / _FINE
+    found = [cv2.boundingRect(seen.view(np.uint8)) for seen in _seen(scene)]
+    return np.array([(x, y, x + width, y + height) for x, y, width, height in found]).reshape(-1, 4) / _FINE
 
 
 def label_text(scene: Scene) -> str:
@@ -130,38 +120,24 @@ def label_text(scene: Scene) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def make_data(
-    folder: Path,
-    pictures: Mapping[str, int],
-    *,
-    seed: int = 0,
-    size: int = 128,
-    report: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Draw a data set in the host's layout: `images/SPLIT`, `labels/SPLIT`, `data.yaml` with relative paths.
+def make_data(folder: Path, pictures: Mapping[str, int], *, seed: int = 0, size: int = 128) -> Path:
+    """Draw a data set in the host's layout and return its `data.yaml`, with relative paths.
 
     Args:
         folder: where it goes.
         pictures: how many of each split (`train`, `val`, `test`).
         seed: decides every picture; one more picture changes none of the others.
         size: side of the pictures in pixels.
-        report: is told the number of pictures done and of all, after each.
-
-    Returns:
-        the path of `data.yaml`.
     """
-    total, done = sum(pictures.values()), 0
     for number, (split, count) in enumerate(pictures.items()):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
         for index in range(count):
             scene = plan(np.random.default_rng([seed, number, index]), size)
             coded = cv2.imencode(".jpg", paint(scene), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-            (folder / "images" / split / f"{index:04d}.jpg").write_bytes(coded.tobytes())
-            (folder / "labels" / split / f"{index:04d}.txt").write_text(label_text(scene), encoding="utf-8")
-            done += 1
-            if report:
-                report(done, total)
+            (images / f"{index:04d}.jpg").write_bytes(coded.tobytes())
+            (labels / f"{index:04d}.txt").write_text(label_text(scene), encoding="utf-8")
     content: dict[str, Any] = {split: f"images/{split}" for split in pictures}
     content["names"] = dict(enumerate(CLASSES))
     path = folder / "data.yaml"

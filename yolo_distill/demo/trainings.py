@@ -33,7 +33,7 @@ TRAINERS = {
     "distilled": (DistillationTrainer, STUDENT),
 }
 
-_TELL_SECONDS = 0.5  # at most this often does a training say where it is within an epoch
+_REPORT_SECONDS = 0.5  # at most this often does a training say where it is within an epoch
 
 # Two trainings share the cores. The one that has them to itself takes no more: threads wait for each other at every
 # layer, and small layers on a machine that is used for something else as well then take many times longer.
@@ -51,10 +51,7 @@ class Trainings:
 
     def __init__(self, out: Path, settings: Mapping[str, Any], say: Say, progress: Progress) -> None:
         self.seconds: dict[str, float] = {}
-        self._out = out
-        self._settings = settings
-        self._say = say
-        self._progress = progress
+        self._out, self._settings, self._say, self._progress = out, settings, say, progress
         self._running: dict[Any, tuple[str, Any, float]] = {}
         self._where: dict[str, str] = {}
 
@@ -103,18 +100,17 @@ class Trainings:
         name, process, began = self._running[connection]
         if kind == "where":
             self._where[name] = text
-            return
-        if kind == "epoch":
+        elif kind == "epoch":
             self._say(f"  {name:<10} {text}")
-            return
-        process.join()
-        del self._running[connection]
-        connection.close()
-        self._where.pop(name, None)
-        if kind != "done":
-            said = text or f"its process ended with exit code {process.exitcode}"
-            raise DistillError(f"training {name} failed: {said}; its log: {self._log(name)}")
-        self.seconds[name] = round(time.monotonic() - began, 2)
+        else:
+            process.join()
+            del self._running[connection]
+            connection.close()
+            self._where.pop(name, None)
+            if kind != "done":
+                why = text or f"its process ended with exit code {process.exitcode}"
+                raise DistillError(f"training {name} failed: {why}; its log: {self._log(name)}")
+            self.seconds[name] = round(time.monotonic() - began, 2)
 
     def _log(self, name: str) -> Path:
         return self._out / "logs" / f"{name}.log"
@@ -141,44 +137,49 @@ def _train_here(connection: Any, name: str, settings: dict[str, Any], log: Path)
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     host_data.check_font = _no_font
-    said, step, told = 0.0, 0, 0
-
-    def begin(trainer: Any) -> None:
-        torch.set_num_threads(THREADS)  # the host sets its own number when it selects the device
-        for group in trainer.optimizer.param_groups:
-            group["fused"] = True  # the same AdamW in one pass; a step of few pictures is half optimizer otherwise
-
-    def batch(trainer: Any) -> None:
-        nonlocal said, step
-        step += 1
-        if time.monotonic() - said > _TELL_SECONDS:
-            said = time.monotonic()
-            share = step / len(trainer.train_loader)
-            connection.send(("where", f"epoch {trainer.epoch + 1}/{trainer.epochs} {share:4.0%}"))
-
-    def epoch(trainer: Any) -> None:
-        nonlocal step, told
-        step = 0
-        if told < trainer.epochs:  # the host calls once more after the last epoch, for the best one
-            told += 1
-            accuracy = 100 * float(trainer.metrics.get("metrics/mAP50-95(B)", 0.0))
-            loss = sum(float(value) for value in (trainer.tloss or {}).values())
-            connection.send(
-                ("epoch", f"epoch {told:>2}/{trainer.epochs}   loss {loss:7.3f}   val mAP50-95 {accuracy:5.1f}")
-            )
-
     kind, architecture = TRAINERS[name]
+    followed = _Followed(connection)
     try:
         trainer = kind(overrides={**settings, "model": architecture})
-        trainer.add_callback("on_train_start", begin)
-        trainer.add_callback("on_train_batch_end", batch)
-        trainer.add_callback("on_fit_epoch_end", epoch)
+        trainer.add_callback("on_train_start", followed.start)
+        trainer.add_callback("on_train_batch_end", followed.end_batch)
+        trainer.add_callback("on_fit_epoch_end", followed.end_epoch)
         trainer.train()
     except Exception as error:
         traceback.print_exc()
         connection.send(("failed", f"{type(error).__name__}: {one_line(error)}"))
     else:
         connection.send(("done", ""))
+
+
+class _Followed:
+    """What a training does as it goes on: it sends how far it is."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._sent, self._step, self._epochs = 0.0, 0, 0
+
+    def start(self, trainer: Any) -> None:
+        torch.set_num_threads(THREADS)  # the host sets its own number when it selects the device
+        for group in trainer.optimizer.param_groups:
+            group["fused"] = True  # the same AdamW in one pass; a step of few pictures is half optimizer otherwise
+
+    def end_batch(self, trainer: Any) -> None:
+        self._step += 1
+        if time.monotonic() - self._sent > _REPORT_SECONDS:
+            self._sent = time.monotonic()
+            share = self._step / len(trainer.train_loader)
+            self._connection.send(("where", f"epoch {trainer.epoch + 1}/{trainer.epochs} {share:4.0%}"))
+
+    def end_epoch(self, trainer: Any) -> None:
+        self._step = 0
+        if self._epochs == trainer.epochs:  # the host calls once more after the last epoch, for the best one
+            return
+        self._epochs += 1
+        accuracy = 100 * float(trainer.metrics.get("metrics/mAP50-95(B)", 0.0))
+        loss = sum(float(value) for value in (trainer.tloss or {}).values())
+        text = f"epoch {self._epochs:>2}/{trainer.epochs}   loss {loss:7.3f}   val mAP50-95 {accuracy:5.1f}"
+        self._connection.send(("epoch", text))
 
 
 def weights_of(out: Path, name: str) -> Path:

@@ -65,17 +65,14 @@ def match(found: Boxes, labels: Boxes) -> Match:
 def read_labels(file: Path, height: int, width: int) -> Boxes:
     """Return the boxes of a label file; of an outline its bounding box. No file means no boxes."""
     rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    corners, classes = [], []
+    rows = [row for row in rows if len(row) >= 5]
+    corners = []
     for row in rows:
-        if len(row) < 5:
-            continue
         numbers = np.asarray(row[1:], np.float32)
+        points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
         if len(row) == 5:
-            centre, size = numbers[:2], numbers[2:]
-            box = np.concatenate([centre - size / 2, centre + size / 2])
-        else:
-            points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
-            box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-        corners.append(box * np.asarray([width, height, width, height], np.float32))
-        classes.append(int(float(row[0])))
+            centre, size = points
+            points = np.stack([centre - size / 2, centre + size / 2])
+        corners.append(np.concatenate([points.min(axis=0), points.max(axis=0)]) * ([width, height] * 2))
+    classes = [int(float(row[0])) for row in rows]
     return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, np.int64))

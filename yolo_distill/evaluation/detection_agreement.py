@@ -71,34 +71,24 @@ class Agreement:
 
 
 def agreement(file: Path, reference: Path, pictures: Sequence[tuple[str, Any]]) -> Agreement:
-    """Compare what two files find.
-
-    Args:
-        file: one ONNX file.
-        reference: another.
-        pictures: names and BGR pictures (H, W, 3).
-    """
+    """Compare what two ONNX files find in pictures, given as names and BGR pictures (H, W, 3)."""
     one, other = (Detector(each, providers="cpu") for each in (file, reference))
     return agree([(one(picture, conf=LOW), other(picture, conf=LOW)) for _, picture in pictures])
 
 
 def agree(findings: Sequence[tuple[Found, Found]]) -> Agreement:
-    """Compare what two detectors found.
-
-    Args:
-        findings: a pair a picture, of detections down to `LOW`.
-    """
+    """Compare what two detectors found: a pair a picture, of detections down to `LOW`."""
     conf = _threshold([theirs for _, theirs in findings])
-    found = partners = wanted = 0
+    partners = 0
     gaps: list[float] = []
     for ours, theirs in findings:
         # One on the threshold would count against a file that is right to a hundredth of a score; so partners are
         # looked for a little below it.
-        pairs = _partners(ours, theirs, _NEAR * conf)
-        gaps += [abs(float(ours.confidence[a] - theirs.confidence[b])) for a, b in pairs]
-        found += _counted(ours, conf)
-        wanted += _counted(theirs, conf)
-        partners += sum(int(ours.confidence[a] > conf) + int(theirs.confidence[b] > conf) for a, b in pairs)
+        for a, b in _partners(ours, theirs, _NEAR * conf):
+            scores = float(ours.confidence[a]), float(theirs.confidence[b])
+            gaps.append(abs(scores[0] - scores[1]))
+            partners += sum(int(score > conf) for score in scores)
+    found, wanted = (sum(_counted(pair[which], conf) for pair in findings) for which in (0, 1))
     total = found + wanted
     return Agreement(partners / total if total else 0.0, float(np.mean(gaps)) if gaps else 0.0, found, conf)
 

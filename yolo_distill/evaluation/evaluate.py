@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,12 @@ from ultralytics.utils.torch_utils import get_flops
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.evaluation.validator import check_names, measure, warnings_only
+from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
-from yolo_distill.models.checkpoint import load_detector, no_auto_install, one_line, trained_imgsz
+from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
+from yolo_distill.tables import NO_VALUE, Table
 
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
@@ -78,58 +79,33 @@ def evaluate(
         DistillError: the host's evaluator failed.
     """
     found = check_data(data, split)
-    source: str | DetectionModel
+    opened: contextlib.AbstractContextManager[str | DetectionModel]
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
-        shown, source = str(model), str(Path(model).expanduser())
+        shown = str(model)
         names, size = _check_onnx(shown, imgsz, nms)
-        rect = False
+        opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
         shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
+        wanted = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
+        names, size = dict(loaded.names), _square(wanted, loaded, shown)
         # The host folds layers and drops the branch that it does not use.
-        names, source = dict(loaded.names), copy.deepcopy(loaded)
-        size = _square(imgsz if imgsz is not None else trained_imgsz(loaded) or 640, loaded, shown)
+        opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
             raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
     if host_settings.get("single_cls"):
         names = {0: "item"}  # as the host calls it, whatever the class
     else:
         check_names(names, found["names"], shown, data)
-    settings = {
-        **host_settings,
-        "task": "detect",
-        "mode": "val",
-        "model": shown,
-        "data": str(found["yaml_file"]),
-        "split": split,
-        "imgsz": size if isinstance(size, int) else max(size),  # the host reads a file's own two sides from it
-        "batch": batch,
-        "device": device,
-        "conf": conf,
-        "iou": iou,
-        "nms": nms,
-        "rect": rect,
-        "plots": plots is not None,
-        "save_json": False,
-    }
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(no_auto_install())
-        stack.enter_context(warnings_only())
-        folder = Path(plots) if plots is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
-        if isinstance(source, str):
-            stack.enter_context(host_sessions())
-            source = _float_form(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        # The host takes one side; a file of two is noted with both.
-        return {**measure(source, settings, folder, data, names), "imgsz": size}
+    # The host takes one side; a file of two is noted with both, and the host reads these from it.
+    side = size if isinstance(size, int) else max(size)
+    own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
+    where = {"model": shown, "data": str(found["yaml_file"]), "split": split}
+    with opened as source:
+        return {**measure(source, data, names, {**host_settings, **where, **own}, plots=plots), "imgsz": size}
 
 
-def cost(
-    model: str | Path | DetectionModel, imgsz: int | Sequence[int] | None = None, *, trust: bool = False
-) -> dict[str, Any]:
+def cost(model: str | Path | DetectionModel, imgsz: int | Sequence[int]) -> dict[str, Any]:
     """Return what one picture costs on this CPU.
 
     The model is counted and timed as it is deployed with NMS outside: conv and batch norm folded and, for an
@@ -137,17 +113,15 @@ def cost(
 
     Args:
         model: a `.pt` file or a model that is loaded already; the latter is not changed.
-        imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
-        trust: load a checkpoint without the allow-list.
+        imgsz: side of the square, or height and width, in pixels.
 
     Returns:
         `parameters`, `gflops` (multiply and add count as two), `file_bytes` (None for a model without a file), `ms`
         (median over the repetitions), `imgsz` (height and width), `threads`.
     """
-    loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
+    loaded = load_detector(model) if isinstance(model, (str, Path)) else model
     file = Path(str(getattr(loaded, "pt_path", None) or ""))
-    size = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
-    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (int(imgsz[0]), int(imgsz[-1]))
     folded: Any = copy.deepcopy(loaded).cpu().float().eval()
     folded.end2end = False
     folded = folded.fuse(verbose=False)
@@ -177,34 +151,23 @@ def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "file MB": ("file_bytes", 1e-6, ".1f"),
         "ms/image (CPU)": ("ms", 1.0, ".1f"),
     }
-    table = [["", *columns]]
+    lines = []
     for name, figures in rows.items():
         cells = [(figures.get(key), scale, form) for key, scale, form in columns.values()]
-        table.append([name, *("-" if value is None else format(value * scale, form) for value, scale, form in cells)])
-    return _aligned(table)
+        shown = (NO_VALUE if value is None else format(value * scale, form) for value, scale, form in cells)
+        lines.append([name, *shown])
+    return Table("", ["", *columns], lines).text().removeprefix("\n")
 
 
 def class_table(figures: Mapping[str, Any]) -> str:
     """Return what `evaluate` measured as a plain table: one line a class under a line for all of them."""
     keys = ("precision", "recall", "map50", "map")
-    table = [["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]]
-    for row in ({"name": "all", **{key: figures[key] for key in ("pictures", "boxes", *keys)}}, *figures["classes"]):
-        shown = ["-" if row[key] is None else f"{row[key]:.3f}" for key in keys]
-        table.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
-    return _aligned(table)
-
-
-def _aligned(table: list[list[str]]) -> str:
-    """Return a table with the first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = []
+    for row in ({"name": "all", **figures}, *figures["classes"]):
+        shown = [NO_VALUE if row[key] is None else f"{row[key]:.3f}" for key in keys]
+        lines.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
+    header = ["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]
+    return Table("", header, lines).text().removeprefix("\n")
 
 
 def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any]:
@@ -218,38 +181,30 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({one_line(error)})") from error
-    notes = session.get_modelmeta().custom_metadata_map
-    lacks = [key for key in ("names", "imgsz", "stride", "task") if key not in notes]
-    if lacks:
-        raise RequestError(f"{said}: its metadata lacks {', '.join(lacks)}; make the file with yolo-distill export")
-    if notes["task"] != "detect":
-        raise RequestError(f"{said}: is a {notes['task']} model, not a detector")
-    try:
-        names = {int(index): str(name) for index, name in ast.literal_eval(notes["names"]).items()}
-        height, width = ast.literal_eval(notes["imgsz"])
-    except (ValueError, SyntaxError, AttributeError, TypeError) as error:
-        raise RequestError(f"{said}: its metadata cannot be read ({one_line(error)})") from error
+    notes = read_metadata(session.get_modelmeta().custom_metadata_map, said)
+    height, width = notes.imgsz
     static = all(isinstance(side, int) for side in session.get_inputs()[0].shape)
     if imgsz is not None and static and [imgsz, imgsz] != [height, width]:
         raise RequestError(f"imgsz={imgsz}: {path} was made for {height}x{width}; leave imgsz= out, or export again")
-    one_to_one = notes.get("end2end", "False").lower() == "true"
+    one_to_one = notes.everything.get("end2end") is True
     if nms is not None and (nms is False) != one_to_one:
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
     if imgsz is not None and not static:
-        return names, imgsz
-    return names, height if height == width else [height, width]
+        return notes.names, imgsz
+    return notes.names, height if height == width else [height, width]
 
 
-def _float_form(file: str, folder: Path) -> str:
-    """Return the file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
-    graph = onnx.load(file)
-    if graph.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
-        return file
-    take_floats(graph)
-    copied = folder / Path(file).name
-    onnx.save(graph, str(copied))
-    return str(copied)
+@contextlib.contextmanager
+def _in_floats(file: Path) -> Iterator[str]:
+    """Yield a file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
+    graph = onnx.load(str(file))
+    with host_sessions(), tempfile.TemporaryDirectory() as folder:
+        if graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            take_floats(graph)
+            file = Path(folder) / file.name
+            onnx.save(graph, str(file))
+        yield str(file)
 
 
 def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int:
@@ -261,15 +216,13 @@ def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int
     return side
 
 
-def _median_ms(
-    model: torch.nn.Module, picture: torch.Tensor, most: int = 30, least: int = 5, warm_up: int = 3
-) -> float:
+def _median_ms(model: torch.nn.Module, picture: torch.Tensor) -> float:
     times: list[float] = []
     with torch.inference_mode():
-        for _ in range(warm_up):
+        for _ in range(3):  # to warm up
             model(picture)
         started = time.perf_counter()
-        while len(times) < least or (len(times) < most and time.perf_counter() - started < _TIMING_BUDGET):
+        while len(times) < 5 or (len(times) < 30 and time.perf_counter() - started < _TIMING_BUDGET):
             before = time.perf_counter()
             model(picture)
             times.append(time.perf_counter() - before)

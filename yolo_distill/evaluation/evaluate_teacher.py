@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +12,7 @@ from torch import Tensor, nn
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import RequestError
-from yolo_distill.evaluation.validator import check_names, measure, warnings_only
-from yolo_distill.models.checkpoint import no_auto_install
+from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.teachers.answer import DenseAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
 
@@ -65,27 +62,9 @@ def evaluate_teacher(
         check_names(teacher.names, names, shown, data)
     sources = _sources(teacher, dict(found["names"]), columns, single_cls, shown)
     model = _AsDetector(teacher, names, sources, _CONF if conf is None else conf)
-    settings = {
-        "task": "detect",
-        "mode": "val",
-        "model": shown,
-        "data": str(found["yaml_file"]),
-        "split": split,
-        "imgsz": imgsz,
-        "batch": batch,
-        "device": device,
-        "conf": conf,
-        "single_cls": single_cls,
-        "classes": classes,
-        "rect": False,
-        "plots": False,
-        "save_json": False,
-    }
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(no_auto_install())
-        stack.enter_context(warnings_only())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return measure(model, settings, folder, data, names)
+    where = {"model": shown, "data": str(found["yaml_file"]), "split": split, "imgsz": imgsz, "batch": batch}
+    own = {"device": device, "conf": conf, "single_cls": single_cls, "classes": classes, "rect": False}
+    return measure(model, data, names, {**where, **own})
 
 
 class _AsDetector(nn.Module):
@@ -145,12 +124,12 @@ def _sources(
         found = {column: [column] for column in (teacher.names if single_cls else names)}
     else:
         found = {c: [source] if isinstance(source, int) else list(source) for c, source in columns.items()}
+    taken = [column for several in found.values() for column in several]
+    if columns is not None:
         for who, numbers, known in (
-            ("the data has no class", found, names),
-            (f"{shown} has no column", [one for several in found.values() for one in several], teacher.names),
+            ("the data has no class", list(found), names),
+            (f"{shown} has no column", taken, teacher.names),
         ):
             if unknown := [number for number in numbers if number not in known]:
                 raise RequestError(f"columns: {who} {unknown[0]} (it has {', '.join(map(str, known))})")
-    if single_cls:
-        return {0: [one for several in found.values() for one in several]}
-    return found
+    return {0: taken} if single_cls else found

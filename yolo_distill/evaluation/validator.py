@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.models.checkpoint import one_line
+from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.version import __version__
 
 
@@ -70,19 +71,51 @@ def _some(words: Any, most: int = 4) -> str:
     return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
 
 
-def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
-    """Run the host's evaluator and return it.
+def measure(
+    source: str | torch.nn.Module,
+    data: str | Path,
+    names: Mapping[int, str],
+    settings: Mapping[str, Any],
+    plots: str | Path | None = None,
+) -> dict[str, Any]:
+    """Run the host's evaluator, and return its numbers with what they were measured on; see `evaluate`.
 
     Args:
         source: a file, a model of the host, or a module that answers as one.
-        settings: of the host.
-        folder: for whatever the host writes.
-        data: as the user named it, for errors.
+        data: as the user named it.
+        names: of the classes that are measured.
+        settings: of the host; `model` is what it is called, `data` the file.
+        plots: folder for the host's curves and sample pictures.
 
     Raises:
         RequestError: about the settings or the data.
         DistillError: the evaluator failed.
     """
+    fixed = {"task": "detect", "mode": "val", "plots": plots is not None, "save_json": False}
+    with no_auto_install(), warnings_only(), tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(elsewhere if plots is None else plots)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
+        validator = _run(source, {**settings, **fixed}, folder, data)
+    if validator.device.type == "cuda":
+        torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
+    return {
+        **_figures(validator, names),
+        "model": settings["model"],
+        "data": str(data),
+        "split": settings["split"],
+        "imgsz": settings["imgsz"],
+        "nms": settings.get("nms"),
+        "rect": settings["rect"],
+        "device": str(validator.device),
+        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
+    }
+
+
+def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
+    """Run the host's evaluator, which writes into a folder, and return it."""
     try:
         validator = DetectionValidator(save_dir=folder, args=settings)
         validator(model=source)
@@ -101,63 +134,18 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
     return validator
 
 
-def measure(
-    source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path, names: Mapping[int, str]
-) -> dict[str, Any]:
-    """Run the host's evaluator, and return its numbers with what they were measured on.
-
-    Args:
-        source: a file, a model of the host, or a module that answers as one.
-        settings: of the host; `model` is what it is called.
-        folder: for whatever the host writes.
-        data: as the user named it.
-        names: of the classes that are measured.
-
-    Raises:
-        RequestError: about the settings or the data.
-        DistillError: the evaluator failed.
-    """
-    validator = _run(source, settings, folder, data)
-    if validator.device.type == "cuda":
-        torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
-    return {
-        **_figures(validator, names),
-        "model": settings["model"],
-        "data": str(data),
-        "split": settings["split"],
-        "imgsz": settings["imgsz"],
-        "nms": settings.get("nms"),
-        "rect": settings["rect"],
-        "device": str(validator.device),
-        "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
-    }
-
-
 def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
     """Return the numbers of a finished run as plain Python; see `evaluate`."""
     metrics = validator.metrics
     row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}
+    keys = ("precision", "recall", "map50", "map")
     classes = []
     for index, name in sorted(names.items()):
-        values = metrics.class_result(row_of[index]) if index in row_of else (None,) * 4
-        precision, recall, map50, map50_95 = (None if value is None else float(value) for value in values)
-        classes.append(
-            {
-                "name": name,
-                "pictures": int(metrics.nt_per_image[index]),
-                "boxes": int(metrics.nt_per_class[index]),
-                "precision": precision,
-                "recall": recall,
-                "map50": map50,
-                "map": map50_95,
-            }
-        )
-    precision, recall, map50, map50_95 = map(float, metrics.mean_results())
+        values = map(float, metrics.class_result(row_of[index])) if index in row_of else (None,) * len(keys)
+        counts = {"pictures": int(metrics.nt_per_image[index]), "boxes": int(metrics.nt_per_class[index])}
+        classes.append({"name": name, **counts, **dict(zip(keys, values, strict=True))})
     return {
-        "map": map50_95,
-        "map50": map50,
-        "precision": precision,
-        "recall": recall,
+        **dict(zip(keys, map(float, metrics.mean_results()), strict=True)),
         "pictures": int(validator.seen),
         "boxes": int(metrics.nt_per_class.sum()),
         "classes": classes,
