@@ -15,6 +15,7 @@ from yolo_distill.evaluation.detection_agreement import Agreement, _partners, ag
 from yolo_distill.exporting import acceptance as module
 from yolo_distill.exporting.acceptance import Guard
 from yolo_distill.exporting.export import export
+from yolo_distill.exporting.export_data import ExportData
 
 
 class Found:
@@ -75,7 +76,7 @@ def test_a_file_agrees_with_itself_and_not_with_a_spoiled_one(file: Path, tmp_pa
 def test_map_decides_where_there_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"reference": {"map": 50.0, "map50": 80.0}}
     monkeypatch.setattr(module, "measure", lambda file, data, **_: figures[str(file)])
-    guard = Guard(Path("reference"), [], data="data.yaml", max_drop=0.3)
+    guard = Guard(Path("reference"), ExportData([], "data.yaml"), 0.3)
     for name, points, ok in (
         ("near", 49.71, True),
         ("far", 49.69, False),
@@ -94,7 +95,7 @@ def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(
     monkeypatch: pytest.MonkeyPatch, data: str | None
 ) -> None:
     monkeypatch.setattr(module, "measure", lambda file, data, **_: {"map": 0.0, "map50": 0.0})
-    guard = Guard(Path("reference"), [], data=data, max_drop=0.3)
+    guard = Guard(Path("reference"), ExportData([], data), 0.3)
     for matched, gap, ok in ((0.96, 0.01, True), (0.94, 0.01, False), (0.99, 0.04, False), (np.nan, 0.0, False)):
         monkeypatch.setattr(module, "agreement", lambda *_, m=matched, g=gap: Agreement(m, g, 9, 0.25))
         verdict = guard.judge(Path("file"))

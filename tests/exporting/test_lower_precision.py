@@ -17,7 +17,7 @@ from yolo_distill.exporting import lower_precision as module
 from yolo_distill.exporting.acceptance import Verdict
 from yolo_distill.exporting.export import export
 from yolo_distill.exporting.layer_sensitivity import _distance
-from yolo_distill.exporting.lower_precision import Calibration, to_fp16, to_int8
+from yolo_distill.exporting.lower_precision import to_fp16, to_int8
 
 SIDE = 64
 
@@ -47,29 +47,28 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calibration() -> Calibration:
+def calibration() -> list[np.ndarray]:
     pictures = [LetterBox((SIDE, SIDE), scaleup=True)(image=one) for one in draw(4, 64, 80)]
-    return Calibration([one[..., ::-1].transpose(2, 0, 1) for one in pictures], takes_pictures=False)
+    return [one[..., ::-1].transpose(2, 0, 1) for one in pictures]
 
 
-def silent(text: str) -> None:
-    """Hear and forget."""
+SETTINGS = {"takes_pictures": False, "say": lambda text: None, "progress": lambda text: None}
 
 
-def test_the_best_of_the_ranges_is_taken(fp32: Path, calibration: Calibration, tmp_path: Path) -> None:
+def test_the_best_of_the_ranges_is_taken(fp32: Path, calibration: list[np.ndarray], tmp_path: Path) -> None:
     judge = Judge(lambda at: True, lambda at: {1: 0.2, 2: 0.1, 3: 0.15}[at])
-    done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]
-    assert (done.calibration, done.kept, done.pictures) == ("percentile 99.999", ("decoding", "model.0"), 4)
+    done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, **SETTINGS)  # type: ignore[arg-type]
+    assert (done.method, done.kept, done.pictures) == ("percentile 99.999", ("decoding", "model.0"), 4)
     assert len(judge.seen) == 3
     assert done.path.name == judge.seen[1]
 
 
 @pytest.mark.slow  # a detector of many layers, each of which is looked at
-def test_layers_are_kept_one_two_four_until_it_is_enough(calibration: Calibration, tmp_path: Path) -> None:
+def test_layers_are_kept_one_two_four_until_it_is_enough(calibration: list[np.ndarray], tmp_path: Path) -> None:
     fp32 = Path(export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", SIDE)).path)
     said: list[str] = []
     judge = Judge(lambda at: at == 6, lambda at: 6.0 - at)
-    done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, said.append, silent)  # type: ignore[arg-type]
+    done = to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, **{**SETTINGS, "say": said.append})  # type: ignore[arg-type]
     assert [line.count("model.") for line in said] == [1, 1, 1, 2, 3, 5]
     assert len(done.kept) == 6
     assert done.kept[:3] == tuple(said[3].split("in fp32: ")[1].split("): ")[0].split(", "))
@@ -83,13 +82,13 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(calibration: Calibratio
 
 
 def test_nothing_is_good_enough(
-    fp32: Path, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fp32: Path, calibration: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 5, 7)]
     monkeypatch.setattr(module, "rank_layers", lambda *_: layers)
     judge = Judge(lambda at: False, lambda at: {5: 2.0}.get(at, 3.0))
     with pytest.raises(DistillError) as caught:
-        to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, silent, silent)  # type: ignore[arg-type]
+        to_int8(fp32, tmp_path / "int8.onnx", judge, calibration, **SETTINGS)  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     assert f"best of {len(judge.seen)} attempts" in message

@@ -20,8 +20,8 @@ from yolo_distill.cli import main
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.exporting import ultralytics_formats as module
 from yolo_distill.exporting import ultralytics_parity
+from yolo_distill.exporting.report import HostReport
 from yolo_distill.exporting.ultralytics_formats import export_by_host, host_formats
-from yolo_distill.exporting.ultralytics_report import HostReport
 
 SIDE = 64
 
@@ -246,7 +246,7 @@ def test_settings_of_onnx_only(setting: str, says: str, checkpoint: Path, capsys
 def test_requests_that_cannot_be_met(checkpoint: Path, tmp_path: Path) -> None:
     assert "is made in fp32, fp16" in refusal(RequestError, checkpoint, "torchscript", precision="int8")
     assert "calibrated on" in refusal(RequestError, checkpoint, "openvino", precision="int8")
-    assert "NMS is not put into the file" in refusal(RequestError, checkpoint, "torchscript", nms=True)
+    assert "NMS is done by the runtime" in refusal(RequestError, checkpoint, "torchscript", nms=True)
     assert "a name that ends in .torchscript" in refusal(RequestError, checkpoint, "torchscript", out=tmp_path / "a")
     if importlib.util.find_spec("ncnn") and importlib.util.find_spec("pnnx"):
         assert "only has the one-to-many branch" in refusal(RequestError, checkpoint, "ncnn", nms=False, out=tmp_path)

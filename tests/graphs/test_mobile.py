@@ -24,14 +24,14 @@ def suited(traced: Path, tmp_path: Path) -> Path:
 def test_the_check_says_no_before_and_yes_after(traced: Path, tmp_path: Path) -> None:
     before = check_suitability(traced)
     assert set(before) == set(PROVIDERS)
-    assert not any(verdict.suits for verdict in before.values())
-    assert {verdict.partitions for verdict in before.values()} == {3}
+    assert not any(verdict["suits"] for verdict in before.values())
+    assert {verdict["partitions"] for verdict in before.values()} == {3}
     after = check_suitability(suited(traced, tmp_path))
     assert set(after) == set(PROVIDERS)
     for verdict in after.values():
-        assert verdict.suits
-        assert verdict.partitions == 1
-        assert verdict.nodes == verdict.of
+        assert verdict["suits"]
+        assert verdict["partitions"] == 1
+        assert verdict["nodes"] == verdict["of"]
 
 
 def test_the_answers_are_the_same(traced: Path, pictures: list[np.ndarray], tmp_path: Path) -> None:
