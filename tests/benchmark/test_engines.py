@@ -72,15 +72,15 @@ def test_ours_is_the_detector(file, picture):
 
 
 @pytest.mark.parametrize(
-    ("backend", "format", "needs", "tolerance"),
+    ("backend", "format", "needs"),
     [
-        ("host", None, [], 1e-3),
-        ("openvino-fp32", None, ["openvino"], 1e-3),
-        ("openvino-fp32", "openvino", ["openvino"], 1e-2),
-        ("ncnn", "ncnn", ["ncnn", "pnnx"], 1e-2),
+        ("host", None, []),
+        ("openvino-fp32", None, ["openvino"]),
+        ("openvino-fp32", "openvino", ["openvino"]),
+        ("ncnn", "ncnn", ["ncnn", "pnnx"]),
     ],
 )
-def test_others_do_the_same_work(weights, file, picture, backend, format, needs, tolerance):
+def test_others_do_the_same_work(weights, file, picture, backend, format, needs):
     """On the .onnx file itself, or on what the host exports the checkpoint to."""
     from ultralytics import YOLO
 
@@ -89,11 +89,13 @@ def test_others_do_the_same_work(weights, file, picture, backend, format, needs,
     path = Path(YOLO(str(weights)).export(format=format, imgsz=64)) if format else file
     engine, ours = opened(path, backend), opened(file, "ours")
     assert engine.precision is None
-    prepared, right = engine.prepare(picture), answer(ours, picture)
-    np.testing.assert_allclose(answer(engine, picture).reshape(right.shape), right, atol=tolerance)
+    prepared, right = np.asarray(engine.prepare(picture)), answer(ours, picture)
+    gap = np.abs(answer(engine, picture).reshape(right.shape) - right)
+    assert gap[:, :4].max() < 0.1  # pixels
+    assert gap[:, 4:].max() < 2e-3
     assert engine.detect(picture) == pytest.approx(ours.detect(picture), rel=0.1)
     engine.detect(np.zeros_like(picture))  # does not write over what was prepared
-    np.testing.assert_array_equal(np.array(prepared), np.array(engine.prepare(picture)))
+    np.testing.assert_array_equal(prepared, np.asarray(engine.prepare(picture)))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +52,21 @@ def test_same_answers(traced: Path, pictures: list[np.ndarray], tmp_path: Path, 
     assert np.abs(answer(taken, pictures[0][None]) - answer(taken, pictures[1][None])).max() > 0.01
 
 
-def test_a_dynamic_graph_is_refused(traced: Path) -> None:
-    model = onnx.load(str(traced))
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    with pytest.raises(ValueError, match="expected static pictures in colour"):
-        take_pictures(model)
+def dynamic(graph: onnx.GraphProto) -> None:
+    graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
 
 
-def test_something_else_before_the_convolution_is_refused(traced: Path) -> None:
-    model = onnx.load(str(traced))
-    first = next(node for node in model.graph.node if "images" in node.input)
+def negated(graph: onnx.GraphProto) -> None:
+    first = next(node for node in graph.node if "images" in node.input)
     first.input[0] = "negative"
-    model.graph.node.insert(0, onnx.helper.make_node("Neg", ["images"], ["negative"], name="/negative"))
-    with pytest.raises(ValueError, match="there is Neg"):
+    graph.node.insert(0, onnx.helper.make_node("Neg", ["images"], ["negative"], name="/negative"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(dynamic, "expected static pictures in colour"), (negated, "there is Neg")]
+)
+def test_other_graphs_are_refused(traced: Path, change: Callable[[onnx.GraphProto], None], says: str) -> None:
+    model = onnx.load(str(traced))
+    change(model.graph)
+    with pytest.raises(ValueError, match=says):
         take_pictures(model)

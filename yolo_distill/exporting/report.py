@@ -24,12 +24,8 @@ class _Report:
     Attributes:
         path: the exported file or folder.
         source: the checkpoint.
-        precision: `fp32`, `fp16` or `int8`.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
-        names: class index to name.
-        file_bytes: size of all of it.
-        source_sha256: of the checkpoint.
         versions: of everything that had a part in it.
         seconds: wall-clock time.
     """
@@ -75,12 +71,9 @@ class ExportReport(_Report):
 
     Attributes:
         proof: the JSON file beside it.
-        target: name of the target.
         audience: who the file is for, in the target's words.
-        opset: ONNX operator set.
         tensors: `input` and `output`: name, type, shape and meaning.
         fp32_bytes: size of the fp32 file it was made from.
-        sha256: of the file.
         pictures: names of the pictures that the fp32 file was proved on beside torch.
         box_px: largest difference of the fp32 file's boxes from torch's, in pixels of the input.
         score: largest difference of its scores.
@@ -95,7 +88,6 @@ class ExportReport(_Report):
         delegates: of a phone target: provider to the checker's verdict.
         extras: further files by what they are: `path`, `file_bytes`, `sha256`.
         metadata: what the file says about itself.
-        advice: the target's.
     """
 
     proof: str

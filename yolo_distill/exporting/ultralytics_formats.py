@@ -94,17 +94,10 @@ def export_by_host(
     A file or folder that was there before stays until the new one passed.
 
     Args:
-        model_path: a `.pt` file.
+        model_path: this one and those that are not named here are as in `export`.
         format: a word of `host_formats`, or `tflite` or `tensorrt`.
-        imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
-        data: data set file. Up to 32 pictures of its `val` are what the file is proved on; with labels, mAP is measured
-            on all of `val`; the host calibrates int8 on its `train`. Without it the pictures in the host's package.
         out: a folder that exists, or a name with the format's suffix; by default beside the checkpoint.
-        nms: None exports the one-to-many branch, False the one-to-one branch of an end-to-end model (v10, 26).
-        precision: `fp32`, `fp16` or `int8`; the format's first when not given.
-        max_drop: points of mAP50-95 that fp16 or int8 may lose.
-        trust: load the checkpoint without the allow-list.
-        progress: told what is being done.
+        precision: the format's first when not given.
 
     Raises:
         RequestError: something about the checkpoint, the data or a setting has to change, or a package is missing.
