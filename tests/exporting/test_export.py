@@ -23,15 +23,15 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.exporting import export as module
 from yolo_distill.exporting import export_data, onnx_file, parity
 from yolo_distill.exporting.export import export
-from yolo_distill.exporting.report import ExportReport
 from yolo_distill.exporting.request_checks import input_size
+from yolo_distill.exporting.targets import load_target
 from yolo_distill.exporting.workspace import put_in_place
 from yolo_distill.runtime.detector import Detector
 
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
-def test_the_file_and_the_proof_lie_side_by_side(report: ExportReport, checkpoint: Path) -> None:
+def test_the_file_and_the_proof_lie_side_by_side(report, checkpoint):
     file = Path(report.path)
     assert listing(file.parent) == ["best.json", "best.onnx"]
     proof = json.loads(Path(report.proof).read_text())
@@ -47,7 +47,7 @@ def test_the_file_and_the_proof_lie_side_by_side(report: ExportReport, checkpoin
     assert str(file.parent) not in Path(report.proof).read_text()
 
 
-def test_detections_were_really_compared(report: ExportReport, one_to_one: ExportReport) -> None:
+def test_detections_were_really_compared(report, one_to_one):
     for done, branch in ((report, "one-to-many branch"), (one_to_one, "one-to-one branch")):
         first = done.detections[0]
         assert first.conf == 0.25
@@ -57,7 +57,7 @@ def test_detections_were_really_compared(report: ExportReport, one_to_one: Expor
         assert all(part in done.summary() for part in ("proved on 5 pictures", branch, done.proof))
 
 
-def test_what_the_file_says_without_torch(report: ExportReport, one_to_one: ExportReport) -> None:
+def test_what_the_file_says_without_torch(report, one_to_one):
     detector = Detector(report.path)
     assert dict(detector.names) == {0: "round", 1: "square"}
     assert (detector.imgsz, detector.stride, detector.task) == ((SIDE, SIDE), 32, "detect")
@@ -69,21 +69,17 @@ def test_what_the_file_says_without_torch(report: ExportReport, one_to_one: Expo
     assert str(Path(report.path).parent) not in str(notes)
 
 
-def test_the_graph_is_static_fp32_and_simplified(report: ExportReport) -> None:
-    graph = onnx.load(report.path)
-    onnx.checker.check_model(graph)
-    assert [side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim] == [1, 3, SIDE, SIDE]
-    assert {one.data_type for one in graph.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
-    assert not {"Identity", "Shape"} & {node.op_type for node in graph.graph.node}
-    assert graph.opset_import[0].version == report.opset
+def test_the_graph_is_static_fp32_simplified_and_of_the_opset(report, one_to_one):
+    for done, opset in ((report, load_target("cpu").opset), (one_to_one, 15)):
+        graph = onnx.load(done.path)
+        onnx.checker.check_model(graph)
+        assert [side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim] == [1, 3, SIDE, SIDE]
+        assert {one.data_type for one in graph.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+        assert not {"Identity", "Shape"} & {node.op_type for node in graph.graph.node}
+        assert graph.opset_import[0].version == done.opset == opset
 
 
-def test_opset_on_request(checkpoint: Path, unlabelled: Path, tmp_path: Path) -> None:
-    done = export(checkpoint, data=unlabelled, out=tmp_path, opset=15)
-    assert onnx.load(done.path).opset_import[0].version == done.opset == 15
-
-
-def test_the_host_reads_the_file_as_its_own(report: ExportReport) -> None:
+def test_the_host_reads_the_file_as_its_own(report):
     picture = draw(1, 64, 150)[0]
     theirs = YOLO(report.path, task="detect").predict(picture, imgsz=SIDE, verbose=False)[0].boxes
     ours = Detector(report.path)(picture)
@@ -96,7 +92,7 @@ def test_the_host_reads_the_file_as_its_own(report: ExportReport) -> None:
 @pytest.mark.parametrize(
     "architecture", ["yolo26n.yaml", "yolov8n.yaml", "yolov10n.yaml", "yolo11n.yaml", "yolo12n.yaml"]
 )
-def test_families(architecture: str, unlabelled: Path, tmp_path: Path) -> None:
+def test_families(architecture, unlabelled, tmp_path):
     path = save(live_detector(architecture), tmp_path / "best.pt", SIDE)
     done = export(path, data=unlabelled)
     assert not done.end2end
@@ -105,7 +101,7 @@ def test_families(architecture: str, unlabelled: Path, tmp_path: Path) -> None:
         assert export(path, data=unlabelled, nms=False).end2end
 
 
-def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled: Path, tmp_path: Path) -> None:
+def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled, tmp_path):
     model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")))
     for level in model.model[-1].cv3:
         level[-1].bias.data[:] = -9.0
@@ -117,9 +113,7 @@ def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled: Path, t
     assert f"detections at conf {done.detections[1].conf:.3g}" in done.summary()
 
 
-def test_pictures_are_the_hosts_or_from_all_over_the_split(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_are_the_hosts_or_from_all_over_the_split(tmp_path, checkpoint, monkeypatch):
     assert [name for name, _ in export_data.proof_pictures(None)] == ["bus.jpg", "zidane.jpg"]
     (tmp_path / "images").mkdir()
     for i in range(70):
@@ -134,9 +128,7 @@ def test_pictures_are_the_hosts_or_from_all_over_the_split(
 # --- what a failure leaves behind ------------------------------------------------------------------------------------
 
 
-def test_a_refused_export_leaves_nothing_and_an_older_file_stays(
-    checkpoint: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_export_leaves_nothing_and_an_older_file_stays(checkpoint, unlabelled, tmp_path, monkeypatch):
     trace = module.trace
 
     def spoiled(*args: Any) -> Path:
@@ -160,15 +152,7 @@ def test_a_refused_export_leaves_nothing_and_an_older_file_stays(
         ("prove", KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
-def test_a_full_disk_and_an_interruption_leave_nothing(
-    step: str,
-    error: BaseException,
-    becomes: type,
-    says: str | None,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_full_disk_and_an_interruption_leave_nothing(step, error, becomes, says, checkpoint, tmp_path, monkeypatch):
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
@@ -178,12 +162,12 @@ def test_a_full_disk_and_an_interruption_leave_nothing(
     assert listing(tmp_path) == []
 
 
-def test_tracing_that_fails(checkpoint: Path, tmp_path: Path) -> None:
+def test_tracing_that_fails(checkpoint, tmp_path):
     assert "tracing the model failed" in refusal(DistillError, export, checkpoint, out=tmp_path, opset=8)
     assert listing(tmp_path) == []
 
 
-def test_all_files_or_none_are_moved(tmp_path: Path) -> None:
+def test_all_files_or_none_are_moved(tmp_path):
     (tmp_path / "work").mkdir()
     for name in ("a", "b", "old"):
         (tmp_path / name).write_text(f"{name} before")
@@ -198,7 +182,7 @@ def test_all_files_or_none_are_moved(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "old after"
 
 
-def test_a_stranger_s_json_is_not_overwritten(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_stranger_s_json_is_not_overwritten(checkpoint, tmp_path):
     (tmp_path / "package.json").write_text('{"name": "app"}')
     out = tmp_path / "package.onnx"
     assert "would be overwritten by the proof" in refusal(RequestError, export, checkpoint, out=out)
@@ -220,11 +204,11 @@ def test_a_stranger_s_json_is_not_overwritten(checkpoint: Path, tmp_path: Path) 
         ("", "expected a number of pixels"),
     ],
 )
-def test_sizes_that_the_model_does_not_take(imgsz: Any, says: str, checkpoint: Path) -> None:
+def test_sizes_that_the_model_does_not_take(imgsz, says, checkpoint):
     assert says in refusal(RequestError, export, checkpoint, imgsz=imgsz)
 
 
-def test_the_size_by_default() -> None:
+def test_the_size_by_default():
     model = live_detector("yolov8n.yaml")
     for trained, expected in ((192, (192, 192)), (100, (128, 128)), ([64, 96], (64, 96)), (None, (640, 640))):
         model.args = {"imgsz": trained}
@@ -233,7 +217,7 @@ def test_the_size_by_default() -> None:
     assert input_size("64x96", model) == input_size((64, 96), model) == (64, 96)
 
 
-def test_branches_that_are_not_there(checkpoint: Path, tmp_path: Path) -> None:
+def test_branches_that_are_not_there(checkpoint, tmp_path):
     plain = save(live_detector("yolov8n.yaml"), tmp_path / "v8.pt", SIDE)
     assert "has no one-to-one branch" in refusal(RequestError, export, plain, nms=False)
     assert "NMS is done by the runtime" in refusal(RequestError, export, checkpoint, nms=True)
@@ -243,7 +227,7 @@ def test_branches_that_are_not_there(checkpoint: Path, tmp_path: Path) -> None:
     assert "has only its one-to-one branch left" in refusal(RequestError, export, fused)
 
 
-def test_places_that_cannot_be_written(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_that_cannot_be_written(checkpoint, tmp_path, monkeypatch):
     def full(*_: Any, **__: Any) -> str:
         raise PermissionError(13, "Permission denied")
 
@@ -257,7 +241,7 @@ def test_places_that_cannot_be_written(checkpoint: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxslim"])
-def test_a_package_that_is_missing(package: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing(package, checkpoint, monkeypatch):
     there = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == package else there(name, *rest)
@@ -267,7 +251,7 @@ def test_a_package_that_is_missing(package: str, checkpoint: Path, monkeypatch: 
     assert "pip install" in message
 
 
-def test_the_host_never_installs_anything(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_never_installs_anything(checkpoint, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(checks, "AUTOINSTALL", True)
     trace = onnx_file.Exporter.__call__
@@ -283,7 +267,7 @@ def test_the_host_never_installs_anything(checkpoint: Path, tmp_path: Path, monk
     assert checks.AUTOINSTALL is True
 
 
-def test_data_that_cannot_be_used(checkpoint: Path, unlabelled: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_used(checkpoint, unlabelled, tmp_path):
     def says(train: str = "images", val: str = "images", names: str = "[round, square]", **options: Any) -> str:
         (tmp_path / "data.yaml").write_text(f"train: {train}\nval: {val}\nnames: {names}\n")
         return refusal(RequestError, export, checkpoint, data=tmp_path / "data.yaml", **options)
@@ -307,5 +291,5 @@ def test_data_that_cannot_be_used(checkpoint: Path, unlabelled: Path, tmp_path: 
         ({"max_drop": float("nan")}, "max_drop"),
     ],
 )
-def test_what_does_not_go_together(settings: dict[str, Any], says: str, checkpoint: Path) -> None:
+def test_what_does_not_go_together(settings, says, checkpoint):
     assert says in refusal(RequestError, export, checkpoint, **settings)

@@ -34,7 +34,7 @@ from yolo_distill.runtime.detector import Detector
 # --- the guard -------------------------------------------------------------------------------------------------------
 
 
-def test_map_decides_where_there_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_decides_where_there_are_boxes(monkeypatch):
     figures = {"reference": 50.0, "near": 49.71, "far": 49.69, "better": 50.4, "nan": np.nan}
     monkeypatch.setattr(acceptance, "measure", lambda file, data, **_: {"map": figures[str(file)], "map50": 80.0})
     guard = Guard(Path("reference"), ExportData([], "data.yaml"), 0.3)
@@ -48,9 +48,7 @@ def test_map_decides_where_there_are_boxes(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("data", [None, "data.yaml"])
-def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(
-    monkeypatch: pytest.MonkeyPatch, data: str | None
-) -> None:
+def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(monkeypatch, data):
     monkeypatch.setattr(acceptance, "measure", lambda file, data, **_: {"map": 0.0, "map50": 0.0})
     guard = Guard(Path("reference"), ExportData([], data), 0.3)
     for matched, gap, ok in ((0.96, 0.01, True), (0.94, 0.01, False), (0.99, 0.04, False), (np.nan, 0.0, False)):
@@ -61,7 +59,7 @@ def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(
     assert "95 % of the detections the same" in guard.wanted()
 
 
-def test_a_file_over_the_line_is_not_kept(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_over_the_line_is_not_kept(checkpoint, tmp_path, monkeypatch):
     def spoiled(file: Path, path: Path) -> None:
         path.write_bytes(file.read_bytes())
         scale(path, -1, class_branches)
@@ -111,7 +109,7 @@ def search(report: ExportReport, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.mark.slow  # a detector of many layers, each of which is left out once
-def test_layers_are_kept_one_two_four_until_it_is_enough(search: Callable[..., Any], tmp_path: Path) -> None:
+def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
     file = export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", SIDE)).path
     done, said = search(Judge(lambda at: 6.0 - at, accepts=6), file)
     assert [line.count("model.") for line in said] == [1, 1, 1, 2, 3, 5]
@@ -124,7 +122,7 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(search: Callable[..., A
     assert any(node.op_type == "Conv" and node.input[1] in made_by for node in graph.node)
 
 
-def test_nothing_is_good_enough(search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_good_enough(search, monkeypatch):
     layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 4, 2)]
     monkeypatch.setattr(lower_precision, "rank_layers", lambda *_: layers)
     message = refusal(DistillError, search, Judge(lambda at: {5: 2.0}.get(at, 3.0)))
@@ -132,7 +130,7 @@ def test_nothing_is_good_enough(search: Callable[..., Any], monkeypatch: pytest.
     assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept" in message
 
 
-def test_distance_weighs_what_is_sure() -> None:
+def test_distance_weighs_what_is_sure():
     right = np.zeros((6, 3))
     right[:4] = [[10] * 3, [10] * 3, [4] * 3, [4] * 3]
     right[4] = [0.5, 0.01, 0.01]
@@ -152,7 +150,7 @@ def test_distance_weighs_what_is_sure() -> None:
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
-def test_int8_is_a_third_of_the_size_and_measured(checkpoint: Path, labelled: Path, tmp_path: Path) -> None:
+def test_int8_is_a_third_of_the_size_and_measured(checkpoint, labelled, tmp_path):
     heard: list[str] = []
     done = export(checkpoint, data=labelled, precision="int8", out=tmp_path, say=heard.append, **LENIENT)
     assert listing(tmp_path) == ["best_int8.json", "best_int8.onnx"]
@@ -176,9 +174,7 @@ def test_int8_is_a_third_of_the_size_and_measured(checkpoint: Path, labelled: Pa
     assert "x fp32" in done.summary()
 
 
-def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(
-    checkpoint: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoint, labelled, tmp_path, monkeypatch):
     judge, losses = Guard.judge, iter((0.2, 0.1, 0.15))
     monkeypatch.setattr(Guard, "judge", lambda *args: Verdict(True, next(losses), judge(*args).figures, "as good"))
     done = export(checkpoint, data=labelled, precision="int8", input="pictures", out=tmp_path)
@@ -191,9 +187,7 @@ def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(
     assert evaluate(done.path, labelled)["map"] == pytest.approx(done.accuracy["int8"]["map"] / 100, abs=1e-4)
 
 
-def test_fp16_for_phones_and_nothing_of_it_stays_beside_a_new_file(
-    checkpoint: Path, unlabelled: Path, tmp_path: Path
-) -> None:
+def test_fp16_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, target="phone", out=tmp_path / "a.onnx")
     assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
     assert done.precision == "fp16"
@@ -216,7 +210,7 @@ def test_fp16_for_phones_and_nothing_of_it_stays_beside_a_new_file(
 
 
 @pytest.mark.slow
-def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path, monkeypatch):
     checkpoint = save(live_detector("yolo26n.yaml"), tmp_path / "best.pt", SIDE)
     monkeypatch.setattr(module, "suit_delegates", lambda graph: None)
     message = refusal(DistillError, export, checkpoint, target="phone", precision="fp32", out=tmp_path)
@@ -224,7 +218,7 @@ def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path: Path, monkeypatch
     assert listing(tmp_path) == ["best.pt"]
 
 
-def test_the_one_to_one_branch_in_fp16(checkpoint: Path, unlabelled: Path, tmp_path: Path) -> None:
+def test_the_one_to_one_branch_in_fp16(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, precision="fp16", nms=False, out=tmp_path)
     assert done.end2end is Detector(done.path).end2end is True
     assert onnx.load(done.path).graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT

@@ -42,14 +42,12 @@ def complaint(checkpoint: Path, unlabelled: Path, tmp_path: Path) -> Complaint:
     return prove
 
 
-def test_an_unchanged_file_passes(report: ExportReport, one_to_one: ExportReport, complaint: Complaint) -> None:
+def test_an_unchanged_file_passes(report, one_to_one, complaint):
     assert (complaint(report), complaint(one_to_one)) == ("", "")
 
 
 @pytest.mark.parametrize("factor", [1.05, float("nan")])
-def test_a_file_with_a_wrong_weight_is_refused(
-    factor: float, report: ExportReport, one_to_one: ExportReport, complaint: Complaint
-) -> None:
+def test_a_file_with_a_wrong_weight_is_refused(factor, report, one_to_one, complaint):
     for done in (report, one_to_one):
         said = complaint(done, lambda file: scale(file, factor, middle))
         assert said.startswith("the exported file does not answer like the checkpoint")
@@ -65,9 +63,7 @@ def test_a_file_with_a_wrong_weight_is_refused(
         ("task", "segment"),
     ],
 )
-def test_a_file_with_wrong_metadata_is_refused(
-    key: str, value: str, report: ExportReport, complaint: Complaint
-) -> None:
+def test_a_file_with_wrong_metadata_is_refused(key, value, report, complaint):
     def change(file: Path) -> None:
         graph = onnx.load(str(file))
         (note,) = (one for one in graph.metadata_props if one.key == key)
@@ -94,22 +90,14 @@ def picked(found: Any, rows: Any) -> Any:
     ],
     ids=["boxes moved", "scores lower", "classes swapped", "one less", "all twice"],
 )
-def test_a_runtime_that_detects_otherwise_is_refused(
-    change: Callable[[Any], Any],
-    report: ExportReport,
-    one_to_one: ExportReport,
-    complaint: Complaint,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_runtime_that_detects_otherwise_is_refused(change, report, one_to_one, complaint, monkeypatch):
     right = Detector.postprocess
     monkeypatch.setattr(Detector, "postprocess", lambda *args, **options: [change(right(*args, **options)[0])])
     for done in (report, one_to_one):
         assert "does not detect like the checkpoint" in complaint(done)
 
 
-def test_a_runtime_that_filters_otherwise_is_refused(
-    report: ExportReport, complaint: Complaint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_that_filters_otherwise_is_refused(report, complaint, monkeypatch):
     right = Detector.postprocess
     monkeypatch.setattr(Detector, "postprocess", lambda *args, **options: right(*args, **{**options, "iou": 0.5}))
     monkeypatch.setattr(parity, "CONF", 0.01)
@@ -134,16 +122,14 @@ BOX = [0.0, 0.0, 10.0, 10.0]
         ([*BOX, 0.8, 0], [[50, 50, 60, 60, 0.8, 0]], True, 300, 0),
     ],
 )
-def test_ties_and_thresholds_are_no_mismatch(
-    row: list[float], others: list[list[float]], paired: bool, full: int, count: int
-) -> None:
+def test_ties_and_thresholds_are_no_mismatch(row, others, paired, full, count):
     """None of the rows has a partner unless `paired`, when the others do."""
     rest = np.array(others).reshape(-1, 6)
     alone = [] if paired else list(range(len(rest)))
     assert borderline(np.array([row]), rest, [0], alone, full=full) == count
 
 
-def test_a_box_that_stays_because_of_a_tie_is_no_mismatch() -> None:
+def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
     left, between, right = [*BOX, 0.8, 0], [1.0, 0, 11, 10, 0.8, 0], [2.4, 0, 12.4, 10, 0.5, 0]
     # One side kept the left box, so the right one stays as well; the other kept the middle one, which drops both.
     assert borderline(np.array([left, right]), np.array([between]), [0, 1], [0]) == 3

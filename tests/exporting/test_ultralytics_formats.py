@@ -41,7 +41,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
-def test_the_file_and_its_proof_lie_side_by_side(host_report: HostReport, checkpoint: Path) -> None:
+def test_the_file_and_its_proof_lie_side_by_side(host_report, checkpoint):
     file = Path(host_report.path)
     assert listing(file.parent) == ["best.torchscript", "best.torchscript.json"]
     said = json.loads(Path(host_report.note).read_text())
@@ -56,7 +56,7 @@ def test_the_file_and_its_proof_lie_side_by_side(host_report: HostReport, checkp
     assert "private" not in str(opened.metadata)
 
 
-def test_it_was_really_compared_measured_and_timed(host_report: HostReport) -> None:
+def test_it_was_really_compared_measured_and_timed(host_report):
     proof = host_report.proof
     assert proof is not None
     assert len(proof.pictures) == 5
@@ -69,7 +69,7 @@ def test_it_was_really_compared_measured_and_timed(host_report: HostReport) -> N
     assert "mAP50-95 on val: torch" in host_report.summary()
 
 
-def test_one_to_one_rectangular_and_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_one_to_one_rectangular_and_named(checkpoint, tmp_path):
     done = export_by_host(checkpoint, "TorchScript", nms=False, imgsz="64,96", out=tmp_path / "nano.torchscript")
     assert (done.end2end, done.imgsz) == (True, (64, 96))
     assert listing(tmp_path) == ["nano.torchscript", "nano.torchscript.json"]
@@ -80,7 +80,7 @@ def test_one_to_one_rectangular_and_named(checkpoint: Path, tmp_path: Path) -> N
     "format",
     [pytest.param("openvino", marks=needs("openvino")), pytest.param("ncnn", marks=needs("ncnn", "pnnx"))],
 )
-def test_folders_replace_older_ones_whole(format: str, checkpoint: Path, labelled: Path, tmp_path: Path) -> None:
+def test_folders_replace_older_ones_whole(format, checkpoint, labelled, tmp_path):
     copied = tmp_path / "best.pt"
     copied.write_bytes(checkpoint.read_bytes())
     older = tmp_path / f"best_{format}_model"
@@ -99,7 +99,7 @@ def test_folders_replace_older_ones_whole(format: str, checkpoint: Path, labelle
 
 
 @needs("openvino")
-def test_fp16_is_judged_by_its_detections_and_lies_beside_fp32(checkpoint: Path, tmp_path: Path) -> None:
+def test_fp16_is_judged_by_its_detections_and_lies_beside_fp32(checkpoint, tmp_path):
     done = export_by_host(checkpoint, "openvino", precision="fp16", out=tmp_path)
     assert listing(tmp_path) == ["best_fp16_openvino_model", "best_fp16_openvino_model.json"]
     assert done.proof is not None
@@ -107,9 +107,7 @@ def test_fp16_is_judged_by_its_detections_and_lies_beside_fp32(checkpoint: Path,
     assert done.file_bytes < 0.8 * checkpoint.stat().st_size
 
 
-def test_a_file_that_cannot_be_run_here_is_delivered_unproved(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_cannot_be_run_here_is_delivered_unproved(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ultralytics_parity.RUNTIMES, "torchscript", ("no_such_runtime", "no-such-runtime"))
     assert main(["export", f"model={checkpoint}", "format=torchscript", f"out={tmp_path}"]) == 0
     assert "not proved: no-such-runtime is not installed: pip install no-such-runtime" in capsys.readouterr().out
@@ -124,9 +122,7 @@ def test_a_file_that_cannot_be_run_here_is_delivered_unproved(
 # --- what the proof refuses ------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_file_is_refused_and_an_older_one_stays(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_file_is_refused_and_an_older_one_stays(checkpoint, tmp_path, monkeypatch):
     right = module.host_export
 
     def wrong(model: Any, *rest: Any) -> Path:
@@ -158,13 +154,13 @@ def test_a_wrong_file_is_refused_and_an_older_one_stays(
         ({}, 1.0, None),
     ],
 )
-def test_lower_precision_that_costs_too_much(accuracy: dict[str, Any], matched: float, says: str | None) -> None:
+def test_lower_precision_that_costs_too_much(accuracy, matched, says):
     found = ultralytics_parity.Agreement(matched, 0.0, 10, 0.25)
     with pytest.raises(DistillError, match=says) if says else contextlib.nullcontext():
         ultralytics_parity._judge(found, accuracy, "int8", 0.3)
 
 
-def test_a_file_that_cannot_be_run(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_run(checkpoint, tmp_path, monkeypatch):
     right = module.host_export
 
     def cut(*args: Any) -> Path:
@@ -182,7 +178,7 @@ def test_a_file_that_cannot_be_run(checkpoint: Path, tmp_path: Path, monkeypatch
 # --- what the host refuses, and what is refused before it ------------------------------------------------------------
 
 
-def test_every_format_of_the_host_is_made_in_something() -> None:
+def test_every_format_of_the_host_is_made_in_something():
     for row in host_formats().values():
         assert row.precisions()
         for precision in row.precisions():
@@ -193,7 +189,7 @@ def test_every_format_of_the_host_is_made_in_something() -> None:
     ("setting", "says"),
     [("target=phone", "target=phone"), ("opset=15", "opset=15"), ("input=pictures", "input="), ("calibrate=9", "=9")],
 )
-def test_settings_of_onnx_only(setting: str, says: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_of_onnx_only(setting, says, checkpoint, capsys):
     assert main(["export", f"model={checkpoint}", "format=torchscript", setting]) == 2
     said = capsys.readouterr().err
     assert says in said
@@ -214,9 +210,7 @@ def test_settings_of_onnx_only(setting: str, says: str, checkpoint: Path, capsys
         pytest.param("tensorrt", {}, "NVIDIA GPU", marks=no_gpu),
     ],
 )
-def test_requests_that_cannot_be_met(
-    format: str, settings: dict[str, Any], says: str, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_requests_that_cannot_be_met(format, settings, says, checkpoint, tmp_path):
     for folder in ("my_openvino_model", "a.pt.d"):
         (tmp_path / folder).mkdir()
     (tmp_path / "my_openvino_model" / "thesis.txt").write_text("mine")
@@ -225,7 +219,7 @@ def test_requests_that_cannot_be_met(
 
 
 @no_gpu
-def test_what_the_host_itself_refuses(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_the_host_itself_refuses(checkpoint, tmp_path):
     says = refusal(DistillError, export_by_host, checkpoint, "torchscript", precision="fp16", out=tmp_path)
     assert "Ultralytics' exporter failed: FP16 TorchScript export" in says
     plain = save(live_detector("yolov8n.yaml"), tmp_path / "v8.pt", SIDE)
@@ -233,9 +227,7 @@ def test_what_the_host_itself_refuses(checkpoint: Path, tmp_path: Path) -> None:
     assert listing(tmp_path) == ["v8.pt"]
 
 
-def test_a_package_that_is_missing_is_named_and_never_installed(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_is_missing_is_named_and_never_installed(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "AUTOINSTALL", True)
     usual = checks.check_requirements
 
@@ -262,14 +254,9 @@ def test_a_package_that_is_missing_is_named_and_never_installed(
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
-def test_a_converter_that_fails_or_is_interrupted_leaves_nothing(
-    error: BaseException,
-    becomes: type,
-    says: str | None,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_failing_or_interrupted_converter_leaves_nothing(
+    error, becomes, says, checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.setattr(exporter.Exporter, "export_torchscript", mock.Mock(side_effect=error))
     with pytest.raises(becomes, match=says):
         export_by_host(checkpoint, "torchscript", out=tmp_path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 from traced_graphs import answer, floats
@@ -11,9 +9,7 @@ from traced_graphs import answer, floats
 from yolo_distill.graphs.half import write_half
 
 
-def test_half_the_size_and_the_same_answers_but_for_rounding(
-    traced: Path, pictures: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_half_the_size_and_the_same_answers_but_for_rounding(traced, pictures, tmp_path):
     file = tmp_path / "half.onnx"
     write_half(traced, file)
     model = onnx.load(str(file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def forms(file: Path) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     "precision", ["fp32", "fp16", "int8", pytest.param("int8 with a float start", marks=pytest.mark.slow)]
 )
-def test_same_answers(traced: Path, pictures: list[np.ndarray], tmp_path: Path, precision: str) -> None:
+def test_same_answers(traced, pictures, tmp_path, precision):
     file = traced
     if precision == "fp16":
         file = tmp_path / "half.onnx"
@@ -65,7 +64,7 @@ def negated(graph: onnx.GraphProto) -> None:
 @pytest.mark.parametrize(
     ("change", "says"), [(dynamic, "expected static pictures in colour"), (negated, "there is Neg")]
 )
-def test_other_graphs_are_refused(traced: Path, change: Callable[[onnx.GraphProto], None], says: str) -> None:
+def test_other_graphs_are_refused(traced, change, says):
     model = onnx.load(str(traced))
     change(model.graph)
     with pytest.raises(ValueError, match=says):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,9 +10,7 @@ from traced_graphs import answer, floats
 from yolo_distill.graphs.mobile import PROVIDERS, check_suitability, suit_delegates, write_ort
 
 
-def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(
-    traced: Path, pictures: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(traced, pictures, tmp_path):
     model = onnx.load(str(traced))
     suit_delegates(model)
     onnx.checker.check_model(model, full_check=True)
@@ -36,9 +32,7 @@ def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(
     assert max(len(value.type.tensor_type.shape.dim) for value in shapes) <= 4
 
 
-def test_the_ort_format_answers_the_same_and_names_its_operators(
-    traced: Path, pictures: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_the_ort_format_answers_the_same_and_names_its_operators(traced, pictures, tmp_path):
     given = floats(pictures[0])
     for fused in (True, False):
         folder = tmp_path / str(fused)

@@ -28,9 +28,7 @@ def written(quantiser: Quantiser, file: Path, keep: list[str]) -> tuple[Any, ...
     return model, constants, {output: node for node in model.graph.node for output in node.output}
 
 
-def test_only_what_is_kept_stays_in_float_and_weights_have_a_scale_a_channel(
-    quantiser: Quantiser, tmp_path: Path
-) -> None:
+def test_only_what_is_kept_stays_in_float_and_weights_have_a_scale_a_channel(quantiser, tmp_path):
     before = quantiser.model.SerializeToString()
     keep = [*nodes_of(quantiser.kept_always(pictures=False)), "/model.1/conv/Conv"]
     model, constants, made_by = written(quantiser, tmp_path / "int8.onnx", keep)
@@ -46,7 +44,7 @@ def test_only_what_is_kept_stays_in_float_and_weights_have_a_scale_a_channel(
     assert "/model.0/conv/Conv" in keep
 
 
-def test_a_step_of_an_input_of_pictures_is_a_level(quantiser: Quantiser, tmp_path: Path) -> None:
+def test_a_step_of_an_input_of_pictures_is_a_level(quantiser, tmp_path):
     keep = nodes_of(quantiser.kept_always(pictures=True))
     model, constants, _ = written(quantiser, tmp_path / "int8.onnx", keep)
     assert "/model.0/conv/Conv" not in keep
@@ -57,9 +55,7 @@ def test_a_step_of_an_input_of_pictures_is_a_level(quantiser: Quantiser, tmp_pat
 
 
 @pytest.mark.parametrize("method", ["minmax", pytest.param("percentile 99.99", marks=pytest.mark.slow)])
-def test_answers_stay_near_and_a_quantised_tail_ruins_them(
-    traced: Path, pictures: list[np.ndarray], tmp_path: Path, method: str
-) -> None:
+def test_answers_stay_near_and_a_quantised_tail_ruins_them(traced, pictures, tmp_path, method):
     quantiser = Quantiser(traced, map(floats, pictures), method=method)
     gaps = {}
     for name, keep in (("good", nodes_of(quantiser.kept_always(pictures=False))), ("bad", [])):

@@ -113,7 +113,7 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
         )
     if len({tuple(model["imgsz"]) for model in models}) > 1:
         sizes = ", ".join(f"{model['label']} {model['imgsz'][0]}x{model['imgsz'][1]}" for model in models)
-        notes.append(f"the models look at pictures of different sizes: {sizes}")
+        notes.append(f"the models take pictures of different sizes: {sizes}")
     kinds = {model["label"]: model["kind"] for model in models}
     if any(row["backend"] == "host" and kinds[row["model"]] == "pt" for row in rows):
         notes.append("ultralytics gives a .pt the smallest rectangle that holds the picture, a static file a square")

@@ -59,7 +59,7 @@ def measure(
         pictures: one a round, over and over; the same for every arm of the round.
         rounds: how often each arm has its turn.
         seconds: how long each arm is measured, over all rounds.
-        report: told how far it has come.
+        report: called with how far it has come.
         clock: tells seconds.
     """
     for number in range(rounds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,9 @@ class Guard:
 
 def measure(model: str | Path | Any, data: str | Path, **settings: Any) -> dict[str, float]:
     """Return `map` (50-95) and `map50` of a model on `val`, in points."""
-    figures = evaluate(model, data, **settings)
+    return points(evaluate(model, data, **settings))
+
+
+def points(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return `map` and `map50` of the evaluator's figures, which are 0 to 1, in points."""
     return {key: round(100 * figures[key], 3) for key in ("map", "map50")}

@@ -36,10 +36,6 @@ from yolo_distill.timing import in_turns, session_run
 Accuracy = dict[str, dict[str, float]]
 
 
-def _silent(text: str) -> None:
-    """Say nothing."""
-
-
 @dataclasses.dataclass(frozen=True)
 class _Plan(Plan):
     """An export to ONNX: for which target, what it takes (`floats` or `pictures`), and whom to tell what was found."""
@@ -64,8 +60,8 @@ def export(
     max_drop: float = 0.3,
     calibrate: int = 256,
     trust: bool = False,
-    say: Callable[[str], None] = _silent,
-    progress: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> ExportReport:
     """Export a checkpoint to ONNX and prove the file; a file that was there before stays until the new one passed.
 
@@ -73,8 +69,7 @@ def export(
         model_path: a `.pt` file.
         imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
         data: data set file. Up to 32 pictures of its `val` are what the file is proved on; with labels, mAP is measured
-            on all of `val`; int8 is calibrated on its `train`. Without it the pictures in the host's package are used,
-            or drawn ones where there are none.
+            on all of `val`; int8 is calibrated on its `train`. Without it the pictures in the host's package are used.
         out: the `.onnx` file, or a folder for it; by default beside the checkpoint and named like it, with the
             precision behind the name unless it is fp32.
         nms: None exports the one-to-many branch, whose boxes the runtime filters with NMS; False the one-to-one
@@ -86,8 +81,8 @@ def export(
         max_drop: points of mAP50-95 that int8 or fp16 may lose.
         calibrate: how many pictures int8 is calibrated on, at most.
         trust: load the checkpoint without the allow-list.
-        say: told what was found on the way, a line each.
-        progress: told what is being done.
+        say: called with what was found on the way, a line each.
+        progress: called with what is being done.
 
     Raises:
         RequestError: something about the checkpoint, the data or a setting has to change first.

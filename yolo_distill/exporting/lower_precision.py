@@ -84,8 +84,8 @@ def to_int8(
         guard: says when it is good enough.
         pictures: to calibrate on, each (C, H, W) uint8, as the network sees them.
         takes_pictures: whether the file will take pictures in 8 bits, see `graphs.input_form`.
-        say: told what was found, a line each.
-        progress: told how far it is.
+        say: called with what was found, a line each.
+        progress: called with how far it is.
 
     Raises:
         DistillError: no attempt was good enough; the best one's figures are named.

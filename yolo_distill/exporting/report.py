@@ -225,7 +225,7 @@ class HostReport(_Report):
         ]
         if proof.computes_in:
             lines.append(
-                f"{self.format} computes in {proof.computes_in} on this processor unless told otherwise, as for ms: "
+                f"{self.format} computes in {proof.computes_in} on this processor unless set otherwise, as for ms: "
                 f"then {proof.as_run}"
             )
         return lines

@@ -29,7 +29,7 @@ class Plan:
         max_drop: points of mAP50-95 that may be lost.
         data: the pictures.
         path: where the file or folder goes.
-        progress: told what is being done.
+        progress: called with what is being done.
     """
 
     model: DetectionModel

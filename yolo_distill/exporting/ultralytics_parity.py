@@ -25,7 +25,7 @@ from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError
 from yolo_distill.evaluation import validator
 from yolo_distill.evaluation.detection_agreement import LOW, MAX_SCORE_GAP, MIN_MATCHED, Agreement, agree
-from yolo_distill.exporting.acceptance import measure
+from yolo_distill.exporting.acceptance import measure, points
 from yolo_distill.exporting.parity import IOU, MAX_DET, TOLERANCES, Gap, check_raw, float_copy, torch_run, widest
 from yolo_distill.exporting.report import HostProof
 from yolo_distill.exporting.request_checks import Plan
@@ -107,7 +107,8 @@ def prove_host_file(file: Path, plan: Plan, format: str, device: str, *, end2end
         findings.append((_detections(ours, end2end), wanted))
         as_run.append((_detections(faster, end2end), wanted))
     found, computes_in = agree(findings), _computes_in(usual)
-    accuracy = _accuracy(plan, file, strict, usual, computes_in, end2end, device)
+    measured = {plan.precision: strict, **({f"in {computes_in}": usual} if computes_in else {})}
+    accuracy = _accuracy(plan, file, measured, device, end2end=end2end)
     if allowed is None or format in _OWN_PRECISION:
         _judge(found, accuracy, plan.precision, plan.max_drop)
     plan.progress("measuring the time of one picture")
@@ -128,21 +129,33 @@ def prove_host_file(file: Path, plan: Plan, format: str, device: str, *, end2end
 
 
 def _accuracy(
-    plan: Plan, file: Path, strict: Any, usual: Any, computes_in: str, end2end: bool, device: str
+    plan: Plan, file: Path, opened: Mapping[str, Any], device: str, *, end2end: bool
 ) -> dict[str, dict[str, float]]:
-    """Return mAP of torch, of the file and, where its runtime computes in less here, of that as well."""
-    if plan.data.labelled is None:
+    """Return mAP of torch and of the file as it was opened, by name, all set as `evaluate` sets it; see `HostProof`.
+
+    Relies on: the host's evaluator opens what it measures by the name `AutoBackend` of its module.
+    """
+    data = plan.data.labelled
+    if data is None:
         return {}
     plan.progress("measuring mAP on val")
-    data, nms = plan.data.labelled, False if end2end else None
+    nms = False if end2end else None
     accuracy = {}
     if plan.size[0] == plan.size[1]:
         accuracy["torch"] = measure(plan.model, data, imgsz=plan.size[0], nms=nms, device=device)
-    settings = {"imgsz": max(plan.size), "nms": nms, "device": device}
-    names = dict(plan.model.names)
-    accuracy[plan.precision] = _measure_opened(strict, file, data, settings, names)
-    if computes_in:
-        accuracy[f"in {computes_in}"] = _measure_opened(usual, file, data, settings, names)
+    settings = {
+        "task": "detect", "mode": "val", "model": str(file), "data": str(check_data(data, "val")["yaml_file"]),
+        "split": "val", "imgsz": max(plan.size), "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False,
+        "plots": False, "save_json": False, "workers": 0,
+    }  # fmt: skip
+    for name, one in opened.items():
+        with _runs(), tempfile.TemporaryDirectory() as folder:
+            host_validator.AutoBackend = lambda *_, one=one, **__: one
+            try:  # by the file: a model itself it would copy, which runtimes do not allow
+                figures = validator.measure(str(file), settings, Path(folder), data, dict(plan.model.names))
+            finally:
+                host_validator.AutoBackend = AutoBackend
+        accuracy[name] = points(figures)
     return accuracy
 
 
@@ -226,26 +239,6 @@ def _detections(answer: torch.Tensor, end2end: bool) -> _Rows:
     """Return what the host makes of a raw answer, boxes in pixels of the input."""
     rows = non_max_suppression(answer.clone(), LOW, IOU, max_det=MAX_DET, nc=0, end2end=end2end)[0].numpy()
     return _Rows(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
-
-
-def _measure_opened(
-    opened: Any, file: Path, data: str, settings: dict[str, Any], names: dict[int, str]
-) -> dict[str, float]:
-    """Return `map` (50-95) and `map50` on `val` in points, by the host's evaluator, set as `evaluate` sets it.
-
-    Relies on: the evaluator opens what it measures by the name `AutoBackend` of its module.
-    """
-    always = {
-        "task": "detect", "mode": "val", "model": str(file), "data": str(check_data(data, "val")["yaml_file"]),
-        "split": "val", "batch": 1, "iou": 0.7, "rect": False, "plots": False, "save_json": False, "workers": 0,
-    }  # fmt: skip
-    with _runs(), tempfile.TemporaryDirectory() as folder:
-        host_validator.AutoBackend = lambda *_, **__: opened
-        try:  # by the file: a model itself it would copy, which runtimes do not allow
-            figures = validator.measure(str(file), {**always, **settings}, Path(folder), data, names)
-        finally:
-            host_validator.AutoBackend = AutoBackend
-    return {key: round(100 * figures[key], 3) for key in ("map", "map50")}
 
 
 def _judge(found: Agreement, accuracy: Mapping[str, dict[str, float]], precision: str, max_drop: float) -> None:
