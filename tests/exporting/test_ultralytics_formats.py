@@ -254,9 +254,7 @@ def test_a_package_that_is_missing_is_named_and_never_installed(checkpoint, tmp_
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
-def test_a_failing_or_interrupted_converter_leaves_nothing(
-    error, becomes, says, checkpoint, tmp_path, monkeypatch
-):
+def test_a_failing_or_interrupted_converter_leaves_nothing(error, becomes, says, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(exporter.Exporter, "export_torchscript", mock.Mock(side_effect=error))
     with pytest.raises(becomes, match=says):
         export_by_host(checkpoint, "torchscript", out=tmp_path)
