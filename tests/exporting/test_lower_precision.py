@@ -94,10 +94,9 @@ class Judge:
 def search(report: ExportReport, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that looks for an int8 file which a judge accepts, and returns it and what was said."""
 
-    def run(judge: Judge, file: str = report.path) -> tuple[Any, list[str]]:
-        pictures = [
-            LetterBox((SIDE, SIDE), scaleup=True)(image=one)[..., ::-1].transpose(2, 0, 1) for one in draw(4, 64, 80)
-        ]
+    def run(judge: Judge, file: str = report.path, side: int = SIDE) -> tuple[Any, list[str]]:
+        letterbox = LetterBox((side, side), scaleup=True)
+        pictures = [letterbox(image=one)[..., ::-1].transpose(2, 0, 1) for one in draw(4, 64, 80)]
         said: list[str] = []
         found = to_int8(
             Path(file), tmp_path / "int8.onnx", judge, pictures,  # type: ignore[arg-type]
@@ -110,8 +109,8 @@ def search(report: ExportReport, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.mark.slow  # a detector of many layers, each of which is left out once
 def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
-    file = export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", SIDE)).path
-    done, said = search(Judge(lambda at: 6.0 - at, accepts=6), file)
+    file = export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", 64)).path
+    done, said = search(Judge(lambda at: 6.0 - at, accepts=6), file, 64)
     assert [line.count("model.") for line in said] == [1, 1, 1, 2, 3, 5]
     assert done.kept[:3] == tuple(said[3].split("in fp32: ")[1].split("): ")[0].split(", "))
     graph = onnx.load(str(done.path)).graph
