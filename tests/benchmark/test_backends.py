@@ -7,62 +7,65 @@ import importlib.util
 import pytest
 from made_rows import made_model
 
-from yolo_distill.benchmark import backends
 from yolo_distill.benchmark.backends import choose_rows
 from yolo_distill.errors import RequestError
 
+KINDS = {"a.onnx": "onnx", "b.pt": "pt", "c_ncnn_model": "ncnn"}
+ALL = {"onnxruntime", "ultralytics", "torch", "openvino", "ncnn"}
+
 
 @pytest.fixture
-def installed(monkeypatch) -> set[str]:
-    """Return the modules that count as installed; a test may take some out."""
-    there = {"onnxruntime", "ultralytics", "torch", "openvino", "ncnn"}
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: object() if name in there else None)
-    assert backends.importlib.util is importlib.util
-    return there
+def choose(monkeypatch):
+    """Return a function that chooses who runs models of some names where all is installed but for some modules."""
 
+    def run(names: list[str], wanted: str = "auto", device: str = "cpu", without: tuple[str, ...] = ()):
+        there = ALL - {*without}
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: name if name in there else None)
+        rows, left_out = choose_rows([made_model(name, KINDS[name]) for name in names], wanted, device)
+        return [(row.model.label, row.backend, row.optional) for row in rows], left_out
 
-def names(rows) -> list[tuple[str, str, bool]]:
-    return [(row.model.label, row.backend, row.optional) for row in rows]
-
-
-def test_auto_takes_whatever_is_there(installed):
-    models = [made_model("a.onnx"), made_model("b.pt", "pt"), made_model("c_ncnn_model", "ncnn")]
-    rows, left_out = choose_rows(models, "auto", "cpu")
-    assert names(rows) == [
-        ("a.onnx", "ours", False),
-        ("a.onnx", "host", True),
-        ("a.onnx", "openvino", True),
-        ("b.pt", "host", False),
-        ("c_ncnn_model", "ncnn", False),
-    ]
-    assert left_out == []
-
-
-def test_auto_says_what_is_not_there_and_could_be(installed):
-    installed -= {"ultralytics", "torch", "ncnn"}
-    rows, left_out = choose_rows([made_model("a.onnx")], "auto", "cpu")
-    assert names(rows) == [("a.onnx", "ours", False), ("a.onnx", "openvino", True)]
-    assert left_out == [
-        "ultralytics is not in the table: ultralytics is not installed (pip install 'yolo-distill[train]')"
-    ]
-
-
-def test_on_a_gpu_what_knows_only_the_cpu_is_left_out(installed):
-    rows, left_out = choose_rows([made_model("a.onnx")], "auto", "0")
-    assert [row.backend for row in rows] == ["ours", "host"]
-    assert left_out == ["openvino is not in the table: it runs on the CPU here, and device=0 was asked for"]
-
-
-def test_those_asked_for_by_name_keep_their_order_and_are_not_optional(installed):
-    rows, _ = choose_rows([made_model("a.onnx")], "openvino-fp32, ours,ours", "cpu")
-    assert names(rows) == [("a.onnx", "openvino-fp32", False), ("a.onnx", "ours", False)]
+    return run
 
 
 @pytest.mark.parametrize(
-    ("wanted", "without", "models", "says"),
+    ("settings", "rows", "left_out"),
+    [
+        (
+            {"names": [*KINDS]},
+            [
+                ("a.onnx", "ours", False),
+                ("a.onnx", "host", True),
+                ("a.onnx", "openvino", True),
+                ("b.pt", "host", False),
+                ("c_ncnn_model", "ncnn", False),
+            ],
+            [],
+        ),
+        (
+            {"names": ["a.onnx"], "without": ("ultralytics", "torch", "ncnn")},
+            [("a.onnx", "ours", False), ("a.onnx", "openvino", True)],
+            ["ultralytics is not in the table: ultralytics is not installed (pip install 'yolo-distill[train]')"],
+        ),
+        (
+            {"names": ["a.onnx"], "device": "0"},
+            [("a.onnx", "ours", False), ("a.onnx", "host", True)],
+            ["openvino is not in the table: it runs on the CPU here, and device=0 was asked for"],
+        ),
+        (  # those asked for by name keep their order and are not optional
+            {"names": ["a.onnx"], "wanted": "openvino-fp32, ours,ours"},
+            [("a.onnx", "openvino-fp32", False), ("a.onnx", "ours", False)],
+            [],
+        ),
+    ],
+)
+def test_who_runs_what(choose, settings, rows, left_out):
+    assert choose(**settings) == (rows, left_out)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "without", "names", "says"),
     [
         ("openvinoo", (), ["a.onnx"], "backends=openvinoo: not one of auto, ours, .*; did you mean 'openvino'"),
-        ("auto,ours", (), ["a.onnx"], "backends=auto: not one of"),
         (",", (), ["a.onnx"], "backends=,: not one of"),
         ("ncnn", (), ["a.onnx"], "backends=ncnn: runs none of these models"),
         ("ours,openvino", ("openvino",), ["a.onnx"], r"backends=openvino: openvino is not installed \(pip install op"),
@@ -71,9 +74,6 @@ def test_those_asked_for_by_name_keep_their_order_and_are_not_optional(installed
         ("auto", ("ultralytics",), ["b.pt"], r"model=b.pt needs 'ultralytics'.*yolo-distill\[train\]"),
     ],
 )
-def test_bad_wishes(installed, wanted, without, models, says):
-    installed -= set(without)
-    kinds = {".onnx": "onnx", ".pt": "pt", "_ncnn_model": "ncnn"}
-    made = [made_model(name, next(kind for end, kind in kinds.items() if name.endswith(end))) for name in models]
+def test_bad_wishes(choose, wanted, without, names, says):
     with pytest.raises(RequestError, match=says):
-        choose_rows(made, wanted, "cpu")
+        choose(names, wanted, without=without)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from yolo_distill.errors import RequestError
@@ -12,18 +10,12 @@ from yolo_distill.exporting.targets import load_target
 from yolo_distill.paths import export_dir
 
 
-def test_every_target_that_is_shipped_can_be_made() -> None:
-    names = sorted(file.stem for file in export_dir().glob("*.yaml"))
-    assert names == ["browser", "cpu", "phone"]
-    for name in names:
-        target = load_target(name)
-        assert target.name == name
-        assert target.audience
-        assert target.advice
-        assert set(target.precisions) <= {"fp32", "fp16", "int8"}
-    assert load_target("phone").delegates
-    assert load_target("phone").precisions[0] == "fp16"
-    assert load_target("cpu").precisions[0] == "fp32"
+def test_every_target_that_is_shipped_can_be_made():
+    targets = [load_target(file.stem) for file in sorted(export_dir().glob("*.yaml"))]
+    assert [(one.name, one.precisions[0], one.delegates) for one in targets] == [
+        ("browser", "fp32", False), ("cpu", "fp32", False), ("phone", "fp16", True),
+    ]  # fmt: skip
+    assert all(one.audience and one.advice for one in targets)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +30,7 @@ def test_every_target_that_is_shipped_can_be_made() -> None:
         ("opset: ", "opset:\n- [", "mine.yaml is not YAML"),
     ],
 )
-def test_targets_that_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, says: str
-) -> None:
+def test_targets_that_cannot_be_made(tmp_path, monkeypatch, old, new, says):
     text = (export_dir() / "cpu.yaml").read_text()
     assert old in text
     (tmp_path / "mine.yaml").write_text(text.replace(old, new))
@@ -49,6 +39,6 @@ def test_targets_that_cannot_be_made(
         load_target("mine")
 
 
-def test_a_target_that_is_not_there() -> None:
+def test_a_target_that_is_not_there():
     with pytest.raises(RequestError, match="did you mean 'cpu'"):
         load_target("cpus")

@@ -32,21 +32,10 @@ from yolo_distill.runtime.nms import nms  # noqa: E402
 
 # Picture and input, both (height, width): enlarged, halved, reduced by whole and odd factors, thin, and as they are.
 _SIZES = [
-    ((48, 64), (32, 32)),
-    ((64, 48), (32, 32)),
-    ((64, 64), (32, 32)),
-    ((32, 32), (32, 32)),
-    ((33, 64), (64, 64)),
-    ((10, 7), (32, 48)),
-    ((1, 300), (32, 32)),
-    ((300, 1), (32, 48)),
-    ((1, 1), (16, 16)),
-    ((2, 3), (48, 32)),
-    ((97, 211), (32, 64)),
-    ((480, 640), (32, 32)),
-    ((427, 640), (32, 64)),
-    ((90, 60), (30, 40)),
-]
+    ((48, 64), (32, 32)), ((64, 48), (32, 32)), ((64, 64), (32, 32)), ((32, 32), (32, 32)), ((33, 64), (64, 64)),
+    ((10, 7), (32, 48)), ((1, 300), (32, 32)), ((300, 1), (32, 48)), ((1, 1), (16, 16)), ((2, 3), (48, 32)),
+    ((97, 211), (32, 64)), ((480, 640), (32, 32)), ((427, 640), (32, 64)), ((90, 60), (30, 40)),
+]  # fmt: skip
 _TRANSFORMS = [((1080, 1920), (320, 320)), ((1333, 800), (320, 640)), ((333, 500), (256, 256)), ((3000, 1), (64, 64))]
 _NOTES = {"task": "detect", "names": "{0: 'a', 1: 'b'}", "stride": "32", "imgsz": "[192, 256]"}
 
@@ -87,14 +76,9 @@ def tensors() -> list[dict[str, Any]]:
         tensor = form.empty(1, (8, 12))
         form.fill(tensor[0], picture(5, 7))
         numbers = tensor.view(np.uint16) if dtype is np.float16 else tensor
-        cases.append(
-            {
-                "dtype": np.dtype(dtype).name,
-                "blue_first": blue_first,
-                "dims": list(tensor.shape),
-                "data": _plain(numbers.ravel()) if dtype is np.float32 else numbers.ravel().tolist(),
-            }
-        )
+        data = _plain(numbers.ravel()) if dtype is np.float32 else numbers.ravel().tolist()
+        form_of = {"dtype": np.dtype(dtype).name, "blue_first": blue_first, "dims": list(tensor.shape)}
+        cases.append({**form_of, "data": data})
     return cases
 
 
@@ -107,17 +91,9 @@ def decoding() -> list[dict[str, Any]]:
     final = random.uniform(0, 1, (15, 6)) * [60, 60, 60, 60, 1, 3]
     final[:, 5] = np.trunc(final[:, 5])
     changes: list[dict[str, Any]] = [
-        {},
-        {"conf": 0.5},
-        {"conf": 0.0, "iou": 0.3},
-        {"iou": 0.0},
-        {"iou": 1.0},
-        {"classes": [1]},
-        {"classes": []},
-        {"classes": [0, 2], "max_det": 2},
-        {"max_det": 3},
-        {"agnostic": True},
-    ]
+        {}, {"conf": 0.5}, {"conf": 0.0, "iou": 0.3}, {"iou": 0.0}, {"iou": 1.0}, {"classes": [1]}, {"classes": []},
+        {"classes": [0, 2], "max_det": 2}, {"max_det": 3}, {"agnostic": True},
+    ]  # fmt: skip
     cases = []
     for layout, numbers in (("dense", dense), ("dense", single), ("end2end", rows(*map(tuple, final.round(2))))):
         raw = numbers.astype(np.float32)
@@ -240,15 +216,9 @@ def colours() -> list[dict[str, Any]]:
 
 
 FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "letterbox": letterboxes,
-    "transform": transforms,
-    "tensor": tensors,
-    "decode": decoding,
-    "nms": suppression,
-    "metadata": metadata,
-    "model": models,
-    "colour": colours,
-}
+    "letterbox": letterboxes, "transform": transforms, "tensor": tensors, "decode": decoding, "nms": suppression,
+    "metadata": metadata, "model": models, "colour": colours,
+}  # fmt: skip
 
 
 def _transform(transform: Transform) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 import pytest
 
 from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
 
 
-def test_the_tail_begins_behind_the_last_convolutions(traced: Path) -> None:
+def test_the_tail_begins_behind_the_last_convolutions(traced):
     model = onnx.load(str(traced))
     tail = set(decode_tail(model))
     nodes = {node.name: node for node in model.graph.node}
@@ -23,7 +21,7 @@ def test_the_tail_begins_behind_the_last_convolutions(traced: Path) -> None:
     assert {nodes[name].op_type for name in tail} >= {"Sigmoid", "Concat", "Mul"}
 
 
-def test_every_node_before_the_tail_belongs_to_one_layer(traced: Path) -> None:
+def test_every_node_before_the_tail_belongs_to_one_layer(traced):
     model = onnx.load(str(traced))
     tail = decode_tail(model)
     groups = layers(model, tail)
@@ -34,7 +32,7 @@ def test_every_node_before_the_tail_belongs_to_one_layer(traced: Path) -> None:
     assert groups["model.0"][0] == first_convolution(model).name == "/model.0/conv/Conv"
 
 
-def test_a_graph_without_convolution() -> None:
+def test_a_graph_without_convolution():
     given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     made = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [given], [made])

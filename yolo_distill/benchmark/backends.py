@@ -61,11 +61,6 @@ class Row:
         return f"{self.model.label} by {BACKENDS[self.backend].title}"
 
 
-def is_cpu(device: str) -> bool:
-    """Return whether `device` is the CPU."""
-    return device.lower() == "cpu"
-
-
 def choose_rows(models: Sequence[Model], wanted: str, device: str) -> tuple[list[Row], list[str]]:
     """Return who runs what, and what is left out and why.
 
@@ -124,7 +119,7 @@ def _problem(name: str, device: str) -> str | None:
     if missing:
         what = "'yolo-distill[train]'" if name == "host" else missing[0]
         return f"{missing[0]} is not installed (pip install {what})"
-    if not backend.gpu and not is_cpu(device):
+    if not backend.gpu and device.lower() != "cpu":
         return f"it runs on the CPU here, and device={device} was asked for"
     return None
 

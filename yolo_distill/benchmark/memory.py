@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from yolo_distill.benchmark.engine import Job
-from yolo_distill.benchmark.engines import open_engine
+from yolo_distill.benchmark.engines import Job, open_engine
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.letterbox import Picture
 
@@ -28,10 +25,6 @@ _LIBRARIES = {"ours": "yolo_distill.runtime.detector", "host": "ultralytics", "n
 def measure_in_process(job: Job, picture: Picture) -> dict[str, Any]:
     """Open a model in a fresh process, detect once there, and return what that took.
 
-    Args:
-        job: what is opened.
-        picture: what it is asked about.
-
     Returns:
         `memory_bytes` (the highest resident size; None where the system does not say), `import_ms` (loading the
         library) and `ready_ms` (from there to the first answer).
@@ -41,11 +34,11 @@ def measure_in_process(job: Job, picture: Picture) -> dict[str, Any]:
     """
     beside = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "picture.npy"
-        np.save(file, picture)
+        file = Path(folder) / "job.pickle"
+        file.write_bytes(pickle.dumps((job, picture)))
         try:
             done = subprocess.run(
-                [sys.executable, "-m", __name__, json.dumps({**asdict(job), "picture": str(file)})],
+                [sys.executable, "-m", __name__, str(file)],
                 env={**os.environ, "PYTHONPATH": beside.rstrip(os.pathsep), "OMP_NUM_THREADS": str(job.threads)},
                 capture_output=True,
                 text=True,
@@ -61,7 +54,9 @@ def measure_in_process(job: Job, picture: Picture) -> dict[str, Any]:
         if line.startswith(_ERROR):
             raise DistillError(line.removeprefix(_ERROR))
     # It was ended from outside, or crashed below Python.
-    raise DistillError(f"its process ended with exit code {done.returncode}{_last_words(done.stderr)}")
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    last_words = f" ({said[-1][-200:]})" if said else ""
+    raise DistillError(f"its process ended with exit code {done.returncode}{last_words}")
 
 
 def peak_memory() -> int | None:
@@ -80,19 +75,7 @@ def peak_memory() -> int | None:
     return int(peak if sys.platform == "darwin" else 1024 * peak)
 
 
-def main(words: list[str]) -> None:
-    """Do what `measure_in_process` asks for, and print the figures as JSON, or the error, behind a mark."""
-    try:
-        said = f"{_RESULT}{json.dumps(_measure(json.loads(words[0])))}"
-    except Exception as error:
-        text = " ".join(str(error).split()) or "no message"
-        said = f"{_ERROR}{text if isinstance(error, DistillError) else f'{type(error).__name__}: {text}'}"
-    print(f"\n{said}", flush=True)
-
-
-def _measure(told: dict[str, Any]) -> dict[str, Any]:
-    picture = np.load(told.pop("picture"))
-    job = Job(**{**told, "imgsz": tuple(told["imgsz"]), "input_shape": tuple(told["input_shape"])})
+def _measure(job: Job, picture: Picture) -> dict[str, Any]:
     begun = time.perf_counter()
     import_module(_LIBRARIES.get(job.backend, "openvino"))
     imported = time.perf_counter()
@@ -105,10 +88,10 @@ def _measure(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _last_words(text: str) -> str:
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return f" ({said[-1][-200:]})" if said else ""
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        said = f"{_RESULT}{json.dumps(_measure(*pickle.loads(Path(sys.argv[1]).read_bytes())))}"
+    except Exception as error:
+        text = " ".join(str(error).split()) or "no message"
+        said = f"{_ERROR}{text if isinstance(error, DistillError) else f'{type(error).__name__}: {text}'}"
+    print(f"\n{said}", flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import yaml
 
 from yolo_distill.errors import RequestError, did_you_mean, missing_extra
-from yolo_distill.runtime.detector import Detector, precision_of
 from yolo_distill.runtime.metadata import Metadata, read_metadata
 
 #: Ending of a name -> kind of model.
@@ -20,7 +18,6 @@ ENDINGS = {".onnx": "onnx", ".pt": "pt", "_openvino_model": "openvino", "_ncnn_m
 FOLDERS = frozenset({"openvino", "ncnn"})
 
 _METADATA = "metadata.yaml"
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,8 @@ def find_models(text: str, imgsz: tuple[int, int] | None, trust: bool) -> list[M
         if (first := seen.setdefault(path.resolve(), entry)) is not entry:
             again = "twice" if first == entry else f"twice, as {first} too"
             raise RequestError(f"model={entry}: is given {again}; a model beside itself says nothing")
-    labels = _labels(paths)
+    names = [path.name for path in paths]
+    labels = [path.name if names.count(path.name) == 1 else str(path) for path in paths]
     kinds = [_kind(path, entry) for entry, path in zip(entries, paths, strict=True)]
     return [_describe(*one, imgsz, trust) for one in zip(paths, labels, kinds, strict=True)]
 
@@ -141,6 +139,9 @@ def _describe(path: Path, label: str, kind: str, imgsz: tuple[int, int] | None, 
 
 
 def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Model:
+    # Not above: a process that measures another runtime's memory opens this file as well.
+    from yolo_distill.runtime.detector import Detector, precision_of
+
     detector = Detector(path, imgsz=imgsz, providers="cpu", threads=1)
     tensor: Any = detector.preprocess(np.zeros((*detector.imgsz, 3), np.uint8))[0]
     free = any(not isinstance(side, int) for side in detector.session.get_inputs()[0].shape[1:])
@@ -174,22 +175,10 @@ def _content(path: Path) -> tuple[int, str]:
     for file in sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode())
-        size += file.stat().st_size
-        for block in _blocks(file):
-            digest.update(block)
+        content = file.read_bytes()
+        size += len(content)
+        digest.update(content)
     return size, digest.hexdigest()
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            yield block
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """Return file names; the path as it was given where two files share one."""
-    names = [path.name for path in paths]
-    return [path.name if names.count(path.name) == 1 else str(path) for path in paths]
 
 
 def _sides(imgsz: tuple[int, int] | None) -> str:

@@ -6,11 +6,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from yolo_distill.benchmark.backends import BACKENDS, Row
 from yolo_distill.benchmark.models import FOLDERS, Model
 from yolo_distill.benchmark.rounds import Arm
-from yolo_distill.benchmark.timings import paired_ratios, percentile, spread
 
+# Quartiles of per-round ratios further apart than this share of their median say that the machine was not quiet.
+_NOISY = 0.1
 # Boxes a picture further apart than this share, for one model by two backends, mean that they do not do the same work.
 _SAME_WORK = 0.2
 
@@ -47,28 +50,39 @@ def arm_figures(arm: Arm, base: Arm | None) -> dict[str, Any]:
     """Return the figures of an arm: milliseconds, pictures per second, and the ratio of its latency to `base`'s."""
     whole, bare = list(itertools.chain(*arm.detections)), list(itertools.chain(*arm.networks))
     figures: dict[str, Any] = {
-        "p50_ms": round(percentile(whole, 50), 4),
-        "p95_ms": round(percentile(whole, 95), 4),
+        "p50_ms": _percentiles(whole, 50)[0],
+        "p95_ms": _percentiles(whole, 95)[0],
         "fps": round(1000 * len(whole) / sum(whole), 3),
-        "network_p50_ms": round(percentile(bare, 50), 4),
-        "network_p95_ms": round(percentile(bare, 95), 4),
+        "network_p50_ms": _percentiles(bare, 50)[0],
+        "network_p95_ms": _percentiles(bare, 95)[0],
         "detections": len(whole),
         "ratio": None,
     }
     if base is None:
         return figures
-    ratios = paired_ratios(arm.detections, base.detections)
-    total = spread(ratios)
-    bare_total = spread(paired_ratios(arm.networks, base.networks))
+    ratios = _ratios(arm.detections, base.detections)
+    low, middle, high = _percentiles(ratios, 25, 50, 75)
     return {
         **figures,
-        "ratio": round(total.median, 4),
-        "ratio_quartiles": [round(total.low, 4), round(total.high, 4)],
-        "ratio_noisy": total.noisy,
-        "ratio_undecided": arm is not base and total.undecided,
+        "ratio": middle,
+        "ratio_quartiles": [low, high],
+        "ratio_noisy": high - low > _NOISY * middle,
+        "ratio_undecided": arm is not base and low <= 1 <= high,
         "ratio_each_round": [round(ratio, 4) for ratio in ratios],
-        "network_ratio": round(bare_total.median, 4),
+        "network_ratio": _percentiles(_ratios(arm.networks, base.networks), 50)[0],
     }
+
+
+def _percentiles(values: Sequence[float], *percents: float) -> list[float]:
+    return [round(value, 4) for value in np.percentile(values, percents).tolist()]
+
+
+def _ratios(mine: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
+    """Return, round by round, the median of `mine` divided by that of `base`.
+
+    What disturbs a machine for seconds disturbs both sides of a round, and leaves their ratio alone.
+    """
+    return [float(np.median(a) / np.median(b)) for a, b in zip(mine, base, strict=True)]
 
 
 def model_figures(model: Model, accuracy: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -99,7 +113,7 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
         )
     if len({tuple(model["imgsz"]) for model in models}) > 1:
         sizes = ", ".join(f"{model['label']} {model['imgsz'][0]}x{model['imgsz'][1]}" for model in models)
-        notes.append(f"the models look at pictures of different sizes: {sizes}")
+        notes.append(f"the models take pictures of different sizes: {sizes}")
     kinds = {model["label"]: model["kind"] for model in models}
     if any(row["backend"] == "host" and kinds[row["model"]] == "pt" for row in rows):
         notes.append("ultralytics gives a .pt the smallest rectangle that holds the picture, a static file a square")

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from yolo_distill.benchmark.backends import Row
-from yolo_distill.benchmark.engine import Engine, use_threads
-from yolo_distill.benchmark.timings import rotated
+from yolo_distill.benchmark.engines import Engine, use_threads
 from yolo_distill.runtime.letterbox import Picture
 
 MOST_REPEATS = 500  # in one turn; more of the same picture says no more
@@ -60,12 +59,12 @@ def measure(
         pictures: one a round, over and over; the same for every arm of the round.
         rounds: how often each arm has its turn.
         seconds: how long each arm is measured, over all rounds.
-        report: told how far it has come.
+        report: called with how far it has come.
         clock: tells seconds.
     """
     for number in range(rounds):
-        for place in rotated(len(arms), number):
-            arm = arms[place]
+        for place in range(len(arms)):
+            arm = arms[(number + place) % len(arms)]
             if arm.engine is None or arm.error is not None:
                 continue
             report(f"round {number + 1}/{rounds}: {arm.name}")

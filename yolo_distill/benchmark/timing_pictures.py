@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,21 +16,8 @@ _DRAWN = 4
 _DRAWN_SIDES = (480, 640)
 
 
-@dataclass(frozen=True)
-class TimingPictures:
-    """Pictures to time on.
-
-    Attributes:
-        pictures: (H, W, 3) each.
-        source: where they are from, in words.
-    """
-
-    pictures: list[Picture]
-    source: str
-
-
-def load_pictures(data: str | None, split: str, source: str | None, most: int) -> TimingPictures:
-    """Return pictures of `source`, else of a split of `data`, else drawn ones.
+def load_pictures(data: str | None, split: str, source: str | None, most: int) -> tuple[list[Picture], str]:
+    """Return pictures of `source`, else of a split of `data`, else drawn ones; and where they are from, in words.
 
     Args:
         data: data set file.
@@ -46,13 +32,13 @@ def load_pictures(data: str | None, split: str, source: str | None, most: int) -
         items = find(source)
         if any(item.open for item in items):
             raise RequestError(f"source={source}: holds videos or is a camera; give a picture or a folder of pictures")
-        return TimingPictures(_read([item.name for item in items], most, f"source={source}"), source)
+        return _read([item.name for item in items], most, f"source={source}"), source
     if data is not None:
         from yolo_distill.data.dataset import check_data, pictures_of
 
         files = pictures_of(check_data(data, split), split)
-        return TimingPictures(_read(files, most, f"data={data}"), f"{data}, {split}")
-    return TimingPictures(_draw(), "drawn noise")
+        return _read(files, most, f"data={data}"), f"{data}, {split}"
+    return _draw(), "drawn noise"
 
 
 def _read(files: Sequence[str], most: int, said: str) -> list[Picture]:

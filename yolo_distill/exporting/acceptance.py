@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.evaluation.detection_agreement import MAX_SCORE_GAP, MIN_MATCHED, agreement
 from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.exporting.export_data import ExportData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,46 +41,41 @@ class Guard:
         reference: figures of the fp32 file; empty where there is no mAP.
     """
 
-    def __init__(
-        self,
-        reference: Path,
-        pictures: Sequence[tuple[str, Any]],
-        *,
-        data: str | Path | None,
-        max_drop: float,
-    ) -> None:
+    def __init__(self, reference: Path, data: ExportData, max_drop: float) -> None:
         """Measure the fp32 file.
 
         Args:
             reference: the fp32 file.
-            pictures: names and BGR pictures for agreement.
-            data: data set file whose `val` has boxes; None measures agreement.
+            data: pictures for agreement and, if there are any, those with boxes.
             max_drop: points of mAP50-95 that may be lost.
         """
-        self._reference, self._pictures, self._data, self._max_drop = reference, pictures, data, max_drop
-        self.reference = measure(reference, data, device="cpu") if data is not None else {}
-        if not self.reference.get("map"):
-            self._data = None
+        self._file, self._pictures, self._max_drop = reference, data.pictures, max_drop
+        self.reference = measure(reference, data.labelled, device="cpu") if data.labelled is not None else {}
+        self._labelled = data.labelled if self.reference.get("map") else None
 
     def judge(self, file: Path) -> Verdict:
         """Measure a file and say whether it is good enough."""
-        if self._data is not None:
-            figures = measure(file, self._data, device="cpu")
+        if self._labelled is not None:
+            figures = measure(file, self._labelled, device="cpu")
             drop = self.reference["map"] - figures["map"]
             text = f"{figures['map']:.1f} mAP50-95, {-drop:+.2f} to fp32"
             return Verdict(drop <= self._max_drop, drop, {**figures, "drop": round(drop, 3)}, text)
-        found = agreement(file, self._reference, self._pictures)
+        found = agreement(file, self._file, self._pictures)
         figures = {"matched": round(found.matched, 4), "score_gap": round(found.score_gap, 4)}
         return Verdict(found.good_enough, 100 * (1 - found.matched), figures, f"beside fp32 {found}")
 
     def wanted(self) -> str:
         """Return what a file has to reach, in words."""
-        if self._data is not None:
+        if self._labelled is not None:
             return f"at most {self._max_drop:g} mAP50-95 below fp32 ({self.reference['map']:.1f})"
         return f"at least {100 * MIN_MATCHED:g} % of the detections the same, scores off by at most {MAX_SCORE_GAP:g}"
 
 
 def measure(model: str | Path | Any, data: str | Path, **settings: Any) -> dict[str, float]:
     """Return `map` (50-95) and `map50` of a model on `val`, in points."""
-    figures = evaluate(model, data, **settings)
+    return points(evaluate(model, data, **settings))
+
+
+def points(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return `map` and `map50` of the evaluator's figures, which are 0 to 1, in points."""
     return {key: round(100 * figures[key], 3) for key in ("map", "map50")}

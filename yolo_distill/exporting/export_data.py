@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import ROOT
+from ultralytics.utils.patches import imread
 
 from yolo_distill.data.dataset import check_data, has_labels, pictures_of
 from yolo_distill.data.samples import read_samples
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.validator import check_names
-from yolo_distill.exporting.parity import proof_pictures
 
 #: Fewer pictures than these may not show all that the network's tensors can hold.
 ENOUGH_TO_CALIBRATE = 128
+_MOST_PICTURES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,7 @@ def read_data(
         data: data set file, or None.
         model: gives the classes.
         size: height and width of the input in pixels.
-        precision: `fp32`, `fp16` or `int8`.
+        precision: `fp32`, `fp16` or `int8`, which is calibrated.
         calibrate: how many pictures for calibration at most.
 
     Raises:
@@ -59,26 +62,40 @@ def read_data(
         return ExportData(proof_pictures(None))
     pictures = proof_pictures(data)
     found = check_data(data, ["train", "val"] if precision == "int8" else "val", need_labels=False)
-    differ = _differ(model, found, data)
-    labelled = str(data) if not differ and has_labels(pictures_of(found, "val")) else None
-    if precision != "int8":
-        return ExportData(pictures, labelled, remark=f"no mAP is measured: {differ}" if differ else "")
-    if differ:
-        raise RequestError(differ)
-    calibration = read_samples(found, size, calibrate)
-    if not calibration:
-        raise RequestError(f"data={data}: none of the pictures of train can be read; int8 is calibrated on them")
-    few = len(calibration) < ENOUGH_TO_CALIBRATE
-    remark = (
-        f"only {len(calibration)} pictures to calibrate on; {ENOUGH_TO_CALIBRATE} or more are better" if few else ""
-    )
-    return ExportData(pictures, labelled, calibration, remark)
-
-
-def _differ(model: DetectionModel, found: dict[str, Any], data: str | Path) -> str:
-    """Return in what the classes of model and data differ; empty where they do not."""
+    differ = ""
     try:
         check_names(dict(model.names), found["names"], str(model.pt_path), data)
     except RequestError as error:
-        return str(error)
-    return ""
+        if precision == "int8":
+            raise
+        differ = f"no mAP is measured: {error}"
+    labelled = str(data) if not differ and has_labels(pictures_of(found, "val")) else None
+    if precision != "int8":
+        return ExportData(pictures, labelled, remark=differ)
+    calibration = read_samples(found, size, calibrate)
+    if not calibration:
+        raise RequestError(f"data={data}: none of the pictures of train can be read; int8 is calibrated on them")
+    remark = ""
+    if len(calibration) < ENOUGH_TO_CALIBRATE:
+        remark = f"only {len(calibration)} pictures to calibrate on; {ENOUGH_TO_CALIBRATE} or more are better"
+    return ExportData(pictures, labelled, calibration, remark)
+
+
+def proof_pictures(data: str | Path | None) -> list[tuple[str, Any]]:
+    """Return names and BGR pictures: up to 32 from all over `val`, or those in the host's package.
+
+    Raises:
+        RequestError: none can be read.
+    """
+    if data is None:
+        files = [str(file) for file in sorted((ROOT / "assets").glob("*.jpg"))]
+    else:
+        files = pictures_of(check_data(data, "val", need_labels=False), "val", f"data={data}")
+        files = [files[int(at)] for at in np.linspace(0, len(files) - 1, min(len(files), _MOST_PICTURES))]
+    pictures = [(Path(file).name, imread(file, cv2.IMREAD_COLOR)) for file in files]
+    readable = [(name, picture) for name, picture in pictures if picture is not None]
+    if not readable and data is None:
+        raise RequestError("data= is missing: Ultralytics came without its pictures, and the file is proved on some")
+    if not readable:
+        raise RequestError(f"data={data}: none of the pictures of val can be read")
+    return readable

@@ -34,7 +34,7 @@ def rank_layers(
         inputs: a few inputs of the network, (1, C, H, W).
         always: nodes that stay in float anyway.
         folder: for temporary files.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Returns:
         name of the layer and its nodes; those that cost nothing are left out.

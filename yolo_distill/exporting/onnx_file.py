@@ -23,31 +23,16 @@ from yolo_distill.exporting.parity import MAX_DET
 from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.version import __version__
 
+MADE_BY = {"author": "yolo-distill", "yolo_distill": __version__}
 _NOT_OURS = {"data", "half", "int8", "quantize"}
 
 
 def trace(
     model: DetectionModel, folder: Path, stem: str, size: tuple[int, int], nms: bool | None, opset: int, simplify: bool
 ) -> Path:
-    """Let the host trace `model` into `folder`, static and in fp32.
-
-    Raises:
-        DistillError: tracing failed.
-    """
-    settings = {
-        "task": "detect",
-        "mode": "export",
-        "format": "onnx",
-        "imgsz": list(size),
-        "batch": 1,
-        "dynamic": False,
-        "simplify": simplify,
-        "nms": nms,
-        "opset": opset,
-        "device": "cpu",
-        "max_det": MAX_DET,
-    }
-    return host_export(model, folder, stem, settings)
+    """Let the host trace `model` into `folder`, static and in fp32; raises what `host_export` does."""
+    settings = {"format": "onnx", "imgsz": list(size), "simplify": simplify, "nms": nms, "opset": opset}
+    return host_export(model, folder, stem, {**settings, "device": "cpu"})
 
 
 def host_export(
@@ -55,7 +40,7 @@ def host_export(
     folder: Path,
     stem: str,
     settings: Mapping[str, Any],
-    on_start: Callable[[Any], None] | None = None,
+    on_start: Callable[[Any], None] = lambda exporter: None,
 ) -> Path:
     """Let the host export a copy of `model` into `folder`, and return the file or folder that it wrote.
 
@@ -63,12 +48,14 @@ def host_export(
         model: the checkpoint; not changed.
         folder: where to.
         stem: the name, without a suffix.
-        settings: of the host's exporter.
+        settings: of the host's exporter, on top of those that are always the same.
         on_start: called with the exporter when it has put the metadata together and has not converted yet.
 
     Raises:
         DistillError: it failed.
+        OSError: the disk failed.
     """
+    always = {"task": "detect", "mode": "export", "batch": 1, "dynamic": False, "max_det": MAX_DET}
     traced: Any = copy.deepcopy(model)
     traced.pt_path = str(folder / f"{stem}.pt")  # the host writes beside it
     before = LOGGER.level
@@ -76,9 +63,8 @@ def host_export(
     try:
         with no_auto_install(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exporter = Exporter(overrides=dict(settings))
-            if on_start is not None:
-                exporter.callbacks["on_export_start"].append(on_start)
+            exporter = Exporter(overrides={**always, **settings})
+            exporter.callbacks["on_export_start"].append(on_start)
             file = Path(exporter(model=traced))
     except OSError:
         raise
@@ -91,16 +77,17 @@ def host_export(
     return file
 
 
+def notes_of_source(checkpoint: Path) -> dict[str, str]:
+    """Return what every file says of where it is from; the host's description holds the path of the training data."""
+    name = checkpoint.name
+    return {"description": f"{name}, exported by yolo-distill", "source": name, "source_sha256": sha256(checkpoint)}
+
+
 def annotate(file: Path, notes: Mapping[str, str]) -> None:
     """Add to the metadata of a file who made it, and `notes`."""
     graph = onnx.load(str(file))
     said = {note.key: note.value for note in graph.metadata_props}
-    said |= {
-        "author": "yolo-distill",
-        "yolo_distill": __version__,
-        "ultralytics": host_version,
-        **notes,
-    }
+    said |= {**MADE_BY, "ultralytics": host_version, **notes}
     with contextlib.suppress(KeyError, ValueError, SyntaxError):
         # Settings that were meant for the host's exporter. The data set's path is nobody's business, and `precision`
         # says better than they what became of the numbers.
@@ -113,8 +100,4 @@ def annotate(file: Path, notes: Mapping[str, str]) -> None:
 
 def sha256(file: Path) -> str:
     """Return a file's checksum."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -3,32 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from yolo_distill.exporting.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Comparison
+import torch
+from ultralytics import __version__ as host_version
+
+from yolo_distill.evaluation.detection_agreement import Agreement
+from yolo_distill.exporting.parity import TOLERANCES, Comparison, Gap
+from yolo_distill.version import __version__
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportReport:
-    """What was exported and how it was proved; `best.json` beside the file holds the same.
+class _Report:
+    """What every report holds; the JSON file beside the exported one holds the same.
 
     Attributes:
-        path: the exported file.
-        proof: the JSON file beside it.
+        path: the exported file or folder.
         source: the checkpoint.
-        target: name of the target.
-        audience: who the file is for, in the target's words.
-        precision: `fp32`, `fp16` or `int8`.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
-        names: class index to name.
-        opset: ONNX operator set.
+        versions: of everything that had a part in it.
+        seconds: wall-clock time.
+    """
+
+    path: str
+    source: str
+    precision: str
+    imgsz: tuple[int, int]
+    end2end: bool
+    names: dict[int, str]
+    file_bytes: int
+    source_sha256: str
+    versions: dict[str, str]
+    seconds: float
+
+    _beside: ClassVar[str] = "proof"  # the field that names the JSON file
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write the JSON file into a folder; return it, and its place beside the exported one."""
+        file = folder / "proof.json"
+        file.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        return file, Path(getattr(self, self._beside))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain values; paths of this machine by name only, as the proof travels with the file."""
+        plain = dataclasses.asdict(self)
+        for holder, key in ((plain, "path"), (plain, "source"), (plain, self._beside)):
+            holder[key] = Path(holder[key]).name
+        for extra in plain.get("extras", {}).values():
+            extra["path"] = Path(extra["path"]).name
+        return plain
+
+    def _megabytes_and_size(self) -> str:
+        return f"{self.file_bytes / 1e6:.1f} MB, {self.imgsz[0]}x{self.imgsz[1]} px"
+
+    def _branch(self) -> str:
+        return "one-to-one branch, no NMS needed" if self.end2end else "one-to-many branch, NMS in the runtime"
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport(_Report):
+    """What was exported to ONNX and how it was proved; see `_Report`.
+
+    Attributes:
+        proof: the JSON file beside it.
+        audience: who the file is for, in the target's words.
         tensors: `input` and `output`: name, type, shape and meaning.
-        file_bytes: size of the file.
         fp32_bytes: size of the fp32 file it was made from.
-        sha256: of the file.
-        source_sha256: of the checkpoint.
         pictures: names of the pictures that the fp32 file was proved on beside torch.
         box_px: largest difference of the fp32 file's boxes from torch's, in pixels of the input.
         score: largest difference of its scores.
@@ -43,26 +88,15 @@ class ExportReport:
         delegates: of a phone target: provider to the checker's verdict.
         extras: further files by what they are: `path`, `file_bytes`, `sha256`.
         metadata: what the file says about itself.
-        advice: the target's.
-        versions: of everything that had a part in it.
-        seconds: wall-clock time.
     """
 
-    path: str
     proof: str
-    source: str
     target: str
     audience: str
-    precision: str
-    imgsz: tuple[int, int]
-    end2end: bool
-    names: dict[int, str]
     opset: int
     tensors: dict[str, dict[str, Any]]
-    file_bytes: int
     fp32_bytes: int
     sha256: str
-    source_sha256: str
     pictures: tuple[str, ...]
     box_px: float
     score: float
@@ -76,30 +110,19 @@ class ExportReport:
     extras: dict[str, dict[str, Any]]
     metadata: dict[str, str]
     advice: str
-    versions: dict[str, str]
-    seconds: float
 
     def summary(self) -> str:
         """Return the report in a few lines for a terminal."""
-        branch = "one-to-one branch, no NMS needed" if self.end2end else "one-to-many branch, NMS in the runtime"
         lines = [
-            f"{self.path}: {self.precision}, {self.file_bytes / 1e6:.1f} MB, {self.imgsz[0]}x{self.imgsz[1]} px, "
-            f"opset {self.opset}",
-            f"for {self.audience}; {branch}",
-            f"proved on {len(self.pictures)} pictures: boxes differ by at most {self.box_px:.2g} px "
-            f"(allowed {BOX_TOLERANCE:g}), scores by {self.score:.2g} (allowed {SCORE_TOLERANCE:g})"
+            f"{self.path}: {self.precision}, {self._megabytes_and_size()}, opset {self.opset}",
+            f"for {self.audience}; {self._branch()}",
+            f"proved on {len(self.pictures)} pictures: "
+            + _apart(Gap(self.box_px, self.score), TOLERANCES)
             + ("" if self.precision == "fp32" else ", in fp32"),
+            *map(_compared, self.detections),
+            *self._accuracy(),
+            self._speed(),
         ]
-        for part in self.detections:
-            if not max(part.torch, part.file):
-                lines.append(f"detections at conf {part.conf:.3g}: none in these pictures, by either")
-                continue
-            edge = f", {part.borderline} on a threshold" if part.borderline else ""
-            lines.append(
-                f"detections at conf {part.conf:.3g}: {part.same} of {max(part.torch, part.file)} the same{edge}, "
-                f"within {part.box_px:.2g} px and {part.score:.2g}"
-            )
-        lines += [*self._accuracy(), *self._speed()]
         for provider, verdict in self.delegates.items():
             parts = f"{verdict['partitions']} partition{'s' if verdict['partitions'] != 1 else ''}"
             suits = "suits" if verdict["suits"] else "does not suit"
@@ -108,12 +131,7 @@ class ExportReport:
         return "\n".join([*lines, f"proof: {self.proof}"])
 
     def _accuracy(self) -> list[str]:
-        if not self.accuracy:
-            return []
-        lines = []
-        maps = [f"{name} {figures['map']:.1f}" for name, figures in self.accuracy.items() if "map" in figures]
-        if maps:
-            lines.append(f"mAP50-95 on val: {', '.join(maps)}")
+        lines = _maps(self.accuracy)
         agreed = self.accuracy.get(self.precision, {})
         if "matched" in agreed:
             same = f"{100 * agreed['matched']:.1f} % of the detections the same"
@@ -125,20 +143,119 @@ class ExportReport:
             )
         return lines
 
-    def _speed(self) -> list[str]:
+    def _speed(self) -> str:
         timed = ", ".join(f"{name} {ms:.1f}" for name, ms in self.ms.items())
-        lines = [f"ms a picture on {self.threads} thread{'s' if self.threads != 1 else ''}: {timed}"]
-        if self.precision != "fp32":
-            ratio = self.ms["fp32"] / self.ms[self.precision]
-            slower = "; slower on this CPU than fp32, see what the target is for" if round(ratio, 2) < 1 else ""
-            lines[0] += f" ({ratio:.2f}x fp32; {self.file_bytes / self.fp32_bytes:.2f} of its size{slower})"
+        line = f"ms a picture on {self.threads} thread{'s' if self.threads != 1 else ''}: {timed}"
+        if self.precision == "fp32":
+            return line
+        ratio = self.ms["fp32"] / self.ms[self.precision]
+        slower = "; slower on this CPU than fp32, see what the target is for" if round(ratio, 2) < 1 else ""
+        return f"{line} ({ratio:.2f}x fp32; {self.file_bytes / self.fp32_bytes:.2f} of its size{slower})"
+
+
+@dataclasses.dataclass(frozen=True)
+class HostProof:
+    """What was measured on a file of the host's formats.
+
+    Attributes:
+        pictures: names of the pictures that torch and the file were run on.
+        box_px: largest difference of the boxes from torch's, in pixels of the input. For it and what is judged below
+            OpenVINO and ncnn compute in fp32, also where they would take something faster on this processor: that is
+            the processor's loss, not the file's.
+        score: largest difference of the scores.
+        tolerances: what the two were allowed to be; empty for fp16 and int8, which the detections are judged by.
+        agreement: detections of the file beside torch's.
+        accuracy: on `val` of the data: `torch` and the precision to `map` and `map50` in points; where the runtime
+            computes in less than fp32 by itself, also what that gives.
+        ms: milliseconds (the shortest time) of the bare network for one picture on this machine, `torch` and the
+            precision in turns, each on the number of threads it takes by itself.
+        computes_in: what the runtime computes in on this machine where it says so and it is not fp32, else "".
+        as_run: the detections again, of the file as the host runs it here.
+    """
+
+    pictures: tuple[str, ...]
+    box_px: float
+    score: float
+    tolerances: dict[str, float]
+    agreement: Agreement
+    accuracy: dict[str, dict[str, float]]
+    ms: dict[str, float]
+    computes_in: str
+    as_run: Agreement
+
+
+@dataclasses.dataclass(frozen=True)
+class HostReport(_Report):
+    """What was exported by the host and how it was proved; see `_Report`.
+
+    Attributes:
+        note: the JSON file beside it.
+        format: the host's word for it.
+        sha256: of each file, by its name inside the folder.
+        calibration: of int8: how many pictures of which split the host calibrated on.
+        proof: what was measured; None where the file could not be run.
+        not_proved: why not, else "".
+    """
+
+    note: str
+    format: str
+    sha256: dict[str, str]
+    calibration: dict[str, Any]
+    proof: HostProof | None
+    not_proved: str
+
+    _beside: ClassVar[str] = "note"
+
+    def summary(self) -> str:
+        """Return the report in a few lines for a terminal."""
+        lines = [f"{self.path}: {self.format}, {self.precision}, {self._megabytes_and_size()}", self._branch()]
+        if self.calibration:
+            lines.append(f"calibrated on {self.calibration['pictures']} pictures of {self.calibration['split']}")
+        lines += [f"not proved: {self.not_proved}"] if self.proof is None else self._proved(self.proof)
+        return "\n".join([*lines, f"proof: {self.note}"])
+
+    def _proved(self, proof: HostProof) -> list[str]:
+        torch_ms, ms = proof.ms["torch"], proof.ms[self.precision]
+        raw = f": {_apart(Gap(proof.box_px, proof.score), Gap(**proof.tolerances))}" if proof.tolerances else ""
+        lines = [
+            f"run beside torch on {len(proof.pictures)} pictures{raw}",
+            f"{proof.agreement.detections} detections beside torch's: {proof.agreement}",
+            *_maps(proof.accuracy),
+            f"ms a picture: torch {torch_ms:.1f}, {self.precision} {ms:.1f} ({torch_ms / ms:.2f}x torch)",
+        ]
+        if proof.computes_in:
+            lines.append(
+                f"{self.format} computes in {proof.computes_in} on this processor unless set otherwise, as for ms: "
+                f"then {proof.as_run}"
+            )
         return lines
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as plain values; paths of this machine by name only, as the proof travels with the file."""
-        plain = dataclasses.asdict(self)
-        for key in ("path", "proof", "source"):
-            plain[key] = Path(plain[key]).name
-        for extra in plain["extras"].values():
-            extra["path"] = Path(extra["path"]).name
-        return plain
+
+def base_versions() -> dict[str, str]:
+    """Return the versions of what takes part in every export."""
+    return {
+        "yolo_distill": __version__,
+        "ultralytics": host_version,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _apart(gap: Gap, allowed: Gap) -> str:
+    return (
+        f"boxes differ by at most {gap.box_px:.2g} px (allowed {allowed.box_px:g}), scores by {gap.score:.2g} "
+        f"(allowed {allowed.score:g})"
+    )
+
+
+def _compared(part: Comparison) -> str:
+    at, most = f"detections at conf {part.conf:.3g}", max(part.torch, part.file)
+    if not most:
+        return f"{at}: none in these pictures, by either"
+    edge = f", {part.borderline} on a threshold" if part.borderline else ""
+    return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}"
+
+
+def _maps(accuracy: Mapping[str, Mapping[str, float]]) -> list[str]:
+    maps = [f"{name} {figures['map']:.1f}" for name, figures in accuracy.items() if "map" in figures]
+    return [f"mAP50-95 on val: {', '.join(maps)}"] if maps else []

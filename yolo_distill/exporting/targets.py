@@ -23,9 +23,7 @@ class Target(BaseModel):
     Attributes:
         name: the file's name without `.yaml`; not in the file.
         audience: who the exported file is for; `for` in the file.
-        format: of the file; there is one.
         dynamic: whether the graph takes pictures of any size; none does.
-        opset: ONNX operator set.
         simplify: whether the traced graph is slimmed.
         precisions: what is on offer; the first is what is made when nothing is said.
         input: `floats`, (1, 3, H, W) from 0 to 1, or `pictures`, (1, H, W, 3) uint8.

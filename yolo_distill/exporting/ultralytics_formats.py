@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
-import platform
 import shlex
 import sys
 import time
@@ -19,22 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import __version__ as host_version
 from ultralytics.engine import exporter
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import checks
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.exporting.export_data import read_data
-from yolo_distill.exporting.onnx_file import host_export, sha256
-from yolo_distill.exporting.parity import MAX_DET
-from yolo_distill.exporting.request_checks import input_size, require_branch
+from yolo_distill.exporting.onnx_file import MADE_BY, host_export, notes_of_source, sha256
+from yolo_distill.exporting.report import HostReport, base_versions
+from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.ultralytics_parity import RUNTIMES, prove_host_file, silence, why_not
-from yolo_distill.exporting.ultralytics_report import HostReport
-from yolo_distill.exporting.workspace import put_in_place, workspace
-from yolo_distill.models.checkpoint import load_detector, one_line
-from yolo_distill.version import __version__
+from yolo_distill.exporting.workspace import destination, put_in_place, workspace
+from yolo_distill.models.checkpoint import one_line
 
 #: What everyone calls a format that the host calls otherwise.
 _ALIASES = {"tflite": "litert", "tensorrt": "engine"}
@@ -42,8 +36,6 @@ _ALIASES = {"tflite": "litert", "tensorrt": "engine"}
 _ASKED_LATE = {("litert", "int8"): "ai-edge-quantizer", ("coreml", "int8"): "scikit-learn"}
 #: As many pictures as the host recommends for calibration; it would take all.
 _CALIBRATE = 300
-#: Each of the host's folders holds one of these.
-_MARKS = ("metadata.yaml", "metadata.json", "Manifest.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +94,10 @@ def export_by_host(
     A file or folder that was there before stays until the new one passed.
 
     Args:
-        model_path: a `.pt` file.
+        model_path: this one and those that are not named here are as in `export`.
         format: a word of `host_formats`, or `tflite` or `tensorrt`.
-        imgsz: side of the square, or height and width, in pixels; by default what the model was trained at.
-        data: data set file. Up to 32 pictures of its `val` are what the file is proved on; with labels, mAP is measured
-            on all of `val`; the host calibrates int8 on its `train`. Without it the pictures in the host's package.
         out: a folder that exists, or a name with the format's suffix; by default beside the checkpoint.
-        nms: None exports the one-to-many branch, False the one-to-one branch of an end-to-end model (v10, 26).
-        precision: `fp32`, `fp16` or `int8`; the format's first when not given.
-        max_drop: points of mAP50-95 that fp16 or int8 may lose.
-        trust: load the checkpoint without the allow-list.
-        progress: told what is being done.
+        precision: the format's first when not given.
 
     Raises:
         RequestError: something about the checkpoint, the data or a setting has to change, or a package is missing.
@@ -123,80 +108,50 @@ def export_by_host(
     precision = _precision(row, precision)
     if row.device != "cpu" and not torch.cuda.is_available():
         raise RequestError(f"format={row.format}: is made on an NVIDIA GPU, and torch sees none here")
-    model = load_detector(model_path, trust=trust)
-    if nms:
-        raise RequestError("nms=true: NMS is not put into the file; use nms=none, or nms=false (v10, 26)")
-    require_branch(model, nms, model_path)
-    size = input_size(imgsz, model)
-    source = Path(str(model.pt_path))
-    infix = "" if precision == row.precisions()[0] else f"_{precision}"
-    place = _destination(out, source, infix, row)
-    settings, calibration = _settings(row, precision, size, nms, data)
-    proving = read_data(data, model, size, "fp32", 0)  # the host reads by itself what it calibrates on
-    if proving.remark:
-        progress(proving.remark)
-    notes = {
-        "description": f"{source.name}, exported by yolo-distill",
-        "author": "yolo-distill",
-        "yolo_distill": __version__,
-        "source": source.name,
-        "source_sha256": sha256(source),
-    }
-    # Named by the format, as the host takes any ".pt" in the path of the workspace for the checkpoint's suffix.
-    with workspace(place.with_name(row.format), out) as folder:
-        stem = place.name[: -len(row.suffix)]
-        if ".pt" in str(folder / stem):
-            raise RequestError(
-                f"out={place}: Ultralytics' exporter cannot write where a name holds '.pt'; give another"
-            )
-        try:
-            progress(f"Ultralytics exports {row.format}")
-            said: dict[str, Any] = {}
-            with silence(), _told(row.format, precision):
-                made = _made(model, folder, stem, settings, row.format, _noted(notes, row.format, nms, said))
-            if row.format == "ncnn":
-                (made / "model_ncnn.py").unlink(missing_ok=True)  # an example that only runs in the workspace
-            lacks, proof = why_not(row.format), None
-            if not lacks:
-                proof = prove_host_file(
-                    made,
-                    model,
-                    proving,
-                    format=row.format,
-                    precision=precision,
-                    size=size,
-                    end2end=bool(said["end2end"]),
-                    device=row.device,
-                    max_drop=max_drop,
-                    progress=progress,
-                )
-            files = {made.name: made}
-            if made.is_dir():
-                files = {str(file.relative_to(made)): file for file in sorted(made.rglob("*")) if file.is_file()}
-            report = HostReport(
-                path=str(place),
-                note=str(place.with_name(f"{place.name}.json")),
-                source=str(model_path),
-                format=row.format,
-                precision=precision,
-                imgsz=size,
-                end2end=bool(said["end2end"]),
-                names=dict(model.names),
-                file_bytes=sum(file.stat().st_size for file in files.values()),
-                sha256={name: sha256(file) for name, file in files.items()},
-                source_sha256=notes["source_sha256"],
-                calibration=calibration,
-                proof=proof,
-                not_proved=lacks,
-                versions=_versions(row.format),
-                seconds=round(time.perf_counter() - started, 2),
-            )
-            note = folder / "proof.json"
-            note.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-            put_in_place([(note, Path(report.note)), (made, place)], folder)
-        except OSError as error:
-            raise DistillError(f"writing {place} failed ({error.strerror or one_line(error)})") from error
+    model, size = open_checkpoint(model_path, imgsz, nms, trust)
+    file = Path(str(model.pt_path))
+    path = destination(out, file, row.suffix, "" if precision == row.precisions()[0] else f"_{precision}")
+    calibration, settings = _calibration(row, precision, data)
+    found = read_data(data, model, size, "fp32", 0)  # the host reads by itself what it calibrates on
+    if found.remark:
+        progress(found.remark)
+    plan = Plan(model, str(model_path), precision, size, nms, max_drop, found, path, progress)
+    with workspace(path, out) as folder:
+        if ".pt" in str(folder / path.name):
+            raise RequestError(f"out={path}: Ultralytics' exporter cannot write where a name holds '.pt'; give another")
+        report, made = _make(plan, row, folder, settings)
+        report = dataclasses.replace(report, calibration=calibration, seconds=round(time.perf_counter() - started, 2))
+        put_in_place([report.write(folder), (made, path)], folder)
     return report
+
+
+def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tuple[HostReport, Path]:
+    """Let the host make the file or folder, and prove it where that can be done."""
+    plan.progress(f"Ultralytics exports {row.format}")
+    notes = notes_of_source(plan.file)
+    said: dict[str, Any] = {}
+    with silence(), _missing_packages_refused(row.format, plan.precision):
+        made = _converted(plan, row, folder, settings, _noting({**MADE_BY, **notes}, row.format, plan.nms, said))
+    if row.format == "ncnn":
+        (made / "model_ncnn.py").unlink(missing_ok=True)  # an example that only runs in the workspace
+    lacks, end2end = why_not(row.format), bool(said["end2end"])
+    files = {made.name: made}
+    if made.is_dir():
+        files = {str(file.relative_to(made)): file for file in sorted(made.rglob("*")) if file.is_file()}
+    report = HostReport(
+        **{**plan.report_fields(), "end2end": end2end},
+        note=str(plan.path.with_name(f"{plan.path.name}.json")),
+        format=row.format,
+        file_bytes=sum(file.stat().st_size for file in files.values()),
+        sha256={name: sha256(file) for name, file in files.items()},
+        source_sha256=notes["source_sha256"],
+        calibration={},
+        proof=None if lacks else prove_host_file(made, plan, row.format, row.device, end2end=end2end),
+        not_proved=lacks,
+        versions=_versions(row.format),
+        seconds=0,
+    )
+    return report, made
 
 
 def _find(format: str) -> _Row:
@@ -215,68 +170,39 @@ def _precision(row: _Row, precision: str | None) -> str:
     return precision or made[0]
 
 
-def _destination(out: str | Path | None, source: Path, infix: str, row: _Row) -> Path:
-    """Return where the file or folder goes; precisions but the first have it in their name and so lie side by side."""
-    path = source.parent if out is None else Path(out).expanduser()
-    if not path.name.endswith(row.suffix) or len(path.name) == len(row.suffix):
-        if not path.is_dir():
-            raise RequestError(f"out={out}: give a folder that exists, or a name that ends in {row.suffix}")
-        path = path / f"{source.stem}{infix}{row.suffix}"
-    if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in _MARKS):
-        raise RequestError(f"out={path}: is a folder, but not an exported one; give another name")
-    return path
-
-
-def _settings(
-    row: _Row, precision: str, size: tuple[int, int], nms: bool | None, data: str | Path | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of the host's exporter, and what the report says of int8's calibration."""
-    settings: dict[str, Any] = {
-        "task": "detect",
-        "mode": "export",
-        "format": row.format,
-        "imgsz": list(size),
-        "batch": 1,
-        "dynamic": False,
-        "nms": nms,
-        "quantize": row.quantize(precision),
-        "device": row.device,
-        "max_det": MAX_DET,
-    }
+def _calibration(row: _Row, precision: str, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the report says of int8's calibration, and the settings of the host for it."""
     if precision != "int8" or "data" not in row.takes:
-        return settings, {}
+        return {}, {}
     if data is None:
         raise RequestError("precision=int8: give data=, a data set file whose train pictures it is calibrated on")
     found = check_data(data, ["train", "val"], need_labels=False)
     count = len(pictures_of(found, "train", f"data={data}"))
     taken = min(count, _CALIBRATE)
     # The host would calibrate on val, where the file is measured.
-    settings |= {"data": str(found["yaml_file"]), "split": "train", "fraction": taken / count}
-    return settings, {"split": "train", "pictures": taken}
+    settings = {"data": str(found["yaml_file"]), "split": "train", "fraction": taken / count}
+    return {"split": "train", "pictures": taken}, settings
 
 
-def _made(
-    model: DetectionModel,
-    folder: Path,
-    stem: str,
-    settings: dict[str, Any],
-    format: str,
-    on_start: Callable[[Any], None],
-) -> Path:
+def _converted(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any], on_start: Callable[[Any], None]) -> Path:
     """Let the host export, and say in one line what it failed at."""
+    shape = {"format": row.format, "imgsz": list(plan.size), "nms": plan.nms, "device": row.device}
+    stem = plan.path.name[: -len(row.suffix)]
     try:
-        return host_export(model, folder, stem, settings, on_start)
+        return host_export(
+            plan.model, folder, stem, {**shape, "quantize": row.quantize(plan.precision), **settings}, on_start
+        )
     except (DistillError, OSError) as error:
         # An error of the disk has a number; what the host raises of that kind by itself does not.
         cause = error.__cause__ if isinstance(error, DistillError) else error
         if cause is None or isinstance(cause, DistillError) or getattr(cause, "errno", None):
             raise cause or error from None
         kind = "" if isinstance(cause, (AssertionError, ValueError, OSError)) else f"{type(cause).__name__}: "
-        raise DistillError(f"format={format}: Ultralytics' exporter failed: {kind}{one_line(cause)}") from error
+        raise DistillError(f"format={row.format}: Ultralytics' exporter failed: {kind}{one_line(cause)}") from error
 
 
 @contextlib.contextmanager
-def _told(format: str, precision: str) -> Iterator[None]:
+def _missing_packages_refused(format: str, precision: str) -> Iterator[None]:
     """Stop the host at the first package that it lacks; it would go on without and fail in a way that says nothing.
 
     Relies on: the host looks for packages by `checks.check_requirements`, which some of its modules hold by name.
@@ -313,14 +239,11 @@ def _swap(old: Any, new: Any) -> None:
             module.check_requirements = new  # type: ignore[attr-defined]
 
 
-def _noted(notes: dict[str, str], format: str, nms: bool | None, said: dict[str, Any]) -> Callable[[Any], None]:
-    """Return what has the file say who made it from what, and not where the data set lies.
+def _noting(notes: dict[str, str], format: str, nms: bool | None, said: dict[str, Any]) -> Callable[[Any], None]:
+    """Return what has the file say `notes`, and not where the data set lies.
 
-    Args:
-        notes: what it is to say.
-        format: the host's word.
-        nms: the branch that was asked for; the call raises RequestError where the host gave it up.
-        said: filled with all that the file says of itself.
+    The call fills `said` with all that the file says of itself, and raises RequestError where the host gave up the
+    branch that was asked for.
     """
 
     def note(host: Any) -> None:
@@ -334,12 +257,7 @@ def _noted(notes: dict[str, str], format: str, nms: bool | None, said: dict[str,
 
 
 def _versions(format: str) -> dict[str, str]:
-    versions = {
-        "yolo_distill": __version__,
-        "ultralytics": host_version,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
+    versions = base_versions()
     with contextlib.suppress(KeyError, importlib.metadata.PackageNotFoundError):
         package = RUNTIMES[format][1]
         versions.setdefault(package, importlib.metadata.version(package))

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 import importlib
 import importlib.util
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ultralytics.data.augment import LetterBox
-from ultralytics.engine import validator
-from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.engine import validator as host_validator
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, MACOS
 from ultralytics.utils.nms import non_max_suppression
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError
+from yolo_distill.evaluation import validator
 from yolo_distill.evaluation.detection_agreement import LOW, MAX_SCORE_GAP, MIN_MATCHED, Agreement, agree
-from yolo_distill.exporting.acceptance import measure
-from yolo_distill.exporting.export_data import ExportData
-from yolo_distill.exporting.parity import BOX_TOLERANCE, IOU, MAX_DET, SCORE_TOLERANCE, raw_difference
+from yolo_distill.exporting.acceptance import measure, points
+from yolo_distill.exporting.parity import IOU, MAX_DET, TOLERANCES, Gap, check_raw, float_copy, torch_run, widest
+from yolo_distill.exporting.report import HostProof
+from yolo_distill.exporting.request_checks import Plan
 from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.timing import in_turns
 
@@ -52,38 +50,7 @@ RUNTIMES = {
 # What these compute in is their own choice, on some processors numbers of 16 bits: that moved single boxes of BCCD by
 # up to 7.9 pixels, and single scores by 0.1. A conversion that is wrong shows in the detections, which are judged too.
 _OWN_PRECISION = {"mnn", "engine", "coreml"}
-_OWN_TOLERANCES = (16.0, 0.2)
-
-
-@dataclasses.dataclass(frozen=True)
-class HostProof:
-    """What was measured.
-
-    Attributes:
-        pictures: names of the pictures that torch and the file were run on.
-        box_px: largest difference of the boxes from torch's, in pixels of the input. For it and what is judged below
-            OpenVINO and ncnn compute in fp32, also where they would take something faster on this processor: that is
-            the processor's loss, not the file's.
-        score: largest difference of the scores.
-        tolerances: what the two were allowed to be; empty for fp16 and int8, which the detections are judged by.
-        agreement: detections of the file beside torch's.
-        accuracy: on `val` of the data: `torch` and the precision to `map` and `map50` in points; where the runtime
-            computes in less than fp32 by itself, also what that gives.
-        ms: milliseconds (the shortest time) of the bare network for one picture on this machine, `torch` and the
-            precision in turns, each on the number of threads it takes by itself.
-        computes_in: what the runtime computes in on this machine where it says so and it is not fp32, else "".
-        as_run: the detections again, of the file as the host runs it here.
-    """
-
-    pictures: tuple[str, ...]
-    box_px: float
-    score: float
-    tolerances: dict[str, float]
-    agreement: Agreement
-    accuracy: dict[str, dict[str, float]]
-    ms: dict[str, float]
-    computes_in: str
-    as_run: Agreement
+_OWN_TOLERANCES = Gap(box_px=16, score=0.2)
 
 
 class _Rows(NamedTuple):
@@ -104,94 +71,92 @@ def why_not(format: str) -> str:
     return "" if importlib.util.find_spec(module) else f"{package} is not installed: pip install {package}"
 
 
-def prove_host_file(
-    file: Path,
-    model: DetectionModel,
-    proving: ExportData,
-    *,
-    format: str,
-    precision: str,
-    size: tuple[int, int],
-    end2end: bool,
-    device: str,
-    max_drop: float,
-    progress: Callable[[str], None],
-) -> HostProof:
-    """Run a file beside the checkpoint it came from.
+def prove_host_file(file: Path, plan: Plan, format: str, device: str, *, end2end: bool) -> HostProof:
+    """Run a file or folder that the host exported beside the checkpoint it came from.
+
+    fp32 is judged by its raw answers; fp16 and int8 by mAP, without labelled data (or for an input that is no square,
+    which the host does not measure torch on) by their detections.
 
     Args:
-        file: what the host exported, a file or a folder.
-        model: the checkpoint; not changed.
-        proving: pictures, and the data set with boxes if there is one.
+        file: what the host exported.
+        plan: what was asked for.
         format: the host's word for the format.
-        precision: `fp32` is judged by its raw answers; `fp16` and `int8` by mAP, without labelled data (or for an input
-            that is no square, which the host does not measure torch on) by its detections.
-        size: height and width of the input in pixels.
-        end2end: whether the file holds the one-to-one branch.
         device: `cpu`, or `0` for the GPU.
-        max_drop: points of mAP50-95 that may be lost.
-        progress: told what is being done.
+        end2end: whether the file holds the one-to-one branch.
 
     Raises:
         DistillError: the file cannot be run, or does not answer like the checkpoint.
     """
-    reference: Any = copy.deepcopy(model).cpu().float().eval()
-    reference.end2end = end2end
-    progress("running the file beside torch")
+    plan.progress("running the file beside torch")
     with _runs():
         usual = open_file(file, device)
         strict = _in_fp32(open_file(file, device), file)
-    if dict(usual.names) != dict(model.names):
-        raise DistillError(f"the exported file says names {usual.names} where {model.names} is right; no file is kept")
-    judged = precision == "fp32"
-    allowed = _OWN_TOLERANCES if format in _OWN_PRECISION else (BOX_TOLERANCE, SCORE_TOLERANCE)
-    box_px = score = 0.0
-    computes_in = _computes_in(usual)
-    findings, as_run = [], []
-    for name, tensor in _tensors(proving, size):
+    names = dict(plan.model.names)
+    if dict(usual.names) != names:
+        raise DistillError(f"the exported file says names {usual.names} where {names} is right; no file is kept")
+    tolerances = _OWN_TOLERANCES if format in _OWN_PRECISION else TOLERANCES
+    allowed = tolerances if plan.precision == "fp32" else None
+    reference = float_copy(plan.model, end2end=end2end)
+    gaps, findings, as_run = [], [], []
+    for name, tensor in _tensors(plan):
         with _runs(), torch.inference_mode():
             theirs = reference(tensor)[0]
             ours, faster = (opened(tensor.to(opened.device)).cpu().float() for opened in (strict, usual))
-        if ours.shape != theirs.shape:
-            raise DistillError(
-                f"the exported file answers {tuple(ours.shape)}, torch {tuple(theirs.shape)}; no file is kept"
-            )
-        boxes, scores = raw_difference(ours.numpy(), theirs.numpy(), end2end=end2end)
-        # Written so that nan is a mismatch as well.
-        if judged and not (boxes <= allowed[0] and scores <= allowed[1]):
-            raise DistillError(
-                f"the exported file does not answer like the checkpoint on {name}: boxes differ by {boxes:.3g} px "
-                f"(allowed {allowed[0]:g}), scores by {scores:.3g} (allowed {allowed[1]:g}); no file is kept"
-            )
-        box_px, score = max(box_px, boxes), max(score, scores)
+        gaps.append(check_raw(ours.numpy(), theirs.numpy(), name, end2end=end2end, allowed=allowed))
         wanted = _detections(theirs, end2end)
         findings.append((_detections(ours, end2end), wanted))
         as_run.append((_detections(faster, end2end), wanted))
-    found = agree(findings)
-    accuracy = {}
-    if proving.labelled is not None:
-        progress("measuring mAP on val")
-        if size[0] == size[1]:
-            accuracy["torch"] = measure(
-                model, proving.labelled, imgsz=size[0], nms=False if end2end else None, device=device
-            )
-        accuracy[precision] = _measure_opened(strict, file, proving.labelled, size, end2end, device)
-        if computes_in:
-            accuracy[f"in {computes_in}"] = _measure_opened(usual, file, proving.labelled, size, end2end, device)
-    if not judged or format in _OWN_PRECISION:
-        _judge(found, accuracy, precision, max_drop)
-    progress("measuring the time of one picture")
+    found, computes_in = agree(findings), _computes_in(usual)
+    measured = {plan.precision: strict, **({f"in {computes_in}": usual} if computes_in else {})}
+    accuracy = _accuracy(plan, file, measured, device, end2end=end2end)
+    if allowed is None or format in _OWN_PRECISION:
+        _judge(found, accuracy, plan.precision, plan.max_drop)
+    plan.progress("measuring the time of one picture")
+    noise = torch.rand(1, 3, *plan.size).to(usual.device)
+    programs = {"torch": torch_run(plan.model, plan.size, end2end=end2end), plan.precision: lambda: usual(noise)}
+    with _runs(), torch.inference_mode():
+        ms = in_turns(programs)
     return HostProof(
-        pictures=tuple(name for name, _ in proving.pictures),
-        box_px=box_px,
-        score=score,
-        tolerances={"box_px": allowed[0], "score": allowed[1]} if judged else {},
+        pictures=tuple(name for name, _ in plan.data.pictures),
+        **widest(gaps)._asdict(),
+        tolerances=allowed._asdict() if allowed else {},
         agreement=found,
         accuracy=accuracy,
-        ms=_latency(reference, usual, precision, size),
+        ms=ms,
         computes_in=computes_in,
         as_run=agree(as_run),
     )
+
+
+def _accuracy(
+    plan: Plan, file: Path, opened: Mapping[str, Any], device: str, *, end2end: bool
+) -> dict[str, dict[str, float]]:
+    """Return mAP of torch and of the file as it was opened, by name, all set as `evaluate` sets it; see `HostProof`.
+
+    Relies on: the host's evaluator opens what it measures by the name `AutoBackend` of its module.
+    """
+    data = plan.data.labelled
+    if data is None:
+        return {}
+    plan.progress("measuring mAP on val")
+    nms = False if end2end else None
+    accuracy = {}
+    if plan.size[0] == plan.size[1]:
+        accuracy["torch"] = measure(plan.model, data, imgsz=plan.size[0], nms=nms, device=device)
+    settings = {
+        "task": "detect", "mode": "val", "model": str(file), "data": str(check_data(data, "val")["yaml_file"]),
+        "split": "val", "imgsz": max(plan.size), "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False,
+        "plots": False, "save_json": False, "workers": 0,
+    }  # fmt: skip
+    for name, one in opened.items():
+        with _runs(), tempfile.TemporaryDirectory() as folder:
+            host_validator.AutoBackend = lambda *_, one=one, **__: one
+            try:  # by the file: a model itself it would copy, which runtimes do not allow
+                figures = validator.measure(str(file), settings, Path(folder), data, dict(plan.model.names))
+            finally:
+                host_validator.AutoBackend = AutoBackend
+        accuracy[name] = points(figures)
+    return accuracy
 
 
 @contextlib.contextmanager
@@ -262,10 +227,10 @@ def _computes_in(opened: Any) -> str:
     return {"f32": "", "f16": "fp16"}.get(kind, str(kind))
 
 
-def _tensors(proving: ExportData, size: tuple[int, int]) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield names and pictures as the network takes them, (1, 3, H, W), red first, 0 to 1."""
-    letterbox = LetterBox(size, auto=False, scaleup=True)
-    for name, picture in proving.pictures:
+    letterbox = LetterBox(plan.size, auto=False, scaleup=True)
+    for name, picture in plan.data.pictures:
         laid = letterbox(image=picture)[..., ::-1].transpose(2, 0, 1)
         yield name, torch.from_numpy(np.ascontiguousarray(laid[None])).float() / 255
 
@@ -274,39 +239,6 @@ def _detections(answer: torch.Tensor, end2end: bool) -> _Rows:
     """Return what the host makes of a raw answer, boxes in pixels of the input."""
     rows = non_max_suppression(answer.clone(), LOW, IOU, max_det=MAX_DET, nc=0, end2end=end2end)[0].numpy()
     return _Rows(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
-
-
-def _measure_opened(
-    opened: Any, file: Path, data: str, size: tuple[int, int], end2end: bool, device: str
-) -> dict[str, float]:
-    """Return `map` (50-95) and `map50` on `val` in points, by the host's evaluator, set as `evaluate` sets it.
-
-    Relies on: the evaluator opens what it measures by the name `AutoBackend` of its module.
-    """
-    settings = {
-        "task": "detect",
-        "mode": "val",
-        "data": str(check_data(data, "val")["yaml_file"]),
-        "split": "val",
-        "imgsz": max(size),
-        "batch": 1,
-        "device": device,
-        "iou": 0.7,
-        "nms": False if end2end else None,
-        "rect": False,
-        "plots": False,
-        "save_json": False,
-        "workers": 0,
-    }
-    with _runs(), tempfile.TemporaryDirectory() as folder:
-        evaluator = DetectionValidator(save_dir=Path(folder), args=settings)
-        validator.AutoBackend = lambda *_, **__: opened
-        try:
-            evaluator(model=str(file))  # a model itself it would copy, which runtimes do not allow
-        finally:
-            validator.AutoBackend = AutoBackend
-    _, _, map50, map50_95 = map(float, evaluator.metrics.mean_results())
-    return {"map": round(100 * map50_95, 3), "map50": round(100 * map50, 3)}
 
 
 def _judge(found: Agreement, accuracy: Mapping[str, dict[str, float]], precision: str, max_drop: float) -> None:
@@ -328,11 +260,3 @@ def _judge(found: Agreement, accuracy: Mapping[str, dict[str, float]], precision
             f"{precision}: beside torch {found} (at least {100 * MIN_MATCHED:g} % and at most {MAX_SCORE_GAP:g} are "
             "asked for); no file is kept: give another precision=, or labelled data= and the max_drop= that you accept"
         )
-
-
-def _latency(reference: Any, opened: Any, precision: str, size: tuple[int, int]) -> dict[str, float]:
-    folded = copy.deepcopy(reference).fuse(verbose=False)
-    noise = torch.rand(1, 3, *size)
-    moved = noise.to(opened.device)
-    with _runs(), torch.inference_mode():
-        return in_turns({"torch": lambda: folded(noise), precision: lambda: opened(moved)})

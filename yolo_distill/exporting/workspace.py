@@ -9,28 +9,32 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.models.checkpoint import one_line
+
+#: Each folder that the host exports holds one of these.
+_MARKS = ("metadata.yaml", "metadata.json", "Manifest.json")
 
 
-def destination(out: str | Path | None, source: Path, precision: str) -> Path:
-    """Return the `.onnx` file to write.
+def destination(out: str | Path | None, source: Path, suffix: str, infix: str) -> Path:
+    """Return the file or folder to write.
 
     Args:
-        out: what the user gave: a file, a folder that exists, or None for beside the checkpoint.
+        out: what the user gave: a name with the suffix, a folder that exists, or None for beside the checkpoint.
         source: the checkpoint, which gives the name where the user did not.
-        precision: part of that name unless it is fp32, so that files of several precisions lie side by side.
+        suffix: what the name ends in, such as `.onnx` or `_ncnn_model`.
+        infix: between that name and the suffix, so that files of several precisions lie side by side.
 
     Raises:
-        RequestError: it is neither.
+        RequestError: it is neither, or a folder with something else in it.
     """
-    name = f"{source.stem}.onnx" if precision == "fp32" else f"{source.stem}_{precision}.onnx"
-    if out is None:
-        return source.with_name(name)
-    path = Path(out).expanduser()
-    if path.is_dir():
-        return path / name
-    if path.suffix.lower() != ".onnx":
-        raise RequestError(f"out={out}: give the name of an .onnx file, or a folder that exists")
+    path = source.parent if out is None else Path(out).expanduser()
+    if not path.name.lower().endswith(suffix) or len(path.name) == len(suffix):
+        if not path.is_dir():
+            raise RequestError(f"out={out}: give a folder that exists, or a name that ends in {suffix}")
+        path = path / f"{source.stem}{infix}{suffix}"
+    if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in _MARKS):
+        raise RequestError(f"out={path}: is a folder, but not an exported one; give another name")
     return path
 
 
@@ -40,38 +44,38 @@ def workspace(path: Path, out: str | Path | None) -> Iterator[Path]:
 
     Raises:
         RequestError: it cannot be made.
+        DistillError: the disk failed within.
     """
     said = f"out={out}" if out is not None else f"{path}"
     if not path.parent.is_dir():
         raise RequestError(f"{said}: there is no folder {path.parent}; make it first")
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-export-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=".yolo-distill-export-", dir=path.parent))
     except OSError as error:
         raise RequestError(f"{said}: cannot write into {path.parent} ({error.strerror}); give another out=") from error
     try:
         yield folder
+    except OSError as error:
+        raise DistillError(f"writing {path} failed ({error.strerror or one_line(error)})") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def earlier_extras(note: Path) -> list[Path]:
+def earlier_extras(proof: Path) -> list[Path]:
     """Return the further files that an earlier export put beside its proof, and which a new one makes obsolete.
-
-    Args:
-        note: where the proof of the new one goes.
 
     Raises:
         RequestError: a file of that name is there and is no proof of ours.
     """
-    if not note.exists():
+    if not proof.exists():
         return []
     try:
-        earlier = json.loads(note.read_text(encoding="utf-8"))
+        earlier = json.loads(proof.read_text(encoding="utf-8"))
         if "source_sha256" not in earlier:
             raise ValueError("no proof")
-        return [note.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
+        return [proof.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise RequestError(f"{note}: would be overwritten by the proof, and is none; give another out=") from error
+        raise RequestError(f"{proof}: would be overwritten by the proof, and is none; give another out=") from error
 
 
 def put_in_place(files: Sequence[tuple[Path, Path]], folder: Path, obsolete: Sequence[Path] = ()) -> None:

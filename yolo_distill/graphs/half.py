@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
-from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from yolo_distill.graphs.structure import decode_tail
@@ -18,51 +16,21 @@ def write_half(file: Path, path: Path) -> None:
     Numbers from 512 to 1024 are half a unit apart in fp16: boxes in pixels would be rounded to half pixels, so what
     comes after the last convolutions is left in fp32. It is a thousandth of the work.
 
+    Relies on: the conversion takes out casts to fp16 and back between two nodes that stay in fp32, which would round
+    what is to be kept.
+
     Args:
         file: the fp32 graph.
         path: where to.
     """
-    model = onnx.load(str(file))
-    half = convert_float_to_float16(
-        model,
+    model = OnnxModel(onnx.load(str(file)))
+    opset = max(entry.version for entry in model.model.opset_import if entry.domain in {"", "ai.onnx"})
+    model.convert_float_to_float16(
+        use_symbolic_shape_infer=False,
         keep_io_types=True,
         # The default blocks operators for devices that lack them in fp16; none but these would be met in a YOLO.
-        op_block_list=["Resize"] if _opset(model) < 13 else [],
-        node_block_list=decode_tail(model),
+        op_block_list=["Resize"] if opset < 13 else [],
+        node_block_list=decode_tail(model.model),
     )
-    _drop_round_trips(half.graph)
-    OnnxModel(half).topological_sort()  # the conversion appends its casts at the end, which the format forbids
-    onnx.save(half, str(path))
-
-
-def _drop_round_trips(graph: onnx.GraphProto) -> None:
-    """Take out casts to fp16 and back between two nodes that stay in fp32: they would round what is to be kept."""
-    producer = {output: node for node in graph.node for output in node.output}
-    whole: dict[str, str] = {}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT:
-            before = producer.get(node.input[0])
-            if before is not None and before.op_type == "Cast" and before.attribute[0].i == TensorProto.FLOAT16:
-                whole[node.output[0]] = before.input[0]
-    for output in graph.output:  # whose name has to stay, so its origin takes it over
-        if origin := whole.pop(output.name, None):
-            made = producer[output.name]
-            whole |= {name: output.name for name, before in whole.items() if before == origin} | {origin: output.name}
-            producer[origin].output[:] = [output.name if name == origin else name for name in producer[origin].output]
-            graph.node.remove(made)
-    for node in graph.node:
-        node.input[:] = [whole.get(name, name) for name in node.input]
-    outputs = {output.name for output in graph.output}
-    while idle := [
-        node for node in graph.node if node.op_type == "Cast" and node.output[0] not in _used(graph) | outputs
-    ]:
-        for node in idle:
-            graph.node.remove(node)
-
-
-def _used(graph: onnx.GraphProto) -> set[str]:
-    return {name for node in graph.node for name in node.input}
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    model.topological_sort()  # the conversion appends its casts at the end, which the format forbids
+    onnx.save(model.model, str(path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +27,7 @@ def take_pictures(model: onnx.ModelProto) -> None:
         model: a static graph with one input (B, 3, H, W): red, green and blue from 0 to 1.
 
     Raises:
-        ValueError: the input is another one, or something else than a convolution looks at it.
+        ValueError: the input is another one, or something else than a convolution takes it.
     """
     graph = model.graph
     given = graph.input[0]
@@ -38,22 +40,18 @@ def take_pictures(model: onnx.ModelProto) -> None:
     kinds = [node.op_type for node in between]
     first = [helper.make_node("Transpose", [_PICTURE], [_PLANES], name="/planes", perm=[0, 3, 1, 2])]
     if kinds == ["QuantizeLinear", "DequantizeLinear"]:
-        gone = between[:1]
         between[1].input[0] = _PLANES
+        graph.node.remove(between[0])
     elif kinds in ([], ["Cast"]):  # the cast is a half-precision graph's
         graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), _LEVELS))
         first.append(helper.make_node("Cast", [_PLANES], [_FLOAT], name="/float", to=TensorProto.FLOAT))
         # Not folded into the weights: of half precision they would lose digits, and it is one pass over one picture.
         first.append(helper.make_node("Div", [_FLOAT, _LEVELS], [_UNIT], name="/unit"))
         (between[0] if between else convolution).input[0] = _UNIT
-        gone = []
     else:
         raise ValueError(f"between input and first convolution there is {', '.join(kinds)}")
     _turn_colours(graph, producer, convolution)
-    left = [node for node in graph.node if not any(node is one for one in gone)]
-    del graph.node[:]
-    graph.node.extend([*first, *left])
-    given.CopyFrom(helper.make_tensor_value_info(_PICTURE, TensorProto.UINT8, [batch, height, width, 3]))
+    _begin_with(graph, first, helper.make_tensor_value_info(_PICTURE, TensorProto.UINT8, [batch, height, width, 3]))
 
 
 def _between(producer: dict[str, onnx.NodeProto], name: str, start: str) -> list[onnx.NodeProto]:
@@ -98,7 +96,12 @@ def take_floats(model: onnx.ModelProto) -> None:
         helper.make_node("Cast", ["images_whole"], ["images_bytes"], name="/to_picture/bytes", to=TensorProto.UINT8),
         helper.make_node("Transpose", ["images_bytes"], [given.name], name="/to_picture/last", perm=[0, 2, 3, 1]),
     ]
+    _begin_with(graph, first, helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width]))
+
+
+def _begin_with(graph: onnx.GraphProto, first: Sequence[onnx.NodeProto], given: onnx.ValueInfoProto) -> None:
+    """Put nodes before all others, in place, and change the input to what they take."""
     nodes = [*first, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    graph.input[0].CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width]))
+    graph.input[0].CopyFrom(given)

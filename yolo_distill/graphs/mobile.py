@@ -8,35 +8,24 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
-from onnxruntime.tools.mobile_helpers import usability_checker
+from onnxruntime.tools.mobile_helpers.usability_checker import check_coreml_partitions, check_nnapi_partitions
+from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
 
-#: What the checker calls the providers that a graph has to suit as a whole.
-PROVIDERS = ("NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram")
-
+#: The providers that a graph has to suit as a whole, and who knows their operators.
+PROVIDERS = {
+    "NNAPI": check_nnapi_partitions,
+    "CoreML NeuralNetwork": partial(check_coreml_partitions, config_filename="coreml_supported_neuralnetwork_ops.md"),
+    "CoreML MLProgram": partial(check_coreml_partitions, config_filename="coreml_supported_mlprogram_ops.md"),
+}
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"  # the converter has no argument for it
-
-
-class Suitability(NamedTuple):
-    """What the checker says about one provider.
-
-    Attributes:
-        partitions: parts of the graph that run there; between two of them the CPU takes over, which costs.
-        nodes: nodes in these parts.
-        of: nodes in the graph.
-        suits: whether the checker recommends the provider.
-    """
-
-    partitions: int
-    nodes: int
-    of: int
-    suits: bool
 
 
 def suit_delegates(model: onnx.ModelProto) -> None:
@@ -85,42 +74,24 @@ def _slices(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: list[int]) -> l
     return slices
 
 
-def check_suitability(file: Path) -> dict[str, Suitability]:
-    """Ask ONNX Runtime's mobile usability check about a file.
+def check_suitability(file: Path) -> dict[str, dict[str, Any]]:
+    """Ask ONNX Runtime's mobile usability check about a static file.
 
     Returns:
-        the provider's name to what the check says.
+        provider to `partitions` (parts of the graph that run there; between two of them the CPU takes over, which
+        costs), the `nodes` in them `of` all nodes, and `suits`: whether the check recommends the provider.
     """
-    heard = _Heard()
-    logger = logging.Logger("usability", logging.INFO)
-    logger.addHandler(heard)
-    usability_checker.analyze_model(file, skip_optimize=True, logger=logger)
-    return heard.verdicts()
-
-
-class _Heard(logging.Handler):
-    """Collects what the checker says; it answers by its log only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(record.getMessage().strip())
-
-    def verdicts(self) -> dict[str, Suitability]:
-        found: dict[str, Suitability] = {}
-        for line in self._lines:
-            words = line.split()
-            if " partitions with a total of " in line:
-                name = line.partition("can be handled by the ")[2].removesuffix(" EP.")
-                nodes, of = words[6].split("/")
-                found[name] = Suitability(int(words[0]), int(nodes), int(of), False)
-            elif line.startswith("Model should perform well with "):
-                name = line.removeprefix("Model should perform well with ").partition(" as is: ")[0]
-                if name in found and line.endswith(": YES"):
-                    found[name] = found[name]._replace(suits=True)
-        return found
+    model = ModelProtoWithShapeInfo(file).model_with_shape_info
+    found = {}
+    for provider, check in PROVIDERS.items():
+        info = check(model, require_fixed_input_sizes=True)
+        found[provider] = {
+            "partitions": info.num_partitions,
+            "nodes": info.num_supported_nodes,
+            "of": info.num_nodes,
+            "suits": info.suitability() == info.TryWithEP.YES,
+        }
+    return found
 
 
 def write_ort(file: Path, folder: Path, *, fused: bool) -> tuple[Path, Path]:
