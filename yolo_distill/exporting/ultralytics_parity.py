@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,15 +143,14 @@ def _accuracy(
     if plan.size[0] == plan.size[1]:
         accuracy["torch"] = measure(plan.model, data, imgsz=plan.size[0], nms=nms, device=device)
     settings = {
-        "task": "detect", "mode": "val", "model": str(file), "data": str(check_data(data, "val")["yaml_file"]),
-        "split": "val", "imgsz": max(plan.size), "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False,
-        "plots": False, "save_json": False, "workers": 0,
+        "model": str(file), "data": str(check_data(data, "val")["yaml_file"]), "split": "val", "imgsz": max(plan.size),
+        "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False, "workers": 0,
     }  # fmt: skip
     for name, one in opened.items():
-        with _runs(), tempfile.TemporaryDirectory() as folder:
+        with _runs():
             host_validator.AutoBackend = lambda *_, one=one, **__: one
             try:  # by the file: a model itself it would copy, which runtimes do not allow
-                figures = validator.measure(str(file), settings, Path(folder), data, dict(plan.model.names))
+                figures = validator.measure(str(file), data, dict(plan.model.names), settings)
             finally:
                 host_validator.AutoBackend = AutoBackend
         accuracy[name] = points(figures)
