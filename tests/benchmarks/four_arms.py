@@ -85,13 +85,21 @@ def once(results: Path, out: Path, arm: str, seed: int, model: str, teacher: str
     from ultralytics.nn.tasks import load_checkpoint
 
     import yolo_distill
-    from yolo_distill.engine.atomic import AtomicCheckpoints
+    from yolo_distill.engine.atomic import whole_checkpoints
     from yolo_distill.engine.teacher_training import TeacherTrainer
     from yolo_distill.engine.trainer import DistillationTrainer
     from yolo_distill.evaluation.evaluate import evaluate
 
-    class HostTrainer(AtomicCheckpoints, DetectionTrainer):
+    class HostTrainer(DetectionTrainer):
         """The host's, with checkpoints that a kill does not break."""
+
+        def save_model(self) -> bool:
+            with whole_checkpoints(self):
+                return bool(super().save_model())
+
+        def final_eval(self) -> None:
+            with whole_checkpoints(self, rewritten=True):
+                super().final_eval()
 
     folder = out / f"{arm}-s{seed}"
     weights = folder / "weights"

@@ -17,10 +17,10 @@ from yolo_distill.distillation.terms import Levels
 from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.step_cost import (
     FullPrecisionLoss,
-    deepcopy_without_criterion,
     made_batch,
-    price_of_teaching,
+    cost_of_teaching,
     single_precision,
+    without_criterion,
 )
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, read_head
@@ -201,7 +201,7 @@ def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
     torch.manual_seed(2)
     expected = torch.rand(2)
     torch.manual_seed(2)
-    assert price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32") > 0
+    assert cost_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32") > 0
     torch.manual_seed(2)
     assert torch.equal(torch.rand(2), expected)
     assert (criterion.steps, criterion.course.ramp, criterion.measure_every) == (7, 3, 4)
@@ -216,7 +216,7 @@ def test_one_of_several_devices_measures_the_price_by_itself(student, teacher, m
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.all_reduce", nobody_answers)
     criterion = make_criterion(student, teacher)
-    price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32")
+    cost_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32")
     with pytest.raises(AssertionError, match="not here"):
         walk(criterion, student, 1)
 
@@ -231,9 +231,12 @@ def test_the_loss_in_single_precision_can_be_copied(student):
 
 
 def test_a_copy_without_criterion_leaves_the_criterion_where_it_is(student, teacher):
+    from copy import deepcopy
+
     student.criterion = make_criterion(student, teacher)
     try:
-        assert getattr(deepcopy_without_criterion(student), "criterion", None) is None
+        with without_criterion(student):
+            assert getattr(deepcopy(student), "criterion", None) is None
         assert isinstance(student.criterion, DistillationCriterion)
     finally:
         del student.criterion

@@ -12,7 +12,6 @@ from live_detector import draw
 from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
-from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import load_rtdetr
@@ -22,11 +21,6 @@ from yolo_distill.teachers.rtdetr import RtdetrTeacher
 @pytest.fixture
 def architecture(tmp_path: Path) -> str:
     return str(write_architecture(tmp_path / "tiny-rtdetr.yaml"))
-
-
-@pytest.fixture
-def data(tiny_data: Path) -> dict[str, Any]:
-    return check_data(tiny_data, ("train", "val"))
 
 
 @pytest.mark.slow
@@ -81,14 +75,8 @@ def test_pictures_keep_their_proportions(
         (tmp_path / kind).mkdir()
     cv2.imwrite(str(tmp_path / "images" / "wide.png"), draw(1, 48, 96)[0])
     (tmp_path / "labels" / "wide.txt").write_text("0 0.5 0.5 0.25 0.5\n")
-    trainer = RtdetrTrainer(
-        overrides={
-            **settings,
-            "model": architecture,
-            "rect": True,
-            **dict.fromkeys(("mosaic", "scale", "translate"), 0),
-        }
-    )
+    still = dict.fromkeys(("mosaic", "scale", "translate"), 0)
+    trainer = RtdetrTrainer(overrides={**settings, **still, "model": architecture, "rect": True})
     trainer.data = data
     dataset = trainer.build_dataset(str(tmp_path / "images"), mode=mode, batch=1)
     item = dataset[0]

@@ -40,11 +40,6 @@ def _no_weights_from_elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def data(tiny_data):
-    return check_data(tiny_data, ("train", "val"))
-
-
-@pytest.fixture
 def few(settings):
     """Settings of a run of a few steps, without a name of its own."""
     return {**{key: value for key, value in settings.items() if key != "name"}, "workers": 0, "batch": 4}

@@ -74,8 +74,14 @@ class DistillationCriterion:
         self._answer: DenseAnswer | SetAnswer | None = None
 
     def start_at(self, steps: int, *, course: Course, until: int | None, measure_every: int) -> None:
-        """Say where in the run it is, in batches; see the attributes."""
-        self.steps, self.course, self.until, self.measure_every = steps, course, until, measure_every
+        """Say where the run is at the start of an epoch, in batches; see the attributes.
+
+        Measuring begins anew where that is not where the last epoch ended, or its batches were others.
+        """
+        self.course, self.until = course, until
+        if (self.steps, self.measure_every) == (steps, measure_every):
+            return
+        self.steps, self.measure_every = steps, measure_every
         # A balancer looks at once, before the terms have grown: what it starts from is only a guess.
         # Otherwise once an epoch, by its last batch.
         self._measure_at = steps + (0 if self.balancer else max(measure_every - 1, 0))

@@ -34,7 +34,6 @@ from yolo_distill.engine.teacher_setup import (
     has_to_be_trained,
     measure_teachers,
     require_known_classes,
-    require_teachers,
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
@@ -154,7 +153,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     moved = moved_settings(own)
     recipe = saved_recipe({**saved, **moved})
     teachers = Teachers.of(recipe, known)
-    require_teachers(recipe, teachers)
+    check_teachers(recipe, teachers)
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
@@ -309,7 +308,7 @@ def check_pair(
     """
     require_classes(recipe, len(data["names"]))
     models: list[DetectionModel] = []
-    if (first := check_teachers(recipe, teachers, data)) is not None:
+    if (first := check_teachers(recipe, teachers, data["nc"])) is not None:
         models.append(first)
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")

@@ -98,15 +98,7 @@ def look_at_teacher(
 
 
 def require_better(
-    teacher_map: float,
-    student: Any,
-    data: Mapping[str, Any],
-    *,
-    imgsz: int,
-    device: Any,
-    single_cls: bool = False,
-    classes: Any = None,
-    force: bool = False,
+    teacher_map: float, student: Any, data: Mapping[str, Any], *, force: bool = False, **where: Any
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
 
@@ -114,18 +106,14 @@ def require_better(
         teacher_map: what `look_at_teacher` measured.
         student: a loaded detector with weights of its own.
         data: the checked data set.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
-        single_cls: whether all classes are one.
-        classes: columns of the only ones that count; None: all.
         force: only say it.
+        **where: settings of `evaluate`.
 
     Raises:
         RequestError: the student is better on the same pictures of val, and not `force`.
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            where: dict[str, Any] = {"imgsz": imgsz, "device": device, "single_cls": single_cls, "classes": classes}
             own = float(evaluate(student, file, split="val", **where)["map"])
         except RequestError:
             return  # a student of other classes starts from nothing here
@@ -156,10 +144,14 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
                 for number, file in enumerate(map(Path, files)):
                     if file.is_file():  # a picture without objects may have no label file
                         _link(file, root / kind / split / f"{number}{file.suffix}")
-        plan = {"path": str(root), "train": "images/train", "val": "images/val", "names": dict(data["names"])}
-        (root / "data.yaml").write_text(
-            yaml.safe_dump({**plan, "channels": int(data.get("channels", 3))}), encoding="utf-8"
-        )
+        plan: dict[str, Any] = {
+            "path": str(root),
+            "train": "images/train",
+            "val": "images/val",
+            "names": dict(data["names"]),
+        }
+        plan["channels"] = int(data.get("channels", 3))
+        (root / "data.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
         yield root / "data.yaml"
 
 
