@@ -35,6 +35,22 @@ def large(make_teacher, names) -> str:
     return str(make_teacher("yolo26s.yaml", names))
 
 
+@pytest.fixture(scope="session")
+def two_stages(tmp_path_factory) -> str:
+    """Return an untrained two-stage teacher of the tiny data's classes that is sure of something everywhere."""
+    import torch
+
+    from yolo_distill.teachers.torchvision_detector import make_detector
+    from yolo_distill.teachers.torchvision_weights import save_detector
+
+    torch.manual_seed(0)
+    name, file = "fasterrcnn_mobilenet_v3_large_fpn", tmp_path_factory.mktemp("torchvision") / "two.pth"
+    model = make_detector(name, 2, 64)
+    torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias, 0.0)
+    save_detector(file, model, name, {0: "disc", 1: "square"}, 64)
+    return f"torchvision:{name}:{file}"
+
+
 @pytest.fixture
 def said(caplog) -> Callable[..., str]:
     """Return a function that returns what has been logged so far from a level on."""

@@ -20,27 +20,13 @@ from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import train
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.torchvision_detector import make_detector
-from yolo_distill.teachers.torchvision_weights import save_detector
 
 NAMES = {0: "disc", 1: "square"}
-TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 @pytest.fixture
 def host(settings):
     return {**settings, "epochs": 2, "plots": False}
-
-
-@pytest.fixture(scope="session")
-def two_stages(tmp_path_factory) -> Path:
-    """Return an untrained two-stage detector that is sure of something everywhere."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("torchvision") / "fasterrcnn.pth"
-    model = make_detector(TWO_STAGES, 2, 64)
-    torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias, 0.0)
-    save_detector(file, model, TWO_STAGES, NAMES, 64)
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +42,7 @@ def onnx_file(tmp_path_factory) -> Path:
 def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, onnx_file):
     yolo = make_teacher("yolo26s.yaml", NAMES)
     own = {
-        "two stages": {"teacher": f"torchvision:{TWO_STAGES}:{two_stages}", "pkd": 1.0},
+        "two stages": {"teacher": two_stages, "pkd": 1.0},
         "onnx": {"teacher": str(onnx_file)},
         "several": {"teacher": f"{yolo},{onnx_file}"},
         "larger": {"teacher": str(yolo), "teacher_imgsz": 128, "cwd": 1.0},
@@ -75,7 +61,7 @@ def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, 
 
 @pytest.mark.slow
 def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
-    folder = killed_and_resumed({"teacher": f"torchvision:{TWO_STAGES}:{two_stages}"}, {**host, "name": "run"})
+    folder = killed_and_resumed({"teacher": two_stages}, {**host, "name": "run"})
     assert read_columns(folder / "results.csv")["epoch"] == [1, 2]
 
 
