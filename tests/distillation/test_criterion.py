@@ -16,7 +16,6 @@ from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels
-from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.step_cost import (
     FullPrecisionLoss,
     cost_of_teaching,
@@ -24,6 +23,7 @@ from yolo_distill.engine.step_cost import (
     single_precision,
     without_criterion,
 )
+from yolo_distill.engine.teaching import WithTeacher
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 from yolo_distill.teachers.head import Needs

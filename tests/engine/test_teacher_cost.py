@@ -9,10 +9,10 @@ import torch
 from ultralytics import YOLO
 
 from yolo_distill.engine import teacher_cost
-from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.step_cost import FullPrecisionLoss, choose_student_precision
 from yolo_distill.engine.teacher_training import TeacherTrainer
+from yolo_distill.engine.teaching import WithTeacher
 from yolo_distill.teachers import precision
 from yolo_distill.teachers.precision import Difference
 from yolo_distill.teachers.yolo import TorchForward

@@ -46,10 +46,6 @@ class SetAssignment:
     def __call__(self, student: DenseAnswer, answer: SetAnswer) -> DenseAnswer:
         """Return the answer by the student's anchors, each branch by its own assigner.
 
-        Args:
-            student: its answer to the same pictures.
-            answer: the teacher's.
-
         Returns:
             branches that say which anchors are taught, in the teacher's class columns; maps as they come.
         """

@@ -40,11 +40,7 @@ def assistants(recipe: Recipe) -> list[str]:
 def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any], distil: Distil) -> Recipe:
     """Distil each assistant from the one before it, and return the recipe with the last of them as its teacher.
 
-    Args:
-        recipe: with its teacher's weights.
-        data: the checked data set.
-        settings: the host's settings of the student's run; the assistants' runs take them over.
-        distil: does one stage.
+    Their runs take over the host's `settings` of the student's; `distil` does one of them.
     """
     names = assistants(recipe)
     if not names:

@@ -47,12 +47,7 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
 
 
 def forget_lost_epochs(results: Path, epochs: int) -> None:
-    """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish.
-
-    Args:
-        results: the file.
-        epochs: of which there is a checkpoint.
-    """
+    """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""
     if results.exists():
         header, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [row for row in rows if int(row.split(",", 1)[0]) <= epochs]

@@ -22,12 +22,7 @@ PREFIX = colorstr("distill: ")
 
 
 class TrainingPictures:
-    """What a recipe changes about the pictures of a run.
-
-    Args:
-        recipe: of the run.
-        stored: the teacher's answers, where they were stored; None for a teacher that is asked.
-    """
+    """What a recipe changes about the pictures of a run."""
 
     def __init__(self, recipe: Recipe, stored: StoredAnswers | None = None) -> None:
         self._recipe, self._stored = recipe, stored
@@ -39,11 +34,6 @@ class TrainingPictures:
         it.
 
         Relies on: the host's data set takes size and share of its pictures from `args`, once.
-
-        Args:
-            trainer: of the host.
-            build: the host's own way to build one.
-            path: of the labelled pictures.
         """
         recipe, args = self._recipe, trainer.args
         with temporarily(args, imgsz=recipe.teacher_imgsz or args.imgsz):

@@ -27,12 +27,7 @@ NOTHING = 0.002
 
 
 class ShareReport:
-    """Says and keeps what each term's gradient is.
-
-    Args:
-        recipe: of the run.
-        results: its results.csv.
-    """
+    """Says and keeps what each term's gradient is."""
 
     def __init__(self, recipe: Recipe, results: Path) -> None:
         self._recipe, self._results = recipe, results

@@ -31,13 +31,6 @@ def with_better_start(
 ) -> Recipe:
     """Return a recipe of `init=try` with the start that a short training from each finds better on val.
 
-    Args:
-        recipe: with its teacher's weights, without assistants.
-        data: the checked data set.
-        settings: the host's settings of the student's run.
-        student: weights or architecture.
-        distil: does one run.
-
     Raises:
         DistillError: a trial could not be measured.
     """

@@ -26,10 +26,6 @@ def settled_nbs(pictures: int, settings: Mapping[str, Any]) -> int:
     """Return `nbs` for a run: the largest up to the host's own that makes `ENOUGH` optimizer steps, or the batch size.
 
     A batch size that the host has yet to find, a run that ends by the clock, and a given `nbs` leave it as it is.
-
-    Args:
-        pictures: in the training split.
-        settings: the host's; what is missing has the host's default.
     """
     given = {**DEFAULT_CFG_DICT, **settings}
     nbs, batch = int(given["nbs"]), given["batch"]

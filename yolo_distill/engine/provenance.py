@@ -78,11 +78,6 @@ def short_digest(content: bytes) -> str:
 def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     """Return a teacher of any kind, or several of them, as a source.
 
-    Args:
-        path: as `teacher=` says it.
-        teachers: that it names.
-        nc: classes of the data.
-
     Raises:
         RequestError: as `open_model`, or it is one that would have to be trained in a way of its own first.
     """
@@ -107,12 +102,7 @@ def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
 
 
 def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:
-    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names.
-
-    Args:
-        found: what `check_data` returned.
-        splits: that count.
-    """
+    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names."""
     digest = hashlib.sha256(json.dumps([str(name) for name in found["names"].values()]).encode())
     for split in splits:
         pictures = pictures_of(dict(found), split)

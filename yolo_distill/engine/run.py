@@ -136,11 +136,6 @@ def train(
 def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | None = None) -> Path:
     """Go on with a run that was interrupted, to the epoch count it had.
 
-    Args:
-        own: recipe settings that were given; those of the machine count.
-        host: Ultralytics' settings that were given.
-        known: teachers that may be the run's.
-
     Raises:
         RequestError: there is no such checkpoint, it is no unfinished distillation run, or its teacher is gone.
     """

@@ -19,11 +19,6 @@ PREFIX = colorstr("distill: ")
 def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> StartReport | None:
     """Start a student inside its teacher, in place, where the recipe says so.
 
-    Args:
-        trainer: of the run.
-        model: the student as the host built it.
-        has_weights: whether these are weights of its own, and not random.
-
     Returns:
         what was taken from the teacher; None where it starts as it was built.
 

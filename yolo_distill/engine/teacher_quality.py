@@ -48,9 +48,7 @@ class Look:
 def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look:
     """Measure a teacher on up to `PICTURES` pictures of train and of val.
 
-    Args:
-        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
-        data: the checked data set.
+    `measure` returns its mAP50-95, 0..1, on a split of a data set file.
 
     Raises:
         RequestError: the teacher knows other classes.
@@ -65,12 +63,9 @@ def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look
 def look_at_teacher(
     measure: Callable[[Path, str], float], data: Mapping[str, Any], *, teaches: bool = True
 ) -> float | None:
-    """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
+    """Measure a teacher as `look` does, and warn where it is far better on train.
 
-    Args:
-        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
-        data: the checked data set.
-        teaches: whether it will be asked, and a student does not only start inside it.
+    That is no matter where it is not asked (`teaches`), as a student only starts inside it.
 
     Returns:
         mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
@@ -101,13 +96,6 @@ def require_better(
     teacher_map: float, student: Any, data: Mapping[str, Any], *, force: bool = False, **where: Any
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
-
-    Args:
-        teacher_map: what `look_at_teacher` measured.
-        student: a loaded detector with weights of its own.
-        data: the checked data set.
-        force: only say it.
-        **where: settings of `evaluate`.
 
     Raises:
         RequestError: the student is better on the same pictures of val, and not `force`.

@@ -40,11 +40,6 @@ def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
 def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> DetectionModel | None:
     """Refuse teachers that can't be opened, before anything is trained or gone on with.
 
-    Args:
-        recipe: says what is asked of them.
-        teachers: of the recipe.
-        nc: classes of the data, which those have that are to be trained.
-
     Returns:
         the first YOLO among them, which a student can start from; with random weights where it is an architecture.
 
@@ -106,12 +101,6 @@ def require_known_classes(
     recipe: Recipe, teachers: Teachers, names: Mapping[int, str], settings: Mapping[str, Any]
 ) -> None:
     """Refuse teachers that do not know the classes that they are to teach.
-
-    Args:
-        recipe: says what they teach.
-        teachers: of the recipe, with weights.
-        names: of the data's classes, by column.
-        settings: the host's.
 
     Raises:
         RequestError: saying which.

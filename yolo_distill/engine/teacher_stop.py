@@ -46,11 +46,6 @@ class TeacherStop:
         It teaches to the end where it speaks for some of the classes only, so that its mAP is no measure of what it has
         to teach; where it alone teaches unlabelled pictures; and where it is worse than the student from the start and
         the user wants it all the same.
-
-        Args:
-            recipe: of the run.
-            teachers: of the recipe.
-            args: the host's training settings.
         """
         if not recipe.gains or recipe.kd_until is not None or not args.val:
             return
@@ -83,10 +78,6 @@ def epochs_until_passed(curve: Sequence[float], teacher: float) -> int | None:
     """Return after how many epochs a student was better than its teacher for the first time, or None.
 
     That may be chance where the two are nearly level, and then there is little left to teach.
-
-    Args:
-        curve: the student's mAP50-95 on val, an epoch each.
-        teacher: its teacher's.
     """
     return next((done for done, value in enumerate(curve, 1) if value > teacher), None)
 
@@ -101,14 +92,7 @@ def agree_on_epochs(trainer: Any) -> None:
 
 
 def last_taught(recipe: Recipe, course: Course, batches: int, passed_after: int | None) -> int | None:
-    """Return the batches of a run after which the teacher rests; None for never.
-
-    Args:
-        recipe: of the run.
-        course: its landmarks, which the host corrects as it goes with `time=`.
-        batches: of an epoch.
-        passed_after: epochs after which the student had passed its teacher, if it has.
-    """
+    """Return the batches after which the teacher rests, where an epoch has `batches`; None for never."""
     share = recipe.kd_until or 1.0
     if all(recipe.schedule.get(name) == "mosaic" for name in recipe.gains):
         share = min(share, course.mosaic / course.total)

@@ -120,11 +120,7 @@ _TRAINERS: dict[Kind, type[TeacherTrainer]] = {"yolo": TeacherTrainer, "rtdetr":
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
     """Train a teacher, go on with one that was interrupted, or find one that is finished.
 
-    Args:
-        architecture: the host's name of a model file, e.g. `yolo26s.yaml` or `rtdetr-l.yaml`.
-        data: the checked data set, as the host describes it.
-        settings: the host's settings of the student's run; the teacher's run takes them over.
-        epochs: the teacher's own number of epochs; the student's when None.
+    It takes over the host's `settings` of the student's run, and its epochs where it has no number of its own.
 
     Returns:
         the teacher's best weights.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.data.class_mapping import require_match, taught_names
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.data.stored_answers import stored_answers
+from yolo_distill.distillation.anchor_assignment import SetAssignment
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
@@ -20,7 +24,7 @@ from yolo_distill.engine.teacher_setup import classes_of
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import rounded_imgsz
 from yolo_distill.recipe import Recipe
-from yolo_distill.teachers.answer import DenseAnswer
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.stored import StoredAnswers, StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
@@ -111,6 +115,39 @@ class Teaching:
         chosen = trainer._chosen if isinstance(self.teacher, YoloTeacher) else None
         common = replace(levels, common=shown)
         return make_projectors(recipe, common, widths, theirs, seed=trainer.args.seed, chosen=chosen)
+
+
+class WithTeacher(nn.Module):
+    """A student whose forward pass asks the teacher and computes the terms, as a training step does.
+
+    The host measures the memory of forward and backward pass of a copy of what it is given. Only the student is copied:
+    the teacher is there once in training as well, and its weights are already counted.
+
+    Relies on: the host asks the model for `yaml`, `stride` and `names` besides calling it.
+    """
+
+    def __init__(self, student: DetectionModel, teacher: Teacher, terms: Terms) -> None:
+        super().__init__()
+        self.student = student
+        self.yaml, self.stride, self.names = student.yaml, student.stride, student.names
+        self._asked, self._terms = teacher, terms
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WithTeacher:
+        return WithTeacher(deepcopy(self.student, memo), self._asked, self._terms)
+
+    def forward(self, images: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """Return the student's raw output and the terms."""
+        answer = self._asked(images.detach())
+        raw = self.student(images)
+        self._asked.wait(answer)
+        head = self.student.model[-1]
+        with torch.autocast(images.device.type, enabled=False):
+            student = read_head(raw, [int(s) for s in head.stride], int(head.reg_max))
+            if isinstance(answer, SetAnswer):
+                floor = self._terms.recipe.box_floor
+                answer = SetAssignment(self.student.init_criterion(), self._terms.classes, floor)(student, answer)
+            height, width = images.shape[-2:]
+            return raw, self._terms(student, answer, 1.0, 1.0, (height, width))
 
 
 def require_channels(recipe: Recipe, teachers: Teachers, data: dict[str, Any]) -> None:

@@ -281,12 +281,7 @@ def keep_still(model: nn.Module, paths: Sequence[str]) -> None:
 
 
 def rate_at(epoch: float, epochs: int) -> float:
-    """Return the learning rate at a moment of the run: a linear warm-up, then half a cosine.
-
-    Args:
-        epoch: epochs that have passed, with a fraction.
-        epochs: of the run.
-    """
+    """Return the learning rate at a moment of the run: a linear warm-up, then half a cosine."""
     warm = WARM * epochs
     if epoch < warm:
         return RATE * epoch / warm

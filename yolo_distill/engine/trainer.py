@@ -19,7 +19,6 @@ from yolo_distill.distillation.criterion import LOSS_NAMES, DistillationCriterio
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import add_projectors, average_gradients, keep_projectors, restore_projectors
 from yolo_distill.engine.atomic import forget_lost_epochs
-from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.dataloaders import TrainingPictures
 from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
 from yolo_distill.engine.request_checks import require_teachable
@@ -28,7 +27,7 @@ from yolo_distill.engine.student_start import start_student
 from yolo_distill.engine.teacher_cost import keep_pace, measure_pace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
 from yolo_distill.engine.teacher_training import TeacherTrainer
-from yolo_distill.engine.teaching import Teaching
+from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
@@ -76,11 +75,7 @@ class DistillationTrainer(TeacherTrainer):
     ) -> None:
         """Take our own settings out of `overrides` before the host, which refuses unknown ones, sees them.
 
-        Args:
-            cfg: as the host has it.
-            overrides: settings of the host, and our own.
-            _callbacks: as the host has them.
-            teachers: that were opened already; None: what the recipe names.
+        `teachers` are those of the recipe where they were opened already.
 
         Raises:
             RequestError: a recipe setting that is unknown, missing or wrong, or a teacher that can't be used.
@@ -332,14 +327,10 @@ class DistillationTrainer(TeacherTrainer):
         kept = [key for key in labelled if key not in ours]
         return {key: labelled[key] for key in kept} if isinstance(labelled, dict) else kept
 
-    @property
-    def _projector_file(self) -> Path:
-        return Path(self.save_dir) / "weights" / "projectors.pt"
-
     def save_model(self) -> bool:
         """Keep the projectors beside the checkpoint: they are needed for resume and are no part of the student."""
         if len(self.projectors):
-            keep_projectors(self._projector_file, self.epoch, self.projectors)
+            keep_projectors(self.wdir / "projectors.pt", self.epoch, self.projectors)
         with temporarily(self.args, **{ARGS_KEY: self.recipe.model_dump()}):
             return super().save_model()
 
@@ -349,4 +340,4 @@ class DistillationTrainer(TeacherTrainer):
         if self.criterion is not None and self.criterion.balancer is not None:
             self._shares.restore(self.criterion.balancer)
         if len(self.projectors):
-            restore_projectors(self._projector_file, int(ckpt["epoch"]), self.projectors)
+            restore_projectors(self.wdir / "projectors.pt", int(ckpt["epoch"]), self.projectors)
