@@ -26,25 +26,14 @@ def gpu():
 
 
 def test_the_pretence_is_as_strict_as_torch(gpu):
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).to(gpu)
-    assert {t.device for t in [*model.parameters(), *model.buffers()]} == {gpu}
+    model = nn.Conv2d(3, 4, 1).to(gpu)
     there, here = torch.rand(2, 3, 4, 4, device=gpu), torch.rand(2, 3, 4, 4)
-    answer = model(there)
-    assert answer.device == gpu
-    answer.sum().backward()
-    assert model[0].weight.grad.device == gpu
+    model(there).sum().backward()
+    assert model.weight.grad.device == here.to(there).device == gpu
     assert (there.sum() * torch.tensor(2.0)).device == gpu  # one number may come from anywhere
-    assert there[torch.tensor([0])].device == gpu
     assert there.cpu().device == here.device
-    assert there.to("meta").is_meta
-    assert torch.empty(2, device="meta").is_meta
-    assert here.to(there).device == gpu
-    for mixed in (
-        lambda: model(here),
-        lambda: there + here,
-        lambda: torch.cat([there, here]),
-        lambda: here[torch.zeros(1, dtype=torch.long, device=gpu)],
-    ):
+    index = torch.zeros(1, dtype=torch.long, device=gpu)
+    for mixed in (lambda: model(here), lambda: there + here, lambda: torch.cat([there, here]), lambda: here[index]):
         with pytest.raises(RuntimeError, match="device"):
             mixed()
     with pytest.raises(TypeError, match="numpy"):

@@ -24,9 +24,7 @@ def architecture(tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-def test_an_rtdetr_is_trained_resumed_and_found_again(
-    architecture: str, data: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_rtdetr_is_trained_resumed_and_found_again(architecture, data, settings, monkeypatch, tmp_path):
     # On a CPU the host refuses bf16, which a student can be trained in here.
     settings = {**settings, "amp": "bf16", "project": str(tmp_path / "runs")}
     whole = RtdetrTrainer.save_model
@@ -68,9 +66,7 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])
-def test_pictures_keep_their_proportions(
-    mode: str, architecture: str, data: dict[str, Any], settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_pictures_keep_their_proportions(mode, architecture, data, settings, tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
     cv2.imwrite(str(tmp_path / "images" / "wide.png"), draw(1, 48, 96)[0])
@@ -85,6 +81,6 @@ def test_pictures_keep_their_proportions(
     assert item["bboxes"][0, 2:].tolist() == pytest.approx([0.25, 0.25], abs=1e-3)
 
 
-def test_no_detector_is_not_trained(data: dict[str, Any], settings: dict[str, Any]) -> None:
+def test_no_detector_is_not_trained(data, settings):
     with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model"):
         train_teacher("yolo26n-seg.yaml", data, settings, 1)
