@@ -117,7 +117,8 @@ def test_automatic_batch_size_counts_the_teacher_and_settles_the_steps(make_trai
     monkeypatch.setattr(
         "ultralytics.engine.trainer.check_train_batch_size", lambda model, **_: given.append(model) or 4
     )
-    trainer = make_trainer(recipe="taught", batch=-1, nbs=None)
+    del settings["nbs"]
+    trainer = make_trainer(recipe="taught", batch=-1)
     trainer._setup_train()
     assert [type(model) for model in given] == [WithTeacher]
     assert not isinstance(trainer.model, WithTeacher)
