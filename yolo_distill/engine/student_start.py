@@ -6,12 +6,15 @@ from typing import Any
 
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.teaching import require_channels
 from yolo_distill.errors import RequestError
+from yolo_distill.initialization.gentle_training import follow_closely
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import StartReport, plan_start
 from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")
 
@@ -44,3 +47,25 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
     return begin_inside(
         model, teacher, recipe, args=trainer.args, data=trainer.data, imgsz=imgsz, device=trainer.device
     )
+
+
+def settle_start(trainer: Any, *, inside: bool, missing: float | None) -> tuple[Recipe, str]:
+    """Settle what a run leaves open until it is known where its student starts, and how gently it is trained.
+
+    A student that starts fitted is kept from falling far below its start, also where its run is resumed.
+
+    Returns:
+        the settled recipe, and in words why its terms teach or not.
+    """
+    recipe, args, why = trainer.recipe, trainer.args, "as it was begun"
+    if not trainer.resume:
+        taught, why = recipe.teaching(inside=inside, missing=missing)
+        recipe = recipe.settled(inside=inside, missing=missing)
+        if taught and missing is not None:
+            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
+    if recipe.init_warmup:
+        follow_closely(unwrap_model(trainer.model))
+        if not trainer.resume and not args.time:
+            args.warmup_epochs = recipe.init_warmup * trainer.epochs
+            args.warmup_bias_lr = 0.0  # biases come to their rate from below as well
+    return recipe, why

@@ -23,7 +23,7 @@ from yolo_distill.engine.dataloaders import TrainingPictures
 from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
 from yolo_distill.engine.request_checks import require_teachable
 from yolo_distill.engine.run_recipe import ARGS_KEY, given_recipe, resumed_recipe
-from yolo_distill.engine.student_start import start_student
+from yolo_distill.engine.student_start import settle_start, start_student
 from yolo_distill.engine.teacher_cost import keep_pace, measure_pace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
 from yolo_distill.engine.teacher_training import TeacherTrainer
@@ -31,7 +31,6 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.initialization.gentle_training import follow_closely
 from yolo_distill.losses.devices import of_first_device
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
@@ -96,8 +95,9 @@ class DistillationTrainer(TeacherTrainer):
             raise RequestError(f"resume={self.args.resume}: not a checkpoint of a distillation run")
         if not self.resume:
             require_teachable(self.recipe, vars(self.args))
-        self._write_recipe(with_absolute_files(self.recipe))  # a run may be resumed from another folder
-        self.teachers = Teachers.of(self.recipe, teachers)
+        recipe = with_absolute_files(self.recipe)  # a run may be resumed from another folder
+        self.teachers = Teachers.of(recipe, teachers)
+        self._write_recipe(recipe)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
@@ -160,36 +160,16 @@ class DistillationTrainer(TeacherTrainer):
         start = vars(unwrap_model(self.model)).pop("start_in_teacher", None)
         if start is not None:
             self._chosen, self._missing = start
-        why = self._settle_recipe()
-        self._train_gently()
-        if self.recipe.gains:
+        self._missing = of_first_device(self._missing)  # each fits for itself, and all have to be taught, or none
+        recipe, why = settle_start(self, inside=self._chosen is not None, missing=self._missing)
+        self._write_recipe(recipe)
+        if recipe.gains:
             self.teaching = Teaching(self)
             self.projectors = self.teaching.terms.projectors
             self._write_recipe(self.teaching.recipe)
         else:
             LOGGER.info(f"{PREFIX}the student is trained without its teacher: {why}")
         self._pictures = TrainingPictures(self.recipe, self.teaching.stored if self.teaching else None)
-
-    def _settle_recipe(self) -> str:
-        """Settle what the recipe leaves open until it is known where the student starts; says why it is taught."""
-        # Each device fits for itself, and all have to be taught, or none.
-        inside, missing = self._chosen is not None, of_first_device(self._missing)
-        if self.resume:
-            return "as it was begun"
-        taught, why = self.recipe.teaching(inside=inside, missing=missing)
-        self._write_recipe(self.recipe.settled(inside=inside, missing=missing))
-        if taught and missing is not None:
-            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
-        return why
-
-    def _train_gently(self) -> None:
-        """Keep a student that starts fitted from falling far below its start, also where a run is resumed."""
-        if not self.recipe.init_warmup:
-            return
-        follow_closely(unwrap_model(self.model))
-        if not self.resume and not self.args.time:
-            self.args.warmup_epochs = self.recipe.init_warmup * self.epochs
-            self.args.warmup_bias_lr = 0.0  # biases come to their rate from below as well
 
     def auto_batch(self) -> int:
         """Count the teacher in when the host looks for the batch that fills the memory.
