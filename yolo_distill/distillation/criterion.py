@@ -54,16 +54,7 @@ class DistillationCriterion:
         reg_max: int,
         balancer: Balancer | None = None,
     ) -> None:
-        """Put the terms beside the host's loss.
-
-        Args:
-            host: the host's criterion.
-            teacher: answers for the batch.
-            terms: computes the terms from both answers.
-            strides: of the student's levels, in pixels.
-            reg_max: bins a side of the student's head.
-            balancer: moves the gains, where the recipe wants that.
-        """
+        """Put the terms beside the host's loss, for a student whose head has levels of `strides` pixels."""
         self.host, self.teacher, self.terms = host, teacher, terms
         self.strides, self.reg_max = strides, reg_max
         self.balancer, self.course = balancer, Course()
@@ -186,8 +177,7 @@ class DistillationCriterion:
         self._measure_at = self.steps + min(max(self.steps - self._first, 1), often)
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
-        if self.until is not None and self.steps >= self.until:
-            self.shares, self.cosines = dict.fromkeys(self.terms.recipe.gains, 0.0), {}
+        self.shares, self.cosines = dict.fromkeys(self.terms.recipe.gains, 0.0), {}
         return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:

@@ -42,6 +42,8 @@ STUDENTS_OWN = {"pretrained", "freeze"}
 class TeacherTrainer(DetectionTrainer):
     """The host's detection trainer with enough optimizer steps, fast on a CPU, and with whole checkpoints.
 
+    Of teachers, and of students that have none; a trainer with a teacher is one of these.
+
     Attributes:
         precision: in which it trains on a CPU.
     """
