@@ -59,7 +59,6 @@ class DistillationTrainer(TeacherTrainer):
     teaching: Teaching | None = None
     criterion: DistillationCriterion | None = None
     pace: dict[str, Any] | None = None
-    _pictures: TrainingPictures
     _shares: ShareReport
     _resumed_recipe: dict[str, Any] | None = None
     _chosen: dict[int, Tensor] | None = None
@@ -98,6 +97,7 @@ class DistillationTrainer(TeacherTrainer):
         recipe = with_absolute_files(self.recipe)  # a run may be resumed from another folder
         self.teachers = Teachers.of(recipe, teachers)
         self._write_recipe(recipe)
+        self._pictures = TrainingPictures(recipe)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
@@ -167,9 +167,9 @@ class DistillationTrainer(TeacherTrainer):
             self.teaching = Teaching(self)
             self.projectors = self.teaching.terms.projectors
             self._write_recipe(self.teaching.recipe)
+            self._pictures = TrainingPictures(self.recipe, self.teaching.stored)
         else:
             LOGGER.info(f"{PREFIX}the student is trained without its teacher: {why}")
-        self._pictures = TrainingPictures(self.recipe, self.teaching.stored if self.teaching else None)
 
     def auto_batch(self) -> int:
         """Count the teacher in when the host looks for the batch that fills the memory.
