@@ -133,6 +133,10 @@ def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp
         ({"unlabeled": "raw", "logit": 0, "localization": 0}, "all gains are 0"),
         ({"teacher_imgsz": 96}, "has to be a multiple of imgsz=64"),
         ({"class_map": "nowhere.yaml"}, "class_map=nowhere.yaml: cannot be read"),
+        ({"teacher": "rtdetr-l.yaml", "init": "try"}, "init=try: teacher=rtdetr-l.yaml is no YOLO"),
+        ({"teacher": "yolov8s.yaml", "init": "try"}, r"init=teacher: only \d+%"),
+        ({"teacher": "rtdetr-l.yaml", "assistant": "yolo26s.yaml", "init": "teacher"}, r"rtdetr-l\.yaml is no YOLO"),
+        ({"assistant": "yolo26sx.yaml"}, r"assistant=yolo26sx\.yaml"),
     ],
     ids=str,
 )

@@ -12,7 +12,6 @@ from yolo_distill.engine import run
 from yolo_distill.engine.assistants import assistants, distil_assistants, stage_key
 from yolo_distill.engine.run import train
 from yolo_distill.engine.trainer import DistillationTrainer
-from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
 
@@ -144,16 +143,3 @@ def test_a_real_chain_that_was_interrupted(measured, settings, large, monkeypatc
     assert Path(summary["teacher"]["weights"]) == stage / "weights" / "best.pt"
     assert YOLO(stage / "weights" / "best.pt").model.yaml["yaml_file"].startswith("yolo26")
     assert list(Path(settings["project"]).glob("assistant-*")) == [stage]
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
-        ({"teacher": "rtdetr-l.yaml", "init": "teacher"}, r"init=teacher: teacher=rtdetr-l\.yaml is no YOLO"),
-        ({"teacher": "yolo26s.yaml", "assistant": "yolo26sx.yaml"}, r"assistant=yolo26sx\.yaml"),
-    ],
-)
-def test_a_chain_that_can_not_be(own, message, settings, tmp_path):
-    with pytest.raises(RequestError, match=message):
-        train({"assistant": "yolo26s.yaml", **own}, settings, student="yolo26n.yaml")
-    assert not list(tmp_path.glob("run*"))

@@ -64,19 +64,6 @@ def test_a_trial_that_was_not_measured(choose):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"teacher": "rtdetr-l.yaml"}, "init=try: teacher=rtdetr-l.yaml is no YOLO"),
-        ({"teacher": "yolov8s.yaml"}, r"init=teacher: only \d+%"),
-    ],
-)
-def test_what_can_not_be_tried(own, message, settings, tmp_path):
-    with pytest.raises(RequestError, match=message):
-        train({**own, "init": "try"}, settings, student="yolo26n.yaml")
-    assert not list(tmp_path.glob("start-*"))
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
         ({"init": "try"}, "init=try: yolo-distill train tries both starts"),
         ({"assistant": "yolo26s.yaml"}, r"assistant=yolo26s\.yaml: yolo-distill train distils one"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickletools
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from yolo_distill.distillation.criterion import LOSS_NAMES
-from yolo_distill.engine.gradient_shares import plot_shares, read_columns
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.vocabulary import TERMS
 
@@ -86,14 +87,10 @@ def test_the_run_ends_with_the_figures_of_both(taught_run):
     assert f"Next:    yolo-distill export model={taught_run.folder / 'weights' / 'best.pt'}" in taught_run.said
 
 
-def test_the_run_says_what_its_teacher_costs_and_what_each_term_does(taught_run, tmp_path):
+def test_the_run_says_what_its_teacher_costs_and_what_each_term_does(taught_run):
     (line,) = (line for line in taught_run.said.splitlines() if "teacher: tiny-wide" in line)
-    assert "tiny-wide, fp32, +" in line
-    assert "% per step" in line
-    assert taught_run.trainer.pace["step"] >= 1
+    assert re.search(r"tiny-wide, fp32, \+\d+% per step", line)
     assert taught_run.said.count("gradient by the task's: logit ") == 2
-    assert plot_shares(taught_run.folder / "results.csv", tmp_path / "shares.png")
-    assert (tmp_path / "shares.png").stat().st_size > 5000
 
 
 def test_a_run_goes_on_where_its_files_are_now(taught_run, tmp_path):
