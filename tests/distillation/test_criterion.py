@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
-from made_criterion import SIZE, STRIDES, Counting, make_criterion, make_terms
+from made_criterion import SIZE, STRIDES, Counting, head_output, make_criterion, make_terms
 from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
@@ -14,14 +16,14 @@ from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels
-from yolo_distill.engine.auto_batch import WithTeacher
 from yolo_distill.engine.step_cost import (
     FullPrecisionLoss,
-    deepcopy_without_criterion,
+    cost_of_teaching,
     made_batch,
-    price_of_teaching,
     single_precision,
+    without_criterion,
 )
+from yolo_distill.engine.teaching import WithTeacher
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 from yolo_distill.teachers.head import Needs
@@ -46,60 +48,65 @@ def teacher():
     return YoloTeacher(model, needs=Needs(maps=True))
 
 
-def walk(criterion, student, steps):
-    """Return the class term of each of some steps."""
-    found = []
-    for _ in range(steps):
-        batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
-        criterion.prepare(batch)
-        loss, items = criterion(student(batch["img"]), batch)
-        assert torch.isfinite(loss).all()
-        assert len(loss) == 3 + 2
-        assert criterion._answer is None  # nothing is kept for longer than needed
-        found.append(float(items["logit_loss"]))
-    return found
+@pytest.fixture
+def begin(student, teacher):
+    """Return a function that makes a criterion and says where its run is."""
+
+    def make(steps=0, *, course=Course(), until=None, measure_every=0, **more):  # noqa: B008
+        criterion = make_criterion(student, teacher, **more)
+        criterion.start_at(steps, course=course, until=until, measure_every=measure_every)
+        return criterion
+
+    return make
 
 
-def test_the_teacher_rests_after_its_last_batch(student, teacher):
-    criterion = make_criterion(student, teacher)
-    criterion.start_at(0, course=Course(), until=2, measure_every=0)
-    terms = walk(criterion, student, 4)
-    assert [term > 0 for term in terms] == [True, True, False, False]
+@pytest.fixture
+def walk(student):
+    """Return a function that returns the class term of each of some steps."""
+
+    def found(criterion, steps):
+        for _ in range(steps):
+            batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
+            criterion.prepare(batch)
+            loss, items = criterion(student(batch["img"]), batch)
+            assert torch.isfinite(loss).all()
+            assert len(loss) == 3 + 2
+            assert criterion._answer is None  # nothing is kept for longer than needed
+            yield float(items["logit_loss"]) > 0
+
+    return lambda *given: list(found(*given))
+
+
+def test_the_teacher_rests_after_its_last_batch_also_where_a_run_goes_on(begin, walk):
+    criterion = begin(until=2, measure_every=1)
+    assert walk(criterion, 1) == [True]
+    assert criterion.shares.keys() == criterion.cosines.keys() == {"logit", "localization"}
+    assert walk(criterion, 3) == [True, False, False]
     assert criterion.teacher.asked == 2
     assert not criterion.teaches
-
-
-def test_no_share_is_reported_while_the_teacher_rests(student, teacher):
-    criterion = make_criterion(student, teacher)
-    criterion.start_at(0, course=Course(), until=1, measure_every=1)
-    walk(criterion, student, 1)
-    assert criterion.shares
-    assert criterion.cosines.keys() == criterion.shares.keys()
-    walk(criterion, student, 1)
     assert set(criterion.shares.values()) == {0.0}
     assert criterion.cosines == {}
+    assert walk(begin(5, until=2), 1) == [False]
 
 
-def test_a_resumed_run_knows_that_the_teacher_rests(student, teacher):
-    criterion = make_criterion(student, teacher)
-    criterion.start_at(5, course=Course(), until=2, measure_every=0)
-    assert walk(criterion, student, 1) == [0]
+def test_a_term_at_the_end_of_its_schedule_is_not_computed(begin, walk):
+    assert walk(begin(course=Course(mosaic=2), schedule="mosaic"), 4) == [True, True, False, False]
 
 
-def test_shares_are_measured_by_the_last_batch_of_each_epoch(student, teacher, monkeypatch):
-    criterion = make_criterion(student, teacher)
-    criterion.start_at(0, course=Course(), until=None, measure_every=10)
+@pytest.mark.parametrize(("steps", "measure_every"), [(20, 10), (24, 12), (30, 10)])
+def test_measuring_begins_anew_where_a_run_does(begin, walk, monkeypatch, steps, measure_every):
+    criterion = begin(measure_every=10)
     measured: list[int] = []
     measure = criterion._measure
-
-    def look(*given):
-        measured.append(criterion.steps)
-        measure(*given)
-
-    monkeypatch.setattr(criterion, "_measure", look)
-    walk(criterion, student, 40)
-    assert measured == [9, 19, 29, 39]
+    monkeypatch.setattr(criterion, "_measure", lambda *given: measured.append(criterion.steps) or measure(*given))
+    for epoch in range(2):
+        criterion.start_at(10 * epoch, course=Course(), until=None, measure_every=10)  # where it is anyway
+        walk(criterion, 10)
+    assert measured == [9, 19]  # by the last batch of each epoch
     assert criterion.shares["logit"] > 0
+    criterion.start_at(steps, course=Course(), until=None, measure_every=measure_every)
+    walk(criterion, measure_every)
+    assert measured[2:] == [steps + measure_every - 1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -129,19 +136,15 @@ def test_a_gradient_has_a_size_and_a_direction(dtype, factor, monkeypatch):
     assert [shares["nowhere"], shares["off"]] == [0, 0]
 
 
-def test_a_batch_that_was_not_prepared_is_taught_as_well(student, teacher):
-    criterion = make_criterion(student, teacher)
+def test_a_batch_that_was_not_prepared_is_taught_as_well(student, begin):
     batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
-    assert criterion(student(batch["img"]), batch)[1]["logit_loss"] > 0
+    assert begin()(student(batch["img"]), batch)[1]["logit_loss"] > 0
 
 
-def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, teacher, monkeypatch):
+def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, begin, monkeypatch):
     wanted = {"logit": 0.3, "localization": 0.05}
-    terms = make_terms(logit=50.0, localization=0.001)
-    criterion = DistillationCriterion(
-        student.init_criterion(), Counting(teacher), terms, STRIDES, 1, balancer=Balancer(wanted)
-    )
-    criterion.start_at(0, course=Course(ramp=4), until=None, measure_every=100)
+    course = Course(ramp=4)
+    criterion = begin(course=course, measure_every=100, balancer=Balancer(wanted), logit=50.0, localization=0.001)
     torch.manual_seed(0)
     batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
     looked: list[int] = []
@@ -158,24 +161,13 @@ def test_the_share_that_a_student_feels_becomes_what_was_wanted(student, teacher
     assert looked == [1, 2, 4, 8, 16, 32, 64]
 
 
-def test_every_epoch_can_say_its_shares_however_short(student, teacher, monkeypatch):
+def test_every_epoch_can_say_its_shares_however_short(begin, walk, monkeypatch):
     balancer = Balancer({"logit": 0.2, "localization": 0.1})
-    criterion = DistillationCriterion(
-        student.init_criterion(), Counting(teacher), make_terms(logit=1.0, localization=1.0), STRIDES, 1, balancer
-    )
-    criterion.start_at(0, course=Course(), until=None, measure_every=5)
+    criterion = begin(measure_every=5, balancer=balancer, logit=1.0, localization=1.0)
     looked: list[int] = []
     monkeypatch.setattr(balancer, "observe", lambda _: looked.append(criterion.steps))
-    batch = made_batch(torch.rand(2, 3, SIZE, SIZE))
-    for _ in range(20):
-        criterion(student(batch["img"]), batch)
+    walk(criterion, 20)
     assert {step // 5 for step in looked} == {0, 1, 2, 3}
-
-
-def test_a_term_at_the_end_of_its_schedule_is_not_computed(student, teacher):
-    criterion = make_criterion(student, teacher, schedule="mosaic")
-    criterion.start_at(0, course=Course(mosaic=2), until=None, measure_every=0)
-    assert [term > 0 for term in walk(criterion, student, 4)] == [True, True, False, False]
 
 
 def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
@@ -190,58 +182,47 @@ def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
     torch.testing.assert_close(loss, expected)
     assert {value.dtype for value in items.values()} == {torch.float32}
     loss.sum().backward()
-    assert FullPrecisionLoss(host).o2m == host.o2m
+    copied = deepcopy(FullPrecisionLoss(host))
+    assert copied.o2m == host.o2m
+    with pytest.raises(AttributeError, match="nothing"):
+        copied.nothing  # noqa: B018
 
 
-def test_the_price_leaves_student_and_criterion_as_they_are(student, teacher):
-    criterion = make_criterion(student, teacher)
-    criterion.start_at(7, course=Course(ramp=3), until=None, measure_every=4)
+def test_measuring_the_cost_leaves_student_and_criterion_as_they_are(student, begin):
+    criterion = begin(7, course=Course(ramp=3), measure_every=4)
     student.zero_grad()
-    before = {key: value.clone() for key, value in student.state_dict().items()}
-    torch.manual_seed(2)
-    expected = torch.rand(2)
-    torch.manual_seed(2)
-    assert price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32") > 0
-    torch.manual_seed(2)
-    assert torch.equal(torch.rand(2), expected)
+    before, chance = {key: value.clone() for key, value in student.state_dict().items()}, torch.get_rng_state()
+    pictures = torch.full((2, 3, SIZE, SIZE), 0.5)
+    assert cost_of_teaching(student, criterion, pictures, "fp32") > 0
+    assert torch.equal(torch.get_rng_state(), chance)
     assert (criterion.steps, criterion.course.ramp, criterion.measure_every) == (7, 3, 4)
     assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
     assert all(p.grad is None for p in student.parameters())
 
 
-def test_one_of_several_devices_measures_the_price_by_itself(student, teacher, monkeypatch):
+def test_one_of_several_devices_measures_the_cost_by_itself(student, begin, walk, monkeypatch):
     def nobody_answers(tensor):
         raise AssertionError("the other devices are not here")
 
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.all_reduce", nobody_answers)
-    criterion = make_criterion(student, teacher)
-    price_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32")
+    criterion = begin()
+    cost_of_teaching(student, criterion, torch.rand(2, 3, SIZE, SIZE), "fp32")
     with pytest.raises(AssertionError, match="not here"):
-        walk(criterion, student, 1)
+        walk(criterion, 1)
 
 
-def test_the_loss_in_single_precision_can_be_copied(student):
-    from copy import deepcopy
-
-    copied = deepcopy(FullPrecisionLoss(student.init_criterion()))
-    assert copied.o2m == 0.8
-    with pytest.raises(AttributeError, match="nothing"):
-        copied.nothing  # noqa: B018
-
-
-def test_a_copy_without_criterion_leaves_the_criterion_where_it_is(student, teacher):
-    student.criterion = make_criterion(student, teacher)
+def test_a_copy_without_criterion_leaves_the_criterion_where_it_is(student, begin):
+    student.criterion = begin()
     try:
-        assert getattr(deepcopy_without_criterion(student), "criterion", None) is None
+        with without_criterion(student):
+            assert deepcopy(student).criterion is None
         assert isinstance(student.criterion, DistillationCriterion)
     finally:
         del student.criterion
 
 
 def test_automatic_batch_size_sees_teacher_and_terms_and_copies_only_the_student(student, teacher):
-    from copy import deepcopy
-
     student.zero_grad()
     counting = Counting(teacher)
     recipe = make_recipe({"teacher": "-", "cwd": 1.0})
@@ -266,21 +247,10 @@ def test_no_step_makes_the_host_wait_for_a_gpu(teacher_single, reg_max):
     """On tensors that only know their shape, whatever needs a value on the host is an error."""
     terms = make_terms(nn.ModuleDict(), logit=1.0, localization=1.0)
 
-    def head(single):
-        maps = [torch.empty(2, 4, SIZE // s, SIZE // s, device="meta", requires_grad=True) for s in STRIDES]
-        anchors = sum((SIZE // s) ** 2 for s in STRIDES)
-
-        def branch():
-            boxes = torch.empty(2, 4 * reg_max, anchors, device="meta", requires_grad=True)
-            return {
-                "boxes": boxes,
-                "scores": torch.empty(2, 3, anchors, device="meta", requires_grad=True),
-                "feats": maps,
-            }
-
-        return {"one2many": branch(), "one2one": branch()} if single else branch()
-
-    student, answer = read_head(head(True), STRIDES, reg_max), read_head(head(teacher_single), STRIDES, reg_max)
+    student, answer = (
+        read_head(head_output(3, reg_max, end2end=single, device="meta"), STRIDES, reg_max)
+        for single in (True, teacher_single)
+    )
     values = terms(student, answer, 0.8, 0.2, (SIZE, SIZE))
     assert all(value.device.type == "meta" for value in values.values())
     sum(values.values()).backward()

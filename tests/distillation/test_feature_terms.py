@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from live_detector import draw, live_detector
+from made_criterion import SIZE, STRIDES, answer, head_output, only
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.distill_model import DistillationModel
-from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.distillation.feature_terms import FeatureTerms, score_maps
@@ -17,47 +17,38 @@ from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, read_head
 from yolo_distill.teachers.yolo import YoloTeacher
-from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
+from yolo_distill.vocabulary import FEATURE_TERMS
 
-SIZE = 64
-STRIDES = [8, 16, 32]
 NAMES = ("round", "square")
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def recipe_of(**settings):
-    return make_recipe({"teacher": "-", **dict.fromkeys(TERMS, 0), **settings})
+    return make_recipe(only(**settings))
 
 
-def feature_terms(student_channels=4, teacher_channels=6, **settings) -> FeatureTerms:
+def feature_terms(**settings) -> FeatureTerms:
     recipe, levels = recipe_of(**settings), Levels.match(STRIDES, STRIDES)
-    widths = [dict.fromkeys(STRIDES, channels) for channels in (student_channels, teacher_channels)]
+    widths = [dict.fromkeys(STRIDES, channels) for channels in (4, 6)]
     return FeatureTerms(recipe, STRIDES, make_projectors(recipe, levels, *widths, seed=0))
 
 
-def branch(logits: torch.Tensor) -> DenseBranch:
-    return DenseBranch(logits, None, torch.zeros(logits.shape[1], 2), torch.ones(logits.shape[1], 1))
-
-
-def answer(channels: int, end2end: bool = True) -> DenseAnswer:
-    cells = {s: (SIZE // s) ** 2 for s in STRIDES}
-    maps = {s: torch.randn(2, channels, SIZE // s, SIZE // s, requires_grad=True) for s in STRIDES}
-    many, single = (branch(torch.randn(2, sum(cells.values()), 2, requires_grad=True)) for _ in range(2))
-    return DenseAnswer(many, single if end2end else None, maps, cells)
+def pair() -> tuple[DenseAnswer, DenseAnswer]:
+    """Return the answers of a student of four channels and a teacher of six."""
+    return answer(head_output(2, end2end=True)), answer(head_output(2, end2end=True, channels=6))
 
 
 @pytest.mark.parametrize("name", FEATURE_TERMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gradient_reaches_student_and_projectors_and_never_the_teacher(name, dtype):
-    student, teacher = answer(4), answer(6)
+    student, teacher = pair()
     for side in (student, teacher):
         side.maps.update({s: m.detach().to(dtype).requires_grad_() for s, m in side.maps.items()})
     terms = feature_terms(**{name: 1})
+    # What pictures come next, and how they are augmented, must not depend on the term.
+    chance = torch.get_rng_state(), np.random.get_state()[1].copy()
     values = terms({name}, student, teacher)
+    assert torch.equal(torch.get_rng_state(), chance[0])
+    assert (np.random.get_state()[1] == chance[1]).all()
     assert list(values) == [name]
     assert values[name].dtype == torch.float32
     assert values[name] > 0
@@ -70,10 +61,10 @@ def test_gradient_reaches_student_and_projectors_and_never_the_teacher(name, dty
 
 
 def test_only_active_terms_are_computed_and_each_has_its_own_projectors():
-    terms, student, teacher = feature_terms(**dict.fromkeys(FEATURE_TERMS, 1)), answer(4), answer(6)
-    assert list(terms(set(FEATURE_TERMS), student, teacher)) == list(FEATURE_TERMS)
-    assert terms({"logit"}, student, teacher) == {}
-    terms({"pkd"}, student, teacher)["pkd"].backward()
+    terms, sides = feature_terms(**dict.fromkeys(FEATURE_TERMS, 1)), pair()
+    assert list(terms(set(FEATURE_TERMS), *sides)) == list(FEATURE_TERMS)
+    assert terms({"logit"}, *sides) == {}
+    terms({"pkd"}, *sides)["pkd"].backward()
     assert {n.split("_")[0] for n, p in terms.projectors.named_parameters() if p.grad is not None} == {"pkd"}
 
 
@@ -81,7 +72,7 @@ def test_only_active_terms_are_computed_and_each_has_its_own_projectors():
 def test_mimic_is_a_sum_over_levels_and_the_others_are_means(name):
     """A level more of the same: the sum grows by it, the mean stays."""
     settings = {name: 1, "mgd_mask": 0, "mimic_weight": "uniform"}
-    student, teacher = answer(4), answer(6)
+    student, teacher = pair()
     found = []
     for strides in ([8], [8, 8]):
         terms = feature_terms(**settings)
@@ -91,7 +82,7 @@ def test_mimic_is_a_sum_over_levels_and_the_others_are_means(name):
 
 
 def test_mgd_hides_other_places_in_every_step_and_the_same_in_every_run():
-    student, teacher = answer(4), answer(6)
+    student, teacher = pair()
 
     def run(steps=3):
         terms = feature_terms(mgd=1)
@@ -102,21 +93,14 @@ def test_mgd_hides_other_places_in_every_step_and_the_same_in_every_run():
     assert first == run()
 
 
-@pytest.mark.parametrize("name", FEATURE_TERMS)
-def test_a_feature_term_leaves_the_random_state_alone(name):
-    """What pictures come next, and how they are augmented, must not depend on the term."""
-    terms, student, teacher = feature_terms(**{name: 1}), answer(4), answer(6)
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    terms({name}, student, teacher)[name].backward()
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert (np.random.get_state()[1] == numpy_state).all()
-
-
 def test_mimic_looks_where_the_teacher_sees_something():
-    student, teacher = answer(4), answer(6)
+    student, teacher = pair()
     logits = torch.full((2, 84, 2), -12.0)
     logits[1, 64 + 6, 1] = 9.0  # stride 16, row 1, column 2
-    teacher = DenseAnswer(branch(logits), branch(logits), teacher.maps, teacher.cells)
+    one = DenseBranch(logits, None, teacher.one2many.anchors, teacher.one2many.strides)
+    teacher = DenseAnswer(one, one, teacher.maps, teacher.cells)
+    blind = DenseAnswer(None, None, teacher.maps, teacher.cells)
+    assert feature_terms(mimic=1, mimic_weight="uniform")({"mimic"}, student, blind)["mimic"] > 0
     feature_terms(mimic=1)({"mimic"}, student, teacher)["mimic"].backward()
     touched = [
         (s, *where) for s, m in student.maps.items() for where in (m.grad.abs().sum(1) > 1e-3).nonzero().tolist()
@@ -125,7 +109,7 @@ def test_mimic_looks_where_the_teacher_sees_something():
 
 
 def test_scores_are_those_of_the_mean_logits_and_of_the_one_branch_where_there_is_one():
-    teacher = answer(6)
+    _, teacher = pair()
     both = (teacher.one2many.logits + teacher.one2one.logits) / 2
     for found, logits in (
         (score_maps(teacher), both),
@@ -136,12 +120,6 @@ def test_scores_are_those_of_the_mean_logits_and_of_the_one_branch_where_there_i
         torch.testing.assert_close(flat, logits.sigmoid().amax(-1))
 
 
-def test_uniform_mimic_needs_no_scores():
-    teacher = answer(6)
-    blind = DenseAnswer(None, None, teacher.maps, teacher.cells)
-    assert feature_terms(mimic=1, mimic_weight="uniform")({"mimic"}, answer(4), blind)["mimic"] > 0
-
-
 def pictures(count: int = 4) -> torch.Tensor:
     return torch.from_numpy(np.stack(draw(count, SIZE, SIZE)).transpose(0, 3, 1, 2)).float() / 255
 
@@ -150,20 +128,13 @@ def pictures(count: int = 4) -> torch.Tensor:
 def test_mimic_is_the_hosts_own_distillation(names):
     """The host's loss for a whole pair and ours: same models, same projector weights, same pictures."""
     student, teacher = live_detector(names[0]), live_detector(names[1], seed=5)
-    for level in (
-        getattr(teacher.model[-1], "one2one_cv3", None) or ()
-    ):  # a copy of the other branch until it is trained
+    for level in getattr(teacher.model[-1], "one2one_cv3", None) or ():  # a copy of the other branch until it learns
         torch.nn.init.normal_(level[-1].weight, std=float(level[-1].weight.detach().std()))
     images, own_student = pictures(), deepcopy(student)
     student.args = get_cfg(overrides={"imgsz": SIZE, "dis": 3.0})
     host = DistillationModel(deepcopy(teacher), student).train()
-    batch = {
-        "img": images,
-        "batch_idx": torch.arange(4.0),
-        "cls": torch.zeros(4, 1),
-        "bboxes": torch.full((4, 4), 0.5),
-    }
-    expected = host(batch)[1]["dis_loss"].item() / host.dis
+    labels = {"batch_idx": torch.arange(4.0), "cls": torch.zeros(4, 1), "bboxes": torch.full((4, 4), 0.5)}
+    expected = host({**labels, "img": images})[1]["dis_loss"].item() / host.dis
     assert expected > 0
 
     head = own_student.model[-1]
@@ -179,18 +150,3 @@ def test_mimic_is_the_hosts_own_distillation(names):
     values = Terms(recipe, classes, levels, projectors)(answered, own_teacher(images), 0.8, 0.2, (SIZE, SIZE))
     # The teacher's batch norms are folded, so not to the last digit.
     assert values["mimic"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_mimic_leaves_out_a_teacher_that_sees_nothing_though_its_maps_differ():
-    """A fresh head is sure of nothing."""
-    teacher = DetectionModel("yolo26s.yaml", nc=2, verbose=False)
-    recipe = recipe_of(mimic=1)
-    head = teacher.model[-1]
-    seen = YoloTeacher(teacher, needs=needs_of(recipe, head, head))(pictures())
-    assert max(float(m.max()) for m in score_maps(seen).values()) < 0.01
-    channels = {s: m.shape[1] for s, m in seen.maps.items()}
-    levels = Levels.match(STRIDES, STRIDES)
-    projectors = make_projectors(recipe, levels, channels, channels, seed=0)
-    assert FeatureTerms(recipe, STRIDES, projectors)({"mimic"}, seen, seen)["mimic"] == 0
-    uniform = FeatureTerms(recipe_of(mimic=1, mimic_weight="uniform"), STRIDES, projectors)
-    assert uniform({"mimic"}, seen, seen)["mimic"] > 0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_criterion import STRIDES, only
 from torch import nn
 
 from yolo_distill.distillation.projectors import keep_projectors, make_projectors, restore_projectors
@@ -11,12 +12,11 @@ from yolo_distill.losses.mgd import Generator
 from yolo_distill.recipe import make_recipe
 from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
-STRIDES = [8, 16, 32]
 STUDENT, TEACHER = dict.fromkeys(STRIDES, 4), {8: 6, 16: 8, 32: 10}
 
 
 def make(*terms, seed=0, chosen=None, **settings):
-    recipe = make_recipe({"teacher": "-", **dict.fromkeys(TERMS, 0), **dict.fromkeys(terms, 1), **settings})
+    recipe = make_recipe(only(*terms, **settings))
     return make_projectors(recipe, Levels.match(STRIDES, STRIDES), STUDENT, TEACHER, seed=seed, chosen=chosen)
 
 
@@ -25,29 +25,21 @@ def equal(ours: nn.Module, theirs: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def test_each_feature_term_has_one_a_level():
+def test_each_feature_term_has_one_a_common_level():
     assert list(make(*TERMS)) == [f"{term}_{stride}" for term in FEATURE_TERMS for stride in STRIDES]
-    assert list(make("pkd")) == ["pkd_8", "pkd_16", "pkd_32"]
     assert len(make("logit", "localization")) == 0
-
-
-def test_only_common_levels_have_one():
-    recipe = make_recipe({"teacher": "-", "cwd": 1})
     levels = Levels.match(STRIDES, [16, 32, 64])
-    made = make_projectors(recipe, levels, STUDENT, {16: 8, 32: 10, 64: 12}, seed=0)
-    assert list(made) == ["cwd_16", "cwd_32"]
+    made = make_projectors(make_recipe(only("pkd")), levels, STUDENT, {16: 8, 32: 10, 64: 12}, seed=0)
+    assert list(made) == ["pkd_16", "pkd_32"]
 
 
-def test_every_projector_goes_from_the_students_channels_to_the_teachers():
-    for name, projector in make(*FEATURE_TERMS).items():
+def test_they_go_from_the_students_channels_to_the_teachers():
+    made = make(*FEATURE_TERMS)
+    for name, projector in made.items():
         stride = int(name.partition("_")[2])
         maps = torch.rand(2, STUDENT[stride], 5, 5)
         given = (maps, torch.zeros(2, 1, 5, 5, dtype=torch.bool)) if name.startswith("mgd") else (maps,)
         assert projector(*given).shape == (2, TEACHER[stride], 5, 5)
-
-
-def test_linear_ones_have_no_bias_and_the_mlp_is_the_hosts():
-    made = make(*FEATURE_TERMS)
     for name in ("cwd_8", "pkd_8", "mimic_8"):
         assert isinstance(made[name], nn.Conv2d)
         assert made[name].bias is None
@@ -62,15 +54,11 @@ def test_a_terms_weights_do_not_depend_on_the_other_terms(term):
     assert all(equal(projector, among[name]) for name, projector in alone.items())
 
 
-def test_weights_differ_from_seed_to_seed_and_from_term_to_term():
+def test_weights_differ_from_seed_to_seed_and_term_to_term_and_no_other_random_state_does():
+    before = torch.get_rng_state()
     weights = [make(*FEATURE_TERMS, seed=seed)[f"{t}_8"].weight for seed in (0, 1, 2) for t in ("cwd", "pkd", "mimic")]
     assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
     assert equal(make("cwd", seed=3), make("cwd", seed=3))
-
-
-def test_making_them_leaves_the_random_state_alone():
-    before = torch.get_rng_state()
-    make(*FEATURE_TERMS)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -108,15 +96,12 @@ def test_they_come_back_from_the_file(tmp_path):
         restore_projectors(file, 4, first)
 
 
-def test_those_of_a_run_with_cwd_alone_come_back_by_their_old_names(tmp_path):
+def test_those_of_a_run_with_cwd_alone_come_back_by_their_old_names_and_of_other_terms_are_refused(tmp_path):
+    file = tmp_path / "projectors.pt"
     old = nn.ModuleDict({str(s): nn.Conv2d(STUDENT[s], TEACHER[s], 1, bias=False) for s in STRIDES})
-    keep_projectors(tmp_path / "projectors.pt", 0, old)
+    keep_projectors(file, 0, old)
     restored = make("cwd")
-    restore_projectors(tmp_path / "projectors.pt", 0, restored)
+    restore_projectors(file, 0, restored)
     assert all(equal(restored[f"cwd_{s}"], old[str(s)]) for s in STRIDES)
-
-
-def test_those_of_other_terms_are_refused(tmp_path):
-    keep_projectors(tmp_path / "projectors.pt", 0, make("pkd"))
     with pytest.raises(RequestError, match="the feature terms need"):
-        restore_projectors(tmp_path / "projectors.pt", 0, make("cwd"))
+        restore_projectors(file, 0, make("pkd"))

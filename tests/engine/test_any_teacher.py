@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -16,34 +15,18 @@ from live_detector import live_detector
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 
+from yolo_distill.distillation import criterion
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import train
+from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.torchvision_detector import make_detector
-from yolo_distill.teachers.torchvision_weights import save_detector
 
 NAMES = {0: "disc", 1: "square"}
-TWO_STAGES = "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 @pytest.fixture
 def host(settings):
     return {**settings, "epochs": 2, "plots": False}
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-@pytest.fixture(scope="session")
-def two_stages(tmp_path_factory) -> Path:
-    """Return an untrained two-stage detector that is sure of something everywhere."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("torchvision") / "fasterrcnn.pth"
-    model = make_detector(TWO_STAGES, 2, 64)
-    torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias, 0.0)
-    save_detector(file, model, TWO_STAGES, NAMES, 64)
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +42,7 @@ def onnx_file(tmp_path_factory) -> Path:
 def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, onnx_file):
     yolo = make_teacher("yolo26s.yaml", NAMES)
     own = {
-        "two stages": {"teacher": f"torchvision:{TWO_STAGES}:{two_stages}", "pkd": 1.0},
+        "two stages": {"teacher": two_stages, "pkd": 1.0},
         "onnx": {"teacher": str(onnx_file)},
         "several": {"teacher": f"{yolo},{onnx_file}"},
         "larger": {"teacher": str(yolo), "teacher_imgsz": 128, "cwd": 1.0},
@@ -68,9 +51,9 @@ def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, 
         pytest.importorskip("ensemble_boxes")
     student = "yolov8n.yaml" if kind == "larger" else "yolo26n.yaml"
     folder = train({**own, "ramp_epochs": 0.0}, {**host, "epochs": 1, "name": "run"}, student=student)
-    last = rows_of(folder)[-1]
+    columns = read_columns(folder / "results.csv")
     for term in ("logit_loss", "local_loss", *(["pkd_loss"] if "pkd" in own else [])):
-        assert float(last[f"train/{term}"]) > 0, term
+        assert columns[f"train/{term}"][-1] > 0, term
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["student"]["map"] is not None
     assert "map" in summary["teacher"]
@@ -78,8 +61,8 @@ def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, 
 
 @pytest.mark.slow
 def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
-    folder = killed_and_resumed({"teacher": f"torchvision:{TWO_STAGES}:{two_stages}"}, {**host, "name": "run"})
-    assert [row["epoch"] for row in rows_of(folder)] == ["1", "2"]
+    folder = killed_and_resumed({"teacher": two_stages}, {**host, "name": "run"})
+    assert read_columns(folder / "results.csv")["epoch"] == [1, 2]
 
 
 @pytest.mark.slow
@@ -87,44 +70,37 @@ def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
 def test_unlabelled_pictures_are_taught_and_survive_a_resume(
     host, make_teacher, tmp_path, monkeypatch, killed_and_resumed, conf
 ):
-    from yolo_distill.distillation import criterion
-    from yolo_distill.engine.trainer import DistillationTrainer
-
     (tmp_path / "raw").mkdir()
     for number in range(10):
         noise = np.random.default_rng(number).integers(0, 255, (80, 96, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "raw" / f"{number}.jpg"), noise)
     seen: list[tuple[bool, ...]] = []
-    prepare = DistillationTrainer.preprocess_batch
-
-    def look(self, batch):
-        seen.append(batch["labelled"])
-        return prepare(self, batch)
-
-    monkeypatch.setattr(DistillationTrainer, "preprocess_batch", look)
     judged: list[int] = []
-    part = criterion.labelled_part
+    planned: list[int] = []
+    prepare, part, build = (
+        DistillationTrainer.preprocess_batch,
+        criterion.labelled_part,
+        DetectionTrainer.build_optimizer,
+    )
 
     def judge(preds, batch):
         found = part(preds, batch)
-        if torch.is_grad_enabled() and "labelled" in batch:  # not what the price is measured on
+        if torch.is_grad_enabled() and "labelled" in batch:  # not what the cost is measured on
             judged.append(len((found[1] if found else batch)["img"]))
         return found
-
-    monkeypatch.setattr(criterion, "labelled_part", judge)
-    planned: list[int] = []
-    build = DetectionTrainer.build_optimizer
 
     def count(self, *args, iterations, **kwargs):
         planned.append(iterations)
         return build(self, *args, iterations=iterations, **kwargs)
 
+    look = lambda self, batch: seen.append(batch["labelled"]) or prepare(self, batch)  # noqa: E731
+    monkeypatch.setattr(DistillationTrainer, "preprocess_batch", look)
+    monkeypatch.setattr(criterion, "labelled_part", judge)
     monkeypatch.setattr(DetectionTrainer, "build_optimizer", count)
-
     own = {"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw", "unlabeled_ratio": 1.0}
     own |= {"unlabeled_conf": conf}
     folder = killed_and_resumed(own, {**host, "name": "run"})
-    assert len(rows_of(folder)) == 2
+    assert read_columns(folder / "results.csv")["epoch"] == [1, 2]
     assert set(seen) == {(True, True, False, False)}
     assert set(judged) == {2 if conf is None else 4}
     assert set(planned) == {8}  # two epochs of 16 pictures by 4, though there are 8 + 10
@@ -141,7 +117,7 @@ def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp
         {**host, "epochs": 1, "name": "run"},
         student="yolo26n.yaml",
     )
-    assert float(rows_of(folder)[-1]["train/logit_loss"]) > 0
+    assert read_columns(folder / "results.csv")["train/logit_loss"][-1] > 0
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["class_map"] == str(tmp_path / "map.yaml")
 
 
@@ -157,6 +133,10 @@ def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp
         ({"unlabeled": "raw", "logit": 0, "localization": 0}, "all gains are 0"),
         ({"teacher_imgsz": 96}, "has to be a multiple of imgsz=64"),
         ({"class_map": "nowhere.yaml"}, "class_map=nowhere.yaml: cannot be read"),
+        ({"teacher": "rtdetr-l.yaml", "init": "try"}, "init=try: teacher=rtdetr-l.yaml is no YOLO"),
+        ({"teacher": "yolov8s.yaml", "init": "try"}, r"init=teacher: only \d+%"),
+        ({"teacher": "rtdetr-l.yaml", "assistant": "yolo26s.yaml", "init": "teacher"}, r"rtdetr-l\.yaml is no YOLO"),
+        ({"assistant": "yolo26sx.yaml"}, r"assistant=yolo26sx\.yaml"),
     ],
     ids=str,
 )

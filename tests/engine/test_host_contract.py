@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.data import YOLODataset
+from ultralytics.data.augment import BaseMixTransform, CutMix, MixUp, Mosaic
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.build import build_dataloader
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import dist
+from ultralytics.utils.checks import check_amp
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
+from ultralytics.utils.tal import TaskAlignedAssigner
+from ultralytics.utils.torch_utils import autocast
 
 from yolo_distill.distillation.criterion import branch_weights
 from yolo_distill.initialization.least_squares import run_in_steps
@@ -31,26 +41,19 @@ def branches(output):
     return [output[k] for k in ("one2many", "one2one")] if "one2many" in output else [output]
 
 
-def test_a_head_in_training_gives_boxes_scores_and_maps(model):
-    head = model.model[-1]
-    for branch in branches(model.train()(IMAGES)):
+def test_a_head_in_training_gives_boxes_scores_and_maps_of_its_first_convolutions(model):
+    head, output = model.model[-1], model.train()(IMAGES)
+    widths = [layers[0].conv.in_channels for layers in head.cv2]
+    for branch in branches(output):
         anchors = sum((64 // int(s)) ** 2 for s in head.stride)
         assert branch["boxes"].shape == (2, 4 * head.reg_max, anchors)
         assert branch["scores"].shape == (2, head.nc, anchors)
-        assert [m.shape[-1] for m in branch["feats"]] == [64 // int(s) for s in head.stride]
-
-
-def test_the_one_to_one_branch_is_cut_off_from_the_neck(model):
-    output = model.train()(IMAGES)
-    if "one2one" not in output:
-        pytest.skip("one branch only")
-    assert all(m.requires_grad for m in output["one2many"]["feats"])
-    assert not any(m.requires_grad for m in output["one2one"]["feats"])
-
-
-def test_the_maps_have_the_widths_of_the_heads_first_convolutions(model):
-    widths = [layers[0].conv.in_channels for layers in model.model[-1].cv2]
-    assert [m.shape[1] for m in branches(model.train()(IMAGES))[0]["feats"]] == widths
+        assert [m.shape[1:3] for m in branch["feats"]] == [
+            (w, 64 // int(s)) for w, s in zip(widths, head.stride, strict=True)
+        ]
+    if "one2one" in output:  # which is cut off from the neck
+        assert all(m.requires_grad for m in output["one2many"]["feats"])
+        assert not any(m.requires_grad for m in output["one2one"]["feats"])
 
 
 @torch.no_grad()
@@ -82,8 +85,6 @@ def test_a_folded_teacher_keeps_both_branches_and_its_answers(model):
 
 
 def test_folding_leaves_no_norm_and_no_trace_on_the_class(model):
-    from copy import deepcopy
-
     head_class = type(model.model[-1])
     fuse = head_class.fuse
     folded = fold(deepcopy(model))
@@ -136,103 +137,77 @@ def test_a_model_calls_the_criterion_it_has(model):
     "name",
     ["get_model", "set_model_attributes", "build_optimizer", "_setup_train", "optimizer_step", "save_model",
      "save_metrics", "final_eval", "check_resume", "label_loss_items", "train", "auto_batch", "build_dataset",
-     "preprocess_batch", "_model_train", "_load_checkpoint_state", "plot_metrics"],
+     "get_dataloader", "preprocess_batch", "_load_checkpoint_state", "add_callback"],
 )  # fmt: skip
-def test_the_trainer_still_has_what_we_override(name):
+def test_the_trainer_still_has_what_we_override_or_call(name):
     assert callable(getattr(DetectionTrainer, name))
 
 
-def test_the_order_of_setup_is_what_we_rely_on():
-    text = inspect.getsource(BaseTrainer._setup_train)
-    steps = ["setup_model", "set_model_attributes", "_build_train_pipeline", "ModelEMA", "resume_training"]
-    places = [text.index(step) for step in steps]
-    assert places == sorted(places)
-    assert "build_optimizer" in inspect.getsource(BaseTrainer._build_train_pipeline)
+@pytest.mark.parametrize(
+    ("where", "texts"),
+    [
+        (BaseTrainer._setup_train, ["setup_model", "set_model_attributes", "self.batch_size = self.auto_batch()",
+                                    "_build_train_pipeline", "ModelEMA", "resume_training"]),
+        (BaseTrainer._build_train_pipeline, ["self.args.nbs", "build_optimizer"]),
+        # Once an epoch, also of one that begins again; and for every batch before the student sees it.
+        (BaseTrainer._do_train, ["self._setup_train()", "while True:", 'self.run_callbacks("on_train_epoch_start")',
+                                 "autocast(", "self.preprocess_batch(batch)", "self.model(batch)",
+                                 "self.optimizer_step()", "self.save_metrics(", 'self.run_callbacks("on_train_end")']),
+        (BaseTrainer._do_train, ["self.epochs - self.args.close_mosaic"]),  # where the mosaic schedule ends
+        (BaseTrainer.auto_batch, ["model=self.model"]),
+        (BaseTrainer.save_model, ["self.wdir", "self.last", "self.best"]),
+        (BaseTrainer.save_model, ['"train_args": vars(self.args)']),
+        (BaseTrainer.final_eval, ["self.best", "self.last"]),
+        (BaseTrainer._load_checkpoint_state, ["ModelEMA(self.model)"]),
+        (dist.generate_ddp_file, ['"trainer": type(trainer)', '"args": vars(trainer.args)', "overrides=state["]),
+        (YOLODataset.close_mosaic, ["self.build_transforms("]),
+        (Mosaic, ["buffer_enabled"]),
+        (Mosaic.get_indexes, ["self.n - 1"]),
+        # A picture is made with its labels in one place, where stored answers join them.
+        (BaseDataset.__getitem__, ["self.get_image_and_label("]),
+        (BaseMixTransform, ["self.get_indexes()", "dataset.get_image_and_label("]),
+        (BaseTrainer, ["self.get_dataloader("]),
+        (DetectionTrainer, ["self.build_dataset("]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)  # fmt: skip
+def test_the_host_does_this_in_this_order(where, texts):
+    source, at = inspect.getsource(where), 0
+    for text in texts:
+        assert text in source[at:], text
+        at = source.index(text, at)
 
 
-@pytest.mark.parametrize("method", ["save_model", "final_eval"])
-def test_checkpoint_paths_come_from_the_trainers_attributes(method):
-    text = inspect.getsource(getattr(BaseTrainer, method))
-    assert "self.last" in text
-    assert "self.best" in text
+def test_mixing_transforms_choose_their_pictures_in_one_place():
+    assert issubclass(Mosaic, BaseMixTransform)
+    for mixture in (MixUp, CutMix):
+        assert mixture.get_indexes is BaseMixTransform.get_indexes  # one picture, and a mosaic n - 1
 
 
 def test_the_host_refuses_keys_it_does_not_know_but_keeps_those_of_a_checkpoint():
     with pytest.raises(SyntaxError):
         get_cfg(overrides={"distill": {}})
-    kept = get_cfg({**DEFAULT_CFG_DICT, "distill": {"a": 1}})
-    assert kept.distill == {"a": 1}
+    assert get_cfg({**DEFAULT_CFG_DICT, "distill": {"a": 1}}).distill == {"a": 1}
 
 
-def test_workers_of_several_devices_are_rebuilt_from_the_arguments():
-    from ultralytics.utils import dist
-
-    text = inspect.getsource(dist.generate_ddp_file)
-    assert '"args": vars(trainer.args)' in text
-    assert '"trainer": type(trainer)' in text
-    assert "overrides=state[" in text
-
-
-def test_the_optimizers_groups_are_told_apart_by_name():
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "MuSGD"])
+def test_the_optimizers_groups_are_told_apart_by_name(name):
     trainer = SimpleNamespace(data={"nc": 3}, args=SimpleNamespace(lr0=0.01, warmup_bias_lr=0.1))
     model = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
-    for name in ("AdamW", "SGD", "MuSGD"):
-        groups = BaseTrainer.build_optimizer(trainer, model, name=name).param_groups
-        assert {"bias", "bn"} <= {g["param_group"] for g in groups}
-        assert any(not g.get("use_muon") and g["weight_decay"] == 0 for g in groups), name
-
-
-def test_the_training_loop_calls_what_the_pace_hangs_on():
-    loop = inspect.getsource(BaseTrainer._do_train)
-    # Once an epoch, and for every batch before the student sees it.
-    assert loop.index("self._model_train()") < loop.index("self.preprocess_batch(batch)")
-    assert loop.index("self.preprocess_batch(batch)") < loop.index("self.model(batch)")
-    assert "autocast(" in loop
-    assert "self.amp" in loop
+    groups = BaseTrainer.build_optimizer(trainer, model, name=name).param_groups
+    assert {"bias", "bn"} <= {g["param_group"] for g in groups}
+    assert any(not g.get("use_muon") and g["weight_decay"] == 0 for g in groups)
 
 
 def test_on_a_cpu_the_hosts_autocast_means_bf16_and_it_never_uses_it_itself():
-    from ultralytics.utils.checks import check_amp
-    from ultralytics.utils.torch_utils import autocast
-
-    with autocast(True, device="cpu"):
-        assert torch.mm(torch.rand(2, 2), torch.rand(2, 2)).dtype == torch.bfloat16
-    with autocast(False, device="cpu"):
-        assert torch.mm(torch.rand(2, 2), torch.rand(2, 2)).dtype == torch.float32
+    for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with autocast(enabled, device="cpu"):
+            assert torch.mm(torch.rand(2, 2), torch.rand(2, 2)).dtype == dtype
     assert check_amp(DetectionModel("yolo26n.yaml", nc=3, verbose=False)) is False
-
-
-def test_automatic_batch_size_measures_the_trainers_model():
-    assert "model=self.model" in inspect.getsource(BaseTrainer.auto_batch)
-
-
-def test_mosaics_know_where_to_draw_from_and_the_data_set_builds_all_transforms():
-    from ultralytics.data import YOLODataset
-    from ultralytics.data.augment import Mosaic
-
-    assert "buffer_enabled" in inspect.getsource(Mosaic)
-    assert "self.build_transforms(" in inspect.getsource(YOLODataset.close_mosaic)
-
-
-def test_mixing_transforms_choose_their_pictures_in_one_place():
-    from ultralytics.data.augment import BaseMixTransform, CutMix, MixUp, Mosaic
-
-    assert "self.get_indexes()" in inspect.getsource(BaseMixTransform)
-    assert issubclass(Mosaic, BaseMixTransform)
-    for mixture in (MixUp, CutMix):
-        assert mixture.get_indexes is BaseMixTransform.get_indexes  # one picture, and a mosaic n - 1
-    assert "self.n - 1" in inspect.getsource(Mosaic.get_indexes)
-
-
-def test_mosaic_closes_where_the_mosaic_schedule_ends():
-    loop = inspect.getsource(BaseTrainer._do_train)
-    assert "self.epochs - self.args.close_mosaic" in loop
 
 
 def test_the_hosts_own_distillation_wraps_a_student_that_keeps_its_criterion():
     """What the arm `host` of a comparison hangs on: our precision on a CPU reaches the loss of the wrapped student."""
-    from ultralytics.nn.distill_model import DistillationModel
-
     assert isinstance(DistillationModel.criterion, property)
     assert "self.student_model.criterion" in inspect.getsource(DistillationModel.criterion.fset)
     assert {"distill_model", "dis"} <= DEFAULT_CFG_DICT.keys()
@@ -240,33 +215,14 @@ def test_the_hosts_own_distillation_wraps_a_student_that_keeps_its_criterion():
 
 def test_the_head_is_made_as_the_start_reads_it(model):
     """Branches are lists of levels, levels are sequences, and a convolution and its batch norm lie side by side."""
-    head = model.model[-1]
-    branches = [layer for _, layer in head.named_children() if isinstance(layer, torch.nn.ModuleList)]
+    branches = [layer for _, layer in model.model[-1].named_children() if isinstance(layer, nn.ModuleList)]
     assert branches
-    assert all(isinstance(level, torch.nn.Sequential) for levels in branches for level in levels)
+    assert all(isinstance(level, nn.Sequential) for levels in branches for level in levels)
     assert {"conv", "bn"} <= dict(model.model[0].named_children()).keys()
-
-
-def test_labelled_pictures_come_without_a_trainer(tiny_data):
-    from ultralytics.data import YOLODataset
-    from ultralytics.data.utils import check_det_dataset
-
-    data = check_det_dataset(str(tiny_data))
-    settings = {"imgsz": 64, "augment": False, "hyp": get_cfg(), "fraction": 1.0, "data": data, "task": "detect"}
-    dataset = YOLODataset(img_path=data["train"], **settings)
-    batch = dataset.collate_fn([dataset[0], dataset[1]])
-    assert {"img", "cls", "bboxes", "batch_idx"} <= batch.keys()
-    assert batch["img"].dtype == torch.uint8
-    probe = DetectionModel("yolo26n.yaml", nc=data["nc"], verbose=False).eval()
-    probe.args = get_cfg()
-    loss, _ = probe.loss({**batch, "img": batch["img"].float() / 255})
-    loss.sum().backward()  # also in eval mode
 
 
 def test_the_losses_ask_an_assigner_as_a_set_of_boxes_does(model):
     """In this order: scores, boxes and points in pixels; classes, boxes, and which of them are there."""
-    from ultralytics.utils.tal import TaskAlignedAssigner
-
     model.args = get_cfg(overrides={"epochs": 10})
     criterion = model.init_criterion()
     owners = [criterion.one2many, criterion.one2one] if hasattr(criterion, "one2many") else [criterion]
@@ -275,26 +231,25 @@ def test_the_losses_ask_an_assigner_as_a_set_of_boxes_does(model):
     assert asked[:7] == ["self", "pd_scores", "pd_bboxes", "anc_points", "gt_labels", "gt_bboxes", "mask_gt"]
 
 
-def test_a_loader_asks_the_sampler_in_its_batch_sampler_anew_in_each_epoch(tiny_data):
-    from ultralytics.data import YOLODataset
-    from ultralytics.data.build import build_dataloader
-    from ultralytics.data.utils import check_det_dataset
+@pytest.fixture
+def dataset(data):
+    settings = {"imgsz": 64, "augment": False, "hyp": get_cfg(), "fraction": 1.0, "data": data, "task": "detect"}
+    return YOLODataset(img_path=data["train"], **settings)
 
-    data = check_det_dataset(str(tiny_data))
-    dataset = YOLODataset(data["train"], data=data, imgsz=64, augment=False, hyp=get_cfg(), task="detect")
+
+def test_labelled_pictures_come_without_a_trainer(dataset):
+    batch = dataset.collate_fn([dataset[0], dataset[1]])
+    assert {"img", "cls", "bboxes", "batch_idx"} <= batch.keys()
+    assert batch["img"].dtype == torch.uint8
+    probe = DetectionModel("yolo26n.yaml", nc=2, verbose=False).eval()
+    probe.args = get_cfg()
+    loss, _ = probe.loss({**batch, "img": batch["img"].float() / 255})
+    loss.sum().backward()  # also in eval mode
+
+
+def test_a_loader_asks_the_sampler_in_its_batch_sampler_anew_in_each_epoch(dataset):
     loader = build_dataloader(dataset, batch=2, workers=0, shuffle=False, rank=-1)
     loader.batch_sampler.sampler.sampler = [5, 5]
     loader.reset()
     for _ in range(2):
         assert [file for batch in loader for file in batch["im_file"]] == [dataset.im_files[5]] * 2
-    for name in ("get_dataloader", "build_dataset"):
-        assert f"self.{name}(" in inspect.getsource(DetectionTrainer) + inspect.getsource(BaseTrainer)
-
-
-def test_a_picture_is_made_with_its_labels_in_one_place():
-    """Where stored answers join them: every transform that mixes pictures asks there as well."""
-    from ultralytics.data.augment import BaseMixTransform
-    from ultralytics.data.base import BaseDataset
-
-    assert "self.get_image_and_label(" in inspect.getsource(BaseDataset.__getitem__)
-    assert "dataset.get_image_and_label(" in inspect.getsource(BaseMixTransform)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from yolo_distill.distillation.terms import require_classes
@@ -36,7 +38,6 @@ def test_refused(settings, host, message):
         ({"balance": "auto", "logit": 0, "localization": 0}, {"compile": True}),
         ({"schedule.cwd": "mosaic"}, {"epochs": 3}),  # a term without gain, or that may do without
         ({"schedule": "mosaic"}, {"epochs": 3, "time": 1}),  # how many epochs there will be is not known
-        ({"schedule": "mosaic"}, {}),
     ],
 )
 def test_taken(settings, host):
@@ -73,23 +74,19 @@ SHARES = {"balance": "auto", "teach": True}
     ],
 )
 def test_settings_that_do_nothing_are_said(given, where, line):
-    import re
-
-    there = {"starts_inside": True, "trains_teacher": True, **where}
-    (said,) = without_effect(given, recipe(**given), **there)
+    (said,) = without_effect(given, recipe(**given), **{"starts_inside": True, "trains_teacher": True, **where})
     assert re.search(line, said)
 
 
-def test_settings_that_do_something_are_not():
-    given = {**SHARES, "share.logit": 0.3, "schedule": "cosine", "init_fit": True, "teacher_epochs": 3}
-    given |= {"share.cwd": 0.1}
-    assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []
-    for given in (
-        {"logit_gamma": 2.0, "teach": True},
-        {"logit": 1},
-        {"cwd": 0, "logit": 1},
-        {"teacher_precision": "int8", "cwd": 1},
-    ):
-        assert without_effect(given, recipe(**given), starts_inside=True, trains_teacher=True) == []
-    given = {"teacher_precision": "int8", "logit": 0}
-    assert without_effect(given, recipe(**given), starts_inside=False, trains_teacher=True) == []
+@pytest.mark.parametrize(
+    ("given", "inside"),
+    [
+        ({**SHARES, "share.logit": 0.3, "share.cwd": 0.1, "schedule": "cosine", "teacher_epochs": 3}, True),
+        ({"init_fit": True, "cwd": 0, "logit": 1}, True),
+        ({"logit_gamma": 2.0, "teach": True}, True),
+        ({"teacher_precision": "int8", "cwd": 1}, True),
+        ({"teacher_precision": "int8", "logit": 0}, False),
+    ],
+)
+def test_settings_that_do_something_are_not(given, inside):
+    assert without_effect(given, recipe(**given), starts_inside=inside, trains_teacher=True) == []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pickletools
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,24 +16,17 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from yolo_distill.distillation.criterion import LOSS_NAMES
-from yolo_distill.engine.gradient_shares import plot_shares, read_columns
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.vocabulary import TERMS
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_results_hold_the_loss_and_the_share_of_each_term(taught_run):
-    rows = rows_of(taught_run.folder)
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    for row in rows:
-        for term in TERMS:
-            assert float(row[f"train/{LOSS_NAMES[term]}"]) > 0, term
-            assert float(row[f"share/{term}"]) > 0, term
-        assert not [key for key in row if key.startswith("val/") and "logit" in key]
+    columns = read_columns(taught_run.folder / "results.csv")
+    assert columns["epoch"] == [1, 2]
+    for term in TERMS:
+        assert min(columns[f"train/{LOSS_NAMES[term]}"] + columns[f"share/{term}"]) > 0, term
+    assert not [key for key in columns if key.startswith("val/") and "logit" in key]
 
 
 def test_checkpoints_are_plain_and_need_nothing_of_this_package(taught_run):
@@ -94,14 +87,10 @@ def test_the_run_ends_with_the_figures_of_both(taught_run):
     assert f"Next:    yolo-distill export model={taught_run.folder / 'weights' / 'best.pt'}" in taught_run.said
 
 
-def test_the_run_says_what_its_teacher_costs_and_what_each_term_does(taught_run, tmp_path):
+def test_the_run_says_what_its_teacher_costs_and_what_each_term_does(taught_run):
     (line,) = (line for line in taught_run.said.splitlines() if "teacher: tiny-wide" in line)
-    assert "tiny-wide, fp32, +" in line
-    assert "% per step" in line
-    assert taught_run.trainer.pace["step"] >= 1
+    assert re.search(r"tiny-wide, fp32, \+\d+% per step", line)
     assert taught_run.said.count("gradient by the task's: logit ") == 2
-    assert plot_shares(taught_run.folder / "results.csv", tmp_path / "shares.png")
-    assert (tmp_path / "shares.png").stat().st_size > 5000
 
 
 def test_a_run_goes_on_where_its_files_are_now(taught_run, tmp_path):
@@ -127,8 +116,8 @@ def test_a_run_goes_on_where_its_files_are_now(taught_run, tmp_path):
     assert seen.pop("begins") == (1, len(resumed.train_loader))
     assert seen.pop("moments") == len(dict(resumed.projectors.named_parameters()))
     assert all(torch.equal(seen[key], value) for key, value in saved.items())
-    assert [row["epoch"] for row in rows_of(moved)] == ["1", "2"]
     assert load_checkpoint(last)[1]["epoch"] == -1
     assert {file: file.stat().st_mtime_ns for file in taught_run.folder.rglob("*")} == before
     columns = read_columns(moved / "results.csv")
+    assert columns["epoch"] == [1, 2]
     assert all(columns[f"share/{term}"][1] > 0 for term in TERMS)

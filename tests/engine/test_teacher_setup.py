@@ -21,9 +21,9 @@ def measured(monkeypatch):
     found: list[tuple[str, bool]] = []
     real = teacher_setup.evaluate
 
-    def evaluate(*args, split, rect=False, **more):
-        found.append((split, rect))
-        return real(*args, split=split, rect=rect, **more)
+    def evaluate(*args, **how):
+        found.append((how["split"], how.get("rect", False)))
+        return real(*args, **how)
 
     monkeypatch.setattr(teacher_setup, "evaluate", evaluate)
     return found

@@ -12,7 +12,6 @@ from live_detector import draw
 from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
-from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import load_rtdetr
@@ -24,15 +23,8 @@ def architecture(tmp_path: Path) -> str:
     return str(write_architecture(tmp_path / "tiny-rtdetr.yaml"))
 
 
-@pytest.fixture
-def data(tiny_data: Path) -> dict[str, Any]:
-    return check_data(tiny_data, ("train", "val"))
-
-
 @pytest.mark.slow
-def test_an_rtdetr_is_trained_resumed_and_found_again(
-    architecture: str, data: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_rtdetr_is_trained_resumed_and_found_again(architecture, data, settings, monkeypatch, tmp_path):
     # On a CPU the host refuses bf16, which a student can be trained in here.
     settings = {**settings, "amp": "bf16", "project": str(tmp_path / "runs")}
     whole = RtdetrTrainer.save_model
@@ -74,21 +66,13 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])
-def test_pictures_keep_their_proportions(
-    mode: str, architecture: str, data: dict[str, Any], settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_pictures_keep_their_proportions(mode, architecture, data, settings, tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
     cv2.imwrite(str(tmp_path / "images" / "wide.png"), draw(1, 48, 96)[0])
     (tmp_path / "labels" / "wide.txt").write_text("0 0.5 0.5 0.25 0.5\n")
-    trainer = RtdetrTrainer(
-        overrides={
-            **settings,
-            "model": architecture,
-            "rect": True,
-            **dict.fromkeys(("mosaic", "scale", "translate"), 0),
-        }
-    )
+    still = dict.fromkeys(("mosaic", "scale", "translate"), 0)
+    trainer = RtdetrTrainer(overrides={**settings, **still, "model": architecture, "rect": True})
     trainer.data = data
     dataset = trainer.build_dataset(str(tmp_path / "images"), mode=mode, batch=1)
     item = dataset[0]
@@ -97,6 +81,6 @@ def test_pictures_keep_their_proportions(
     assert item["bboxes"][0, 2:].tolist() == pytest.approx([0.25, 0.25], abs=1e-3)
 
 
-def test_no_detector_is_not_trained(data: dict[str, Any], settings: dict[str, Any]) -> None:
+def test_no_detector_is_not_trained(data, settings):
     with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model"):
         train_teacher("yolo26n-seg.yaml", data, settings, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import signal
@@ -17,19 +16,11 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
-from yolo_distill.engine import trainer as trainer_module
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL
-from yolo_distill.teachers.precision import machine_precisions
-
-TERMS = ("train/logit_loss", "train/local_loss", "train/cwd_loss")
-
-
-def read_csv(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as stream:
-        return list(csv.DictReader(stream))
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -52,12 +43,9 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 )
 def test_pairs(student, teacher, train, make_teacher, names):
     trainer = train(model=f"{student}.yaml", teacher=make_teacher(f"{teacher}.yaml", names), cwd=1.0)
-    row = read_csv(trainer.save_dir)[-1]
-    for term in TERMS:
-        assert float(row[term]) > 0, term
-    for share in ("share/logit", "share/localization", "share/cwd"):
-        assert float(row[share]) > 0, share
-    assert not [key for key in row if key.startswith("val/") and "logit" in key]
+    columns = read_columns(trainer.csv)
+    for column in [f"train/{term}_loss" for term in ("logit", "local", "cwd")] + ["share/localization", "share/cwd"]:
+        assert columns[column][-1] > 0, column
     model = YOLO(trainer.last).model
     assert type(model) is DetectionModel
     assert all(torch.isfinite(v).all() for v in model.state_dict().values())
@@ -65,74 +53,58 @@ def test_pairs(student, teacher, train, make_teacher, names):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("amp", ["fp32", "bf16"])  # by name: which is faster is timed, and noise decides at this size
-def test_all_gains_zero_is_the_plain_run_to_the_last_bit(amp, settings, train, make_teacher, names):
-    if amp not in machine_precisions("cpu"):
-        pytest.skip(f"this CPU does not gain by {amp}")
-    amp = amp != "fp32" and amp
-    plain = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "name": "plain", "epochs": 2, "amp": amp})
+def test_all_gains_zero_is_the_plain_run_to_the_last_bit(amp, settings, make_trainer):
+    own = {"model": "yolo26n.yaml", "epochs": 2, "amp": amp != "fp32" and amp}
+    plain = TeacherTrainer(overrides={**settings, **own, "name": "plain"})
     plain.train()
-    ours = train(
-        model="yolo26n.yaml", teacher=make_teacher("yolo26s.yaml", names), init="student", logit=0, localization=0,
-        cwd=0, epochs=2, amp=amp,
-    )  # fmt: skip
-    theirs, own = read_csv(plain.save_dir), read_csv(ours.save_dir)
-    assert [{k: v for k, v in row.items() if k != "time"} for row in own] == [
-        {k: v for k, v in row.items() if k != "time"} for row in theirs
-    ]
+    ours = make_trainer(**own, init="student", logit=0, localization=0)
+    ours.train()
+    theirs, found = ({**read_columns(t.csv), "time": []} for t in (plain, ours))
+    assert found == theirs
+    assert plain.precision.chosen == ours.precision.chosen == amp
     expected, got = weights_of(plain.last), weights_of(ours.last)
     assert all(torch.equal(value, got[key]) for key, value in expected.items())
 
 
-@pytest.mark.slow
-def test_pictures_come_in_the_same_order_with_and_without_a_teacher(settings, train, make_teacher, names):
+def test_pictures_come_in_the_same_order_with_and_without_a_teacher(settings, make_trainer, monkeypatch):
     seen: dict[str, list[float]] = {}
+    preprocess = DetectionTrainer.preprocess_batch
 
-    class Watching:
-        def preprocess_batch(self, batch):
-            batch = super().preprocess_batch(batch)
-            seen.setdefault(self.args.name, []).append(float(batch["img"].double().sum()))
-            return batch
+    def watch(self, batch):
+        batch = preprocess(self, batch)
+        seen.setdefault(self.args.name, []).append(float(batch["img"].double().sum()))
+        return batch
 
-    class Plain(Watching, DetectionTrainer):
-        pass
-
-    class Ours(Watching, DistillationTrainer):
-        pass
-
-    Plain(overrides={**settings, "model": "yolo26n.yaml", "name": "plain"}).train()
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    Ours(overrides={**settings, "model": "yolo26n.yaml", "name": "ours", "teacher": teacher, "cwd": 1.0}).train()
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", watch)
+    ours = make_trainer(name="ours", recipe="taught")
+    ours.train()
+    DetectionTrainer(overrides={**settings, "model": ours.args.model, "name": "plain"}).train()
     assert seen["plain"] == seen["ours"]
     assert len(seen["plain"]) > 1
 
 
 @pytest.mark.slow
-def test_through_the_hosts_own_front_door(settings, make_teacher, names):
+def test_through_the_hosts_own_front_door(settings, large):
     model = YOLO("yolo26n.yaml")
-    teacher = str(make_teacher("yolo26s.yaml", names))
-    model.train(trainer=DistillationTrainer, teacher=teacher, recipe="taught", **settings)
+    model.train(trainer=DistillationTrainer, teacher=large, recipe="taught", **settings)
     assert isinstance(model.trainer, DistillationTrainer)
-    assert float(read_csv(model.trainer.save_dir)[-1]["train/logit_loss"]) > 0
+    assert read_columns(model.trainer.csv)["train/logit_loss"][-1] > 0
 
 
-def test_the_student_starts_from_the_teacher_when_it_has_no_weights(settings, tiny_student, tiny_teacher, tiny_pair):
-    evenly = {**tiny_pair, "init_channels": "even", "init_fit": False}
+def test_the_student_starts_from_the_teacher_when_it_has_no_weights(make_trainer, tiny_student, tiny_teacher):
     for init, starts in (("auto", True), ("teacher", True), ("student", False)):
-        trainer = DistillationTrainer(overrides={**settings, **evenly, "init": init, "exist_ok": True})
+        trainer = make_trainer(init_channels="even", init_fit=False, init=init, exist_ok=True)
         model = trainer.get_model(tiny_student, None, verbose=False)
         first = weights_of(tiny_teacher)["model.0.conv.weight"][::2]
         assert torch.equal(model.state_dict()["model.0.conv.weight"], first) is starts, init
 
 
-def test_a_student_with_weights_keeps_them(settings, tiny_student, tiny_teacher, make_teacher, names, monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr(trainer_module.LOGGER, "info", said.append)
+def test_a_student_with_weights_keeps_them(make_trainer, tiny_student, make_teacher, names, said):
     own = make_teacher(tiny_student, names)
-    trainer = DistillationTrainer(overrides={**settings, "model": str(own), "teacher": tiny_teacher})
     weights = load_checkpoint(own)[0]
-    model = trainer.get_model(weights.yaml, weights, verbose=False)
+    model = make_trainer(model=str(own)).get_model(weights.yaml, weights, verbose=False)
     assert torch.equal(model.state_dict()["model.0.conv.weight"], weights.state_dict()["model.0.conv.weight"])
-    assert any("init=teacher would start it inside the teacher" in line for line in said)
+    assert "init=teacher would start it inside the teacher" in said()
 
 
 @pytest.mark.parametrize(
@@ -145,8 +117,8 @@ def test_a_student_with_weights_keeps_them(settings, tiny_student, tiny_teacher,
         ({"logit": 0.0, "localization": 0.0}, 0.0),
     ],
 )
-def test_a_student_inside_its_teacher_is_taught_its_maps(given, gain, settings, tiny_pair):
-    trainer = DistillationTrainer(overrides={**settings, **tiny_pair, **given})
+def test_a_student_inside_its_teacher_is_taught_its_maps(given, gain, make_trainer):
+    trainer = make_trainer(**given)
     trainer.setup_model()
     trainer.set_model_attributes()
     assert trainer.recipe.gains.get("cwd", 0.0) == gain
@@ -154,29 +126,25 @@ def test_a_student_inside_its_teacher_is_taught_its_maps(given, gain, settings, 
     assert yaml.safe_load((trainer.save_dir / "recipe.yaml").read_text())["cwd"] == gain
 
 
-def test_layers_that_do_not_correspond(settings, make_teacher, names):
-    teacher = str(make_teacher("yolo11s.yaml", names))
-    trainer = DistillationTrainer(
-        overrides={**settings, "model": "yolov8n.yaml", "teacher": teacher, "init": "teacher"}
-    )
+def test_layers_that_do_not_correspond(make_trainer, make_teacher, names):
+    other = {"model": "yolov8n.yaml", "teacher": str(make_teacher("yolo11s.yaml", names))}
     with pytest.raises(RequestError, match=r"init=teacher: only \d+%.*init=student"):
-        trainer.get_model("yolov8n.yaml", None, verbose=False)
-    trainer = DistillationTrainer(overrides={**settings, "model": "yolov8n.yaml", "teacher": teacher, "init": "auto"})
-    trainer.get_model("yolov8n.yaml", None, verbose=False)  # said, and the student starts on its own
+        make_trainer(**other, init="teacher").get_model("yolov8n.yaml", None, verbose=False)
+    make_trainer(**other).get_model("yolov8n.yaml", None, verbose=False)  # said, and the student starts on its own
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"teacher": ""}, "teacher"),
-        ({"logit": -1}, "logit=-1: input should be greater than or equal to 0"),
-        ({"recipe": "defualt"}, "did you mean 'default'"),
-    ],
-)
-def test_bad_recipe_settings(settings, bad, message):
-    with pytest.raises(RequestError, match=message):
-        DistillationTrainer(overrides={**settings, "model": "yolo26n.yaml", "teacher": "t.pt", **bad})
+def test_a_bad_recipe_setting_leaves_nothing(make_trainer, settings):
+    with pytest.raises(RequestError, match="logit=-1: input should be greater than or equal to 0"):
+        make_trainer(logit=-1)
     assert not (Path(settings["project"]) / "run").exists()
+
+
+def test_a_recipe_from_python_holds_no_settings_of_the_host(make_trainer, tmp_path):
+    (tmp_path / "mine.yaml").write_text("logit: 2.0\noptimizer: SGD\n")
+    with pytest.raises(RequestError, match=r"holds settings of Ultralytics \(optimizer\), which are given to train"):
+        make_trainer(recipe=str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text("logit: 2.0\n")
+    assert make_trainer(recipe=str(tmp_path / "mine.yaml")).recipe.logit == 2.0
 
 
 RUN = """
@@ -205,8 +173,7 @@ Slow(overrides={overrides!r}).train()
 @pytest.mark.slow
 @pytest.mark.parametrize("in_save", [False, True], ids=["in the middle of an epoch", "while it saves"])
 def test_a_killed_run_goes_on_to_the_same_epoch_count(in_save, settings, tiny_pair, tmp_path):
-    own = {**tiny_pair, "cwd": 1.0}
-    overrides = {**settings, **own, "epochs": 3}
+    overrides = {**settings, **tiny_pair, "cwd": 1.0, "epochs": 3}
     process = subprocess.Popen(
         [sys.executable, "-c", RUN.format(in_save=in_save, overrides=overrides)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
@@ -218,19 +185,17 @@ def test_a_killed_run_goes_on_to_the_same_epoch_count(in_save, settings, tiny_pa
     assert process.wait() == -signal.SIGKILL
 
     last = tmp_path / "run" / "weights" / "last.pt"
-    saved = load_checkpoint(last)[1]  # whole, whatever the moment
-    assert saved["epoch"] == (0 if in_save else 1)
+    epochs = load_checkpoint(last)[1]["epoch"] + 1  # whole, whatever the moment
+    assert epochs == (1 if in_save else 2)
     trainer = DistillationTrainer(overrides={"model": str(last), "resume": str(last)})
     assert trainer.recipe.cwd == 1.0
     loaded = []
     trainer.add_callback("on_train_start", lambda t: loaded.append((t.start_epoch, t.criterion.steps)))
     trainer.train()
-    batches = len(trainer.train_loader)
-    assert loaded == [(saved["epoch"] + 1, (saved["epoch"] + 1) * batches)]
-    assert [int(row["epoch"]) for row in read_csv(trainer.save_dir)] == [1, 2, 3]
-    projectors = torch.load(tmp_path / "run" / "weights" / "projectors.pt", weights_only=True)
-    assert set(projectors) == {1, 2}
-    assert not (tmp_path / "run" / "weights" / ".saving").exists()
+    assert loaded == [(epochs, epochs * len(trainer.train_loader))]
+    assert read_columns(trainer.csv)["epoch"] == [1, 2, 3]
+    assert set(torch.load(last.with_name("projectors.pt"), weights_only=True)) == {1, 2}
+    assert not (last.parent / ".saving").exists()
 
 
 def test_resume_of_a_plain_run_is_refused(settings, tiny_student):
@@ -242,81 +207,66 @@ def test_resume_of_a_plain_run_is_refused(settings, tiny_student):
         DistillationTrainer(overrides={"model": str(plain.last), "resume": str(plain.last)})
 
 
-def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_ema(settings, tiny_pair):
-    own = {**tiny_pair, "cwd": 1.0, "kd_until": 1.0}
-    trainer = DistillationTrainer(overrides={**settings, **own, "epochs": 3})
-    spoiled, states = [], []
+def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_ema(make_trainer):
+    trainer = make_trainer(cwd=1.0, kd_until=1.0, epochs=3)
+    states, steps = [], []
 
-    def spoil(trainer):
-        if trainer.epoch == 1 and not spoiled:
-            spoiled.append(True)
+    def spoil_once(trainer):
+        if trainer.epoch == 1:
             states.append({k: v.clone() for k, v in trainer.projectors.state_dict().items()})
+        if trainer.epoch == 1 and not trainer.nan_recovery_attempts:
             for parameter in trainer.projectors.parameters():
                 parameter.data.fill_(float("nan"))
 
-    def look(trainer):
-        if trainer.epoch == 1 and trainer.nan_recovery_attempts:
-            states.append({k: v.clone() for k, v in trainer.projectors.state_dict().items()})
-
-    trainer.add_callback("on_train_epoch_start", spoil)
-    trainer.add_callback("on_train_epoch_start", look)
+    trainer.add_callback("on_train_epoch_start", spoil_once)
+    trainer.add_callback("on_train_batch_start", lambda t: steps.append(t.criterion.steps))
     trainer.train()
     before, after = states
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert not isinstance(trainer.ema.ema.criterion, type(trainer.criterion))
     assert all(torch.isfinite(p).all() for p in trainer.projectors.parameters())
-    assert [int(row["epoch"]) for row in read_csv(trainer.save_dir)] == [1, 2, 3]
+    assert read_columns(trainer.csv)["epoch"] == [1, 2, 3]
+    assert steps == [0, 1, 2, 3, 2, 3, 4, 5]  # where it is counts from the epoch that begins again
 
 
-def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(settings, tiny_student, make_teacher, names):
-    teacher = str(make_teacher("yolo26n-p6.yaml", names))
+def test_a_run_that_begins_again_with_half_the_batch_counts_anew(make_trainer, monkeypatch):
+    trainer = make_trainer(recipe="taught", ramp_epochs=1.0)
+    seen, split = [], DetectionTrainer.preprocess_batch
+
+    def fill_the_memory(self, batch):
+        if self.batch_size == 4 and seen:
+            raise RuntimeError("out of memory")
+        seen.append((self.criterion.steps, self.criterion.course.total))
+        return split(self, batch)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", fill_the_memory)
+    trainer.train()
+    assert seen == [(0, 2), (0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(make_trainer, make_teacher, names):
+    own = {"teacher": str(make_teacher("yolo26n-p6.yaml", names)), "init": "student", "exist_ok": True}
     for change in ({"imgsz": 96}, {"multi_scale": 0.5}, {"rect": True}):
-        trainer = DistillationTrainer(
-            overrides={
-                **settings,
-                "model": tiny_student,
-                "teacher": teacher,
-                "init": "student",
-                **change,
-                "exist_ok": True,
-            }
-        )
         with pytest.raises(RequestError, match="the teacher takes multiples of 64 only; use imgsz="):
-            trainer.train()
+            make_trainer(**own, **change).train()
 
 
 @pytest.mark.parametrize("layers", [3, 5])  # of the three maps some, and all
-def test_frozen_layers_have_no_share(layers, train, tiny_pair, caplog):
+def test_frozen_layers_have_no_share(layers, train, tiny_pair, said):
     own = {**tiny_pair, "freeze": layers}
     trainer = train(**own, init="student", ramp_epochs=0, pkd=1.0)
-    assert ("pkd teach nothing: freeze= covers all layers" in caplog.text) == (layers == 5)
-    share = float(read_csv(trainer.save_dir)[0]["share/logit"])
+    assert ("pkd teach nothing: freeze= covers all layers" in said()) == (layers == 5)
+    share = read_columns(trainer.csv)["share/logit"][0]
     assert share > 0 if layers == 3 else math.isnan(share)
     if layers == 5:
         with pytest.raises(RequestError, match="balance=auto: freeze= covers the student's neck"):
             train(**own, balance="auto", name="balanced")
 
 
-def test_classes_that_are_left_out_are_not_taught(settings, tiny_pair):
-    own = {**tiny_pair, "recipe": "taught", "classes": [1]}
-    trainer = DistillationTrainer(overrides={**settings, **own})
-    trainer.setup_model()
-    trainer.set_model_attributes()
-    assert trainer._terms.classes.student == [1]
-
-
-def test_under_musgd_the_projectors_learn_at_the_base_rate(settings, tiny_pair):
-    own = {**tiny_pair, "cwd": 1.0, "optimizer": "MuSGD"}
-    trainer = DistillationTrainer(overrides={**settings, **own})
+def test_what_training_is_set_up_with(make_trainer):
+    trainer = make_trainer(recipe="taught", classes=[1], optimizer="MuSGD")
     trainer._setup_train()
+    assert trainer.teaching.terms.classes.student == [1]  # classes that are left out are not taught
+    # Under MuSGD, which has groups at three times the rate, the projectors learn at the base rate.
     rates = [g["initial_lr"] for g in trainer.optimizer.param_groups if g["param_group"] == "projector"]
     assert rates == [trainer.args.lr0]
-
-
-def test_a_recipe_from_python_holds_no_settings_of_the_host(settings, tiny_pair, tmp_path):
-    (tmp_path / "mine.yaml").write_text("logit: 2.0\noptimizer: SGD\n")
-    own = {**tiny_pair, "recipe": str(tmp_path / "mine.yaml")}
-    with pytest.raises(RequestError, match=r"holds settings of Ultralytics \(optimizer\), which are given to train"):
-        DistillationTrainer(overrides={**settings, **own})
-    (tmp_path / "mine.yaml").write_text("logit: 2.0\n")
-    assert DistillationTrainer(overrides={**settings, **own}).recipe.logit == 2.0

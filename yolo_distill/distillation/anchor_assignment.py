@@ -46,29 +46,18 @@ class SetAssignment:
     def __call__(self, student: DenseAnswer, answer: SetAnswer) -> DenseAnswer:
         """Return the answer by the student's anchors, each branch by its own assigner.
 
-        Args:
-            student: its answer to the same pictures.
-            answer: the teacher's.
-
         Returns:
             branches that say which anchors are taught, in the teacher's class columns; maps as they come.
         """
         assert student.one2many is not None
-        boxes, probabilities, label, present = self._worth_teaching(answer)
-
-        def lay_out(branch: DenseBranch, assigner: Any) -> DenseBranch:
-            return _lay_out(branch, assigner, boxes, probabilities, label, present)
-
-        single = lay_out(student.one2one, self._single) if student.one2one is not None and self._single else None
-        many = lay_out(student.one2many, self._many)
-        presence = _presence(many, answer) if answer.maps else None
-        return DenseAnswer(many, single, answer.maps, student.cells, presence)
-
-    def _worth_teaching(self, answer: SetAnswer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return boxes (B, M, 4), class vectors (B, M, nc), the student's column for each (B, M) and which count."""
         best, index = self._classes.of_teacher(answer.scores).max(-1)
         label = torch.tensor(self._classes.student, device=index.device)[index]
-        return answer.boxes, answer.scores, label, best > self._floor
+        some = answer.boxes, answer.scores, label, best > self._floor
+        single = student.one2one if self._single else None
+        many = _lay_out(student.one2many, self._many, *some)
+        presence = _presence(many, answer) if answer.maps else None
+        one2one = None if single is None else _lay_out(single, self._single, *some)
+        return DenseAnswer(many, one2one, answer.maps, student.cells, presence)
 
 
 def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:

@@ -54,16 +54,7 @@ class DistillationCriterion:
         reg_max: int,
         balancer: Balancer | None = None,
     ) -> None:
-        """Put the terms beside the host's loss.
-
-        Args:
-            host: the host's criterion.
-            teacher: answers for the batch.
-            terms: computes the terms from both answers.
-            strides: of the student's levels, in pixels.
-            reg_max: bins a side of the student's head.
-            balancer: moves the gains, where the recipe wants that.
-        """
+        """Put the terms beside the host's loss, for a student whose head has levels of `strides` pixels."""
         self.host, self.teacher, self.terms = host, teacher, terms
         self.strides, self.reg_max = strides, reg_max
         self.balancer, self.course = balancer, Course()
@@ -74,8 +65,14 @@ class DistillationCriterion:
         self._answer: DenseAnswer | SetAnswer | None = None
 
     def start_at(self, steps: int, *, course: Course, until: int | None, measure_every: int) -> None:
-        """Say where in the run it is, in batches; see the attributes."""
-        self.steps, self.course, self.until, self.measure_every = steps, course, until, measure_every
+        """Say where the run is at the start of an epoch, in batches; see the attributes.
+
+        Measuring begins anew where that is not where the last epoch ended, or its batches were others.
+        """
+        self.course, self.until = course, until
+        if (self.steps, self.measure_every) == (steps, measure_every):
+            return
+        self.steps, self.measure_every = steps, measure_every
         # A balancer looks at once, before the terms have grown: what it starts from is only a guess.
         # Otherwise once an epoch, by its last batch.
         self._measure_at = steps + (0 if self.balancer else max(measure_every - 1, 0))
@@ -180,8 +177,7 @@ class DistillationCriterion:
         self._measure_at = self.steps + min(max(self.steps - self._first, 1), often)
 
     def _no_terms(self, loss: Tensor) -> dict[str, Tensor]:
-        if self.until is not None and self.steps >= self.until:
-            self.shares, self.cosines = dict.fromkeys(self.terms.recipe.gains, 0.0), {}
+        self.shares, self.cosines = dict.fromkeys(self.terms.recipe.gains, 0.0), {}
         return {name: loss.new_zeros(()) for name in self.terms.recipe.gains}
 
     def update(self) -> None:

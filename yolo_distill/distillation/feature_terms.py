@@ -21,13 +21,7 @@ from yolo_distill.vocabulary import FEATURE_TERMS
 
 
 class FeatureTerms:
-    """Computes the feature terms of a recipe.
-
-    Args:
-        recipe: which terms, and their settings.
-        strides: of the levels that both sides have, in pixels.
-        projectors: see `yolo_distill.distillation.projectors.make_projectors`.
-    """
+    """Computes the feature terms of a recipe."""
 
     def __init__(self, recipe: Recipe, strides: Sequence[int], projectors: nn.ModuleDict) -> None:
         self.recipe, self.strides, self.projectors = recipe, strides, projectors

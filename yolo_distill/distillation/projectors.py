@@ -83,6 +83,18 @@ def _start_as_selection(projector: nn.Conv2d, chosen: Tensor) -> None:
         projector.weight[chosen.cpu(), torch.arange(len(chosen))] = 1.0
 
 
+def add_projectors(projectors: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> None:
+    """Add the projectors to an optimizer of the host's, as one more parameter group.
+
+    Relies on: the host's scheduler and warm-up treat every group alike, save those named "bias".
+    """
+    if parameters := list(projectors.parameters()):
+        plain = [g for g in optimizer.param_groups if not g.get("use_muon") and g.get("weight_decay") == 0]
+        like = min(plain, key=lambda group: group["lr"])  # MuSGD has groups at three times the rate for the head
+        settings = {k: v for k, v in like.items() if k not in {"params", "param_group"}}
+        optimizer.add_param_group({"params": parameters, **settings, "param_group": "projector"})
+
+
 def average_gradients(modules: nn.Module) -> None:
     """Average the gradients of `modules` over all processes of the default group."""
     gradients = [parameter.grad for parameter in modules.parameters() if parameter.grad is not None]

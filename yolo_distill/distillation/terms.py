@@ -72,23 +72,18 @@ class Levels:
                 text += f"; stride {', '.join(map(str, extra))} of the {who} left out"
         return text
 
-    def anchors(self, answer: DenseAnswer, device: torch.device) -> Tensor | None:
-        """Return the indices of the anchors on common levels; None when that is all of them."""
-        if list(answer.cells) == self.common:
-            return None
-        starts = dict(zip(answer.cells, accumulate(answer.cells.values(), initial=0), strict=False))
-        return torch.cat([torch.arange(answer.cells[s], device=device) + starts[s] for s in self.common])
-
     def keep(self, answer: DenseAnswer) -> DenseAnswer:
         """Return the answer reduced to the common levels."""
-        branches = [answer.one2many, answer.one2one]
-        device = next((b.logits.device for b in branches if b is not None), None)
-        index = None if device is None else self.anchors(answer, device)
-        if index is not None:
-            branches = [None if branch is None else branch.take(index) for branch in branches]
+        cells = {s: answer.cells[s] for s in self.common}
         maps = {s: answer.maps[s] for s in self.common if s in answer.maps}
-        presence = answer.presence if index is None or answer.presence is None else answer.presence[:, index]
-        return DenseAnswer(branches[0], branches[1], maps, {s: answer.cells[s] for s in self.common}, presence)
+        branches, presence = [answer.one2many, answer.one2one], answer.presence
+        device = next((b.logits.device for b in branches if b is not None), None)
+        if device is not None and list(answer.cells) != self.common:
+            starts = dict(zip(answer.cells, accumulate(answer.cells.values(), initial=0), strict=False))
+            index = torch.cat([torch.arange(count, device=device) + starts[s] for s, count in cells.items()])
+            branches = [None if branch is None else branch.take(index) for branch in branches]
+            presence = None if presence is None else presence[:, index]
+        return DenseAnswer(branches[0], branches[1], maps, cells, presence)
 
 
 class Terms:

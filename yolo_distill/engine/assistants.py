@@ -40,11 +40,7 @@ def assistants(recipe: Recipe) -> list[str]:
 def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any], distil: Distil) -> Recipe:
     """Distil each assistant from the one before it, and return the recipe with the last of them as its teacher.
 
-    Args:
-        recipe: with its teacher's weights.
-        data: the checked data set.
-        settings: the host's settings of the student's run; the assistants' runs take them over.
-        distil: does one stage.
+    Their runs take over the host's `settings` of the student's; `distil` does one of them.
     """
     names = assistants(recipe)
     if not names:
@@ -60,9 +56,7 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
             LOGGER.info(f"{PREFIX}assistant {name} found finished: {best}")
         else:
             LOGGER.info(f"{PREFIX}{number} of {len(names) + 1}: {recipe.teacher} teaches {name}, in {folder}")
-            run_stage(
-                folder, stage, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this stage"
-            )
+            run_stage(folder, stage, settings, name, distil, f"{PREFIX}interrupted; the same command goes on with this")
         recipe = recipe.model_copy(update={**dict.fromkeys(_OF_THE_TEACHER), "teacher": str(best)})
     LOGGER.info(f"{PREFIX}{len(names) + 1} of {len(names) + 1}: {recipe.teacher} teaches the student")
     return recipe
@@ -71,16 +65,7 @@ def distil_assistants(recipe: Recipe, data: Mapping[str, Any], settings: Mapping
 def run_stage(
     folder: Path, recipe: Recipe, settings: Mapping[str, Any], student: str, distil: Distil, interrupted: str
 ) -> None:
-    """Do a run that others build on in its folder, or go on with it.
-
-    Args:
-        folder: of the run.
-        recipe: of the run.
-        settings: the host's.
-        student: weights or architecture.
-        distil: does it.
-        interrupted: what is said on Ctrl-C.
-    """
+    """Do a run that others build on in its folder, or go on with it; `interrupted` is what is said on Ctrl-C."""
     last = folder / "weights" / "last.pt"
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     going_on = {"resume": str(last)} if last.is_file() else {}
@@ -92,14 +77,7 @@ def run_stage(
 
 
 def stage_key(name: str, recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Return a short hash of all that decides what a student learns in a run that is found again by it.
-
-    Args:
-        name: the student's weights or architecture.
-        recipe: with its teacher's weights.
-        data: the checked data set.
-        settings: the host's.
-    """
+    """Return a short hash of all that decides what a student learns in a run that is found again by it."""
     files = digests_of_files(recipe)  # wherever they lie
     matters = {key: value for key, value in recipe.model_dump().items() if key not in _NO_MATTER | files.keys()}
     teacher = digest_of_teachers(recipe.teacher)

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole at every moment: written under another name and moved into place."""
+"""What a run leaves is whole at every moment, also where it is killed while it saves."""
 
 from __future__ import annotations
 
@@ -6,53 +6,49 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ultralytics.utils import RANK
 
-from yolo_distill.files import move_into_place
+from yolo_distill.engine.temporarily import temporarily
+from yolo_distill.files import move_into_place, write_bytes
 
 
-class AtomicCheckpoints:
-    """Mixin for a host trainer: `last.pt` and `best.pt` are either the old file or the new one, never a part of it.
+@contextmanager
+def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None]:
+    """Let a trainer of the host write its checkpoints: each is either the old file or the new one, never a part of it.
 
-    The host writes checkpoints in place, so a run that is killed while it saves leaves nothing to resume from. Here it
-    writes into a folder beside them, whose files are then moved over the real ones.
+    The host writes them in place, so that a run which is killed while it saves would leave nothing to resume from. Here
+    it writes into a folder beside them, whose files are then moved over the real ones.
 
     Relies on: the host's `save_model` and `final_eval` take their paths from `self.wdir`, `self.last` and `self.best`.
+
+    Args:
+        trainer: of the host.
+        rewritten: those that are there are read and written again, as `final_eval` does.
     """
-
-    wdir: Path
-    last: Path
-    best: Path
-
-    def save_model(self) -> bool:
-        """Save as the host does, then move the finished files into place."""
-        with self._staged():
-            return bool(super().save_model())  # type: ignore[misc]
-
-    def final_eval(self) -> None:
-        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""
-        if RANK not in {-1, 0}:
-            super().final_eval()  # type: ignore[misc]
-            return
-        with self._staged(copy=True):
-            super().final_eval()  # type: ignore[misc]
-
-    @contextmanager
-    def _staged(self, copy: bool = False) -> Iterator[None]:
-        wdir, last, best = self.wdir, self.last, self.best
-        stage = wdir / ".saving"
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
-        if copy:
-            for path in (last, best):
-                if path.exists():
-                    shutil.copy2(path, stage)
-        self.wdir, self.last, self.best = stage, stage / last.name, stage / best.name
-        try:
+    if RANK not in {-1, 0}:  # it only waits for the first
+        yield
+        return
+    wdir, stage = trainer.wdir, trainer.wdir / ".saving"
+    files = {name: getattr(trainer, name) for name in ("last", "best")}
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    try:
+        for file in files.values():
+            if rewritten and file.exists():
+                shutil.copy2(file, stage)
+        with temporarily(trainer, wdir=stage, **{name: stage / file.name for name, file in files.items()}):
             yield
-            for path in sorted(stage.iterdir()):
-                move_into_place(path, wdir / path.name)
-        finally:
-            self.wdir, self.last, self.best = wdir, last, best
-            shutil.rmtree(stage, ignore_errors=True)
+        for file in sorted(stage.iterdir()):
+            move_into_place(file, wdir / file.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def forget_lost_epochs(results: Path, epochs: int) -> None:
+    """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""
+    if results.exists():
+        header, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if int(row.split(",", 1)[0]) <= epochs]
+        write_bytes(results, "".join([header, *kept]).encode())

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.distillation.criterion import DistillationCriterion
 from yolo_distill.distillation.gain_balance import Balancer
+from yolo_distill.losses.devices import of_first_device
 from yolo_distill.recipe import Recipe
 from yolo_distill.vocabulary import FEATURE_TERMS
 
@@ -27,66 +27,57 @@ NOTHING = 0.002
 
 
 class ShareReport:
-    """Mixin for a host trainer that distils."""
+    """Says and keeps what each term's gradient is."""
 
-    recipe: Recipe
-    criterion: DistillationCriterion | None
-    csv: Path
-    resume: bool
-    _idle: dict[str, int]
+    def __init__(self, recipe: Recipe, results: Path) -> None:
+        self._recipe, self._results = recipe, results
+        self._idle: dict[str, int] = {}
 
-    def make_balancer(self) -> Balancer | None:
+    def balancer(self, *, resume: bool) -> Balancer | None:
         """Return what moves the gains, where the recipe wants that; on resume with the gains that it had."""
-        if self.recipe.balance == "fixed":
+        if self._recipe.balance == "fixed":
             return None
-        balancer = Balancer({name: self.recipe.share[name] for name in self.recipe.gains})
-        if self.resume:
-            balancer.restore(self._kept_factors())
+        balancer = Balancer({name: self._recipe.share[name] for name in self._recipe.gains})
+        if resume:
+            self.restore(balancer)
         return balancer
 
-    def restore_balance(self) -> None:
-        """Go back to the gains of the last finished epoch, where the host recovers from NaN."""
-        if self.criterion is not None and self.criterion.balancer is not None:
-            self.criterion.balancer.restore(self._kept_factors())
+    def restore(self, balancer: Balancer) -> None:
+        """Go on with the gains of the last finished epoch, by those of the recipe; the first device reads for all."""
+        gains, factors = self._recipe.gains, {}
+        if RANK in {-1, 0} and self._results.exists():
+            last = read_columns(self._results)
+            factors = {n: last[f"gain/{n}"][-1] / gains[n] for n in gains if last.get(f"gain/{n}")}
+        balancer.restore(of_first_device(factors))
 
-    def _kept_factors(self) -> dict[str, float]:
-        """Return the gains of the last row of results.csv, by those of the recipe; the first device reads for all."""
-        gains = self.recipe.gains
-        box: list[dict[str, float]] = [{}]
-        if RANK in {-1, 0} and self.csv.exists():
-            last = read_columns(self.csv)
-            box = [{n: last[f"gain/{n}"][-1] / gains[n] for n in gains if last.get(f"gain/{n}")}]
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.broadcast_object_list(box, 0)
-        return box[0]
+    def columns(self, criterion: DistillationCriterion) -> dict[str, float]:
+        """Say an epoch's gradient shares, their cosines and gains that move, and return them for results.csv.
 
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write the gradient shares, their cosines, and gains that move into results.csv beside the losses; say them.
-
-        Relies on: the host calls this once an epoch, and writes one column a key in the order of the first epoch.
+        Relies on: the host writes one column a key, in the order of the first epoch.
         """
-        criterion = self.criterion
-        if criterion is not None and criterion.measure_every:
-            # What was not measured in this epoch, as no batch of it was due, is unknown and not 0.
-            shares = {name: criterion.shares.get(name, math.nan) for name in self.recipe.gains}
-            cosines = {name: criterion.cosines.get(name, math.nan) for name in self.recipe.gains}
-            metrics = {**metrics, **{f"share/{name}": round(share, 5) for name, share in shares.items()}}
-            gains = criterion.gains() if criterion.balancer is not None else {}
-            metrics |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
-            if self._keeps_cosines():
-                metrics |= {f"cosine/{name}": round(cosine, 5) for name, cosine in cosines.items()}
-            LOGGER.info(f"{PREFIX}gradient by the task's: {_listed(shares, cosines, gains)}")
-            self._warn_of_idle(criterion, shares)
-            criterion.shares, criterion.cosines = {}, {}
-        super().save_metrics(metrics)  # type: ignore[misc]
+        if not criterion.measure_every:
+            return {}
+        # What was not measured in this epoch, as no batch of it was due, is unknown and not 0.
+        shares = {name: criterion.shares.get(name, math.nan) for name in self._recipe.gains}
+        cosines = {name: criterion.cosines.get(name, math.nan) for name in self._recipe.gains}
+        gains = criterion.gains() if criterion.balancer is not None else {}
+        found = {f"share/{name}": round(share, 5) for name, share in shares.items()}
+        found |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
+        if self._keeps_cosines():
+            found |= {f"cosine/{name}": round(cosine, 5) for name, cosine in cosines.items()}
+        LOGGER.info(f"{PREFIX}gradient by the task's: {_listed(shares, cosines, gains)}")
+        self._warn_of_idle(criterion, shares)
+        criterion.shares, criterion.cosines = {}, {}
+        return found
 
     def _keeps_cosines(self) -> bool:
         """Whether the table has columns for them: that of a run which an earlier version began has none."""
-        return not self.csv.exists() or "cosine/" in self.csv.read_text(encoding="utf-8").partition("\n")[0]
+        file = self._results
+        return not file.exists() or "cosine/" in file.read_text(encoding="utf-8").partition("\n")[0]
 
     def warn_of_frozen_layers(self, model: DetectionModel) -> None:
         """Warn of feature terms that reach nothing which learns, for `freeze=` covers all that makes the maps."""
-        idle = [name for name in FEATURE_TERMS if name in self.recipe.gains]
+        idle = [name for name in FEATURE_TERMS if name in self._recipe.gains]
         if idle and RANK in {-1, 0} and not any(p.requires_grad for p in model.model[:-1].parameters()):
             LOGGER.warning(
                 f"{PREFIX}{', '.join(idle)} teach nothing: freeze= covers all layers that the maps come from; freeze "
@@ -99,12 +90,11 @@ class ShareReport:
         Seen at the end of two epochs, as one batch of an epoch is measured, and may have nothing to teach.
         """
         strengths = criterion.strengths()
-        resting = criterion.until is not None and criterion.steps >= criterion.until
         auto = "" if criterion.balancer else " use balance=auto,"
         for name, share in shares.items():
             if math.isnan(share):
                 continue  # an epoch about which nothing is known
-            idle = share < NOTHING and strengths[name] > 0.5 and not resting
+            idle = share < NOTHING and strengths[name] > 0.5 and criterion.teaches
             self._idle[name] = self._idle.get(name, 0) + 1 if idle else 0
             if self._idle[name] == 2:
                 LOGGER.warning(
@@ -112,14 +102,11 @@ class ShareReport:
                     f"{name}=,{auto} or switch it off with {name}=0"
                 )
 
-    def plot_metrics(self) -> None:
-        """Draw the shares beside the host's results.png.
 
-        Relies on: the host calls this at the end of a run when `plots` is on.
-        """
-        super().plot_metrics()  # type: ignore[misc]
-        if RANK in {-1, 0}:
-            plot_shares(self.csv, self.csv.with_name("shares.png"))
+def draw_shares(trainer: Any) -> None:
+    """Draw the shares beside the host's results.png; called back at the end of a run."""
+    if trainer.args.plots:
+        plot_shares(trainer.csv, trainer.csv.with_name("shares.png"))
 
 
 def read_columns(file: Path) -> dict[str, list[float]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
@@ -32,13 +31,6 @@ def with_better_start(
 ) -> Recipe:
     """Return a recipe of `init=try` with the start that a short training from each finds better on val.
 
-    Args:
-        recipe: with its teacher's weights, without assistants.
-        data: the checked data set.
-        settings: the host's settings of the student's run.
-        student: weights or architecture.
-        distil: does one run.
-
     Raises:
         DistillError: a trial could not be measured.
     """
@@ -56,20 +48,14 @@ def with_better_start(
         folder = runs_folder(settings) / f"start-{start}-{stage_key(student, tried, data, short)}"
         if not (folder / "summary.json").is_file():
             LOGGER.info(f"{PREFIX}{number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")
-            run_stage(
-                folder, tried, short, student, distil, f"{PREFIX}interrupted; the same command goes on with this trial"
+            run_stage(folder, tried, short, student, distil, f"{PREFIX}interrupted; the same command goes on with this")
+        measured = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["student"]
+        if "map" not in measured:
+            raise DistillError(
+                f"init=try: the student in {folder} could not be measured; give init=student or init=teacher"
             )
-        found[start] = _map(folder)
+        found[start] = float(measured["map"])
     better = max(found, key=lambda start: found[start])  # its own weights where both are alike
     listed = ", ".join(f"{100 * value:.1f} {STARTS[start]}" for start, value in found.items())
     LOGGER.info(f"{PREFIX}mAP50-95 on val after {epochs} epochs: {listed}; the student starts {STARTS[better]}")
     return recipe.model_copy(update={"init": better})
-
-
-def _map(folder: Path) -> float:
-    student = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["student"]
-    if "map" not in student:
-        raise DistillError(
-            f"init=try: the student in {folder} could not be measured; give init=student or init=teacher"
-        )
-    return float(student["map"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from ultralytics.cfg import DEFAULT_CFG_DICT
-from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.data.dataset import pictures_of
 
@@ -26,10 +26,6 @@ def settled_nbs(pictures: int, settings: Mapping[str, Any]) -> int:
     """Return `nbs` for a run: the largest up to the host's own that makes `ENOUGH` optimizer steps, or the batch size.
 
     A batch size that the host has yet to find, a run that ends by the clock, and a given `nbs` leave it as it is.
-
-    Args:
-        pictures: in the training split.
-        settings: the host's; what is missing has the host's default.
     """
     given = {**DEFAULT_CFG_DICT, **settings}
     nbs, batch = int(given["nbs"]), given["batch"]
@@ -84,37 +80,21 @@ def with_enough_steps(pictures: int, settings: Mapping[str, Any]) -> dict[str, A
 
 
 class EnoughSteps:
-    """Mixin for a host trainer: settles `nbs` where none was given, once the batch size is known.
+    """Settles the `nbs` of a trainer of the host where none was given.
 
     Relies on: the host reads `args.nbs` in `_build_train_pipeline`, and its workers of several devices are built with
     `overrides=vars(self.args)`.
     """
 
-    args: Any
-    batch_size: int
-    data: dict[str, Any]
-    ddp: bool
-    resume: bool
-
-    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
-        """Remember whether `nbs` was given."""
+    def __init__(self, overrides: Mapping[str, Any] | None) -> None:
         self._open = (overrides or {}).get("nbs") is None
-        super().__init__(cfg, overrides, _callbacks)  # type: ignore[call-arg]
 
-    def train(self) -> Any:
-        """Train; for several devices it is settled here, before their workers start."""
-        if self.ddp:
-            self._settle()
-        return super().train()  # type: ignore[misc]
-
-    def _build_train_pipeline(self) -> None:
-        self._settle()
-        super()._build_train_pipeline()  # type: ignore[misc]
-
-    def _settle(self) -> None:
-        if not self._open or self.resume:
+    def settle(self, trainer: Any) -> None:
+        """Settle it as soon as the batch size is known: before the run, or once the host has found one."""
+        if not self._open or trainer.resume or trainer.batch_size < 1:
             return
         self._open = False
-        settings = {key: value for key, value in vars(self.args).items() if key != "nbs"}
-        pictures = len(pictures_of(self.data, "train"))
-        self.args.nbs = with_enough_steps(pictures, {**settings, "batch": self.batch_size}).get("nbs", self.args.nbs)
+        settings = {key: value for key, value in vars(trainer.args).items() if key != "nbs"}
+        pictures = len(pictures_of(trainer.data, "train"))
+        settled = with_enough_steps(pictures, {**settings, "batch": trainer.batch_size})
+        trainer.args.nbs = settled.get("nbs", trainer.args.nbs)

@@ -59,24 +59,24 @@ def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
     Raises:
         RequestError: as `open_model`.
     """
-    model = open_model(path, role, nc, trust)
-    if is_architecture(path):
-        return _source_of_architecture(path)
-    return _source_of_checkpoint(path, model)
+    return _source_of(path, str(getattr(open_model(path, role, nc, trust), "pt_path", path)))
 
 
-def _source_of_checkpoint(path: str, model: DetectionModel) -> Source:
-    file = Path(str(model.pt_path)).resolve()
-    return Source(Path(path).name, str(file), hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+def _source_of(path: str, file: str) -> Source:
+    """Return a model in a file as a source: an architecture by what it says, and one of the host's by its name."""
+    if not Path(file).is_file():
+        return Source(Path(path).name, path, None)
+    plan = json.dumps(yaml_model_load(file), sort_keys=True, default=str).encode() if is_architecture(path) else None
+    return Source(Path(path).name, str(Path(file).resolve()), short_digest(plan or Path(file).read_bytes()))
+
+
+def short_digest(content: bytes) -> str:
+    """Return the hash by which content is known."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     """Return a teacher of any kind, or several of them, as a source.
-
-    Args:
-        path: as `teacher=` says it.
-        teachers: that it names.
-        nc: classes of the data.
 
     Raises:
         RequestError: as `open_model`, or it is one that would have to be trained in a way of its own first.
@@ -85,9 +85,9 @@ def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     if teachers.alone and members[0].untrained:
         if teachers.is_one_yolo:
             load_architecture(path, nc, role="teacher")
-        return _source_of_architecture(path)
+        return _source_of(path, path)
     if teachers.is_one_yolo:
-        return _source_of_checkpoint(path, teachers.model(members[0]))
+        return _source_of(path, str(teachers.model(members[0]).pt_path))
     for one in members:
         if one.stored:
             raise RequestError(
@@ -101,21 +101,8 @@ def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     return Source(", ".join(map(str, members)), with_absolute_paths(path), digest_of_teachers(path)[:16])
 
 
-def _source_of_architecture(path: str) -> Source:
-    """Return an architecture: one of the host by its name, a file of one's own by what it says."""
-    if not Path(path).is_file():
-        return Source(Path(path).name, path, None)
-    plan = json.dumps(yaml_model_load(path), sort_keys=True, default=str)
-    return Source(Path(path).name, str(Path(path).resolve()), hashlib.sha256(plan.encode()).hexdigest()[:16])
-
-
 def source_of_data(found: Mapping[str, Any], splits: Sequence[str]) -> Source:
-    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names.
-
-    Args:
-        found: what `check_data` returned.
-        splits: that count.
-    """
+    """Return a data set as a source: its content is pictures by name and size, labels by text, and class names."""
     digest = hashlib.sha256(json.dumps([str(name) for name in found["names"].values()]).encode())
     for split in splits:
         pictures = pictures_of(dict(found), split)
@@ -160,7 +147,7 @@ def digests_of_files(recipe: Recipe) -> dict[str, str]:
             continue
         file = Path(value).expanduser()
         if file.is_file():
-            found[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            found[key] = short_digest(file.read_bytes())
     if recipe.unlabeled:
         found["unlabeled"] = find_unlabelled(recipe.unlabeled).digest
     return found

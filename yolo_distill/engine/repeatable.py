@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from ultralytics.data import YOLODataset
 
+from yolo_distill.data.samples import random_state_kept
 from yolo_distill.errors import RequestError
 
 
@@ -51,15 +52,11 @@ class RepeatablePictures(YOLODataset):
         return transforms
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        before = random.getstate(), np.random.get_state()
         seed = (self.seed * 1_000_003 + index) * 1009 + int(self._epoch[0])
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
+        with random_state_kept():
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
             return super().__getitem__(index)
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 def _draw_from_all(transforms: Any) -> None:

@@ -22,10 +22,6 @@ _TERM_OF = {key: name for name, term in TABLE.items() for key in term.settings}
 def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Refuse a recipe whose terms could do nothing, or not what is asked of them, in a run of these settings.
 
-    Args:
-        recipe: checked.
-        settings: the host's; what is missing has the host's default.
-
     Raises:
         RequestError: gains are to follow gradients that can't be measured, or a term would end before it begins.
     """

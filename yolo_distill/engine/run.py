@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
+from ultralytics.utils.files import get_latest_run
 from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
 
 from yolo_distill.data.dataset import check_data, pictures_of
@@ -24,6 +26,7 @@ from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.optimizer_steps import with_enough_steps
+from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
 from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
 from yolo_distill.engine.step_cost import require_trainable
@@ -34,7 +37,6 @@ from yolo_distill.engine.teacher_setup import (
     has_to_be_trained,
     measure_teachers,
     require_known_classes,
-    require_teachers,
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
@@ -43,7 +45,7 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
@@ -98,7 +100,7 @@ def train(
     student = os.path.expanduser(student or DEFAULT_STUDENT)  # noqa: PTH111 - it may be an address
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
-    _check_precision(checked, settings)
+    _check_device(checked, settings)
     require_teachable(checked, settings)
     teachers = Teachers.of(checked)
     check_pair(student, checked, teachers, data, settings)
@@ -134,16 +136,13 @@ def train(
 def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | None = None) -> Path:
     """Go on with a run that was interrupted, to the epoch count it had.
 
-    Args:
-        own: recipe settings that were given; those of the machine count.
-        host: Ultralytics' settings that were given.
-        known: teachers that may be the run's.
-
     Raises:
         RequestError: there is no such checkpoint, it is no unfinished distillation run, or its teacher is gone.
     """
     given = host["resume"]
-    last = _latest_run() if given is True else Path(str(given)).expanduser()
+    if given is True and not (given := get_latest_run()):
+        raise RequestError("resume=true: no interrupted run found under this folder; give its weights/last.pt")
+    last = Path(str(given)).expanduser()
     if not last.is_file():
         raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
     # Our own or not, the file is opened by the restricted loader before the host opens it without.
@@ -154,7 +153,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     moved = moved_settings(own)
     recipe = saved_recipe({**saved, **moved})
     teachers = Teachers.of(recipe, known)
-    require_teachers(recipe, teachers)
+    check_teachers(recipe, teachers)
     checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
@@ -204,10 +203,8 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
     args = {**load_detector(last, trust=recipe.trust, role="resume").args}
     args |= {key: moved[key] for key in ("data", "device") if key in moved}
     check_data(args["data"])
-    try:
+    with _in_one_line():
         select_device(parse_device(args.get("device")), verbose=False)
-    except (TypeError, ValueError) as error:
-        raise RequestError(" ".join(str(error).split())) from None
     for file in (last, last.with_name("best.pt")):
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
@@ -217,16 +214,12 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
 
 
 def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args: Mapping[str, Any]) -> None:
-    """Measure teacher and student on the validation split, print the table and write it as summary.json.
+    """Measure teacher and student on the validation split of a data set file, and write the table as summary.json.
 
-    Args:
-        folder: of the run.
-        recipe: of the run.
-        teachers: of the recipe.
-        data: the data set file.
-        args: the run's settings of the host: of these `imgsz`, `device`, `single_cls` and `classes` count here.
+    Of `args`, the run's settings of the host, `imgsz`, `device`, `single_cls` and `classes` count here.
     """
-    student = load_detector(folder / "weights" / "best.pt", trust=recipe.trust, role="student")
+    best = folder / "weights" / "best.pt"
+    student = load_detector(best, trust=recipe.trust, role="student")
     imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
     where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
@@ -238,7 +231,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
         LOGGER.warning(f"the teacher is not measured: {error}")
     if teachers.alone and (model := teachers.start) is not None:
         rows["teacher"] |= cost(model, imgsz)
-    rows["student"] = {"weights": str(folder / "weights" / "best.pt")}
+    rows["student"] = {"weights": str(best)}
     try:
         rows["student"] |= evaluate(student, data, **where)
     except RequestError as error:  # likewise; val without a box, say
@@ -253,17 +246,13 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     }
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
-    best = folder / "weights" / "best.pt"
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
 
 
 def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a run's settings its measurements go by."""
-    return {
-        "device": args.get("device"),
-        "single_cls": bool(args.get("single_cls")),
-        "classes": args.get("classes"),
-    }
+    single_cls = bool(args.get("single_cls"))
+    return {"device": args.get("device"), "single_cls": single_cls, "classes": args.get("classes")}
 
 
 def _check_keys(host: Mapping[str, Any]) -> None:
@@ -283,21 +272,28 @@ def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError(f"task={given['task']}: only detect can be distilled")
     if given.get("save") is False:
         raise RequestError("save=False: checkpoints are what a run goes on from, and ends with; leave it out")
-    try:
+    with _in_one_line():
         checked = vars(get_cfg(overrides=dict(given)))
-        select_device(parse_device(checked["device"]), verbose=False)
         require_gains(checked)
-    except (TypeError, ValueError, SyntaxError) as error:
-        raise RequestError(" ".join(str(error).split())) from None
     return {key: checked[key] for key in given}
 
 
-def _check_precision(recipe: Recipe, settings: Mapping[str, Any]) -> None:
-    """Refuse a precision that the machine has not."""
-    device = select_device(parse_device(settings.get("device")), verbose=False)
+def _check_device(recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse a device that is not there, or a precision that it has not."""
+    with _in_one_line():
+        device = select_device(parse_device(settings.get("device")), verbose=False)
     require_precision(recipe.teacher_precision, device.type)
     if device.type == "cpu":
         require_trainable(settings.get("amp", True))
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Say what the host refuses as one line of ours."""
+    try:
+        yield
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise RequestError(" ".join(str(error).split())) from None
 
 
 def check_pair(
@@ -308,16 +304,12 @@ def check_pair(
     The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
     """
     require_classes(recipe, len(data["names"]))
-    models: list[DetectionModel] = []
-    if (first := check_teachers(recipe, teachers, data)) is not None:
-        models.append(first)
+    first = check_teachers(recipe, teachers, data["nc"])
+    models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
-        if is_architecture(path):
-            models.append(load_architecture(path, data["nc"], role=who))
-        else:
-            models.append(load_detector(path, trust=recipe.trust, role=who))
+        models.append(open_model(path, who, data["nc"], recipe.trust))
     weights = own_weights(student, settings)
     if weights not in {None, student}:
         load_detector(str(weights), trust=recipe.trust, role="pretrained")
@@ -352,10 +344,7 @@ def look_at_both(
     student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
-    where: dict[str, Any] = {
-        "imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]),
-        **_measured_by(settings),
-    }
+    where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **_measured_by(settings)}
 
     def measure(file: Path, split: str) -> float:
         return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])
@@ -366,12 +355,3 @@ def look_at_both(
         own = load_detector(weights, trust=recipe.trust, role="student")
         where["imgsz"] = rounded_imgsz(own, where["imgsz"])
         require_better(found, own, data, force=recipe.force, **where)
-
-
-def _latest_run() -> Path:
-    from ultralytics.utils.files import get_latest_run
-
-    latest = get_latest_run()
-    if not latest:
-        raise RequestError("resume=true: no interrupted run found under this folder; give its weights/last.pt")
-    return Path(latest)

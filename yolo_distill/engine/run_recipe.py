@@ -20,17 +20,31 @@ MOVABLE = frozenset(
 )
 
 
-def given_recipe(given: Mapping[str, Any], name: str) -> Recipe:
-    """Return the recipe of a name or file with what is given on top; from Python it can't hold settings of the host.
+def given_recipe(given: Mapping[str, Any], host: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a run that is started from Python.
+
+    Args:
+        given: recipe settings, and as `recipe` the name or file of the recipe that they go on top of, which can't hold
+            settings of the host here.
+        host: the host's settings that were given.
 
     Raises:
-        RequestError: an unknown recipe, key or value, or settings of the host.
+        RequestError: an unknown recipe, key or value, settings of the host, or what a trainer alone can't do.
     """
+    name = str(given.get("recipe", "default"))
     values, of_host = read_recipe_file(name, DEFAULT_CFG_DICT)
     if of_host:
         listed = ", ".join(of_host)
         raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
-    return check_recipe(overlaid(values, given))
+    own = {key: value for key, value in given.items() if key != "recipe"}
+    if any(host.get(key) is not None for key in ("warmup_epochs", "warmup_bias_lr")):  # what is given wins
+        own["init_warmup"] = 0.0
+    recipe = check_recipe(overlaid(values, own))
+    if recipe.assistant:
+        raise RequestError(f"assistant={recipe.assistant}: yolo-distill train distils one; a trainer can't")
+    if recipe.init == "try":
+        raise RequestError("init=try: yolo-distill train tries both starts; a trainer can't")
+    return recipe
 
 
 def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ def choose_student_precision(model: nn.Module, pictures: Tensor, wanted: bool | 
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"
 
 
-def price_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictures: Tensor, precision: str) -> float:
+def cost_of_teaching(model: nn.Module, criterion: DistillationCriterion, pictures: Tensor, precision: str) -> float:
     """Return how much longer a step with the teacher takes than one without, as a share of the latter.
 
     Args:
@@ -87,7 +88,8 @@ def step(
         precision: `fp32`, `bf16` or `fp16`.
         criterion: the loss; the host's own when None.
     """
-    own = cast("DetectionModel", deepcopy_without_criterion(model)).train()
+    with without_criterion(model):
+        own = cast("DetectionModel", deepcopy(model)).train()
     for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     if criterion is None:
@@ -106,14 +108,15 @@ def step(
     return call
 
 
-def deepcopy_without_criterion(model: nn.Module) -> nn.Module:
-    """Return a copy of a student without what hangs on it: a criterion would bring the teacher along."""
-    criterion = model.__dict__.pop("criterion", None)
+@contextmanager
+def without_criterion(model: Any) -> Iterator[None]:
+    """Take off what hangs on a student for a while: copies would bring the criterion along, and with it the teacher."""
+    criterion = getattr(model, "criterion", None)
+    model.criterion = None
     try:
-        return deepcopy(model)
+        yield
     finally:
-        if criterion is not None:
-            model.criterion = criterion
+        model.criterion = criterion
 
 
 def made_batch(pictures: Tensor, objects: int = 8) -> dict[str, Tensor]:

@@ -48,9 +48,7 @@ class Look:
 def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look:
     """Measure a teacher on up to `PICTURES` pictures of train and of val.
 
-    Args:
-        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
-        data: the checked data set.
+    `measure` returns its mAP50-95, 0..1, on a split of a data set file.
 
     Raises:
         RequestError: the teacher knows other classes.
@@ -65,12 +63,9 @@ def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look
 def look_at_teacher(
     measure: Callable[[Path, str], float], data: Mapping[str, Any], *, teaches: bool = True
 ) -> float | None:
-    """Measure a teacher on some pictures of train and val, and warn where it is far better on train.
+    """Measure a teacher as `look` does, and warn where it is far better on train.
 
-    Args:
-        measure: the teacher's mAP50-95, 0..1, on a split of a data set file.
-        data: the checked data set.
-        teaches: whether it will be asked, and a student does not only start inside it.
+    That is no matter where it is not asked (`teaches`), as a student only starts inside it.
 
     Returns:
         mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
@@ -98,34 +93,15 @@ def look_at_teacher(
 
 
 def require_better(
-    teacher_map: float,
-    student: Any,
-    data: Mapping[str, Any],
-    *,
-    imgsz: int,
-    device: Any,
-    single_cls: bool = False,
-    classes: Any = None,
-    force: bool = False,
+    teacher_map: float, student: Any, data: Mapping[str, Any], *, force: bool = False, **where: Any
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
-
-    Args:
-        teacher_map: what `look_at_teacher` measured.
-        student: a loaded detector with weights of its own.
-        data: the checked data set.
-        imgsz: side of the pictures in pixels.
-        device: as the host has it.
-        single_cls: whether all classes are one.
-        classes: columns of the only ones that count; None: all.
-        force: only say it.
 
     Raises:
         RequestError: the student is better on the same pictures of val, and not `force`.
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            where: dict[str, Any] = {"imgsz": imgsz, "device": device, "single_cls": single_cls, "classes": classes}
             own = float(evaluate(student, file, split="val", **where)["map"])
         except RequestError:
             return  # a student of other classes starts from nothing here
@@ -156,10 +132,14 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
                 for number, file in enumerate(map(Path, files)):
                     if file.is_file():  # a picture without objects may have no label file
                         _link(file, root / kind / split / f"{number}{file.suffix}")
-        plan = {"path": str(root), "train": "images/train", "val": "images/val", "names": dict(data["names"])}
-        (root / "data.yaml").write_text(
-            yaml.safe_dump({**plan, "channels": int(data.get("channels", 3))}), encoding="utf-8"
-        )
+        plan: dict[str, Any] = {
+            "path": str(root),
+            "train": "images/train",
+            "val": "images/val",
+            "names": dict(data["names"]),
+        }
+        plan["channels"] = int(data.get("channels", 3))
+        (root / "data.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
         yield root / "data.yaml"
 
 

@@ -37,13 +37,8 @@ def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
     return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
 
 
-def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) -> DetectionModel | None:
-    """Refuse teachers that can't be opened, before anything is trained.
-
-    Args:
-        recipe: says what is asked of them.
-        teachers: of the recipe.
-        data: the checked data set.
+def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> DetectionModel | None:
+    """Refuse teachers that can't be opened, before anything is trained or gone on with.
 
     Returns:
         the first YOLO among them, which a student can start from; with random weights where it is an architecture.
@@ -62,7 +57,10 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) 
         raise RequestError(f"teacher={recipe.teacher}: shows no feature maps; use {feature[0]}=0")
     for one in members:
         if one.stored:
-            require_stored(recipe)
+            answering_classes(Path(recipe.teacher).expanduser())
+            if side := recipe.teacher_imgsz:  # they were given once, about whole pictures
+                said = f"teacher={recipe.teacher}: holds answers"
+                raise RequestError(f"{said}, to which teacher_imgsz={side} means nothing; leave it out")
         elif one.torchvision:
             if one.file is not None:
                 teachers.torchvision(one, 64)
@@ -70,7 +68,7 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) 
             teachers.onnx(one)
         else:
             if one.untrained:
-                model = load_architecture(str(one.file), data["nc"], role="teacher", kinds=KINDS)
+                model = load_architecture(str(one.file), nc, role="teacher", kinds=KINDS)
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
@@ -78,31 +76,9 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) 
     return first
 
 
-def require_stored(recipe: Recipe) -> None:
-    """Refuse what stored answers can't do: they were given once, about whole pictures.
-
-    Raises:
-        RequestError: saying what has to change.
-    """
-    answering_classes(Path(recipe.teacher).expanduser())
-    if side := recipe.teacher_imgsz:
-        raise RequestError(
-            f"teacher={recipe.teacher}: holds answers, to which teacher_imgsz={side} means nothing; leave it out"
-        )
-
-
 def _shows_maps(one: Named) -> bool:
     """Return whether a teacher may have maps of a student's strides: ONNX files and stored answers hold none."""
     return one.ultralytics or (one.torchvision is not None and not one.torchvision.startswith("ssd"))
-
-
-def require_teachers(recipe: Recipe, teachers: Teachers) -> None:
-    """Refuse to go on with a run whose teachers are not there any more, or can't be opened.
-
-    Raises:
-        RequestError: saying which, and why.
-    """
-    check_teachers(recipe, teachers, {"nc": 1})
 
 
 def with_trained_teachers(
@@ -125,12 +101,6 @@ def require_known_classes(
     recipe: Recipe, teachers: Teachers, names: Mapping[int, str], settings: Mapping[str, Any]
 ) -> None:
     """Refuse teachers that do not know the classes that they are to teach.
-
-    Args:
-        recipe: says what they teach.
-        teachers: of the recipe, with weights.
-        names: of the data's classes, by column.
-        settings: the host's.
 
     Raises:
         RequestError: saying which.
@@ -160,16 +130,7 @@ def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> Cl
 
 
 def measure_teachers(
-    recipe: Recipe,
-    teachers: Teachers,
-    data: str | Path,
-    *,
-    split: str = "val",
-    imgsz: Any,
-    device: Any = None,
-    single_cls: bool = False,
-    classes: Any = None,
-    **of_yolo: Any,
+    recipe: Recipe, teachers: Teachers, data: str | Path, *, split: str = "val", imgsz: Any, **how: Any
 ) -> dict[str, Any]:
     """Measure a recipe's teachers on one split, as they answer together, unless that was done in the same way before.
 
@@ -179,10 +140,8 @@ def measure_teachers(
         data: data set file.
         split: of it.
         imgsz: of the student's run.
-        device: as the host has it.
-        single_cls: whether all classes are one.
-        classes: columns of the data's only classes that count; None: all.
-        **of_yolo: further settings of `evaluate`, for one YOLO; others are measured as it does by default.
+        **how: settings of `evaluate`. One YOLO is measured by all of them; others by `device`, `single_cls` and
+            `classes`, and by default in the rest.
 
     Returns:
         as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
@@ -191,58 +150,35 @@ def measure_teachers(
         RequestError: they do not know the data's classes, and the recipe does not say that some will do.
     """
     read_by = recipe.class_map, recipe.match, recipe.teacher_imgsz
-    key = repr((str(data), split, imgsz, device, single_cls, classes, read_by, sorted(of_yolo.items())))
+    key = repr((str(data), split, imgsz, read_by, sorted(how.items())))
     if key not in teachers.figures:
-        where = {"split": split, "imgsz": imgsz, "device": device, "single_cls": single_cls, "classes": classes}
-        teachers.figures[key] = _measure(recipe, teachers, data, **where, **of_yolo)
+        teachers.figures[key] = _measure(recipe, teachers, data, split, imgsz, how)
     return dict(teachers.figures[key])
 
 
 def _measure(
-    recipe: Recipe,
-    teachers: Teachers,
-    data: str | Path,
-    *,
-    split: str,
-    imgsz: Any,
-    device: Any,
-    single_cls: bool,
-    classes: Any,
-    **of_yolo: Any,
+    recipe: Recipe, teachers: Teachers, data: str | Path, split: str, imgsz: Any, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    members = teachers.members
+    members, single_cls = teachers.members, bool(how.get("single_cls"))
     if members[0].stored:
         raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
+    names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
     if teachers.alone and members[0].ultralytics and not recipe.class_map:
         model = teachers.model(members[0])
-        same = [str(name) for name in model.names.values()] == list(check_data(data, split)["names"].values())
+        same = [str(name) for name in model.names.values()] == list(names.values())
         if kind_of(model) == "yolo" and (same or single_cls):
-            side = rounded_imgsz(model, recipe.teacher_imgsz or imgsz)
-            where: dict[str, Any] = {"split": split, "imgsz": side, "device": device}
-            return evaluate(model, data, **where, single_cls=single_cls, classes=classes, **of_yolo)
-    side = _side(recipe, imgsz)
-    device = parse_device(device)  # once: -1, an idle GPU, may be another one when it is asked for again
-    chosen = select_device(device, verbose=False)
+            return evaluate(model, data, split=split, imgsz=rounded_imgsz(model, recipe.teacher_imgsz or imgsz), **how)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
-    opened = teachers.open(ANSWERS, chosen, side)
-    teacher = opened.teacher
-    names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
-    match = classes_of(recipe, names, teacher)
+    where: dict[str, Any] = {"split": split, "imgsz": _side(recipe, imgsz), "single_cls": single_cls}
+    where["device"] = parse_device(how.get("device"))  # once: -1, an idle GPU, may be another one the next time
+    where["classes"] = how.get("classes")
+    opened = teachers.open(ANSWERS, select_device(where["device"], verbose=False), where["imgsz"])
+    match = classes_of(recipe, names, opened.teacher)
     if not single_cls:
-        taught = match.only(taught_names(names, {"classes": classes}))
+        taught = match.only(taught_names(names, where))
         require_match(taught, some=recipe.match == "some", features_only_possible=False)
     columns = dict(zip(match.student, match.sources, strict=True))
-    figures = evaluate_teacher(
-        teacher,
-        data,
-        split=split,
-        imgsz=side,
-        device=device,
-        single_cls=single_cls,
-        classes=classes,
-        columns=columns,
-    )
-    return {**figures, **_size(members, opened.members)}
+    return {**evaluate_teacher(opened.teacher, data, columns=columns, **where), **_size(members, opened.members)}
 
 
 def _size(members: Sequence[Named], opened: Sequence[Teacher]) -> dict[str, int | None]:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.data.samples import random_state_kept
+from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import DistillError
+from yolo_distill.losses.devices import of_first_device
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers
 
@@ -27,71 +28,48 @@ MAP = "metrics/mAP50-95(B)"
 TEACHER_MAP_KEY = "distill_teacher_map"
 
 
-class Passing:
-    """Mixin for a host trainer that distils.
+class TeacherStop:
+    """Compares a student with its teacher, on what the student is validated on.
 
     Attributes:
-        teacher_map: the teacher's mAP50-95, 0..1, on what the student is validated on; None: nobody compares them.
-        passed_after: epochs after which the student had passed its teacher; None: it has not, or nobody looks.
+        teacher_map: the teacher's mAP50-95, 0..1; None: nobody compares them.
+        passed_after: epochs after which the student had passed its teacher; None: it has not, or nobody compares them.
     """
 
-    args: Any
-    csv: Path
-    ddp: bool
-    recipe: Recipe
-    teachers: Teachers
-    world_size: int
-    teacher_map: float | None = None
-    passed_after: int | None = None
+    def __init__(self, teacher_map: float | None) -> None:
+        self.teacher_map = teacher_map
+        self.passed_after: int | None = None
 
-    def train(self) -> Any:
-        """Train; with several devices the teacher is measured before their workers start, each of which has its part.
-
-        Relies on: the workers' trainer is built with `overrides=vars(self.args)`.
-        """
-        if not self.ddp:
-            return super().train()  # type: ignore[misc]
-        self.measure_teacher()
-        setattr(self.args, TEACHER_MAP_KEY, self.teacher_map)
-        try:
-            return super().train()  # type: ignore[misc]
-        finally:
-            delattr(self.args, TEACHER_MAP_KEY)
-
-    def measure_teacher(self) -> None:
+    def measure_teacher(self, recipe: Recipe, teachers: Teachers, args: Any) -> None:
         """Measure the teacher as the host validates the student in training, where it is to rest once it is passed.
 
         It teaches to the end where it speaks for some of the classes only, so that its mAP is no measure of what it has
         to teach; where it alone teaches unlabelled pictures; and where it is worse than the student from the start and
         the user wants it all the same.
         """
-        recipe, args = self.recipe, self.args
         if not recipe.gains or recipe.kd_until is not None or not args.val:
             return
         if recipe.match == "some" or recipe.unlabeled or recipe.force:
             return
-        where = {"split": args.split, "imgsz": args.imgsz, "device": args.device}
-        where |= {"single_cls": args.single_cls, "classes": args.classes}
-        as_in_training = {"rect": True, "nms": args.nms, "conf": args.conf, "iou": args.iou, "max_det": args.max_det}
+        keys = ("split", "imgsz", "device", "single_cls", "classes", "nms", "conf", "iou", "max_det")
+        as_in_training = {"rect": True, **{key: getattr(args, key) for key in keys}}
         try:
             with random_state_kept():
-                found = measure_teachers(recipe, self.teachers, args.data, **where, **as_in_training)
+                found = measure_teachers(recipe, teachers, args.data, **as_in_training)
         except DistillError as error:
             LOGGER.info(f"{PREFIX}the teacher teaches to the end, as it is not measured: {error}")
             return
         self.teacher_map = float(found["map"])
         LOGGER.info(f"{PREFIX}teacher: mAP50-95 {100 * self.teacher_map:.1f} on {args.split}")
 
-    def look_whether_passed(self) -> None:
-        """Find out, before an epoch, whether the student has passed its teacher; alike in all processes."""
-        if self.recipe.kd_until is not None or self.passed_after is not None:
+    def compare(self, recipe: Recipe, results: Path) -> None:
+        """Find out before an epoch whether the student has passed its teacher; alike in all processes."""
+        if recipe.kd_until is not None or self.passed_after is not None:
             return
-        box: list[int | None] = [None]
-        if RANK in {-1, 0} and self.csv.exists() and self.teacher_map is not None:
-            box = [epochs_until_passed(read_columns(self.csv).get(MAP, []), self.teacher_map)]
-        if self.world_size > 1:
-            distributed.broadcast_object_list(box, 0)
-        self.passed_after = box[0]
+        done = None
+        if RANK in {-1, 0} and results.exists() and self.teacher_map is not None:
+            done = epochs_until_passed(read_columns(results).get(MAP, []), self.teacher_map)
+        self.passed_after = of_first_device(done)
         if self.passed_after is not None:
             LOGGER.info(f"{PREFIX}the student has passed its teacher on val, which rests from now on")
 
@@ -100,9 +78,24 @@ def epochs_until_passed(curve: Sequence[float], teacher: float) -> int | None:
     """Return after how many epochs a student was better than its teacher for the first time, or None.
 
     That may be chance where the two are nearly level, and then there is little left to teach.
-
-    Args:
-        curve: the student's mAP50-95 on val, an epoch each.
-        teacher: its teacher's.
     """
     return next((done for done, value in enumerate(curve, 1) if value > teacher), None)
+
+
+def agree_on_epochs(trainer: Any) -> None:
+    """Give all processes of a run as many epochs as the first has, so that they all ask the teacher as long.
+
+    With `time=` the host counts the epochs that are left by each process's own clock.
+    """
+    if trainer.args.time:
+        trainer.epochs = trainer.args.epochs = of_first_device(trainer.epochs)
+
+
+def last_taught(recipe: Recipe, course: Course, batches: int, passed_after: int | None) -> int | None:
+    """Return the batches after which the teacher rests, where an epoch has `batches`; None for never."""
+    share = recipe.kd_until or 1.0
+    if all(recipe.schedule.get(name) == "mosaic" for name in recipe.gains):
+        share = min(share, course.mosaic / course.total)
+    ends = [] if share == 1 else [max(1, round(share * course.total))]
+    ends += [] if passed_after is None else [passed_after * batches]
+    return min(ends, default=None)

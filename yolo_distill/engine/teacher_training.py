@@ -9,19 +9,20 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import LOGGER, SETTINGS, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, SETTINGS, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.data.dataset import pictures_of
-from yolo_distill.engine.atomic import AtomicCheckpoints
+from yolo_distill.engine.atomic import whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
+from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.files import size_of, write_bytes
 from yolo_distill.models.architectures import Kind
 from yolo_distill.models.checkpoint import is_architecture, kind_of
@@ -38,28 +39,67 @@ _NO_MATTER = {
 STUDENTS_OWN = {"pretrained", "freeze"}
 
 
-class TeacherTrainer(EnoughSteps, CpuPrecision, AtomicCheckpoints, DetectionTrainer):
-    """The host's detection trainer, fast on a CPU, with checkpoints that are whole at every moment."""
+class TeacherTrainer(DetectionTrainer):
+    """The host's detection trainer with enough optimizer steps, fast on a CPU, and with whole checkpoints.
 
+    Of teachers, and of students that have none; a trainer with a teacher is one of these.
 
-class RtdetrTrainer(EnoughSteps, AtomicCheckpoints, RTDETRTrainer):
-    """The host's trainer of RT-DETRs, with checkpoints that are whole at every moment.
-
-    On a CPU it trains in channels-last order, which is a quarter faster, and in single precision whatever `amp` says:
-    the host warns that less can upset the matching of queries to objects.
+    Attributes:
+        precision: in which it trains on a CPU.
     """
 
-    args: Any
-    data: dict[str, Any]
-    device: torch.device
-    model: torch.nn.Module
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        self._steps, self.precision = EnoughSteps(overrides), CpuPrecision()
+        super().__init__(cfg, overrides, _callbacks)
+        self._steps.settle(self)
+
+    def auto_batch(self) -> int:
+        """Find the batch size, and with it the number of steps."""
+        self.batch_size = int(super().auto_batch())
+        self._steps.settle(self)
+        return self.batch_size
 
     def set_model_attributes(self) -> None:
         """Choose order and precision, now that model and device are known."""
         super().set_model_attributes()
+        self.precision.choose(self)
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        self.precision.apply(self)
+
+    def save_model(self) -> bool:
+        """Save as the host does."""
+        with whole_checkpoints(self), self.precision.saved_in(self.args):
+            return bool(super().save_model())
+
+    def final_eval(self) -> None:
+        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""
+        with whole_checkpoints(self, rewritten=True):
+            super().final_eval()
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Restore a checkpoint, on resume and when the host recovers from NaN.
+
+        Relies on: the host makes a new EMA copy of the model here. Our criterion must not be in it: validation would
+        have our loss.
+        """
+        with without_criterion(unwrap_model(self.model)):
+            super()._load_checkpoint_state(ckpt)
+
+
+class RtdetrTrainer(TeacherTrainer, RTDETRTrainer):
+    """The same of the host's trainer of RT-DETRs.
+
+    On a CPU it trains in channels-last order, which is a quarter faster, and in single precision whatever `amp` says:
+    the host warns that less can upset the matching of queries to objects, and stops at some of its other values.
+    """
+
+    def set_model_attributes(self) -> None:
+        """Choose the order."""
         if self.device.type == "cpu":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.args.amp = False  # the host stops at some of its other values
+            self.args.amp = False
+        super().set_model_attributes()
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Dataset[Any]:
         """Build what the host builds for a YOLO, in squares.
@@ -76,17 +116,13 @@ class RtdetrTrainer(EnoughSteps, AtomicCheckpoints, RTDETRTrainer):
 
 
 #: Who trains an architecture.
-_TRAINERS: dict[Kind, type[TeacherTrainer] | type[RtdetrTrainer]] = {"yolo": TeacherTrainer, "rtdetr": RtdetrTrainer}
+_TRAINERS: dict[Kind, type[TeacherTrainer]] = {"yolo": TeacherTrainer, "rtdetr": RtdetrTrainer}
 
 
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
     """Train a teacher, go on with one that was interrupted, or find one that is finished.
 
-    Args:
-        architecture: the host's name of a model file, e.g. `yolo26s.yaml` or `rtdetr-l.yaml`.
-        data: the checked data set, as the host describes it.
-        settings: the host's settings of the student's run; the teacher's run takes them over.
-        epochs: the teacher's own number of epochs; the student's when None.
+    It takes over the host's `settings` of the student's run, and its epochs where it has no number of its own.
 
     Returns:
         the teacher's best weights.

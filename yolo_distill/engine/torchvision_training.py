@@ -7,8 +7,6 @@ was killed therefore needs the epoch, the weights and the optimizer's memory to 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -131,7 +129,10 @@ class TorchvisionTraining:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.epoch, self.highest, self.rows = saved["epoch"], saved["highest"], saved["rows"]
         self._closed, self._order = False, torch.Generator()
-        self._open_pictures()
+        self.args.rect = False  # squares
+        dataset = build_yolo_dataset(copy(self.args), data["train"], self.args.batch, self.data, mode="train")
+        self.pictures = RepeatablePictures.of(dataset, self.args.seed)
+        self.loader = self._load()
 
     @property
     def last(self) -> Path:
@@ -152,7 +153,8 @@ class TorchvisionTraining:
             if accuracy is not None and accuracy >= self.highest:
                 self.highest = accuracy
                 self._save(self.last.with_name("best.pth"))
-            self._save(self.last, **self._progress())
+            progress = {"epoch": self.epoch, "highest": self.highest, "rows": self.rows, "still": self.still}
+            self._save(self.last, **progress, optimizer=self.optimizer.state_dict())
             write_bytes(self.folder / "results.csv", _as_csv(self.rows))
         self._save(self.last)  # the optimizer's memory is twice as large as the weights
         LOGGER.info(f"{PREFIX}{self.name}, mAP50-95 {self.highest:.3f} on val: {self.last.with_name('best.pth')}")
@@ -210,13 +212,6 @@ class TorchvisionTraining:
         self._order.manual_seed(seed)
         torch.manual_seed(seed)
 
-    def _open_pictures(self) -> None:
-        """Open the training split as the host does, in squares."""
-        self.args.rect = False
-        dataset = build_yolo_dataset(copy(self.args), self.data["train"], self.args.batch, self.data, mode="train")
-        self.pictures = RepeatablePictures.of(dataset, self.args.seed)
-        self.loader = self._load()
-
     def _load(self) -> DataLoader[dict[str, Any]]:
         pictures, batch = len(self.pictures), self.args.batch
         workers = min(os.cpu_count() or 1, self.args.workers, math.ceil(pictures / batch) - 1)
@@ -232,16 +227,6 @@ class TorchvisionTraining:
             collate_fn=self.pictures.collate_fn,
             pin_memory=self.device.type == "cuda",
         )
-
-    def _progress(self) -> dict[str, Any]:
-        """Return what a run needs to go on, besides the weights."""
-        return {
-            "epoch": self.epoch,
-            "highest": self.highest,
-            "rows": self.rows,
-            "still": self.still,
-            "optimizer": self.optimizer.state_dict(),
-        }
 
     def _save(self, file: Path, **more: Any) -> None:
         save_detector(file, self.model, self.name, self.names, self.args.imgsz, **more)
@@ -296,12 +281,7 @@ def keep_still(model: nn.Module, paths: Sequence[str]) -> None:
 
 
 def rate_at(epoch: float, epochs: int) -> float:
-    """Return the learning rate at a moment of the run: a linear warm-up, then half a cosine.
-
-    Args:
-        epoch: epochs that have passed, with a fraction.
-        epochs: of the run.
-    """
+    """Return the learning rate at a moment of the run: a linear warm-up, then half a cosine."""
     warm = WARM * epochs
     if epoch < warm:
         return RATE * epoch / warm
@@ -344,10 +324,8 @@ def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(
-        {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
-    )
-    return text.getvalue().encode()
+    cells = [
+        [f"{cell:.5g}" if isinstance(cell, float) else str("" if cell is None else cell) for cell in row.values()]
+        for row in rows
+    ]
+    return "".join(",".join(row) + "\n" for row in [list(rows[0]), *cells]).encode()

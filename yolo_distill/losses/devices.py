@@ -1,13 +1,15 @@
-"""What a loss divides by when a batch is spread over several devices."""
+"""What the processes of several devices have in common: what a loss divides by, and what one decides for all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from torch import Tensor, distributed
 
+T = TypeVar("T")
 _alone = ContextVar("alone", default=False)
 
 
@@ -33,3 +35,12 @@ def alone() -> Iterator[None]:
         yield
     finally:
         _alone.reset(token)
+
+
+def of_first_device(value: T) -> T:
+    """Return what the first process of the default group has, in all of them; as it is with one process."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, 0)
+    return box[0]

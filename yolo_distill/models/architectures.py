@@ -26,11 +26,6 @@ _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
 def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
     """Refuse a loaded model that is no detector of the kinds that are welcome.
 
-    Args:
-        model: what a checkpoint held.
-        kinds: that are welcome.
-        said: the setting that named the file, for the error.
-
     Raises:
         RequestError: saying what it is.
     """
@@ -42,11 +37,6 @@ def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -
 
 def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
     """Return what an architecture describes, before the host builds anything from it.
-
-    Args:
-        plan: the content of a YAML file.
-        kinds: that are welcome.
-        said: the setting that named the file, for the error.
 
     Raises:
         RequestError: it describes no detector of these kinds, or no model.

@@ -32,23 +32,15 @@ def is_architecture(path: str | Path) -> bool:
     return Path(path).suffix.lower() in {".yaml", ".yml"}
 
 
-def kind_of(model: str | Path | DetectionModel, *, trust: bool = False, role: str = "teacher") -> Kind:
-    """Return what kind of detector a model is.
-
-    Args:
-        model: one that is loaded already, or an architecture, whose plan says it. A checkpoint has to be loaded for
-            it: whoever needs the model as well loads it first and asks about that.
-        trust: load a checkpoint without the allow-list.
-        role: the setting that named the file, for the messages.
+def kind_of(model: str | Path | DetectionModel) -> Kind:
+    """Return what kind of detector a teacher is: one that is loaded, or an architecture, whose plan says it.
 
     Raises:
-        RequestError: as the functions that load.
+        RequestError: an architecture of another kind, or none.
     """
     if isinstance(model, (str, Path)):
-        if is_architecture(model):
-            said = f"{role}={model}"
-            return require_plan(_read_plan(model, said), KINDS, said)
-        model = load_ultralytics(model, trust=trust, role=role)
+        said = f"teacher={model}"
+        return require_plan(_read_plan(model, said), KINDS, said)
     return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
 
 

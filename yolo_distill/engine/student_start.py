@@ -1,0 +1,71 @@
+"""Where a student of a run starts: from weights of its own, or inside its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_distill.engine.teaching import require_channels
+from yolo_distill.errors import RequestError
+from yolo_distill.initialization.gentle_training import follow_closely
+from yolo_distill.initialization.initialize import begin_inside
+from yolo_distill.initialization.weight_selection import StartReport, plan_start
+from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.recipe import Recipe
+
+PREFIX = colorstr("distill: ")
+
+
+def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> StartReport | None:
+    """Start a student inside its teacher, in place, where the recipe says so.
+
+    Returns:
+        what was taken from the teacher; None where it starts as it was built.
+
+    Raises:
+        RequestError: the teacher is none that it could start from, although the recipe wants it.
+    """
+    recipe, teacher = trainer.recipe, trainer.teachers.start
+    if recipe.init == "auto" and has_weights:
+        if teacher is not None and plan_start(model, teacher)[1].corresponds:
+            LOGGER.info(
+                f"{PREFIX}student starts from its own weights; init=teacher would start it inside the teacher, "
+                "and init=try takes the better of the two"
+            )
+        return None
+    if teacher is None:
+        if recipe.init == "teacher":
+            raise RequestError(f"init=teacher: {recipe.teacher} is no YOLO that a student could start from")
+        LOGGER.info(f"{PREFIX}student starts from random weights: {recipe.teacher} is no YOLO")
+        return None
+    require_channels(recipe, trainer.teachers, trainer.data)
+    model.names = trainer.data["names"]
+    imgsz = rounded_imgsz(model, trainer.args.imgsz)
+    return begin_inside(
+        model, teacher, recipe, args=trainer.args, data=trainer.data, imgsz=imgsz, device=trainer.device
+    )
+
+
+def settle_start(trainer: Any, *, inside: bool, missing: float | None) -> tuple[Recipe, str]:
+    """Settle what a run leaves open until it is known where its student starts, and how gently it is trained.
+
+    A student that starts fitted is kept from falling far below its start, also where its run is resumed.
+
+    Returns:
+        the settled recipe, and in words why its terms teach or not.
+    """
+    recipe, args, why = trainer.recipe, trainer.args, "as it was begun"
+    if not trainer.resume:
+        taught, why = recipe.teaching(inside=inside, missing=missing)
+        recipe = recipe.settled(inside=inside, missing=missing)
+        if taught and missing is not None:
+            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
+    if recipe.init_warmup:
+        follow_closely(unwrap_model(trainer.model))
+        if not trainer.resume and not args.time:
+            args.warmup_epochs = recipe.init_warmup * trainer.epochs
+            args.warmup_bias_lr = 0.0  # biases come to their rate from below as well
+    return recipe, why
