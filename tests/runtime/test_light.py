@@ -11,7 +11,8 @@ import pytest
 from made_detector import dense, write_detector, write_video
 
 HEAVY = ("torch", "torchvision", "ultralytics", "onnx", "pydantic", "yolo_distill.engine", "yolo_distill.losses")
-BLOCKED = f"import sys\nfor name in {HEAVY!r}:\n    sys.modules[name] = None\n"
+OPTIONAL = ("PIL", "pandas", "supervision")
+BLOCKED = f"import sys\nfor name in {HEAVY + OPTIONAL!r}:\n    sys.modules[name] = None\n"
 
 
 def python(code, *arguments):

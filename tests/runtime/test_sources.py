@@ -75,6 +75,7 @@ def test_why_a_picture_cannot_be_read(tmp_path):
         "head.png": "cannot be decoded as a picture",
         "link.jpg": "is a link to what is not there",
         "gone.jpg": "cannot be opened (No such file or directory)",
+        "x" * 300: "cannot be opened (File name too long)",
     }
     for name, reason in reasons.items():
         assert read_picture(str(tmp_path / name)) is None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-import cv2
 import numpy as np
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
@@ -15,6 +14,7 @@ from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.inputs import Tensor, input_form
 from yolo_distill.runtime.letterbox import Floats, Picture, Transform
 from yolo_distill.runtime.metadata import read_metadata
+from yolo_distill.runtime.pictures import AnyPicture, as_picture
 from yolo_distill.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Settings(TypedDict, total=False):
     conf: float
     iou: float
     max_det: int
-    classes: Sequence[int | str] | None
+    classes: int | str | Sequence[int | str] | None
     agnostic: bool
 
 
@@ -88,75 +88,89 @@ class Detector:
         self._output = outputs[0].name
         self.batch: int | None = self._form.batch
         self._most = notes.most
-        self.imgsz: tuple[int, int] = self._choose_size(imgsz, self._form.imgsz, notes.imgsz)
+        own = self._form.imgsz or notes.imgsz
+        self.imgsz: tuple[int, int] = own if imgsz is None else self._choose_size(imgsz)
         self.end2end = self._choose_layout([one.shape for one in outputs], notes.end2end)
 
+    # Of a text, which is a sequence of texts as well, mypy cannot see that the first one is meant.
     @overload
-    def __call__(self, images: Picture, **settings: Unpack[Settings]) -> Detections: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: AnyPicture, *, imgsz: int | tuple[int, int] | None = None, **settings: Unpack[Settings]
+    ) -> Detections: ...
 
     @overload
-    def __call__(self, images: Sequence[Picture], **settings: Unpack[Settings]) -> list[Detections]: ...
+    def __call__(
+        self, images: Sequence[AnyPicture], *, imgsz: int | tuple[int, int] | None = None, **settings: Unpack[Settings]
+    ) -> list[Detections]: ...
 
     def __call__(
         self,
-        images: Picture | Sequence[Picture],
+        images: AnyPicture | Sequence[AnyPicture],
         *,
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
-        classes: Sequence[int | str] | None = None,
+        classes: int | str | Sequence[int | str] | None = None,
         agnostic: bool = False,
+        imgsz: int | tuple[int, int] | None = None,
     ) -> Detections | list[Detections]:
         """Find objects in one picture, or in each of several.
 
         Args:
             images: a picture as OpenCV gives it, (H, W, 3) uint8 in the order blue, green, red; grey (H, W) and
-                (H, W, 4) are taken as well. Or a list of such, of any sizes.
+                (H, W, 4) are taken as well. Or the path of a picture, or one of PIL; both are turned as their EXIF
+                says. Or a list of such, of any kinds and sizes, or an array (B, H, W, 3).
             conf: scores have to be above, 0 to 1.
             iou: overlap above which the worse of two boxes of a class goes, 0 to 1; end-to-end files ignore it.
             max_det: most detections of a picture.
-            classes: indices or names of the classes to look for; `None` for all.
+            classes: index or name of the class to look for, or a list of such; `None` for all.
             agnostic: whether boxes of different classes suppress each other as well.
+            imgsz: side of the input, or height and width, in pixels, for a file with a dynamic input; `None` for what
+                the detector was opened with.
 
         Returns:
-            the detections of the picture; a list of them for a list.
+            the detections of the picture; a list of them for a list or an array (B, H, W, 3).
 
         Raises:
-            RequestError: something that is no picture, or a setting out of range.
+            RequestError: something that is no picture or cannot be read, or a setting out of range.
             DistillError: onnxruntime failed.
         """
-        if isinstance(images, (str, Path)):
-            raise RequestError(f"got the text {str(images)!r}; expected a picture: cv2.imread({str(images)!r})")
-        single = isinstance(images, np.ndarray) and images.ndim < 4
-        pictures: Any = [images] if single else images
+        if isinstance(images, np.ndarray):
+            several = images.ndim == 4
+        else:
+            several = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
+        given: Any = images if several else [images]
         settings = self._checked(conf, iou, max_det, classes, agnostic)  # before any work
-        step = self.batch or self._most or max(len(pictures), 1)
+        size = self.imgsz if imgsz is None else self._choose_size(imgsz)
+        step = self.batch or self._most or max(len(given), 1)
         found: list[Detections] = []
-        for start in range(0, len(pictures), step):
-            tensor, transforms = self.preprocess_batch(pictures[start : start + step])
+        for start in range(0, len(given), step):
+            pictures = [
+                as_picture(one, f"picture {number} of {len(given)}: " if several else "")
+                for number, one in enumerate(given[start : start + step], start + 1)
+            ]
+            tensor, transforms = self._fill(pictures, size)
             found += self._decode(self.infer(tensor), transforms, settings)
-        return found[0] if single else found
+        return found if several else found[0]
 
-    def preprocess(self, image: Picture) -> tuple[Tensor, Transform]:
+    def preprocess(self, image: AnyPicture) -> tuple[Tensor, Transform]:
         """Turn a picture into the network's input.
 
         Args:
-            image: (H, W, 3), (H, W), (H, W, 1) or (H, W, 4) uint8, colours in the order blue, green, red.
+            image: whatever `__call__` takes as one picture.
 
         Returns:
             the input in the file's own form (see `inputs`), and how the picture lies in it.
 
         Raises:
-            RequestError: `image` is none of these.
+            RequestError: `image` is no picture or cannot be read.
         """
         tensor, transforms = self.preprocess_batch([image])
         return tensor, transforms[0]
 
-    def preprocess_batch(self, images: Sequence[Picture]) -> tuple[Tensor, list[Transform]]:
+    def preprocess_batch(self, images: Sequence[AnyPicture]) -> tuple[Tensor, list[Transform]]:
         """Turn B pictures, at least one, into one input of B; otherwise as `preprocess`."""
-        pictures = [_three_channels(image) for image in images]
-        tensor = self._form.empty(len(pictures), self.imgsz)
-        return tensor, [self._form.fill(place, image) for place, image in zip(tensor, pictures, strict=True)]
+        return self._fill([as_picture(image) for image in images], self.imgsz)
 
     def infer(self, tensor: Tensor) -> Floats:
         """Run the network.
@@ -209,15 +223,15 @@ class Detector:
         """
         return self._decode(raw, transforms, self._checked(**settings))
 
-    def class_ids(self, classes: Sequence[int | str]) -> list[int]:
-        """Return class indices for indices or names.
+    def class_ids(self, classes: int | str | Sequence[int | str]) -> list[int]:
+        """Return class indices for an index or a name, or for several.
 
         Raises:
             RequestError: the model knows no such class.
         """
         by_name = {name: index for index, name in self.names.items()}
         ids = []
-        for one in classes:
+        for one in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
             text = str(one).strip()
             if text.isdecimal() and int(text) in self.names:
                 ids.append(int(text))
@@ -230,6 +244,11 @@ class Detector:
                     f"classes={text}: the model knows no such class{did_you_mean(text, by_name)} (known: {known}{more})"
                 )
         return ids
+
+    def _fill(self, pictures: Sequence[Picture], size: tuple[int, int]) -> tuple[Tensor, list[Transform]]:
+        """Return the network's input, of `size`, with the pictures in it."""
+        tensor = self._form.empty(len(pictures), size)
+        return tensor, [self._form.fill(place, image) for place, image in zip(tensor, pictures, strict=True)]
 
     def _decode(self, raw: Floats, transforms: Sequence[Transform], settings: dict[str, Any]) -> list[Detections]:
         """Return what the answers say about each picture; the settings have been checked."""
@@ -250,7 +269,7 @@ class Detector:
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
-        classes: Sequence[int | str] | None = None,
+        classes: int | str | Sequence[int | str] | None = None,
         agnostic: bool = False,
     ) -> dict[str, Any]:
         """Return the settings as the decoders take them."""
@@ -263,13 +282,17 @@ class Detector:
         suppression = {} if self.end2end else {"iou": iou, "agnostic": agnostic}
         return {"conf": conf, "max_det": max_det, "classes": wanted, **suppression}
 
-    def _choose_size(
-        self, wanted: int | tuple[int, int] | None, fixed: tuple[int, int] | None, exported: tuple[int, int]
-    ) -> tuple[int, int]:
-        """Return the input size: the wanted one if the file takes it, else the file's own."""
-        if wanted is None:
-            return fixed or exported
-        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+    def _choose_size(self, wanted: int | tuple[int, int]) -> tuple[int, int]:
+        """Return the wanted input size, if the file takes it."""
+        sides = (wanted, wanted) if isinstance(wanted, (int, np.integer)) else wanted
+        if (
+            not isinstance(sides, (tuple, list))
+            or len(sides) != 2
+            or not all(isinstance(side, (int, np.integer)) for side in sides)
+        ):
+            raise RequestError(f"imgsz={wanted!r}: expected a whole number of pixels, or (height, width)")
+        height, width = int(sides[0]), int(sides[1])
+        fixed = self._form.imgsz
         if fixed and (height, width) != fixed:
             raise RequestError(
                 f"imgsz={height},{width}: {self.path} takes {fixed[0]},{fixed[1]} (height, width) only; leave imgsz= "
@@ -297,22 +320,6 @@ class Detector:
 
     def _expected(self) -> str:
         return f"(B, {4 + len(self.names)}, A) for {len(self.names)} classes, or (B, N, 6)"
-
-
-def _three_channels(image: Picture) -> Picture:
-    """Return a picture as (H, W, 3)."""
-    if not isinstance(image, np.ndarray):
-        raise RequestError(f"got {type(image).__name__}; expected a picture as a numpy array (H, W, 3) of uint8")
-    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
-    if image.dtype != np.uint8 or channels not in {1, 3, 4} or not image.size:
-        raise RequestError(
-            f"got an array {image.shape} of {image.dtype}; expected a picture (H, W, 3), (H, W) or (H, W, 4) of uint8"
-        )
-    if channels == 3:
-        return image
-    code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
-    converted: Picture = cv2.cvtColor(image, code)
-    return converted
 
 
 def precision_of(detector: Detector) -> str:

@@ -85,9 +85,9 @@ def read_picture(path: str) -> Picture | None:
     alpha dropped, grey and palettes and CMYK made blue, green and red; of several pages the first. One that was cut off
     is not read, nor is a TIFF of floats, of which nobody knows what is white.
     """
-    if not Path(path).is_file():  # a pipe would be waited for
-        return None
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            return None
         # OpenCV's own imread cannot open every name on Windows.
         data = np.fromfile(path, np.uint8)
         if cut_off_jpeg(data):
@@ -104,13 +104,13 @@ def read_picture(path: str) -> Picture | None:
 def why_unread(path: str) -> str:
     """Return why `read_picture` returned `None` for a path."""
     place = Path(path)
-    if place.is_dir():
-        return "is a folder"
-    if place.is_symlink() and not place.exists():
-        return "is a link to what is not there"
-    if place.exists() and not place.is_file():
-        return "is no file"
     try:
+        if place.is_dir():
+            return "is a folder"
+        if place.is_symlink() and not place.exists():
+            return "is a link to what is not there"
+        if place.exists() and not place.is_file():
+            return "is no file"
         with place.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
