@@ -10,9 +10,10 @@ import yaml
 
 from yolo_distill.engine import init_trial
 from yolo_distill.engine.init_trial import with_better_start
-from yolo_distill.engine.run import train
+from yolo_distill.engine.run import check_pair, train
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.recipe import make_recipe
+from yolo_distill.teachers.loading import Teachers
 
 
 @pytest.fixture
@@ -39,6 +40,24 @@ def choose(recipe, data, settings):
         return with_better_start(recipe, data, {**settings, **changes}, "yolo26n.yaml", distil).init
 
     return tried, asked
+
+
+@pytest.mark.parametrize(
+    ("init", "student", "epochs", "begins"),
+    [
+        ("auto", "own", 40, "try"),
+        ("auto", "own", 30, "teacher"),
+        ("auto", "yolo26n.yaml", 40, "auto"),
+        ("auto", "yolo11n.yaml", 40, "auto"),
+        ("student", "own", 40, "student"),
+    ],
+)
+def test_weights_of_its_own_are_tried_beside_the_teachers(
+    init, student, epochs, begins, recipe, data, settings, make_teacher, names
+):
+    asked = recipe.model_copy(update={"init": init})
+    student = str(make_teacher("yolo26n.yaml", names)) if student == "own" else student
+    assert check_pair(student, asked, Teachers.of(asked), data, {**settings, "epochs": epochs}).init == begins
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, reading=Reading(request.trust))
     ours.check_pairs(teachers, found)
+    arms |= ours.with_starts(before)
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
     ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
@@ -199,14 +200,24 @@ class _Ours:
 
     def check_pairs(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
         """Refuse a teacher and a student that do not fit together as an arm wants it."""
-        for arm, recipe in self._arms:
+        for at, (arm, recipe) in enumerate(self._arms):
             with _said_of(arm):
-                check_pair(self._request.student, recipe, Teachers.of(recipe, teachers), data, arm.host)
+                begins = check_pair(self._request.student, recipe, Teachers.of(recipe, teachers), data, arm.host)
+            self._arms[at] = (arm, begins)
         if self._host_arms and not teachers.is_one_yolo:
             raise RequestError(
                 f"arm {self._host_arms[0].label}: Ultralytics' own distillation takes one YOLO as its teacher, not "
                 f"{self._request.teacher}; leave this arm out"
             )
+
+    def with_starts(self, before: Plan | None) -> dict[str, Arm]:
+        """Return the arms by label, each with the start that its pair asks for, or that it was begun with."""
+        begun = before.arms if before else {}
+        return {
+            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init})
+            for arm, recipe in self._arms
+            if arm.label not in begun
+        }
 
     def check_teaching(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
         """Refuse a teacher that does not know the classes, and unlabelled pictures that can't be taken."""

@@ -1,4 +1,6 @@
-"""`init=try`: a student with weights of its own is trained a little from both starts, and goes on from the better one.
+"""A student with weights of its own is trained a little from both starts, and goes on from the better one.
+
+That is `init=try`, and `init=auto` where the student could start inside its teacher as well and there is time for it.
 
 Which is better depends on how good its own weights are for these pictures, and there is no telling without looking.
 Each trial is a run like any other, with a schedule of its own that ends after a fifth of the epochs; a finished one is
@@ -26,6 +28,15 @@ STARTS = {"student": "from its own weights", "teacher": "inside the teacher"}
 SHARE, FEWEST = 0.2, 8
 
 
+def start_beside_weights(epochs: int) -> str:
+    """Return what `init=auto` means for a student with weights of its own that could start inside its teacher as well.
+
+    A trial, or inside the teacher where a trial would be more than a fifth of the run: early on that start was ahead of
+    the student's own weights in every run of tests/benchmarks/MEASURED.md, "Good weights".
+    """
+    return "try" if round(SHARE * epochs) >= FEWEST else "teacher"
+
+
 def with_better_start(
     recipe: Recipe, data: Mapping[str, Any], settings: Mapping[str, Any], student: str, distil: Distil
 ) -> Recipe:
@@ -47,7 +58,7 @@ def with_better_start(
         tried = recipe.model_copy(update={"init": start})
         folder = runs_folder(settings) / f"start-{start}-{stage_key(student, tried, data, short)}"
         if not (folder / "summary.json").is_file():
-            LOGGER.info(f"{PREFIX}{number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")
+            LOGGER.info(f"{PREFIX}trial {number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")
             run_stage(folder, tried, short, student, distil, f"{PREFIX}interrupted; the same command goes on with this")
         measured = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["student"]
         if "map" not in measured:

@@ -24,7 +24,7 @@ from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
 from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
-from yolo_distill.engine.init_trial import with_better_start
+from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
@@ -103,7 +103,7 @@ def train(
     _check_device(checked, settings)
     require_teachable(checked, settings)
     teachers = Teachers.of(checked)
-    check_pair(student, checked, teachers, data, settings)
+    checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
@@ -298,10 +298,13 @@ def _in_one_line() -> Iterator[None]:
 
 def check_pair(
     student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
-) -> None:
+) -> Recipe:
     """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
 
     The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
+
+    Returns:
+        the recipe, where `init=auto` of a student with weights of its own is what `start_beside_weights` says.
     """
     require_classes(recipe, len(data["names"]))
     first = check_teachers(recipe, teachers, data["nc"])
@@ -321,6 +324,12 @@ def check_pair(
         levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
         if recipe.gains and not levels.common and not recipe.teacher_imgsz:
             raise RequestError(f"teacher and student have no level in common: {levels}")
+    if recipe.init == "auto" and weights is not None and first is not None:
+        larger, smaller = models[-2:]
+        if plan_start(smaller, larger)[1].corresponds:
+            whole = settings.get("epochs") or DEFAULT_CFG_DICT["epochs"]
+            return recipe.model_copy(update={"init": start_beside_weights(int(whole))})
+    return recipe
 
 
 def own_weights(student: str, settings: Mapping[str, Any]) -> str | None:
