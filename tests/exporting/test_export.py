@@ -65,6 +65,7 @@ def test_what_the_file_says_without_torch(report, one_to_one):
     notes = detector.metadata
     assert (notes["yolo_distill"], notes["source"]) == (__version__, "best.pt")
     assert notes["source_sha256"] == report.source_sha256
+    assert notes["license"].startswith("AGPL-3.0")
     assert "private" not in str(notes)
     assert str(Path(report.path).parent) not in str(notes)
 

@@ -27,7 +27,6 @@ from yolo_distill.exporting.export_data import ExportData
 from yolo_distill.exporting.layer_sensitivity import _distance
 from yolo_distill.exporting.lower_precision import to_int8
 from yolo_distill.exporting.report import ExportReport
-from yolo_distill.graphs.mobile import PROVIDERS
 from yolo_distill.graphs.quantise import METHODS
 from yolo_distill.runtime.detector import Detector
 
@@ -186,21 +185,19 @@ def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoi
     assert evaluate(done.path, labelled)["map"] == pytest.approx(done.accuracy["int8"]["map"] / 100, abs=1e-4)
 
 
-def test_fp16_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, unlabelled, tmp_path):
+def test_fp32_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, target="phone", out=tmp_path / "a.onnx")
     assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
-    assert done.precision == "fp16"
-    assert done.file_bytes < 0.6 * done.fp32_bytes
-    assert done.accuracy["fp16"]["matched"] >= 0.95  # without boxes, agreement is measured
-    assert "fp16 beside fp32: " in done.summary()
-    assert {name: (one["suits"], one["partitions"]) for name, one in done.delegates.items()} == dict.fromkeys(
-        PROVIDERS, (True, 1)
-    )
-    assert "CoreML MLProgram: " in done.summary()
+    assert done.precision == "fp32"
+    suited = [done.delegates[name] for name in ("NNAPI", "CoreML MLProgram")]
+    assert [(one["suits"], one["partitions"], one["why"]) for one in suited] == [("yes", 1, [])] * 2
+    assert "operators in 1 partition, suits" in done.summary()
     ort = tmp_path / "a.ort"
     tensor = Detector(done.path).preprocess(draw(1, SIDE, SIDE)[0])[0]
-    got = onnxruntime.InferenceSession(str(ort)).run(None, {"images": tensor})[0]
-    assert np.abs(got - Detector(done.path).infer(tensor))[:, 4:].max() < 0.02
+    session = onnxruntime.InferenceSession(str(ort))
+    got = session.run(None, {"images": tensor})[0]
+    assert np.abs(got - Detector(done.path).infer(tensor))[:, 4:].max() < 0.001
+    assert session.get_modelmeta().custom_metadata_map["license"].startswith("AGPL-3.0")
     said = json.loads((tmp_path / "a.json").read_text())["extras"]["ORT format"]
     assert (said["path"], said["sha256"]) == ("a.ort", hashlib.sha256(ort.read_bytes()).hexdigest())
     assert str(tmp_path) not in (tmp_path / "a.operators.config").read_text()
@@ -208,12 +205,35 @@ def test_fp16_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, u
     assert listing(tmp_path) == ["a.json", "a.onnx"]
 
 
+def test_fp16_for_phones_is_for_mlprogram_alone(checkpoint, unlabelled, tmp_path):
+    done = export(checkpoint, data=unlabelled, target="phone", precision="fp16", out=tmp_path / "a.onnx")
+    assert listing(tmp_path) == ["a.json", "a.onnx"]  # the ORT format would compute in fp32
+    assert done.file_bytes < 0.6 * done.fp32_bytes
+    assert done.accuracy["fp16"]["matched"] >= 0.95  # without boxes, agreement is measured
+    assert "fp16 beside fp32: " in done.summary()
+    assert {name: one["suits"] for name, one in done.delegates.items()} == {
+        "NNAPI": "no", "CoreML NeuralNetwork": "no", "CoreML MLProgram": "yes",
+    }  # fmt: skip
+    (line,) = (line for line in done.summary().splitlines() if line.startswith("NNAPI: "))
+    assert "does not suit: " in line
+    assert "float16 tensors" in line
+    assert done.metadata["license"].startswith("AGPL-3.0")
+
+
+def test_int8_for_phones_is_for_the_cpu_and_says_nothing_of_delegates(checkpoint, labelled, tmp_path):
+    done = export(checkpoint, data=labelled, target="phone", precision="int8", out=tmp_path / "a.onnx", **LENIENT)
+    assert (tmp_path / "a.ort").exists()
+    assert not done.delegates
+    assert done.metadata["license"].startswith("AGPL-3.0")
+
+
 @pytest.mark.slow
 def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path, monkeypatch):
     checkpoint = save(live_detector("yolo26n.yaml"), tmp_path / "best.pt", SIDE)
     monkeypatch.setattr(module, "suit_delegates", lambda graph: None)
-    message = refusal(DistillError, export, checkpoint, target="phone", precision="fp32", out=tmp_path)
-    assert "does not suit NNAPI, CoreML NeuralNetwork, CoreML MLProgram; no file is kept" in message
+    message = refusal(DistillError, export, checkpoint, target="phone", out=tmp_path)
+    assert "does not suit NNAPI (Split into unequal parts, tensors of unknown shape), CoreML MLProgram (" in message
+    assert message.endswith("; no file is kept")
     assert listing(tmp_path) == ["best.pt"]
 
 

@@ -53,6 +53,7 @@ def test_the_file_and_its_proof_lie_side_by_side(host_report, checkpoint):
     opened = ultralytics_parity.open_file(file, "cpu")
     assert opened.names == {0: "round", 1: "square"}
     assert opened.metadata["source_sha256"] == host_report.source_sha256
+    assert opened.metadata["license"].startswith("AGPL-3.0")
     assert "private" not in str(opened.metadata)
 
 

@@ -35,6 +35,9 @@ from yolo_distill.timing import in_turns, session_run
 
 Accuracy = dict[str, dict[str, float]]
 
+#: The delegates that a precision is made for and has to suit.
+_DELEGATES = {"fp32": ("NNAPI", "CoreML MLProgram"), "fp16": ("CoreML MLProgram",)}
+
 
 @dataclasses.dataclass(frozen=True)
 class _Plan(Plan):
@@ -148,7 +151,7 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
     lowered, accuracy = _lower(plan, fp32, folder / f"{plan.path.stem}-{plan.precision}.onnx")
     draft = _finish(plan, lowered.path if lowered else fp32, notes, lowered.kept if lowered else ())
     delegates = _suitability(plan, draft) if plan.target.delegates else {}
-    files, extras = _extras(plan, draft, folder) if plan.target.ort else ([], {})
+    files, extras = _extras(plan, draft, folder) if plan.target.ort and plan.precision != "fp16" else ([], {})
     plan.progress("measuring the time of one picture")
     threads = torch.get_num_threads()
     report = ExportReport(
@@ -199,9 +202,16 @@ def _rewrite(file: Path, change: Callable[[onnx.ModelProto], None]) -> None:
 
 
 def _suitability(plan: _Plan, draft: Path) -> dict[str, dict[str, Any]]:
+    """Return what delegates make of the file; nothing for int8, which is made for the CPU."""
+    if plan.precision not in _DELEGATES:
+        return {}
     found = check_suitability(draft)
-    unfit = [provider for provider, verdict in found.items() if not verdict["suits"]]
-    if unfit and plan.precision != "int8":
+    unfit = [
+        f"{provider} ({', '.join(found[provider]['why'])})"
+        for provider in _DELEGATES[plan.precision]
+        if found[provider]["suits"] != "yes"
+    ]
+    if unfit:
         raise DistillError(
             f"target={plan.target.name}: ONNX Runtime's usability check says that the file does not suit "
             f"{', '.join(unfit)}; no file is kept"

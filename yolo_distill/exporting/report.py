@@ -85,7 +85,7 @@ class ExportReport(_Report):
         ms: milliseconds (the shortest time) of the bare network for one picture, measured in turns: `torch`, `fp32` and
             the precision, on `threads` threads of this machine's CPU.
         threads: see `ms`.
-        delegates: of a phone target: provider to the checker's verdict.
+        delegates: of a phone target in fp32 or fp16: provider to the checker's verdict, see `check_suitability`.
         extras: further files by what they are: `path`, `file_bytes`, `sha256`.
         metadata: what the file says about itself.
     """
@@ -125,8 +125,9 @@ class ExportReport(_Report):
         ]
         for provider, verdict in self.delegates.items():
             parts = f"{verdict['partitions']} partition{'s' if verdict['partitions'] != 1 else ''}"
-            suits = "suits" if verdict["suits"] else "does not suit"
-            lines.append(f"{provider}: {verdict['nodes']} of {verdict['of']} operators in {parts}, {suits}")
+            suits = {"yes": "suits", "partly": "suits in part", "no": "does not suit"}[verdict["suits"]]
+            why = f": {', '.join(verdict['why'])}" if verdict["why"] else ""
+            lines.append(f"{provider}: {verdict['nodes']} of {verdict['of']} operators in {parts}, {suits}{why}")
         lines += [f"{what}: {extra['path']}" for what, extra in self.extras.items()]
         return "\n".join([*lines, f"proof: {self.proof}"])
 

@@ -28,7 +28,7 @@ class Target(BaseModel):
         precisions: what is on offer; the first is what is made when nothing is said.
         input: `floats`, (1, 3, H, W) from 0 to 1, or `pictures`, (1, H, W, 3) uint8.
         delegates: whether the graph is rewritten for the GPU and NPU delegates of phones, and has to pass their check.
-        ort: whether an `.ort` file and the operator list for a reduced runtime are written as well.
+        ort: whether an `.ort` file and the operator list for a reduced runtime are written as well; never of fp16.
         advice: one line for whoever ships the file.
     """
 

@@ -8,23 +8,37 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
-from onnxruntime.tools.mobile_helpers.usability_checker import check_coreml_partitions, check_nnapi_partitions
-from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
+from onnxruntime.tools.mobile_helpers.usability_checker import (
+    PartitioningInfo,
+    check_coreml_partitions,
+    check_nnapi_partitions,
+)
+from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
 
-#: The providers that a graph has to suit as a whole, and who knows their operators.
+#: The providers that are checked, and who knows their operators.
 PROVIDERS = {
     "NNAPI": check_nnapi_partitions,
     "CoreML NeuralNetwork": partial(check_coreml_partitions, config_filename="coreml_supported_neuralnetwork_ops.md"),
     "CoreML MLProgram": partial(check_coreml_partitions, config_filename="coreml_supported_mlprogram_ops.md"),
 }
+#: What the first input of an operator may be; the check does not look at types.
+#: Source: `base_op_builder.cc` of ONNX Runtime's `nnapi` and `coreml` providers.
+_TYPES = {
+    "NNAPI": {TensorProto.FLOAT},
+    "CoreML NeuralNetwork": {TensorProto.FLOAT},
+    "CoreML MLProgram": {TensorProto.FLOAT, TensorProto.FLOAT16},
+}
+_SUITS = {PartitioningInfo.TryWithEP.YES: "yes", PartitioningInfo.TryWithEP.MAYBE: "partly"}
+_HIDDEN = "refused"  # a domain
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"  # the converter has no argument for it
 
 
@@ -45,11 +59,9 @@ def suit_delegates(model: onnx.ModelProto) -> None:
                 graph.initializer.append(numpy_helper.from_array(whole, region))
                 constants[region] = graph.initializer[-1]
             node.input[1] = region
-        if node.op_type == "Split" and len(node.input) > 1 and node.input[1] in constants:
-            sizes = numpy_helper.to_array(constants[node.input[1]])
-            if len(set(sizes.tolist())) > 1:
-                nodes.extend(_slices(graph, node, sizes.tolist()))
-                continue
+        if node.op_type == "Split" and _unequal(node, constants):
+            nodes.extend(_slices(graph, node, numpy_helper.to_array(constants[node.input[1]]).tolist()))
+            continue
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -75,27 +87,80 @@ def _slices(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: list[int]) -> l
 
 
 def check_suitability(file: Path) -> dict[str, dict[str, Any]]:
-    """Ask ONNX Runtime's mobile usability check about a static file.
+    """Ask ONNX Runtime's mobile usability check about a static file in fp32 or fp16, and read what it does not.
+
+    As its command does, it is asked about the file as a session on this CPU optimises it; but fp16 as it is, since this
+    CPU computes it in fp32 between casts, and providers are asked before that. The check goes by the names of the
+    operators; those that a provider refuses for another reason are hidden from it.
 
     Returns:
         provider to `partitions` (parts of the graph that run there; between two of them the CPU takes over, which
-        costs), the `nodes` in them `of` all nodes, and `suits`: whether the check recommends the provider.
+        costs), the `nodes` in them `of` all nodes, `suits` (the check's recommendation: `yes`, `partly` or `no`), and
+        `why` it takes no more.
     """
-    model = ModelProtoWithShapeInfo(file).model_with_shape_info
+    with tempfile.TemporaryDirectory() as scratch:
+        asked_about = Path(scratch) / file.name
+        if any(one.data_type == TensorProto.FLOAT16 for one in onnx.load(str(file)).graph.initializer):
+            shutil.copyfile(file, asked_about)
+        else:
+            optimize_model(file, asked_about)
+        model = ModelProtoWithShapeInfo(asked_about).model_with_shape_info
     found = {}
     for provider, check in PROVIDERS.items():
-        info = check(model, require_fixed_input_sizes=True)
+        asked = onnx.ModelProto()
+        asked.CopyFrom(model)
+        why = _hide_refused(asked.graph, provider)
+        info = check(asked, require_fixed_input_sizes=True)
+        lacking = {name.removeprefix("ai.onnx:") for name in info.unsupported_ops if not name.startswith(_HIDDEN)}
+        why |= {f"no {operator}" for operator in lacking}
+        if info.nodes_unsupported_due_to_dynamic_input:
+            why.add("tensors of unknown shape")
         found[provider] = {
             "partitions": info.num_partitions,
             "nodes": info.num_supported_nodes,
             "of": info.num_nodes,
-            "suits": info.suitability() == info.TryWithEP.YES,
+            "suits": _SUITS.get(info.suitability(), "no"),
+            "why": sorted(why),
         }
     return found
 
 
+def _hide_refused(graph: onnx.GraphProto, provider: str) -> set[str]:
+    """Move operators that a provider knows but refuses into a domain that it does not know; return the reasons."""
+    tensors = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    types = {name: tensor.elem_type for name, tensor in tensors.items()}
+    ranks = {name: len(tensor.shape.dim) for name, tensor in tensors.items()}
+    constants = {one.name: one for one in graph.initializer}
+    types |= {name: one.data_type for name, one in constants.items()}
+    reasons = set()
+    for node in graph.node:
+        if types[node.input[0]] not in _TYPES[provider]:
+            reason = f"{helper.tensor_dtype_to_np_dtype(types[node.input[0]]).name} tensors"
+        elif provider == "CoreML NeuralNetwork" and node.op_type == "MatMul" and node.input[1] not in constants:
+            reason = "MatMul of two computed tensors"  # of attention; source: the provider's `gemm_op_builder.cc`
+        elif provider == "NNAPI" and ranks.get(node.input[0], 0) > 4:
+            reason = "more than four dimensions"
+        elif provider == "NNAPI" and node.op_type == "Split" and _unequal(node, constants):
+            reason = "Split into unequal parts"
+        else:
+            continue
+        node.domain = _HIDDEN
+        reasons.add(reason)
+    return reasons
+
+
+def _unequal(node: onnx.NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Return whether a split has constant sizes that differ."""
+    if len(node.input) < 2 or node.input[1] not in constants:
+        return False
+    return len(set(numpy_helper.to_array(constants[node.input[1]]).tolist())) > 1
+
+
 def write_ort(file: Path, folder: Path, *, fused: bool) -> tuple[Path, Path]:
     """Write ONNX Runtime's own format, and the operators that a runtime built for this model alone needs.
+
+    Not for fp16: the converter opens the file on this CPU, which computes in fp32 between casts, and so would the
+    result (onnxruntime issue 22242).
 
     Args:
         file: the ONNX file.
