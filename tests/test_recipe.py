@@ -61,7 +61,7 @@ ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
     ],
 )
 def test_terms_that_are_left_open(given, inside, gains):
-    recipe = make_recipe({"teacher": "t.pt", **given}).settled(inside=inside)
+    recipe = make_recipe({"teacher": "t.pt", **given}).settled(inside=inside, steps=1)
     assert recipe.gains == gains
     assert None not in {getattr(recipe, name) for name in TERMS}
     assert recipe.settled(inside=not inside).gains == gains  # once and for all
@@ -69,7 +69,7 @@ def test_terms_that_are_left_open(given, inside, gains):
 
 def test_a_comma_in_a_path_makes_no_second_teacher(tmp_path):
     (tmp_path / "run,1.pt").touch()
-    assert make_recipe({"teacher": str(tmp_path / "run,1.pt")}).settled(inside=True).gains == {}
+    assert make_recipe({"teacher": str(tmp_path / "run,1.pt")}).settled(inside=True, steps=1).gains == {}
 
 
 @pytest.mark.parametrize("given", [{"logit": 1}, {"teacher": "a.pt,b.pt"}, {"teacher_imgsz": 640}])
@@ -80,7 +80,7 @@ def test_what_is_not_to_teach_asks_for_nothing(given):
 
 def test_the_preset_that_teaches_has_all_of_them():
     assert make_recipe({"teacher": "t.pt"}, "taught").settled(inside=True).gains == ALL
-    assert make_recipe({"teacher": "t.pt"}, "init").settled(inside=True).gains == {}
+    assert make_recipe({"teacher": "t.pt"}, "init").settled(inside=True, steps=1).gains == {}
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
 #: Gains of the terms that a recipe may leave open, where they teach.
 USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not None}
-#: Mean error of a fitted start (`initialization/least_squares.py`) above which the terms teach on top of it: such a
-#: student cannot hold what its teacher has. What it rests on: tests/benchmarks/MEASURED.md, "Below nano".
-NEED = 0.2
+#: Optimizer steps of a run from which on the terms teach on top of a fitted start as well. What it rests on:
+#: tests/benchmarks/MEASURED.md, "Where the terms pay".
+WORTH_STEPS = 500
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
@@ -110,15 +110,14 @@ class Recipe(_Fields):
             return "teacher_imgsz= is given"
         return None
 
-    def teaching(self, *, inside: bool, missing: float | None = None) -> tuple[bool, str]:
+    def teaching(self, *, inside: bool, steps: int | None = None) -> tuple[bool, str]:
         """Return whether the terms teach, and why, in words. This is the one place where that is decided.
 
-        A student that starts inside its teacher and is fitted to it has what the terms could teach it, unless it is too
-        small to hold it.
+        A student that starts inside its teacher and is fitted to it has at first what the terms could teach it.
 
         Args:
             inside: whether the student starts inside its teacher.
-            missing: mean error of its fit; None where it is not fitted, or nobody knows yet.
+            steps: optimizer steps of the run; None where they are not known yet, and taken for enough.
         """
         if self.teach is False:
             return False, "teach=false"
@@ -130,14 +129,12 @@ class Recipe(_Fields):
             return True, "the student does not start inside its teacher"
         if not self.init_fit:
             return True, "its start is not fitted"
-        if missing is None:
-            return False, "it starts fitted to its teacher"
-        said = f"its start misses {missing:.0%} of its teacher's maps, and"
-        if missing > NEED:
-            return True, f"{said} above {NEED:.0%} the terms were worth it"
-        return False, f"{said} up to {NEED:.0%} the terms added nothing (teach=true has them all the same)"
+        if steps is not None and steps < WORTH_STEPS:
+            few = f"in {steps} optimizer steps the terms add nothing to its start; from {WORTH_STEPS} on they do"
+            return False, f"{few} (teach=true has them all the same)"
+        return True, f"from {WORTH_STEPS} optimizer steps on the terms add to its start (teach=false leaves them out)"
 
-    def settled(self, *, inside: bool, missing: float | None = None) -> Recipe:
+    def settled(self, *, inside: bool, steps: int | None = None) -> Recipe:
         """Return the recipe with all decided that it leaves open until it is known where the student starts.
 
         Where the terms teach, class and box term are there, and `cwd` joins them where the student starts inside the
@@ -146,9 +143,9 @@ class Recipe(_Fields):
 
         Args:
             inside: whether the student starts inside its teacher.
-            missing: mean error of its fit; None where it is not fitted.
+            steps: optimizer steps of the run; see `teaching`.
         """
-        teach, _ = self.teaching(inside=inside, missing=missing)
+        teach, _ = self.teaching(inside=inside, steps=steps)
         gains = self.gains if teach else {}
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
         if joins and not self.teacher_imgsz and not self.has_several_teachers and self.has_room_for_cwd:

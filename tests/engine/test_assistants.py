@@ -92,10 +92,12 @@ def test_an_interrupted_stage_goes_on(recipe, stages):
 
 def test_what_asked_for_terms_asks_in_the_last_stage_as_well(recipe, stages):
     distil, _ = stages
-    assert distil(recipe).settled(inside=True).gains == {}
+    assert distil(recipe).settled(inside=True, steps=1).gains == {}
     asked = distil(recipe.model_copy(update={"teacher_imgsz": 128}))  # of the first stage alone
     assert asked.teacher_imgsz is None
-    assert asked.settled(inside=True).gains == make_recipe({"teacher": "t"}, "taught").settled(inside=True).gains
+    assert (
+        asked.settled(inside=True, steps=1).gains == make_recipe({"teacher": "t"}, "taught").settled(inside=True).gains
+    )
 
 
 def test_a_stage_is_found_again_wherever_its_files_lie(settings, data, tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.initialization.gentle_training import MOMENTUM
-from yolo_distill.recipe import NEED, make_recipe
+from yolo_distill.recipe import WORTH_STEPS, make_recipe
 
 HOST_MOMENTUM = 0.03
 
@@ -48,14 +48,14 @@ def test_any_other_run_goes_as_the_host_has_it(given, settings, make_teacher, na
 @pytest.mark.parametrize(
     ("given", "where", "taught", "why"),
     [
-        ({}, {"inside": True, "missing": NEED - 0.11}, False, "its start misses 9% of its teacher's maps"),
-        ({}, {"inside": True, "missing": NEED + 0.06}, True, "its start misses 26% of its teacher's maps"),
-        ({}, {"inside": True}, False, "it starts fitted to its teacher"),
+        ({}, {"inside": True, "steps": WORTH_STEPS - 1}, False, "in 499 optimizer steps the terms add nothing"),
+        ({}, {"inside": True, "steps": WORTH_STEPS}, True, "from 500 optimizer steps on"),
+        ({}, {"inside": True}, True, "from 500 optimizer steps on"),  # of a batch size that the host has yet to find
         ({}, {"inside": False}, True, "does not start inside its teacher"),
         ({"init_fit": False}, {"inside": True}, True, "its start is not fitted"),
-        ({"unlabeled": "raw"}, {"inside": True, "missing": 0.01}, True, "unlabelled pictures"),
-        ({"teach": False, "logit": 1}, {"inside": True, "missing": 0.9}, False, "teach=false"),
-        ({"teach": True}, {"inside": True, "missing": 0.01}, True, "teach=true"),
+        ({"unlabeled": "raw"}, {"inside": True, "steps": 1}, True, "unlabelled pictures"),
+        ({"teach": False, "logit": 1}, {"inside": True, "steps": 9000}, False, "teach=false"),
+        ({"teach": True}, {"inside": True, "steps": 1}, True, "teach=true"),
         ({"logit": 0, "localization": 0}, {"inside": False}, False, "all gains are 0"),
     ],
 )

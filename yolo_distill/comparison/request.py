@@ -27,7 +27,7 @@ from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import is_architecture
-from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file
+from yolo_distill.recipe import WORTH_STEPS, Recipe, check_recipe, read_recipe_file
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.precision import require_precision
 
@@ -186,8 +186,7 @@ class _Ours:
         for arm, recipe in self._arms:
             if (other := found.setdefault(self._training(arm, recipe), arm.label)) != arm.label:
                 LOGGER.warning(
-                    f"arms {other} and {arm.label} are the same where the student starts fitted to its teacher, unless "
-                    "it is too small for it"
+                    f"arms {other} and {arm.label} are the same in runs of {WORTH_STEPS} optimizer steps or more"
                 )
 
     def _training(self, arm: Arm, recipe: Recipe) -> str:

@@ -66,6 +66,18 @@ def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:
     return steps
 
 
+def expected_steps(pictures: int, settings: Mapping[str, Any]) -> int | None:
+    """Return the optimizer steps that a run will take once its `nbs` is settled.
+
+    None where that is not known beforehand: of a batch size that the host has yet to find, or a run that ends by the
+    clock.
+    """
+    given = {**DEFAULT_CFG_DICT, **settings}
+    if given["time"] or given["batch"] < 1:
+        return None
+    return count_steps(pictures, {**settings, "nbs": settled_nbs(pictures, settings)})
+
+
 def with_enough_steps(pictures: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the host's settings with `nbs` as `settled_nbs` has it, and say so where that is not the host's own."""
     nbs = settled_nbs(pictures, settings)

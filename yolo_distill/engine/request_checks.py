@@ -61,7 +61,9 @@ def require_gains(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{key}={gain}: a gain is 0 or more")
 
 
-def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: bool, trains_teacher: bool) -> list[str]:
+def without_effect(
+    given: Mapping[str, Any], recipe: Recipe, *, starts_inside: bool, trains_teacher: bool, steps: int | None = None
+) -> list[str]:
     """Return one line for each setting that was given and does nothing.
 
     Args:
@@ -69,10 +71,11 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
         recipe: what they came to.
         starts_inside: whether the student starts from the teacher's channels.
         trains_teacher: whether the teacher is trained first.
+        steps: optimizer steps of the run, where they are known.
     """
     lines = []
-    gains = recipe.settled(inside=starts_inside).gains
-    alone = bool(recipe.gains) and not gains  # unless it turns out to be too small for its teacher
+    gains = recipe.settled(inside=starts_inside, steps=steps).gains
+    alone = bool(recipe.gains) and not gains
     crowded = starts_inside and recipe.cwd is None and not recipe.has_room_for_cwd
     if crowded:
         lines.append("cwd is left out: with share.cwd the shares would come to 1 or more; lower them to have it")
@@ -87,10 +90,8 @@ def without_effect(given: Mapping[str, Any], recipe: Recipe, *, starts_inside: b
         if owner == "share" and recipe.balance == "fixed":
             lines.append(f"{key}= has no effect without balance=auto")
         elif alone and (key in _OF_TEACHING or term in USUAL):
-            lines.append(
-                f"{key}= has no effect where the student starts fitted to its teacher, unless it is too small for it: "
-                "it is then trained alone; teach=true has it taught as well"
-            )
+            _, why = recipe.teaching(inside=starts_inside, steps=steps)
+            lines.append(f"{key}= has no effect: the student is trained without its teacher: {why}")
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:

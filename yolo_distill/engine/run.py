@@ -25,7 +25,7 @@ from yolo_distill.data.unlabelled import gather_unlabelled
 from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
-from yolo_distill.engine.optimizer_steps import with_enough_steps
+from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
 from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
@@ -106,7 +106,8 @@ def train(
     checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
-    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains):
+    steps = expected_steps(len(pictures_of(data, "train")), settings)
+    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains, steps=steps):
         LOGGER.warning(line)
     if checked.unlabeled:
         gather_unlabelled(checked, data, runs_folder(settings))
@@ -358,7 +359,8 @@ def look_at_both(
     def measure(file: Path, split: str) -> float:
         return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])
 
-    teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings)).gains)
+    steps = expected_steps(len(pictures_of(dict(data), "train")), settings)
+    teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings), steps=steps).gains)
     found = look_at_teacher(measure, data, teaches=teaches)
     if found is not None and (weights := own_weights(student, settings)) is not None:
         own = load_detector(weights, trust=recipe.trust, role="student")

@@ -8,6 +8,8 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.data.dataset import pictures_of
+from yolo_distill.engine.optimizer_steps import expected_steps
 from yolo_distill.engine.teaching import require_channels
 from yolo_distill.errors import RequestError
 from yolo_distill.initialization.gentle_training import follow_closely
@@ -49,7 +51,7 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
     )
 
 
-def settle_start(trainer: Any, *, inside: bool, missing: float | None) -> tuple[Recipe, str]:
+def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:
     """Settle what a run leaves open until it is known where its student starts, and how gently it is trained.
 
     A student that starts fitted is kept from falling far below its start, also where its run is resumed.
@@ -59,9 +61,10 @@ def settle_start(trainer: Any, *, inside: bool, missing: float | None) -> tuple[
     """
     recipe, args, why = trainer.recipe, trainer.args, "as it was begun"
     if not trainer.resume:
-        taught, why = recipe.teaching(inside=inside, missing=missing)
-        recipe = recipe.settled(inside=inside, missing=missing)
-        if taught and missing is not None:
+        steps = expected_steps(len(pictures_of(trainer.data, "train")), {**vars(args), "batch": trainer.batch_size})
+        taught, why = recipe.teaching(inside=inside, steps=steps)
+        recipe = recipe.settled(inside=inside, steps=steps)
+        if taught and inside:
             LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
     if recipe.init_warmup:
         follow_closely(unwrap_model(trainer.model))

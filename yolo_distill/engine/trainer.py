@@ -31,7 +31,6 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.losses.devices import of_first_device
 from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 
@@ -62,7 +61,6 @@ class DistillationTrainer(TeacherTrainer):
     _shares: ShareReport
     _resumed_recipe: dict[str, Any] | None = None
     _chosen: dict[int, Tensor] | None = None
-    _missing: float | None = None
 
     def __init__(
         self,
@@ -132,7 +130,7 @@ class DistillationTrainer(TeacherTrainer):
             return super().train()
         if isinstance(self.model, nn.Module) and self._chosen is not None:
             # From Python the host builds the student before it starts the workers, which get nothing but the model.
-            vars(self.model)["start_in_teacher"] = (self._chosen, self._missing)
+            vars(self.model)["start_in_teacher"] = self._chosen
         self.teacher_stop.measure_teacher(self.recipe, self.teachers, self.args)
         ours = {ARGS_KEY: self.recipe.model_dump(), TEACHER_MAP_KEY: self.teacher_stop.teacher_map}
         with temporarily(self.args, **ours):
@@ -147,7 +145,7 @@ class DistillationTrainer(TeacherTrainer):
         if not self.resume and self.recipe.init != "student":
             report = start_student(self, model, has_weights=weights is not None)
             if report is not None:
-                self._chosen, self._missing = report.chosen, report.missing
+                self._chosen = report.chosen
         return model
 
     def set_model_attributes(self) -> None:
@@ -159,9 +157,8 @@ class DistillationTrainer(TeacherTrainer):
         super().set_model_attributes()
         start = vars(unwrap_model(self.model)).pop("start_in_teacher", None)
         if start is not None:
-            self._chosen, self._missing = start
-        self._missing = of_first_device(self._missing)  # each fits for itself, and all have to be taught, or none
-        recipe, why = settle_start(self, inside=self._chosen is not None, missing=self._missing)
+            self._chosen = start
+        recipe, why = settle_start(self, inside=self._chosen is not None)
         self._write_recipe(recipe)
         if recipe.gains:
             self.teaching = Teaching(self)

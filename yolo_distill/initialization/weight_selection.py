@@ -51,7 +51,6 @@ class StartReport:
         outputs: by path of the student's modules, the channels of the teacher's map behind it that the student's are
             taken from, int64; modules whose map has no counterpart are missing.
         chosen: the same by stride, for the maps that the head reads.
-        missing: mean error of the fit to the teacher's maps, 0..1 (see `least_squares`); None where it is not fitted.
     """
 
     taken: int
@@ -61,7 +60,6 @@ class StartReport:
     scored: float = 0.0
     outputs: dict[str, Tensor] = field(default_factory=dict)
     chosen: dict[int, Tensor] = field(default_factory=dict)
-    missing: float | None = None
 
     @property
     def corresponds(self) -> bool:
