@@ -1,4 +1,4 @@
-"""The names of Ultralytics' settings, known in milliseconds: its own import takes seconds, and a typo needs no torch."""
+"""The names of Ultralytics' settings, without its import, which takes seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from yolo_distill.errors import RequestError, did_you_mean
 
 #: Settings that a distillation run gives another meaning or none.
 NOT_IN_TRAIN = {
-    "model": "the student is given as student=",
+    "model": "the student is given as student=, the teacher as teacher=",
+    "weights": "the student is given as student=, the teacher as teacher=",
     "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
     "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
     "mode": "this command trains",
@@ -22,7 +23,8 @@ NOT_IN_TRAIN = {
 }
 #: Settings that have no place in a comparison, and why.
 NOT_IN_COMPARE = {
-    "model": "the student is given as student=",
+    "model": "the student is given as student=, the teacher as teacher=",
+    "weights": "the student is given as student=, the teacher as teacher=",
     "distill_model": "that is the arm host",
     "dis": "it belongs to the arm host: arms=plain,host@dis=2",
     "mode": "this command trains",

@@ -100,7 +100,9 @@ SETTINGS: dict[str, Setting] = {
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; null: as many as the student's", low=1, nullable=True
     ),
-    "force": Setting(bool, "go on with a teacher that is no larger than the student, or worse than its own start", False),
+    "force": Setting(
+        bool, "go on with a teacher that is no larger than the student, or worse than its own start", False
+    ),
     "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
 }
 

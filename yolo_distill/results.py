@@ -1,6 +1,6 @@
 """What the functions of this package return: where things are, and the figures; free of heavy imports.
 
-`map` and `map50` are mAP50-95 and mAP50 from 0 to 1, as Ultralytics has them; a `repr` and a summary show points of 100.
+`map` and `map50` are mAP50-95 and mAP50 from 0 to 1, as Ultralytics has them; a `repr` shows points of 100.
 """
 
 from __future__ import annotations

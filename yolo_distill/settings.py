@@ -183,4 +183,4 @@ def _help(setting: Setting) -> str:
 
 def _word(value: Any) -> str:
     """Return a value as it is typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -141,7 +141,9 @@ def file_of(key: str, value: Any) -> Any:
     """
     if not (hasattr(value, "ckpt_path") and hasattr(value, "task")):
         if hasattr(value, "state_dict"):
-            raise RequestError(f"{key}=: takes a file or a YOLO of Ultralytics; got {_kind(value)}: save it, name the file")
+            raise RequestError(
+                f"{key}=: takes a file or a YOLO of Ultralytics; got {_kind(value)}: save it, name the file"
+            )
         return value
     file = getattr(value.model, "pt_path", None) or value.ckpt_path
     if file is None and getattr(value, "ckpt", None) is None:
@@ -156,7 +158,7 @@ def _kind(value: Any) -> str:
 
 
 def arguments(command: ModuleType, pairs: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return what a command is called with: its settings, checked, and those that pass through to Ultralytics, if any do.
+    """Return what a command is called with: its settings, checked, and those that pass through to Ultralytics.
 
     Raises:
         RequestError: an unknown key, a bad value, or a required key that is missing.

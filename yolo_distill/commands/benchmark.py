@@ -13,7 +13,11 @@ SUMMARY = "time models side by side: latency, FPS, memory, size and mAP, beside 
 
 SETTINGS = {
     "model": Setting(
-        str, "with commas between: .onnx, .pt, *_openvino_model, *_ncnn_model; the first is 1", required=True, alone=".", several=True
+        str,
+        "with commas between: .onnx, .pt, *_openvino_model, *_ncnn_model; the first is 1",
+        required=True,
+        alone=".",
+        several=True,
     ),
     "data": Setting(str, "data set file (.yaml): mAP as well, and its pictures to time on"),
     "split": Setting(str, "split of data=", "val"),

@@ -15,7 +15,9 @@ SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, 
 
 _MODEL = r"\.(pt|ya?ml)$"
 _OWN = {
-    "teacher": Setting(str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL),
+    "teacher": Setting(
+        str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL
+    ),
     "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
     "data": Setting(str, "data set file (.yaml)", required=True, alone=r"\.ya?ml$"),
     "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),

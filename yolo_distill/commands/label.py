@@ -16,7 +16,9 @@ SUMMARY = "label pictures and videos by a teacher: a data set to train on, and s
 _SOURCE = r"\.(?!(pt|onnx|ya?ml)$)\w+$"
 
 SETTINGS = {
-    "teacher": Setting(str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas", alone=r"\.(pt|onnx)$"),
+    "teacher": Setting(
+        str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas", alone=r"\.(pt|onnx)$"
+    ),
     "source": Setting(str, "pictures, folders, patterns and videos, with commas between", alone=_SOURCE, several=True),
     "out": Setting(str, "folder of the data set; what is in it already goes on", required=True),
     "data": Setting(str, "labelled data set: its val split chooses the thresholds, its classes are the new one's"),

@@ -24,7 +24,7 @@ from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.optimizer_steps import with_enough_steps
-from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
+from yolo_distill.engine.request_checks import require_gains, require_larger, require_teachable, without_effect
 from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
@@ -44,7 +44,13 @@ from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import (
+    is_architecture,
+    load_architecture,
+    load_detector,
+    require_side,
+    rounded_imgsz,
+)
 from yolo_distill.recipe import Recipe, recipe_keys, saved_recipe
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
@@ -296,6 +302,10 @@ def check_pair(
             models.append(load_architecture(path, data["nc"], role=who))
         else:
             models.append(load_detector(path, trust=recipe.trust, role=who))
+    if isinstance(side := settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), int):
+        require_side(side, models[-1])
+    if first is not None and teachers.alone:
+        require_larger(first, models[-1], recipe, student)
     weights = own_weights(student, settings)
     if weights not in {None, student}:
         load_detector(str(weights), trust=recipe.trust, role="pretrained")

@@ -9,6 +9,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, saved_recipe
+from yolo_distill.spelling import file_of
 
 PREFIX = colorstr("distill: ")
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
@@ -30,7 +31,7 @@ def given_recipe(given: Mapping[str, Any], name: str) -> Recipe:
     if of_host:
         listed = ", ".join(of_host)
         raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
-    return check_recipe(overlaid(values, given))
+    return check_recipe(overlaid(values, {key: file_of(key, value) for key, value in given.items()}))
 
 
 def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:
