@@ -133,8 +133,9 @@ def _text(key: str, value: Any) -> str:
 def file_of(key: str, value: Any) -> Any:
     """Return the file of a `YOLO` of Ultralytics; anything else as it is.
 
-    Relies on: `YOLO.ckpt_path` is the checkpoint that it was opened from, `YOLO.cfg` the architecture that it was built
-    from, and the model that a training leaves in it has its file as `pt_path`.
+    Relies on: the model of a checkpoint has its file as `pt_path`, also where a training left it, and `YOLO.ckpt_path`
+    is any other file that was opened; `YOLO.cfg` is the architecture that was built, and `overrides["model"]` as well
+    until it is trained, with `YOLO.ckpt` empty until it is given weights by `load`.
 
     Raises:
         RequestError: a model without a file.
@@ -146,8 +147,8 @@ def file_of(key: str, value: Any) -> Any:
             )
         return value
     file = getattr(value.model, "pt_path", None) or value.ckpt_path
-    if file is None and getattr(value, "ckpt", None) is None:
-        file = value.cfg
+    if value.cfg is not None and value.overrides.get("model") == value.cfg:
+        file = None if value.ckpt else value.cfg
     if file is None:
         raise RequestError(f"{key}=: a YOLO whose weights are in no file; save it first: model.save('{key}.pt')")
     return str(file)
