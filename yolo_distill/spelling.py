@@ -188,7 +188,7 @@ def _translated(pairs: Mapping[str, Any], table: Mapping[str, Setting], also: Al
             word = "true" if word in TRUE else "false" if word in FALSE else word
         line = also[key].get(word, also[key].get("*"))
         if line is None:
-            known = " or ".join(line for line in also[key].values() if line)
+            known = " or ".join(dict.fromkeys(filter(None, also[key].values())))
             raise RequestError(f"{key}={value}: is not known here; type {known}")
         own, _, meant = line.partition("=")
         meant = meant.replace("*", _text(key, value))
