@@ -71,7 +71,11 @@ def command(**more):
     return SimpleNamespace(SETTINGS=TABLE, **more)
 
 
-ALSO = {"half": {"true": "max_det=16", "false": ""}, "weights": {"*": "model=*"}, "device": {"cpu": "max_det=1", "gpu": "max_det=1"}}
+ALSO = {
+    "half": {"true": "max_det=16", "false": ""},
+    "weights": {"*": "model=*"},
+    "device": {"cpu": "max_det=1", "gpu": "max_det=1"},
+}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ Also = Mapping[str, Mapping[str, str]]
 #: `weights=` where there is a `model=`.
 WEIGHTS: Also = {"weights": {"*": "model=*"}}
 
+#: How words look that can be a data set, and those that can be a model or something to look at beside one.
+DATA, NO_DATA = r"\.ya?ml$", r"^(?!.*\.ya?ml$)."
+
 _PAIR = re.compile(r"-*[A-Za-z_][\w.-]*=")
 
 

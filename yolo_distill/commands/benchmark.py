@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_distill.results import BenchmarkResult
 from yolo_distill.settings import Setting
-from yolo_distill.spelling import WEIGHTS
+from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS
 
 SUMMARY = "time models side by side: latency, FPS, memory, size and mAP, beside Ultralytics, OpenVINO, ncnn"
 
@@ -16,10 +16,10 @@ SETTINGS = {
         str,
         "with commas between: .onnx, .pt, *_openvino_model, *_ncnn_model; the first is 1",
         required=True,
-        alone=".",
+        alone=NO_DATA,
         several=True,
     ),
-    "data": Setting(str, "data set file (.yaml): mAP as well, and its pictures to time on"),
+    "data": Setting(str, "data set file (.yaml): mAP as well, and its pictures to time on", alone=DATA),
     "split": Setting(str, "split of data=", "val"),
     "source": Setting(str, "picture or folder to time on; not set: pictures of data=, else drawn ones"),
     "imgsz": Setting(str, "input size in pixels, or height,width, for .pt and files with a dynamic input"),

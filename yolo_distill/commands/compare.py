@@ -10,6 +10,7 @@ from yolo_distill.errors import importing_for
 from yolo_distill.host_keys import NOT_IN_COMPARE
 from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
+from yolo_distill.spelling import DATA
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
 
@@ -19,7 +20,7 @@ _OWN = {
         str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL
     ),
     "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
-    "data": Setting(str, "data set file (.yaml)", required=True, alone=r"\.ya?ml$"),
+    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
     "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),
     "arms": Setting(
         str, "plain, host, distilled, recipes by name or path; @key=value changes one", "plain,host,distilled"

@@ -8,19 +8,21 @@ from typing import Any
 from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.results import ExportResult
 from yolo_distill.settings import Setting
-from yolo_distill.spelling import WEIGHTS, Also
+from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS, Also
 
 SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures; other formats as well"
 
 SETTINGS = {
-    "model": Setting(str, "checkpoint (.pt)", required=True, alone="."),
+    "model": Setting(str, "checkpoint (.pt)", required=True, alone=NO_DATA),
     "format": Setting(str, "onnx, or any of Ultralytics' own exporter: openvino, ncnn, tflite, coreml, ...", "onnx"),
     "target": Setting(str, "where it goes: a file in export/ (cpu, phone, browser)", "cpu"),
     "precision": Setting(
         str, "fp32, fp16 or int8; not set: the target's first choice", choices=("fp32", "fp16", "int8")
     ),
     "data": Setting(
-        str, "data set (.yaml): proved and measured on its val, int8 calibrated on its train; not set: bundled pictures"
+        str,
+        "data set (.yaml): proved and measured on its val, int8 calibrated on its train; not set: bundled pictures",
+        alone=DATA,
     ),
     "imgsz": Setting(str, "input size in pixels, or height,width; not set: what the model was trained at"),
     "out": Setting(str, ".onnx file or folder; not set: beside the checkpoint"),

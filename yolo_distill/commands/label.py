@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
@@ -12,14 +13,11 @@ from yolo_distill.spelling import Also
 
 SUMMARY = "label pictures and videos by a teacher: a data set to train on, and soft answers"
 
-#: A picture or a video; a folder could be out= as well.
-_SOURCE = r"\.(?!(pt|onnx|ya?ml)$)\w+$"
-
 SETTINGS = {
     "teacher": Setting(
         str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas", alone=r"\.(pt|onnx)$"
     ),
-    "source": Setting(str, "pictures, folders, patterns and videos, with commas between", alone=_SOURCE, several=True),
+    "source": Setting(str, "pictures, folders, patterns and videos, with commas between", alone=SOURCE, several=True),
     "out": Setting(str, "folder of the data set; what is in it already goes on", required=True),
     "data": Setting(str, "labelled data set: its val split chooses the thresholds, its classes are the new one's"),
     "conf": Setting(float, "threshold of every class without one from data=", 0.25, low=0.01, high=1),

@@ -11,6 +11,7 @@ from yolo_distill.host_keys import NOT_IN_TRAIN
 from yolo_distill.recipe_table import on_command_line
 from yolo_distill.results import Figures, TrainResult
 from yolo_distill.settings import Setting, given, host_settings
+from yolo_distill.spelling import DATA
 from yolo_distill.terms_table import TABLE, term_settings
 
 SUMMARY = "teach a small YOLO what a large one knows"
@@ -28,7 +29,7 @@ SETTINGS = {
 
 #: Those of Ultralytics that everyone needs. It reads them; here they are explained.
 HOST_SETTINGS = {
-    "data": Setting(str, "data set file of Ultralytics (.yaml)", required=True, alone=r"\.ya?ml$"),
+    "data": Setting(str, "data set file of Ultralytics (.yaml)", required=True, alone=DATA),
     "epochs": Setting(int, "times that all pictures are seen", 100),
     "imgsz": Setting(int, "side of the pictures in pixels, a multiple of 32", 640),
     "batch": Setting(int, "pictures at a time", 16),

@@ -10,13 +10,13 @@ from yolo_distill.errors import importing_for
 from yolo_distill.files import new_file, write_bytes
 from yolo_distill.results import ValResult
 from yolo_distill.settings import Setting
-from yolo_distill.spelling import WEIGHTS
+from yolo_distill.spelling import DATA, WEIGHTS
 
 SUMMARY = "measure a .pt or .onnx detector on a labelled split, both by the same evaluator"
 
 SETTINGS = {
     "model": Setting(str, "checkpoint (.pt) or exported file (.onnx)", required=True, alone=r"\.(pt|onnx)$"),
-    "data": Setting(str, "data set file (.yaml)", required=True, alone=r"\.ya?ml$"),
+    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
     "split": Setting(str, "split to measure on", "val"),
     "imgsz": Setting(int, "picture side in pixels; not set: what the model was trained or made for", low=1, high=8192),
     "batch": Setting(int, "pictures at a time (a .onnx file has its own)", 16, low=1, high=4096),
