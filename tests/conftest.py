@@ -188,6 +188,7 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
                 "teacher_precision": "fp32",
                 "ramp_epochs": 0.0,
                 "kd_until": 1.0,
+                "force": True,  # the tiny teacher is the smaller one
                 **dict.fromkeys(TERMS, 1.0),
             },
             {**_short(tiny_data), "epochs": 2, "project": str(place), "name": "run"},

@@ -123,6 +123,7 @@ def test_a_heavy_command_on_the_base_install_says_what_to_install(words, tmp_pat
         (["xyzzy", "--help"], "unknown command 'xyzzy' (known: train, val, "),
         (["train", "model=x", "cnf=1"], "unknown key 'cnf'; did you mean 'conf'? (known: model, conf, "),
         (["train", "x.pt"], "'x.pt' is not of the form key=value"),
+        (["train", "times"], "'times' has no value; type times=VALUE"),
         (["train", "model=x", "conf=high"], "conf=high: expected a number"),
         (["train", "model="], "model= is missing: what is run"),
         (["train", "model=x", "debug=maybe"], "debug=maybe: expected true or false"),
@@ -144,6 +145,12 @@ def test_a_command_that_passes_host_settings_gets_them_as_text(command):
     assert cli.main(["train", "model=x", "epochs=3", "device=0,1"]) == 0
     ((settings, extra),) = command.ran
     assert (settings["model"], extra) == ("x", {"epochs": "3", "device": "0,1"})
+
+
+def test_a_typo_is_answered_before_anything_heavy_is_loaded():
+    for words in (["train", "epocs=3"], ["compare", "epocs=3"]):
+        done = light(*words, without=("torch", "numpy", "cv2", "onnxruntime", "pydantic"))
+        assert done.stderr == "yolo-distill: unknown key 'epocs'; did you mean 'epochs'?\n"
 
 
 def test_the_code_that_a_command_returns_is_the_exit_code(command):

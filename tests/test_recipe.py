@@ -103,7 +103,7 @@ def test_bad_values(given, message):
 
 
 def test_a_recipe_without_a_teacher():
-    with pytest.raises(RequestError, match=r"^teacher= is missing; give it on the command line, e.g. teacher="):
+    with pytest.raises(RequestError, match=r"^teacher= is missing; give it, e.g. teacher="):
         make_recipe({})
 
 

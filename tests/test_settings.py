@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.errors import RequestError
-from yolo_distill.settings import Setting, explain, given, host_settings, resolve, split_pairs
+from yolo_distill.settings import Setting, explain, given, host_settings, resolve
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,6 @@ def test_read_refuses(setting, text, message):
     assert str(error.value) == f"key={text}: {message}"
 
 
-def test_split_pairs():
-    words = ["model=a.pt", "--max-det=3", "source=rtsp://x?a=b", "model=b.pt", "empty="]
-    assert split_pairs(words) == {"model": "b.pt", "max_det": "3", "source": "rtsp://x?a=b", "empty": ""}
-
-
-@pytest.mark.parametrize("word", ["model", "=x", "--=x", "", "="])
-def test_split_pairs_refuses(word):
-    with pytest.raises(RequestError, match="is not of the form key=value"):
-        split_pairs([word])
-
-
 def test_resolve_fills_in_defaults_and_leaves_the_table_alone():
     table = {"a": Setting(int, "first", 1), "b": Setting(str, "second")}
     assert resolve({}, table) == {"a": 1, "b": None}
@@ -98,6 +87,17 @@ def test_explain():
         "  save=   keep it (default false)",
     ]
     assert explain({}) == ""
+
+
+def test_explain_under_headings_leaves_single_terms_out():
+    table = {
+        "share": Setting(float, "all", shown=0.1),
+        "share.cwd": Setting(float, "one"),
+        "n": Setting(int, "how many"),
+    }
+    assert explain(table, {"Most": ["n"], "More": ["share"]}) == (
+        "Most:\n  n=      how many\n\nMore:\n  share=  all (default 0.1)"
+    )
 
 
 TEXTS = [

@@ -1,6 +1,32 @@
 """Teach a nano YOLO what a large YOLO knows, and run it without torch.
 
-Importing the package loads neither torch nor onnxruntime; the public names load what they need on first use.
+    from yolo_distill import train, compare, export, Detector
+
+    run = train(teacher="my_yolo26s.pt", student="yolo26n.yaml", data="my_data.yaml", imgsz=320, epochs=100)
+    file = export(run.best, data="my_data.yaml").file
+    found = Detector(file)(cv2.imread("picture.jpg"))
+
+Functions, each a command of `yolo-distill` with the same settings, checks and results:
+
+    train       teach a small YOLO                       -> TrainResult
+    compare     say over paired seeds whether it helped  -> CompareResult
+    export      write an ONNX file, and prove it         -> ExportResult
+    val         measure a .pt or .onnx                   -> ValResult
+    label       label pictures and videos by a teacher   -> LabelResult
+    benchmark   time models side by side                 -> BenchmarkResult
+
+`yolo-distill COMMAND --help` lists the settings. Here they are keyword arguments: a list where the command has commas,
+None to leave one out, and a path or a YOLO of Ultralytics where it has a file. They need the extra for training.
+
+Classes, each with a page of its own, such as help(yolo_distill.Detector):
+
+    Detector             runs an exported file on pictures, with numpy, onnxruntime and OpenCV alone
+    Detections           what it found
+    DistillationTrainer  for YOLO("yolo26n.yaml").train(trainer=DistillationTrainer, teacher="my_yolo26s.pt", ...)
+    RequestError         what was asked for has to change; the message is one line that says how
+    DistillError         the work failed; every RequestError is one
+
+Importing the package loads neither torch nor onnxruntime; the names load what they need on first use.
 """
 
 from __future__ import annotations
@@ -11,15 +37,22 @@ from typing import TYPE_CHECKING, Any
 from yolo_distill.version import __version__
 
 if TYPE_CHECKING:
+    from yolo_distill.api import benchmark, compare, export, label, train, val
     from yolo_distill.engine.trainer import DistillationTrainer
-    from yolo_distill.errors import DistillError
+    from yolo_distill.errors import DistillError, RequestError
     from yolo_distill.runtime.detector import Detections, Detector
 
-__all__ = ["Detections", "Detector", "DistillError", "DistillationTrainer", "__version__"]
+__all__ = [
+    "Detections", "Detector", "DistillError", "DistillationTrainer", "RequestError", "__version__", "benchmark",
+    "compare", "export", "label", "train", "val",
+]  # fmt: skip
 
+_FUNCTIONS = ("benchmark", "compare", "export", "label", "train", "val")
 _PUBLIC = {
+    **dict.fromkeys(_FUNCTIONS, "yolo_distill.api"),
     "DistillationTrainer": "yolo_distill.engine.trainer",
     "DistillError": "yolo_distill.errors",
+    "RequestError": "yolo_distill.errors",
     "Detections": "yolo_distill.runtime.detector",
     "Detector": "yolo_distill.runtime.detector",
 }
@@ -33,4 +66,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    """Return what `help(yolo_distill)` is to open; the page itself names the classes, one of which needs torch."""
+    return [*_FUNCTIONS, "__version__"]

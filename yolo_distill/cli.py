@@ -11,12 +11,15 @@ from importlib import import_module
 from types import ModuleType
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.settings import Setting, explain, resolve, split_pairs
+from yolo_distill.settings import Setting, explain
+from yolo_distill.spelling import arguments, read_words
 from yolo_distill.version import __version__
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS, and run(settings), or run(settings, extra)
 # where PASSES_HOST_SETTINGS. It returns an exit code, or None for 0, and raises RequestError where the request has to
-# change or an extra is not installed, and DistillError where the work failed.
+# change or an extra is not installed, and DistillError where the work failed. What Python has as well is its call, with
+# the same arguments, which returns the result that run prints. GROUPS are headings of --help, HOST_SETTINGS what it
+# explains of Ultralytics, and ALSO what is understood of other programs (spelling.py).
 COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "serve")
 
 HELP = {"help", "-h", "--help"}
@@ -71,12 +74,8 @@ def _dispatch(words: list[str]) -> int:
         print(_explain(names[0]) if names else _overview())
         return 0
     command = _load(words[0])
-    pairs = split_pairs(words[1:])
-    if getattr(command, "PASSES_HOST_SETTINGS", False):
-        own = {key: value for key, value in pairs.items() if key in command.SETTINGS}
-        rest = {key: value for key, value in pairs.items() if key not in command.SETTINGS}
-        return int(command.run(resolve(own, command.SETTINGS), rest) or 0)
-    return int(command.run(resolve(pairs, command.SETTINGS)) or 0)
+    pairs = read_words(words[1:], words[0], _explained(command))
+    return int(command.run(*arguments(command, pairs)) or 0)
 
 
 def _load(name: str) -> ModuleType:
@@ -96,8 +95,12 @@ def _overview() -> str:
 
 def _explain(name: str) -> str:
     command = _load(name)
-    parts = [f"yolo-distill {name}: {command.SUMMARY}", explain(command.SETTINGS), getattr(command, "NOTES", "")]
-    return "\n\n".join(filter(None, parts))
+    table = explain(_explained(command), getattr(command, "GROUPS", None))
+    return "\n\n".join(filter(None, [f"yolo-distill {name}: {command.SUMMARY}", table, getattr(command, "NOTES", "")]))
+
+
+def _explained(command: ModuleType) -> dict[str, Setting]:
+    return {**command.SETTINGS, **getattr(command, "HOST_SETTINGS", {})}
 
 
 def _complain(message: str, code: int) -> int:

@@ -257,7 +257,7 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         kind, key, received, text, hint = described(error, SETTINGS)
         said = {
-            "missing": f"{key}= is missing; give it on the command line, e.g. {key}=yolo26s.pt",
+            "missing": f"{key}= is missing; give it, e.g. {key}=yolo26s.pt",
             "extra_forbidden": f"unknown key {key!r}{hint}",
             "value_error": f"{key}: {text}" if key else text,  # a sentence of ours
         }

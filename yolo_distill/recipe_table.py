@@ -6,6 +6,7 @@ alone stands in the row of that term, in `terms_table.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "share": Setting(
         float,
-        "wanted gradient of each term, by the task's",
+        "wanted gradient of each term, by the task's; share.TERM= of one",
         {name: term.share for name, term in TABLE.items()},
         above=0,
         below=1,
@@ -52,7 +53,7 @@ SETTINGS: dict[str, Setting] = {
     # What each does: distillation/gain_schedule.py.
     "schedule": Setting(
         str,
-        "how all terms' strength goes over the run",
+        "how all terms' strength goes over the run; schedule.TERM= of one",
         dict.fromkeys(TABLE, "ramp"),
         choices=("ramp", "constant", "cosine", "mosaic"),
         per_term=True,
@@ -99,7 +100,9 @@ SETTINGS: dict[str, Setting] = {
     "teacher_epochs": Setting(
         int, "epochs of a teacher that has yet to be trained; null: as many as the student's", low=1, nullable=True
     ),
-    "force": Setting(bool, "go on although the teacher is worse than the student's own start", False),
+    "force": Setting(
+        bool, "go on with a teacher that is no larger than the student, or worse than its own start", False
+    ),
     "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
 }
 
@@ -116,7 +119,14 @@ def on_command_line() -> dict[str, Setting]:
     """Return the rows without defaults, as what is not given comes from the recipe, and those of a single term."""
     found = {}
     for key, setting in SETTINGS.items():
-        found[key] = replace(setting, default=None, required=False)
+        shown = _in_brief(setting.default) if setting.per_term else setting.default
+        found[key] = replace(setting, default=None, required=False, shown=shown)
         if setting.per_term:
             found |= {f"{key}.{term}": replace(found[key], help=f"the same of {term} alone") for term in TABLE}
     return found
+
+
+def _in_brief(values: Mapping[str, Any]) -> str:
+    """Return the defaults of all terms, such as 0.1 to 0.2."""
+    different = sorted(set(values.values()))
+    return f"{different[0]} to {different[-1]}" if len(different) > 1 else str(different[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from yolo_distill.errors import RequestError, did_you_mean
 
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+TRUE, FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 _HOST_WORDS = {"none": None, "true": True, "false": False}
 #: What `null` is read as where it is a value: left open, whatever a recipe says.
 OPEN: Any = object()
@@ -32,6 +32,9 @@ class Setting:
         below: bound from above that is not allowed itself.
         nullable: whether `null` is a value, `OPEN`, rather than another word for "not given".
         per_term: whether a recipe holds one value for each distillation term, as the default then does.
+        shown: default for `--help` where it is not this table that holds it.
+        alone: what a word without `key=` looks like that can be this setting, as a regular expression; "" for none.
+        several: whether it takes several such words, which are then put together with commas.
     """
 
     kind: type
@@ -45,6 +48,9 @@ class Setting:
     below: float | None = None
     nullable: bool = False
     per_term: bool = False
+    shown: Any = None
+    alone: str = ""
+    several: bool = False
 
     def read(self, key: str, text: str) -> Any:
         """Return `text` as this setting's kind; refuse what is of another, not among the choices or out of range."""
@@ -88,8 +94,8 @@ class Setting:
         if self.default is None and not self.required and text.lower() in {"none", "null", ""}:
             return None
         if self.kind is bool:
-            if text.lower() in _TRUE | _FALSE:
-                return text.lower() in _TRUE
+            if text.lower() in TRUE | FALSE:
+                return text.lower() in TRUE
             raise RequestError(f"{key}={text}: expected true or false")
         try:
             return self.kind(text)
@@ -98,20 +104,8 @@ class Setting:
             raise RequestError(f"{key}={text}: expected {kinds.get(self.kind, self.kind.__name__)}") from None
 
 
-def split_pairs(words: Sequence[str]) -> dict[str, str]:
-    """Split words of the form `key=value`, and refuse others; a later word for the same key wins."""
-    pairs: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        key = key.lstrip("-").replace("-", "_")
-        if not equals or not key:
-            raise RequestError(f"{word!r} is not of the form key=value")
-        pairs[key] = value
-    return pairs
-
-
-def host_settings(pairs: Mapping[str, str]) -> dict[str, Any]:
-    """Return settings that pass through to the host, read as its command line reads them.
+def host_settings(pairs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that pass through to the host, text among them read as its command line reads it.
 
     Two departures: devices without brackets, `0,1`, stay text, as the host's workers take a list of devices; and so do
     names, as a run may be called 2024 or 1e-3.
@@ -121,8 +115,11 @@ def host_settings(pairs: Mapping[str, str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for key, text in pairs.items():
-        if not text:
+        if text == "":
             raise RequestError(f"{key}= has no value")
+        if not isinstance(text, str):
+            values[key] = text
+            continue
         value = _evaluate(text)
         stays = key in {"name", "project"} or (key == "device" and isinstance(value, tuple))
         values[key] = text if stays and value is not None else value
@@ -158,22 +155,32 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if value is OPEN else value for key, value in settings.items() if value is not None}
 
 
-def explain(table: Mapping[str, Setting]) -> str:
-    """Return one line per setting for `--help`."""
-    width = max(map(len, table), default=0) + 1
-    lines = []
-    for key, setting in table.items():
-        line = f"  {key + '=':<{width}}  {setting.help}"
-        if setting.choices:
-            line += f" [{'|'.join(map(_word, setting.choices))}]"
-        if setting.required:
-            line += " (required)"
-        elif setting.default is not None:
-            line += f" (default {_word(setting.default)})"
-        lines.append(line)
-    return "\n".join(lines)
+def explain(table: Mapping[str, Setting], groups: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return one line per setting for `--help`, under headings if there are some.
+
+    Args:
+        table: the settings; those of a single term, such as `share.logit`, are left to the line of `share`.
+        groups: heading to keys.
+    """
+    shown = {key: setting for key, setting in table.items() if "." not in key}
+    width = max(map(len, shown), default=0) + 1
+    lines = {key: f"  {key + '=':<{width}}  {_help(setting)}" for key, setting in shown.items()}
+    if groups is None:
+        return "\n".join(lines.values())
+    return "\n\n".join("\n".join([f"{heading}:", *map(lines.__getitem__, keys)]) for heading, keys in groups.items())
+
+
+def _help(setting: Setting) -> str:
+    line, default = setting.help, setting.shown if setting.default is None else setting.default
+    if setting.choices:
+        line += f" [{'|'.join(map(_word, setting.choices))}]"
+    if setting.required:
+        line += " (required)"
+    elif default is not None:
+        line += f" (default {_word(default)})"
+    return line
 
 
 def _word(value: Any) -> str:
     """Return a value as it is typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

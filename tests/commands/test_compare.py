@@ -36,8 +36,8 @@ def _on_one_core() -> Iterator[None]:
 def words(tiny_data: Path) -> list[str]:
     """Return the settings of a comparison of a few steps."""
     return [
-        "compare", "teacher=yolo26n.yaml", "student=yolo26n.yaml", f"data={tiny_data}", "imgsz=64", "epochs=3",
-        "batch=4", "device=cpu", "amp=false", "teacher_precision=fp32",
+        "compare", "teacher=yolo26n.yaml", "student=yolo26n.yaml", "force=true", f"data={tiny_data}", "imgsz=64",
+        "epochs=3", "batch=4", "device=cpu", "amp=false", "teacher_precision=fp32",
     ]  # fmt: skip
 
 

@@ -35,12 +35,20 @@ def test_a_rectangle_with_the_name_of_ones_choice(checkpoint: Path, tmp_path: Pa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.onnx"]
 
 
+def test_as_users_of_yolo_type_it(checkpoint: Path, tmp_path: Path) -> None:
+    assert main(["export", str(checkpoint), "--half=False", "--imgsz", "64", "--out", str(tmp_path / "mine.onnx")]) == 0
+    assert main(["export", f"weights={checkpoint}", "half=True", f"out={tmp_path / 'half.onnx'}"]) == 0
+    assert json.loads((tmp_path / "half.json").read_text())["precision"] == "fp16"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["model=nowhere/best.pt"], "no such file"),
         (["imgsz=100"], "multiples of 32"),
         (["nms=true"], "nms=true: not one of none, false"),
+        (["half=True", "int8=True"], "int8=True: means precision=int8, and precision=fp16 is given; leave one out"),
+        (["other.pt"], "'other.pt' is one too many: model="),
         (["nms=false"], "has no one-to-one branch"),
         (["target=gpu"], "target=gpu: unknown"),
         (["data=nowhere.yaml"], "no such file"),

@@ -138,9 +138,16 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher="], "teacher= is missing"),
         (["teacher=nowhere/t.pt"], "teacher=nowhere/t.pt: no such file"),
         (["teacher=text.pt"], "teacher=text.pt: is not a PyTorch checkpoint"),
-        (["teacher={dog}"], "the teacher does not know"),
-        (["teacher={pets}"], "teacher and data have no class in common"),
-        (["teacher={larger}", "student=yolov8n.yaml", "init=teacher"], "init=teacher: only"),
+        (["teacher={dog}", "force=true"], "the teacher does not know"),
+        (["teacher={pets}", "force=true"], "teacher and data have no class in common"),
+        (["teacher={larger}", "student=yolov8n.yaml", "init=teacher", "force=true"], "init=teacher: only"),
+        (["teacher={larger}", "student=yolov8n.yaml"], "heads); swap the two, or give force=true"),
+        (["teacher={dog}"], "(10,760 and 10,760 parameters without the heads); take a smaller student, or give force="),
+        (["imgsz=100"], "imgsz=100: the model takes multiples of 32 up to 8192, such as 96 or 128"),
+        (["student=yolo26n.pt"], "cannot be downloaded"),
+        (["student=yolo26n.pt"], "give student=yolo26n.yaml, which needs no download, or put yolo26n.pt into "),
+        (["best.pt"], "'best.pt' is one too many: teacher="),
+        (["weights=best.pt"], "weights= does not belong here: the student is given as student=, the teacher as"),
         (["student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
         (["pretrained=nowhere/s.pt"], "pretrained=nowhere/s.pt: no such file"),
         (["data=nowhere.yaml"], "data=nowhere.yaml: no such file"),
@@ -164,7 +171,8 @@ def test_a_folder_that_cannot_be_written(words, teacher, tmp_path, refused):
 
 
 def test_some_classes_may_go_without_a_teacher(words, checkpoint, tmp_path, caplog):
-    assert main(["train", *words, f"teacher={checkpoint('dog', 'disc')}", "match=some", "recipe=taught"]) == 0
+    words = [*words, f"teacher={checkpoint('dog', 'disc')}", "match=some", "recipe=taught", "force=true"]
+    assert main(["train", *words]) == 0
     for said in ("1 of 2 classes taught", "not taught: square"):
         assert said in caplog.text
     assert "map" in json.loads((tmp_path / "runs" / "train" / "summary.json").read_text())["teacher"]

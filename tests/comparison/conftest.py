@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import made
 import torch
+from tiny_yolo import write_architecture
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import torch_utils
 from ultralytics.utils.callbacks.base import default_callbacks
@@ -66,10 +67,10 @@ def summary_of(plan: Plan, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def untrained(tiny_student: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of a detector of the tiny data's classes that has learned nothing."""
     path = tmp_path_factory.mktemp("untrained") / "t.pt"
-    model = DetectionModel(tiny_student, nc=2, verbose=False)
+    model = DetectionModel(str(write_architecture(path.with_name("wide.yaml"), width=2)), nc=2, verbose=False)
     model.names = {0: "disc", 1: "square"}
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, path)
     return path

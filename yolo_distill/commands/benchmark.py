@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from yolo_distill.results import BenchmarkResult
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS
 
 SUMMARY = "time models side by side: latency, FPS, memory, size and mAP, beside Ultralytics, OpenVINO, ncnn"
 
 SETTINGS = {
     "model": Setting(
-        str, "with commas between: .onnx, .pt, *_openvino_model, *_ncnn_model; the first is 1", required=True
+        str,
+        "with commas between: .onnx, .pt, *_openvino_model, *_ncnn_model; the first is 1",
+        required=True,
+        alone=NO_DATA,
+        several=True,
     ),
-    "data": Setting(str, "data set file (.yaml): mAP as well, and its pictures to time on"),
+    "data": Setting(str, "data set file (.yaml): mAP as well, and its pictures to time on", alone=DATA),
     "split": Setting(str, "split of data=", "val"),
     "source": Setting(str, "picture or folder to time on; not set: pictures of data=, else drawn ones"),
     "imgsz": Setting(str, "input size in pixels, or height,width, for .pt and files with a dynamic input"),
@@ -40,24 +46,42 @@ Everyone has the same threads, OpenCV's too. Pictures are in memory before. Also
   yolo-distill benchmark model=best.onnx,best.pt data=my_data.yaml"""
 
 
-def run(settings: dict[str, Any]) -> int:
-    """Measure, print the tables, write the results; return 1 if a model failed while others were measured."""
+ALSO = WEIGHTS
+
+
+def call(settings: dict[str, Any]) -> BenchmarkResult:
+    """Measure, and write the results."""
     from yolo_distill.benchmark.output import write_results
     from yolo_distill.benchmark.run import Request, benchmark
-    from yolo_distill.benchmark.tables import setting_line, tables_of
     from yolo_distill.commands.predict import read_imgsz
     from yolo_distill.runtime.progress import Progress
 
     request = Request(**{**settings, "imgsz": read_imgsz(settings["imgsz"])})
     report = benchmark(request, Progress())
     files, lacking = write_results(report, request.out)
+    report["notes"] += filter(None, [lacking])
+    first = str(report["settings"]["threads"][0])
+    medians = {f"{row['model']}, {row['backend']}": row["threads"].get(first, {}) for row in report["rows"]}
+    return BenchmarkResult(
+        files=files,
+        p50_ms={name: figures["p50_ms"] for name, figures in medians.items() if figures},
+        failed={one["name"]: one["error"] for one in report["failed"]},
+        report=report,
+    )
+
+
+def run(settings: dict[str, Any]) -> int:
+    """Measure, print the tables; return 1 if a model failed while others were measured."""
+    from yolo_distill.benchmark.tables import setting_line, tables_of
+
+    result = call(settings)
+    report = result.report
     print("\n\n".join(table.text() for table in tables_of(report)), end="\n\n")
-    for note in [*report["notes"], *filter(None, [lacking])]:
+    for note in report["notes"]:
         print(f"note: {note}")
     print(setting_line(report))
-    print(f"results: {', '.join(map(str, files))}")
-    if report["failed"]:
-        names = ", ".join(dict.fromkeys(one["name"] for one in report["failed"]))
-        print(f"yolo-distill: failed: {names}", file=sys.stderr)
+    print(f"results: {', '.join(map(str, result.files))}")
+    if result.failed:
+        print(f"yolo-distill: failed: {', '.join(result.failed)}", file=sys.stderr)
         return 1
     return 0

@@ -7,14 +7,20 @@ from typing import Any
 
 from yolo_distill.commands import train
 from yolo_distill.errors import importing_for
+from yolo_distill.host_keys import NOT_IN_COMPARE
+from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
+from yolo_distill.spelling import DATA
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
 
+_MODEL = r"\.(pt|ya?ml)$"
 _OWN = {
-    "teacher": Setting(str, "weights, or an architecture that is trained first, once for all arms", required=True),
-    "student": Setting(str, "weights or architecture of the student", required=True),
-    "data": Setting(str, "data set file (.yaml)", required=True),
+    "teacher": Setting(
+        str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL
+    ),
+    "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
+    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
     "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),
     "arms": Setting(
         str, "plain, host, distilled, recipes by name or path; @key=value changes one", "plain,host,distilled"
@@ -31,6 +37,11 @@ _OWN = {
 }
 
 SETTINGS = {**_OWN, **{key: setting for key, setting in train.SETTINGS.items() if key not in _OWN}}
+HOST_SETTINGS = {key: setting for key, setting in train.HOST_SETTINGS.items() if key not in _OWN}
+GROUPS = {
+    "The comparison": list(_OWN),
+    **{heading: [key for key in keys if key not in _OWN] for heading, keys in list(train.GROUPS.items())[1:]},
+}
 
 NOTES = """\
 Arms: plain is the student without a teacher, host Ultralytics' own distillation (distill_model=), distilled the recipe
@@ -45,16 +56,25 @@ nothing but the current epoch: the same command goes on. More seeds= or arms= fo
   yolo-distill compare teacher=yolo26s.yaml student=yolo26n.yaml data=data.yaml imgsz=320 epochs=100 seeds=0,1,2,3,4"""
 
 PASSES_HOST_SETTINGS = True
+NOT_HERE = NOT_IN_COMPARE
 
 
-def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
-    """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text."""
+def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
+    """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text or as they are."""
     with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
+        from yolo_distill.comparison.report import PAGE, markdown
         from yolo_distill.comparison.request import Request
 
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
     as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
     equal_time = settings["budget"] == "equal-time"
     out = Path(settings["out"])
-    compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))
+    summary = compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))
+    folder = out.expanduser()
+    return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
+
+
+def run(settings: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Run a comparison, which prints its table itself."""
+    call(settings, extra)

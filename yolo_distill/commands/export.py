@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.results import ExportResult
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS, Also
 
 SUMMARY = "turn a .pt detector into a small .onnx file for where it goes, proved on pictures; other formats as well"
 
 SETTINGS = {
-    "model": Setting(str, "checkpoint (.pt)", required=True),
+    "model": Setting(str, "checkpoint (.pt)", required=True, alone=NO_DATA),
     "format": Setting(str, "onnx, or any of Ultralytics' own exporter: openvino, ncnn, tflite, coreml, ...", "onnx"),
     "target": Setting(str, "where it goes: a file in export/ (cpu, phone, browser)", "cpu"),
     "precision": Setting(
         str, "fp32, fp16 or int8; not set: the target's first choice", choices=("fp32", "fp16", "int8")
     ),
     "data": Setting(
-        str, "data set (.yaml): proved and measured on its val, int8 calibrated on its train; not set: bundled pictures"
+        str,
+        "data set (.yaml): proved and measured on its val, int8 calibrated on its train; not set: bundled pictures",
+        alone=DATA,
     ),
     "imgsz": Setting(str, "input size in pixels, or height,width; not set: what the model was trained at"),
     "out": Setting(str, ".onnx file or folder; not set: beside the checkpoint"),
@@ -45,11 +50,18 @@ NOTES = (
     "and calibrate= are ONNX's."
 )
 
+ALSO: Also = {
+    **WEIGHTS,
+    "half": {"true": "precision=fp16", "false": ""},
+    "int8": {"true": "precision=int8", "false": ""},
+    "quantize": {"8": "precision=int8", "16": "precision=fp16", "32": "precision=fp32"},
+}
+
 _OF_ONNX = ("target", "input", "opset", "calibrate")
 
 
-def run(settings: dict[str, Any]) -> None:
-    """Export, prove, and say what was proved."""
+def call(settings: dict[str, Any]) -> ExportResult:
+    """Export and prove."""
     format = settings.pop("format").lower()
     for key in () if format == "onnx" else _OF_ONNX:
         if (value := settings.pop(key)) != SETTINGS[key].default:
@@ -69,4 +81,24 @@ def run(settings: dict[str, Any]) -> None:
             report = export_by_host(model, format, nms=nms, progress=progress.report, **settings)
     finally:
         progress.clear()
-    print(report.summary())
+    if format == "onnx":
+        proof, accuracy, ms = report.proof, report.accuracy, report.ms
+    else:
+        proof, measured = report.note, report.proof
+        accuracy, ms = (measured.accuracy, measured.ms) if measured else ({}, {})
+    return ExportResult(
+        file=Path(report.path),
+        proof=Path(proof),
+        format=format,
+        precision=report.precision,
+        imgsz=report.imgsz,
+        megabytes=report.file_bytes / 1e6,
+        map={name: figures["map"] / 100 for name, figures in accuracy.items() if "map" in figures},
+        ms=ms,
+        report=report,
+    )
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Export, prove, and say what was proved."""
+    print(call(settings).report.summary())

@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import Also
 
 SUMMARY = "label pictures and videos by a teacher: a data set to train on, and soft answers"
 
 SETTINGS = {
-    "teacher": Setting(str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas"),
-    "source": Setting(str, "pictures, folders, patterns and videos, with commas between"),
+    "teacher": Setting(
+        str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas", alone=r"\.(pt|onnx)$"
+    ),
+    "source": Setting(str, "pictures, folders, patterns and videos, with commas between", alone=SOURCE, several=True),
     "out": Setting(str, "folder of the data set; what is in it already goes on", required=True),
     "data": Setting(str, "labelled data set: its val split chooses the thresholds, its classes are the new one's"),
     "conf": Setting(float, "threshold of every class without one from data=", 0.25, low=0.01, high=1),
@@ -47,9 +52,11 @@ On many machines, each with its shard=1/16 ... 16/16; then, once:
 
   yolo-distill label merge=true out=labelled"""
 
+ALSO: Also = {"weights": {"*": "teacher=*"}, "model": {"*": "teacher=*"}}
 
-def run(settings: dict[str, Any]) -> int:
-    """Label, or merge; return 1 if a file could not be read."""
+
+def call(settings: dict[str, Any]) -> LabelResult:
+    """Label, or merge."""
     joins, out = settings.pop("merge"), Path(settings.pop("out")).expanduser()
     for key in () if joins else ("teacher", "source"):
         if not settings[key]:
@@ -59,6 +66,11 @@ def run(settings: dict[str, Any]) -> int:
         from yolo_distill.labelling.request import Request, read_shard
         from yolo_distill.labelling.run import label
     if joins:
-        return 1 if merge(out) else 0
+        return merge(out)
     shard, empty = read_shard(settings.pop("shard")), settings.pop("empty")
-    return 1 if label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep")) else 0
+    return label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep"))
+
+
+def run(settings: dict[str, Any]) -> int:
+    """Label, or merge, which say themselves what came out; return 1 if a file could not be read."""
+    return 1 if call(settings).unread else 0

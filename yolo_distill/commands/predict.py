@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 from yolo_distill.errors import RequestError
 from yolo_distill.files import check_folder, new_file
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import WEIGHTS, Also
 
 if TYPE_CHECKING:
     from yolo_distill.runtime.detector import Detector
     from yolo_distill.runtime.sources import Item
 
 SUMMARY = "find objects in pictures, videos, cameras and streams with an .onnx file"
+
+#: What a model looks like, and what else is something to look at.
+MODEL, SOURCE = r"\.(onnx|pt)$", r"^(?!.*\.(onnx|pt|ya?ml)$)"
+
+#: Where `yolo` runs a model; onnxruntime has its own words.
+ALSO: Also = {
+    **WEIGHTS,
+    "device": {
+        "cpu": "providers=cpu", **dict.fromkeys(("0", "cuda", "cuda:0", "gpu"), "providers=cuda,cpu"), "none": "",
+    },
+}  # fmt: skip
 
 #: Of predict and webcam alike, about the detector and what it is to find.
 OF_DETECTOR = {
@@ -28,8 +40,10 @@ OF_DETECTOR = {
 }
 
 SETTINGS = {
-    "model": Setting(str, "exported file (.onnx)", required=True),
-    "source": Setting(str, "picture, folder, pattern, video, number of a camera, or stream address", required=True),
+    "model": Setting(str, "exported file (.onnx)", required=True, alone=MODEL),
+    "source": Setting(
+        str, "picture, folder, pattern, video, number of a camera, or stream address", required=True, alone=SOURCE
+    ),
     **OF_DETECTOR,
     "agnostic": Setting(bool, "boxes of different classes suppress each other as well", False),
     "save": Setting(bool, "write annotated pictures and videos", True),

@@ -8,11 +8,12 @@ from typing import Any
 
 from yolo_distill.errors import RequestError
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import WEIGHTS
 
 SUMMARY = "run an .onnx file in the browser, here or on a phone: the page, its address, and a QR code"
 
 SETTINGS = {
-    "model": Setting(str, "exported file (.onnx), as export target=browser makes it", required=True),
+    "model": Setting(str, "exported file (.onnx), as export target=browser makes it", required=True, alone="."),
     "port": Setting(int, "port of the page; 0: any that is free; not set: 8000", low=0, high=65535),
     "host": Setting(str, "address to listen at; 0.0.0.0: all that this machine has, for everyone near", "127.0.0.1"),
     "https": Setting(bool, "encrypt, with a certificate that this machine makes for itself; phones want it", False),
@@ -37,6 +38,8 @@ there. A model that is replaced meanwhile is served to whoever comes next. Brows
 network only where they trust the certificate by themselves, as they do this machine's own pages (localhost): give such
 a one, from mkcert or Let's Encrypt, with certificate= and key=, or take build= to a web server that has one. serve
 needs an extra: pip install 'yolo-distill[serve]'"""
+
+ALSO = WEIGHTS
 
 _PORT = 8000
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)

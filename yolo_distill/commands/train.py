@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 from yolo_distill.errors import importing_for
+from yolo_distill.host_keys import NOT_IN_TRAIN
 from yolo_distill.recipe_table import on_command_line
+from yolo_distill.results import Figures, TrainResult
 from yolo_distill.settings import Setting, given, host_settings
+from yolo_distill.spelling import DATA
+from yolo_distill.terms_table import TABLE, term_settings
 
 SUMMARY = "teach a small YOLO what a large one knows"
 
 _OF_RECIPE = on_command_line()
 
 SETTINGS = {
-    "teacher": _OF_RECIPE["teacher"],
-    "student": Setting(str, "weights or architecture of the student; yolo26n.pt when not given"),
+    "teacher": replace(_OF_RECIPE["teacher"], alone=r"\.(pt|onnx|ya?ml)$"),
+    "student": Setting(
+        str, "weights or architecture of the student (yolo26n.yaml)", shown="yolo26n.pt", alone=r"\.(pt|ya?ml)$"
+    ),
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
-    **_OF_RECIPE,
+    **{key: setting for key, setting in _OF_RECIPE.items() if key != "teacher"},
+}
+
+#: Those of Ultralytics that everyone needs. It reads them; here they are explained.
+HOST_SETTINGS = {
+    "data": Setting(str, "data set file of Ultralytics (.yaml)", required=True, alone=DATA),
+    "epochs": Setting(int, "times that all pictures are seen", 100),
+    "imgsz": Setting(int, "side of the pictures in pixels, a multiple of 32", 640),
+    "batch": Setting(int, "pictures at a time", 16),
+    "device": Setting(str, "cpu, 0, or 0,1; not set: a GPU if there is one"),
+}
+
+GROUPS = {
+    "What to give": ["teacher", "student", "recipe"],
+    "Ultralytics' own that everyone needs; all others pass through as well": list(HOST_SETTINGS),
+    "Where the student starts": ["init", "init_channels", "init_fit", "init_warmup", "assistant"],
+    "Whether and how it is taught on top of that": ["teach", *TABLE],
+    "Settings of one term each": [key for key in term_settings() if key not in TABLE],
+    "How strongly": ["balance", "share", "schedule", "ramp_epochs", "kd_until"],
+    "The teacher": ["teacher_epochs", "teacher_imgsz", "teacher_precision", "class_map", "match"]
+    + ["teacher_weights", "teacher_names", "teacher_outputs"],
+    "Pictures without labels": ["unlabeled", "unlabeled_ratio", "unlabeled_every", "unlabeled_conf"],
+    "Against a refusal": ["force", "trust"],
 }
 
 NOTES = """\
-Every training setting of Ultralytics passes through: data=, epochs=, imgsz=, batch=, device=, seed=, optimizer=, ...
+Every training setting of Ultralytics passes through: project=, name=, seed=, optimizer=, workers=, cache=, ...
 resume=path/to/last.pt goes on with an interrupted run.
 
   yolo-distill train teacher=my_yolo26s.pt student=yolo26n.yaml data=data.yaml imgsz=320 epochs=100"""
 
 PASSES_HOST_SETTINGS = True
+NOT_HERE = NOT_IN_TRAIN
 
 
-def run(settings: dict[str, Any], extra: dict[str, str]) -> None:
-    """Run a distillation; `extra` is settings of Ultralytics, as text."""
-    with importing_for("training"):
-        from yolo_distill.engine.run import train
-
+def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
+    """Run a distillation; `extra` is settings of Ultralytics, as text or as they are."""
     student, recipe = settings.pop("student"), settings.pop("recipe")
-    train(given(settings), host_settings(extra), student=student, recipe=recipe)
+    own, host = given(settings), host_settings(extra)
+    with importing_for("training"):
+        if not host.get("resume"):
+            from yolo_distill.train_request import read_train_request
+
+            read_train_request(own, host, recipe)  # before the seconds that torch takes
+        from yolo_distill.engine.run import train
+    folder = train(own, host, student=student, recipe=recipe)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    best, last = (folder / "weights" / f"{name}.pt" for name in ("best", "last"))
+    return TrainResult(best, last, folder, Figures.of(summary["student"]), Figures.of(summary["teacher"]), summary)
+
+
+def run(settings: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Run a distillation, which says itself what came out."""
+    call(settings, extra)

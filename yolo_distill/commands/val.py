@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import importing_for
 from yolo_distill.files import new_file, write_bytes
+from yolo_distill.results import ValResult
 from yolo_distill.settings import Setting
+from yolo_distill.spelling import DATA, WEIGHTS
 
 SUMMARY = "measure a .pt or .onnx detector on a labelled split, both by the same evaluator"
 
 SETTINGS = {
-    "model": Setting(str, "checkpoint (.pt) or exported file (.onnx)", required=True),
-    "data": Setting(str, "data set file (.yaml)", required=True),
+    "model": Setting(str, "checkpoint (.pt) or exported file (.onnx)", required=True, alone=r"\.(pt|onnx)$"),
+    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
     "split": Setting(str, "split to measure on", "val"),
     "imgsz": Setting(int, "picture side in pixels; not set: what the model was trained or made for", low=1, high=8192),
     "batch": Setting(int, "pictures at a time (a .onnx file has its own)", 16, low=1, high=4096),
@@ -35,17 +38,31 @@ SETTINGS = {
 NOTES = "A checkpoint and the file exported from it get the same letterboxed squares, so their figures can be compared."
 
 
-def run(settings: dict[str, Any]) -> None:
-    """Measure, print a table, write JSON if asked to."""
+ALSO = WEIGHTS
+
+
+def call(settings: dict[str, Any]) -> ValResult:
+    """Measure, and write JSON if asked to."""
     out = new_file("out", settings, read=("model", "data"))
     del settings["out"]
     nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]
     with importing_for("val"):
-        from yolo_distill.evaluation.evaluate import class_table, evaluate
+        from yolo_distill.evaluation.evaluate import evaluate
     figures = evaluate(settings.pop("model"), settings.pop("data"), nms=nms, **settings)
+    if out:
+        write_bytes(out, f"{json.dumps(figures, indent=2)}\n".encode())
+    shown = ("map", "map50", "precision", "recall", "pictures", "boxes", "ms", "classes")
+    return ValResult(**{key: figures[key] for key in shown}, figures=figures)
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Measure, and print a table."""
+    out = settings["out"]
+    figures = call(settings).figures
+    from yolo_distill.evaluation.evaluate import class_table
+
     print(class_table(figures))
     parts = ", ".join(f"{part} {ms:.1f}" for part, ms in figures["ms"].items())
     print(f"\n{sum(figures['ms'].values()):.1f} ms a picture on {figures['device']} ({parts})")
     if out:
-        write_bytes(out, f"{json.dumps(figures, indent=2)}\n".encode())
-        print(f"figures: {out}")
+        print(f"figures: {Path(out).expanduser()}")

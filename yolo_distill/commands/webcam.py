@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_distill.commands.predict import OF_DETECTOR, open_detector
+from yolo_distill.commands.predict import ALSO as ALSO
+from yolo_distill.commands.predict import MODEL, OF_DETECTOR, SOURCE, open_detector
 from yolo_distill.errors import RequestError
 from yolo_distill.files import new_file
 from yolo_distill.settings import Setting
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 SUMMARY = "watch a camera, a stream or a video with an .onnx file, live"
 
 SETTINGS = {
-    "model": Setting(str, "exported file (.onnx)", required=True),
-    "source": Setting(str, "number of a camera, stream address, or a video that plays as a camera", "0"),
+    "model": Setting(str, "exported file (.onnx)", required=True, alone=MODEL),
+    "source": Setting(str, "number of a camera, stream address, or a video that plays as a camera", "0", alone=SOURCE),
     **OF_DETECTOR,
     "show": Setting(bool, "open a window; q or Esc ends it", True),
     "save": Setting(str, "video file for what was shown: out.mp4"),

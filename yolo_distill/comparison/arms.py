@@ -19,6 +19,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from yolo_distill.engine.provenance import digests_of_files
 from yolo_distill.engine.request_checks import require_gains
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid, read_recipe_file, recipe_keys
 from yolo_distill.settings import host_settings
@@ -30,27 +31,6 @@ EQUAL_TIME = "plain (equal time)"
 TEACHER = "teacher"
 
 _ONE_FOR_ALL = "one for all arms: give it to the command"
-#: Settings of Ultralytics that have no place in a comparison, and why.
-_NOT_HERE = {
-    "model": "the student is given as student=",
-    "distill_model": "that is the arm host",
-    "dis": "it belongs to the arm host: arms=plain,host@dis=2",
-    "mode": "this command trains",
-    "task": "only detect can be distilled",
-    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
-    "quantize": "quantization-aware checkpoints can't be resumed or measured here",
-    "project": "the folder is given as out=",
-    "name": "runs are named after arm and seed",
-    "save_dir": "the folder is given as out=",
-    "exist_ok": "runs are found again by arm and seed",
-    "resume": "the same command goes on with what is unfinished",
-    "save": "checkpoints are what a run goes on from",
-    "split": "the best epoch is chosen on val, and test is measured once",
-    "seed": "give seeds=0,1,2",
-    "time": "runs that end by the clock can't be compared; give epochs=, or budget=equal-time",
-    "single_cls": "give a data set with one class",
-    "classes": "give a data set of these classes",
-}
 #: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {
     **dict.fromkeys(("data", "imgsz", "device", "teacher", "teacher_epochs", "student", "seeds"), _ONE_FOR_ALL),
@@ -128,12 +108,7 @@ def check_host_settings(given: Mapping[str, Any], said: str = "", also: Collecti
         RequestError: one that it can't take, or that has no place in a comparison unless it is in `also`; the message
             begins with `said`.
     """
-    for key in [key for key in given if key not in also]:
-        if key in _NOT_HERE:
-            raise RequestError(f"{said}{key}= does not belong here: {_NOT_HERE[key]}")
-        if key not in DEFAULT_CFG_DICT:
-            known = {*DEFAULT_CFG_DICT, *recipe_keys()} - _NOT_HERE.keys()
-            raise RequestError(f"{said}unknown key {key!r}{did_you_mean(key, known)}")
+    check_host_keys(given, recipe_keys(), NOT_IN_COMPARE, also=also, said=said)
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         require_gains(checked)

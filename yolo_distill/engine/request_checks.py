@@ -50,6 +50,31 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         )
 
 
+def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> None:
+    """Refuse a teacher that is no larger than its student, as where the two were swapped.
+
+    Args:
+        teacher: the model.
+        student: the model.
+        recipe: of the run.
+        named: the student, as it was given.
+
+    Raises:
+        RequestError: naming both sizes, unless the recipe says `force`.
+    """
+    # Heads differ by the number of classes, which says nothing about the networks.
+    large, small = (
+        sum(p.numel() for layer in one.model[:-1] for p in layer.parameters()) for one in (teacher, student)
+    )
+    if recipe.force or large > small:
+        return
+    how, said = ("as large as", "take a smaller student") if large == small else ("larger than", "swap the two")
+    raise RequestError(
+        f"student={named} is {how} its teacher={recipe.teacher} ({small:,} and {large:,} parameters without the "
+        f"heads); {said}, or give force=true"
+    )
+
+
 def require_gains(settings: Mapping[str, Any]) -> None:
     """Refuse negative gains of the host's own losses, by which it would train away from the ground truth.
 

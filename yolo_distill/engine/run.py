@@ -27,7 +27,7 @@ from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
-from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
+from yolo_distill.engine.request_checks import require_gains, require_larger, require_teachable, without_effect
 from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
@@ -41,28 +41,19 @@ from yolo_distill.engine.teacher_setup import (
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
 from yolo_distill.engine.trainer import DistillationTrainer
-from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import replacing, write_bytes
+from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
-from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
+from yolo_distill.recipe import Recipe, recipe_keys, saved_recipe
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
+from yolo_distill.train_request import read_train_request
 from yolo_distill.version import __version__
-from yolo_distill.vocabulary import PER_TERM, TERMS
 
 DEFAULT_STUDENT = "yolo26n.pt"
-
-#: Host settings that a distillation run gives another meaning or none.
-_NOT_HERE = {
-    "model": "the student is given as student=",
-    "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
-    "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
-    "mode": "this command trains",
-    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
-    "quantize": "quantization-aware checkpoints can't be resumed, measured or exported here",
-}
 
 
 def train(
@@ -82,16 +73,14 @@ def train(
     Raises:
         RequestError: something in the request is wrong; nothing has been written then.
     """
-    _check_keys(host)
+    check_host_keys(host, recipe_keys(), NOT_IN_TRAIN)
     if host.get("resume"):
         for key, given in {"student": student, "recipe": None if recipe == "default" else recipe}.items():
             if given:
                 LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")
         return resume(own, host)
-    values, host_values = read_recipe_file(recipe, DEFAULT_CFG_DICT)
-    checked = check_recipe(overlaid(values, own))
-    _check_keys(host_values)
-    settings = _check_host({**host_values, **host})
+    checked, settings = read_train_request(own, host, recipe)
+    settings = _check_host(settings)
     data = check_data(settings["data"], ("train", "val"))
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
@@ -256,19 +245,8 @@ def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
     return {"device": args.get("device"), "single_cls": single_cls, "classes": args.get("classes")}
 
 
-def _check_keys(host: Mapping[str, Any]) -> None:
-    known = {*DEFAULT_CFG_DICT, *recipe_keys(), "student", "recipe"} | {f"{k}.{t}" for k in PER_TERM for t in TERMS}
-    for key in host:
-        if key in _NOT_HERE:
-            raise RequestError(f"{key}= does not belong here: {_NOT_HERE[key]}")
-        if key not in DEFAULT_CFG_DICT:
-            raise RequestError(f"unknown key {key!r}{did_you_mean(key, known)}")
-
-
 def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the host's settings as the host reads them, and refuse what it would refuse."""
-    if not given.get("data"):
-        raise RequestError("data= is missing; give the data.yaml of your pictures, e.g. data=path/to/data.yaml")
     if given.get("task", "detect") != "detect":
         raise RequestError(f"task={given['task']}: only detect can be distilled")
     if given.get("save") is False:
@@ -314,6 +292,10 @@ def check_pair(
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
         models.append(open_model(path, who, data["nc"], recipe.trust))
+    if isinstance(side := settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), int):
+        require_side(side, models[-1])
+    if first is not None and teachers.alone:
+        require_larger(first, models[-1], recipe, student)
     weights = own_weights(student, settings)
     if weights not in {None, student}:
         load_detector(str(weights), trust=recipe.trust, role="pretrained")

@@ -9,6 +9,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, saved_recipe
+from yolo_distill.spelling import file_of
 
 PREFIX = colorstr("distill: ")
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
@@ -36,7 +37,7 @@ def given_recipe(given: Mapping[str, Any], host: Mapping[str, Any]) -> Recipe:
     if of_host:
         listed = ", ".join(of_host)
         raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
-    own = {key: value for key, value in given.items() if key != "recipe"}
+    own = {key: file_of(key, value) for key, value in given.items() if key != "recipe"}
     if any(host.get(key) is not None for key in ("warmup_epochs", "warmup_bias_lr")):  # what is given wins
         own["init_warmup"] = 0.0
     recipe = check_recipe(overlaid(values, own))

@@ -11,9 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.errors import RequestError
 from yolo_distill.exporting.export_data import ExportData
-from yolo_distill.models.checkpoint import load_detector, trained_imgsz
-
-_LARGEST_SIDE = 8192
+from yolo_distill.models.checkpoint import load_detector, require_side, trained_imgsz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +113,5 @@ def input_size(imgsz: int | str | Sequence[int] | None, model: DetectionModel) -
         if len(sides) not in {1, 2}:
             raise RequestError(f"imgsz={imgsz}: expected a number of pixels, or height,width")
     for side in sides:
-        if not 0 < side <= _LARGEST_SIDE or side % stride:
-            below = min(max(stride, side // stride * stride), _LARGEST_SIDE - stride)
-            raise RequestError(
-                f"imgsz={side}: the model takes multiples of {stride} up to {_LARGEST_SIDE}, "
-                f"such as {below} or {below + stride}"
-            )
+        require_side(side, model)
     return sides[0], sides[-1]

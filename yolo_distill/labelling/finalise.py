@@ -15,13 +15,11 @@ from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD, read_part, rows
 from yolo_distill.labelling.request import starts
 from yolo_distill.labelling.statistics import Statistics
 from yolo_distill.labelling.thresholds import at
+from yolo_distill.results import LabelResult
 
 
-def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
+def merge(out: Path, *, say: Callable[[str], None] = print) -> LabelResult:
     """Make the data set of shards that are all done, and that were written to a folder, or put together in it.
-
-    Returns:
-        how many files could not be read.
 
     Raises:
         RequestError: there are no shards in it.
@@ -44,8 +42,8 @@ def merge(out: Path, *, say: Callable[[str], None] = print) -> int:
     return finalise(out, manifest, say)
 
 
-def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
-    """Count what is there, draw the contact sheet and, last, write `data.yaml`; return the number of unread files.
+def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> LabelResult:
+    """Count what is there, draw the contact sheet and, last, write `data.yaml`.
 
     A data set that is finished stays as it is: a person may have put labels right.
 
@@ -69,7 +67,8 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> int:
         notes = {"Labelled by": manifest.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
         write_data_yaml(out, manifest.names, manifest.val, notes)
     say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
-    return statistics.states[UNREAD]
+    states, boxes = statistics.states, dict(zip(manifest.names, statistics.boxes.tolist(), strict=True))
+    return LabelResult(out, out / DATA, out / SHEET, states[KEPT], boxes, states[UNREAD])
 
 
 def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:

@@ -40,6 +40,7 @@ from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import lock
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import rounded_imgsz, trained_imgsz
+from yolo_distill.results import LabelResult
 from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.sources import Sources, find_sources
 from yolo_distill.teachers.head import Needs
@@ -78,11 +79,8 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     return teacher, imgsz
 
 
-def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str], None] = print) -> int:
+def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str], None] = print) -> LabelResult:
     """Make a data set, or go on with it where an earlier process was stopped, and say what was made.
-
-    Returns:
-        how many files could not be read.
 
     Raises:
         RequestError: something in the request has to change; nothing was written then.
@@ -123,7 +121,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
             if shard.count == 1:
                 return finalise(out, manifest, say)
     say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={out}")
-    return throughput.skipped
+    return LabelResult(out, unread=throughput.skipped)
 
 
 def _manifest(

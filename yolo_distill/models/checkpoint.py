@@ -25,6 +25,7 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_plan
 
 _SCALES = "nsmlx"
+_LARGEST_SIDE = 8192
 
 
 def is_architecture(path: str | Path) -> bool:
@@ -128,6 +129,21 @@ def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
     return -(-int(imgsz if isinstance(imgsz, int) else max(imgsz)) // stride) * stride
 
 
+def require_side(side: int, model: torch.nn.Module) -> None:
+    """Refuse a side of pictures in pixels that `model` does not take.
+
+    Raises:
+        RequestError: it is no multiple of the model's stride, or too large.
+    """
+    stride = max(int(cast("Tensor", model.stride).max()), 32)
+    if not 0 < side <= _LARGEST_SIDE or side % stride:
+        below = min(max(stride, side // stride * stride), _LARGEST_SIDE - stride)
+        raise RequestError(
+            f"imgsz={side}: the model takes multiples of {stride} up to {_LARGEST_SIDE}, such as {below} or "
+            f"{below + stride}"
+        )
+
+
 def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:
     """Return the `imgsz` that `model` was trained at, in pixels, or None when its `args` do not say."""
     args = getattr(model, "args", None)
@@ -185,7 +201,11 @@ def find_checkpoint(path: str | Path, said: str) -> Path:
 def _no_download(said: str, name: str, error: Exception | None) -> RequestError:
     why = f" ({one_line(error)})" if error else ""
     where = f"{Path.cwd()} or {Path(SETTINGS['weights_dir']).absolute()}"
-    return RequestError(f"{said}: not on this machine, and it cannot be downloaded{why}; put {name} into {where}")
+    role, plain = said.partition("=")[0], Path(name).with_suffix(".yaml")
+    other = "" if role == "model" else f"; give {role}={plain}, which needs no download, or"
+    return RequestError(
+        f"{said}: not on this machine, and it cannot be downloaded{why}{other or ';'} put {name} into {where}"
+    )
 
 
 def _check_whole(file: Path, said: str) -> None:

@@ -1,0 +1,24 @@
+"""Ultralytics' settings by name, without its import."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolo_distill.commands import compare, train
+from yolo_distill.host_keys import host_keys
+
+
+def test_the_names_are_those_of_the_host():
+    defaults = pytest.importorskip("ultralytics.cfg").DEFAULT_CFG_DICT
+    assert host_keys() == set(defaults)
+
+
+def test_help_explains_all_settings_and_the_defaults_of_the_host():
+    defaults = pytest.importorskip("ultralytics.cfg").DEFAULT_CFG_DICT
+    assert {key: setting.default for key, setting in train.HOST_SETTINGS.items()} == {
+        key: defaults[key] for key in ("data", "epochs", "imgsz", "batch", "device")
+    }
+    for command in (train, compare):
+        listed = [key for keys in command.GROUPS.values() for key in keys]
+        known = {**command.SETTINGS, **command.HOST_SETTINGS}
+        assert sorted(listed) == sorted(key for key in known if "." not in key)

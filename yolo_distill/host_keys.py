@@ -1,0 +1,81 @@
+"""The names of Ultralytics' settings, without its import, which takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from yolo_distill.errors import RequestError, did_you_mean
+
+#: Settings that a distillation run gives another meaning or none.
+NOT_IN_TRAIN = {
+    "model": "the student is given as student=, the teacher as teacher=",
+    "weights": "the student is given as student=, the teacher as teacher=",
+    "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
+    "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
+    "mode": "this command trains",
+    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+    "quantize": "quantization-aware checkpoints can't be resumed, measured or exported here",
+}
+#: Settings that have no place in a comparison, and why.
+NOT_IN_COMPARE = {
+    "model": "the student is given as student=, the teacher as teacher=",
+    "weights": "the student is given as student=, the teacher as teacher=",
+    "distill_model": "that is the arm host",
+    "dis": "it belongs to the arm host: arms=plain,host@dis=2",
+    "mode": "this command trains",
+    "task": "only detect can be distilled",
+    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+    "quantize": "quantization-aware checkpoints can't be resumed or measured here",
+    "project": "the folder is given as out=",
+    "name": "runs are named after arm and seed",
+    "save_dir": "the folder is given as out=",
+    "exist_ok": "runs are found again by arm and seed",
+    "resume": "the same command goes on with what is unfinished",
+    "save": "checkpoints are what a run goes on from",
+    "split": "the best epoch is chosen on val, and test is measured once",
+    "seed": "give seeds=0,1,2",
+    "time": "runs that end by the clock can't be compared; give epochs=, or budget=equal-time",
+    "single_cls": "give a data set with one class",
+    "classes": "give a data set of these classes",
+}
+
+
+@cache
+def host_keys() -> frozenset[str]:
+    """Return the names; none where Ultralytics is not installed, which whoever imports it says.
+
+    Relies on: `ultralytics/cfg/default.yaml` names them all, and finding the package does not import it.
+    """
+    found = find_spec("ultralytics")
+    if found is None or found.origin is None:
+        return frozenset()
+    file = Path(found.origin).parent / "cfg" / "default.yaml"
+    return frozenset(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def check_host_keys(
+    given: Iterable[str], own: Iterable[str], not_here: Mapping[str, str], *, also: Collection[str] = (), said: str = ""
+) -> None:
+    """Refuse settings that Ultralytics has not, or that have no place here.
+
+    Args:
+        given: names of settings that are no recipe's or command's own.
+        own: names of those that are, for a hint.
+        not_here: why those of Ultralytics that have no place have none.
+        also: of these the ones that are welcome.
+        said: what the message begins with.
+
+    Raises:
+        RequestError: naming the first one.
+    """
+    known = host_keys()
+    for key in given:
+        if key in not_here and key not in also:
+            raise RequestError(f"{said}{key}= does not belong here: {not_here[key]}")
+        if known and key not in known:
+            raise RequestError(f"{said}unknown key {key!r}{did_you_mean(key, {*known, *own} - not_here.keys())}")
