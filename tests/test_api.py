@@ -65,7 +65,7 @@ def test_export_val_and_benchmark(tiny_data, tiny_teacher, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_benchmark_can_be_called_also_once_its_room_is_imported():
+def test_benchmark_returns_its_report():
     from yolo_distill import benchmark
 
     files = [write_detector(Path(f"{name}.onnx"), dense((32, 32, 40, 40, 0.9, 0.1, 0.0))) for name in ("a", "b")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yolo_distill.benchmark.backends import Row
-from yolo_distill.benchmark.models import Model
+from yolo_distill.benchmarking.backends import Row
+from yolo_distill.benchmarking.models import Model
 
 
 def made_model(label: str, kind: str = "onnx", side: int = 64) -> Model:

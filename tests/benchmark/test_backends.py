@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from made_rows import made_model
 
-from yolo_distill.benchmark.backends import choose_rows
+from yolo_distill.benchmarking.backends import choose_rows
 from yolo_distill.errors import RequestError
 
 KINDS = {"a.onnx": "onnx", "b.pt": "pt", "c_ncnn_model": "ncnn"}

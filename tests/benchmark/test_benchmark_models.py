@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_detector import dense, write_detector
 
-from yolo_distill.benchmark.models import find_models
+from yolo_distill.benchmarking.models import find_models
 from yolo_distill.errors import RequestError
 
 RAW = dense((32, 32, 20, 20, 0.9, 0.1, 0.0))

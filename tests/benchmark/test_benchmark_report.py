@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from made_rows import made_row
 
-from yolo_distill.benchmark.report import arm_figures, model_figures, notes_of, row_figures
-from yolo_distill.benchmark.rounds import Arm
-from yolo_distill.benchmark.tables import markdown_page, tables_of
+from yolo_distill.benchmarking.report import arm_figures, model_figures, notes_of, row_figures
+from yolo_distill.benchmarking.rounds import Arm
+from yolo_distill.benchmarking.tables import markdown_page, tables_of
 
 PROCESS = {"memory_bytes": 123_000_000, "import_ms": 5.0, "ready_ms": 40.0}
 TEN = [[10.0], [10.0]]

@@ -11,10 +11,10 @@ import pytest
 from live_detector import live_detector, save
 from made_rows import made_row
 
-from yolo_distill.benchmark import memory
-from yolo_distill.benchmark.engines import Engine, Job, open_engine
-from yolo_distill.benchmark.memory import measure_in_process, peak_memory
-from yolo_distill.benchmark.models import find_models
+from yolo_distill.benchmarking import memory
+from yolo_distill.benchmarking.engines import Engine, Job, open_engine
+from yolo_distill.benchmarking.memory import measure_in_process, peak_memory
+from yolo_distill.benchmarking.models import find_models
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.runtime.detector import Detector
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from made_rows import made_row
 
-from yolo_distill.benchmark.engines import Engine
-from yolo_distill.benchmark.rounds import MOST_REPEATS, Arm, measure
+from yolo_distill.benchmarking.engines import Engine
+from yolo_distill.benchmarking.rounds import MOST_REPEATS, Arm, measure
 
 PICTURES = [np.full((4, 4, 3), value, np.uint8) for value in (0, 1)]
 

@@ -51,8 +51,8 @@ ALSO = WEIGHTS
 
 def call(settings: dict[str, Any]) -> BenchmarkResult:
     """Measure, and write the results."""
-    from yolo_distill.benchmark.output import write_results
-    from yolo_distill.benchmark.run import Request, benchmark
+    from yolo_distill.benchmarking.output import write_results
+    from yolo_distill.benchmarking.run import Request, benchmark
     from yolo_distill.commands.predict import read_imgsz
     from yolo_distill.runtime.progress import Progress
 
@@ -72,7 +72,7 @@ def call(settings: dict[str, Any]) -> BenchmarkResult:
 
 def run(settings: dict[str, Any]) -> int:
     """Measure, print the tables; return 1 if a model failed while others were measured."""
-    from yolo_distill.benchmark.tables import setting_line, tables_of
+    from yolo_distill.benchmarking.tables import setting_line, tables_of
 
     result = call(settings)
     report = result.report

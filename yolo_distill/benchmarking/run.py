@@ -10,14 +10,14 @@ from typing import Any
 
 import cv2
 
-from yolo_distill.benchmark.backends import Row, choose_rows
-from yolo_distill.benchmark.engines import Job, open_engine
-from yolo_distill.benchmark.memory import measure_in_process
-from yolo_distill.benchmark.models import FOLDERS, Model, find_models
-from yolo_distill.benchmark.output import check_out
-from yolo_distill.benchmark.report import model_figures, notes_of, row_figures
-from yolo_distill.benchmark.rounds import Arm, measure
-from yolo_distill.benchmark.timing_pictures import load_pictures
+from yolo_distill.benchmarking.backends import Row, choose_rows
+from yolo_distill.benchmarking.engines import Job, open_engine
+from yolo_distill.benchmarking.memory import measure_in_process
+from yolo_distill.benchmarking.models import FOLDERS, Model, find_models
+from yolo_distill.benchmarking.output import check_out
+from yolo_distill.benchmarking.report import model_figures, notes_of, row_figures
+from yolo_distill.benchmarking.rounds import Arm, measure
+from yolo_distill.benchmarking.timing_pictures import load_pictures
 from yolo_distill.errors import DistillError, RequestError, missing_extra
 from yolo_distill.machine import machine, usable_cores, versions
 from yolo_distill.runtime.letterbox import Picture

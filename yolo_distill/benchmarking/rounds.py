@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from yolo_distill.benchmark.backends import Row
-from yolo_distill.benchmark.engines import Engine, use_threads
+from yolo_distill.benchmarking.backends import Row
+from yolo_distill.benchmarking.engines import Engine, use_threads
 from yolo_distill.runtime.letterbox import Picture
 
 MOST_REPEATS = 500  # in one turn; more of the same picture says no more

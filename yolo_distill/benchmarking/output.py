@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.benchmark.plot import picture_of
-from yolo_distill.benchmark.tables import markdown_page
+from yolo_distill.benchmarking.plot import picture_of
+from yolo_distill.benchmarking.tables import markdown_page
 from yolo_distill.errors import RequestError
 from yolo_distill.files import check_writable, claim_folder, write_bytes
 

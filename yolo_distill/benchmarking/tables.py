@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_distill.benchmark.backends import BACKENDS
+from yolo_distill.benchmarking.backends import BACKENDS
 from yolo_distill.tables import NO_VALUE, Table
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from yolo_distill.benchmark.backends import BACKENDS, Row
-from yolo_distill.benchmark.models import FOLDERS, Model
-from yolo_distill.benchmark.rounds import Arm
+from yolo_distill.benchmarking.backends import BACKENDS, Row
+from yolo_distill.benchmarking.models import FOLDERS, Model
+from yolo_distill.benchmarking.rounds import Arm
 
 # Quartiles of per-round ratios further apart than this share of their median say that the machine was not quiet.
 _NOISY = 0.1

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolo_distill.benchmark.models import Model, read_folder_metadata, weights_file
+from yolo_distill.benchmarking.models import Model, read_folder_metadata, weights_file
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.decode import decode_dense, decode_end2end
 from yolo_distill.runtime.inputs import InputForm, Tensor, input_form

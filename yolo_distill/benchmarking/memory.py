@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.benchmark.engines import Job, open_engine
+from yolo_distill.benchmarking.engines import Job, open_engine
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.letterbox import Picture
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_distill.benchmark.backends import BACKENDS
+from yolo_distill.benchmarking.backends import BACKENDS
 
 ACCURACY, LATENCY = "accuracy_latency.png", "latency.png"
 _MARKS = {"ours": "o", "host": "s", "openvino": "^", "openvino-fp32": "v", "ncnn": "D"}

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yolo_distill.benchmark.models import Model
+from yolo_distill.benchmarking.models import Model
 from yolo_distill.errors import RequestError, did_you_mean, missing_extra
 
 

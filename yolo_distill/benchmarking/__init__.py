@@ -1,0 +1,1 @@
+"""`benchmark`: exported files and checkpoints side by side: latency, throughput, memory, size, accuracy."""
