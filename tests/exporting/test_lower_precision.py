@@ -187,7 +187,7 @@ def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoi
 
 def test_fp32_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, target="phone", out=tmp_path / "a.onnx")
-    assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
+    assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "md", "onnx", "operators.config", "ort")]
     assert done.precision == "fp32"
     suited = [done.delegates[name] for name in ("NNAPI", "CoreML MLProgram")]
     assert [(one["suits"], one["partitions"], one["why"]) for one in suited] == [("yes", 1, [])] * 2
