@@ -30,6 +30,8 @@ from yolo_distill.terms_table import TABLE
 from yolo_distill.validation import described
 from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
+#: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
+ARGS_KEY = "distill"
 #: Gains of the terms that a recipe may leave open, where they teach.
 USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not None}
 #: Optimizer steps of a run from which on the terms teach on top of a fitted start as well. What it rests on:

@@ -32,7 +32,7 @@ def test_export_prints_what_was_proved(checkpoint: Path, capsys: pytest.CaptureF
 
 def test_a_rectangle_with_the_name_of_ones_choice(checkpoint: Path, tmp_path: Path) -> None:
     assert main(["export", f"model={checkpoint}", "imgsz=64,96", f"out={tmp_path / 'mine.onnx'}"]) == 0
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.onnx"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.md", "mine.onnx"]
 
 
 def test_as_users_of_yolo_type_it(checkpoint: Path, tmp_path: Path) -> None:

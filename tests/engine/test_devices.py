@@ -9,9 +9,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.patches import torch_load
 
 from yolo_distill.engine.gradient_shares import read_columns
-from yolo_distill.engine.run_recipe import ARGS_KEY
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.recipe import ARGS_KEY
 
 
 @pytest.fixture

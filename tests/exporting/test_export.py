@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from yolo_distill.exporting import export_data, onnx_file, parity
 from yolo_distill.exporting.export import export
 from yolo_distill.exporting.request_checks import input_size
 from yolo_distill.exporting.targets import load_target
-from yolo_distill.exporting.workspace import put_in_place
+from yolo_distill.exporting.ultralytics_formats import export_by_host
+from yolo_distill.exporting.workspace import CARD_MARK, put_in_place
 from yolo_distill.runtime.detector import Detector
 
 # --- what comes out --------------------------------------------------------------------------------------------------
@@ -33,7 +35,7 @@ from yolo_distill.runtime.detector import Detector
 
 def test_the_file_and_the_proof_lie_side_by_side(report, checkpoint):
     file = Path(report.path)
-    assert listing(file.parent) == ["best.json", "best.onnx"]
+    assert listing(file.parent) == ["best.json", "best.md", "best.onnx"]
     proof = json.loads(Path(report.proof).read_text())
     assert proof["sha256"] == report.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert proof["source_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -139,7 +141,7 @@ def test_a_refused_export_leaves_nothing_and_an_older_file_stays(checkpoint, unl
     monkeypatch.setattr(module, "trace", spoiled)
     assert "no file is kept" in refusal(DistillError, export, checkpoint, data=unlabelled, out=tmp_path)
     assert listing(tmp_path) == []
-    older = {"best.json": '{"source_sha256": "0", "extras": {}}', "best.onnx": "older file"}
+    older = {"best.json": '{"source_sha256": "0", "extras": {}}', "best.md": CARD_MARK, "best.onnx": "older file"}
     for name, content in older.items():
         (tmp_path / name).write_text(content)
     refusal(DistillError, export, checkpoint, data=unlabelled, out=tmp_path)
@@ -188,6 +190,14 @@ def test_a_stranger_s_json_is_not_overwritten(checkpoint, tmp_path):
     out = tmp_path / "package.onnx"
     assert "would be overwritten by the proof" in refusal(RequestError, export, checkpoint, out=out)
     assert (tmp_path / "package.json").read_text() == '{"name": "app"}'
+
+
+def test_a_page_of_ones_own_is_not_overwritten(checkpoint, tmp_path):
+    for name, make in (("README", export), ("best.torchscript", partial(export_by_host, format="torchscript"))):
+        (tmp_path / f"{name}.md").write_text("# My app")
+        out = tmp_path / (name if "." in name else f"{name}.onnx")
+        assert "would be overwritten by the model card" in refusal(RequestError, make, checkpoint, out=out)
+        assert (tmp_path / f"{name}.md").read_text() == "# My app"
 
 
 # --- what is refused before anything is traced -----------------------------------------------------------------------

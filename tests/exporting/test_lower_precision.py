@@ -151,7 +151,7 @@ def test_distance_weighs_what_is_sure():
 def test_int8_is_a_third_of_the_size_and_measured(checkpoint, labelled, tmp_path):
     heard: list[str] = []
     done = export(checkpoint, data=labelled, precision="int8", out=tmp_path, say=heard.append, **LENIENT)
-    assert listing(tmp_path) == ["best_int8.json", "best_int8.onnx"]
+    assert listing(tmp_path) == ["best_int8.json", "best_int8.md", "best_int8.onnx"]
     assert done.file_bytes < done.fp32_bytes / 3
     points = {name: figures["map"] for name, figures in done.accuracy.items()}
     assert set(points) == set(done.ms) == {"torch", "fp32", "int8"}
@@ -187,7 +187,7 @@ def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoi
 
 def test_fp32_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, target="phone", out=tmp_path / "a.onnx")
-    assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "onnx", "operators.config", "ort")]
+    assert listing(tmp_path) == [f"a.{suffix}" for suffix in ("json", "md", "onnx", "operators.config", "ort")]
     assert done.precision == "fp32"
     suited = [done.delegates[name] for name in ("NNAPI", "CoreML MLProgram")]
     assert [(one["suits"], one["partitions"], one["why"]) for one in suited] == [("yes", 1, [])] * 2
@@ -202,12 +202,12 @@ def test_fp32_for_phones_and_nothing_of_it_stays_beside_a_new_file(checkpoint, u
     assert (said["path"], said["sha256"]) == ("a.ort", hashlib.sha256(ort.read_bytes()).hexdigest())
     assert str(tmp_path) not in (tmp_path / "a.operators.config").read_text()
     export(checkpoint, out=tmp_path / "a.onnx")
-    assert listing(tmp_path) == ["a.json", "a.onnx"]
+    assert listing(tmp_path) == ["a.json", "a.md", "a.onnx"]
 
 
 def test_fp16_for_phones_is_for_mlprogram_alone(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, target="phone", precision="fp16", out=tmp_path / "a.onnx")
-    assert listing(tmp_path) == ["a.json", "a.onnx"]  # the ORT format would compute in fp32
+    assert listing(tmp_path) == ["a.json", "a.md", "a.onnx"]  # the ORT format would compute in fp32
     assert done.file_bytes < 0.6 * done.fp32_bytes
     assert done.accuracy["fp16"]["matched"] >= 0.95  # without boxes, agreement is measured
     assert "fp16 beside fp32: " in done.summary()

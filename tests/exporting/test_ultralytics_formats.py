@@ -24,6 +24,7 @@ from yolo_distill.exporting import ultralytics_formats as module
 from yolo_distill.exporting import ultralytics_parity
 from yolo_distill.exporting.report import HostReport
 from yolo_distill.exporting.ultralytics_formats import export_by_host, host_formats
+from yolo_distill.exporting.workspace import CARD_MARK
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 def test_the_file_and_its_proof_lie_side_by_side(host_report, checkpoint):
     file = Path(host_report.path)
-    assert listing(file.parent) == ["best.torchscript", "best.torchscript.json"]
+    assert listing(file.parent) == ["best.torchscript", "best.torchscript.json", "best.torchscript.md"]
     said = json.loads(Path(host_report.note).read_text())
     assert said["sha256"] == {"best.torchscript": hashlib.sha256(file.read_bytes()).hexdigest()}
     assert said["source_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -73,7 +74,7 @@ def test_it_was_really_compared_measured_and_timed(host_report):
 def test_one_to_one_rectangular_and_named(checkpoint, tmp_path):
     done = export_by_host(checkpoint, "TorchScript", nms=False, imgsz="64,96", out=tmp_path / "nano.torchscript")
     assert (done.end2end, done.imgsz) == (True, (64, 96))
-    assert listing(tmp_path) == ["nano.torchscript", "nano.torchscript.json"]
+    assert listing(tmp_path) == ["nano.torchscript", "nano.torchscript.json", "nano.torchscript.md"]
     assert "one-to-one branch" in done.summary()
 
 
@@ -92,7 +93,7 @@ def test_folders_replace_older_ones_whole(format, checkpoint, labelled, tmp_path
     assert done.proof is not None
     assert done.proof.accuracy["torch"] == pytest.approx(done.proof.accuracy["fp32"], abs=0.1)
     assert done.proof.tolerances == {"box_px": 0.1, "score": 1e-3}
-    assert listing(tmp_path) == ["best.pt", older.name, f"{older.name}.json"]
+    assert listing(tmp_path) == ["best.pt", older.name, f"{older.name}.json", f"{older.name}.md"]
     assert set(done.sha256) == set(listing(older))
     assert not {"older.bin", "model_ncnn.py"} & set(done.sha256)
     written = "".join(file.read_text(errors="replace") for file in older.iterdir())
@@ -102,7 +103,7 @@ def test_folders_replace_older_ones_whole(format, checkpoint, labelled, tmp_path
 @needs("openvino")
 def test_fp16_is_judged_by_its_detections_and_lies_beside_fp32(checkpoint, tmp_path):
     done = export_by_host(checkpoint, "openvino", precision="fp16", out=tmp_path)
-    assert listing(tmp_path) == ["best_fp16_openvino_model", "best_fp16_openvino_model.json"]
+    assert listing(tmp_path) == [f"best_fp16_openvino_model{end}" for end in ("", ".json", ".md")]
     assert done.proof is not None
     assert done.proof.tolerances == {}
     assert done.file_bytes < 0.8 * checkpoint.stat().st_size
@@ -137,12 +138,12 @@ def test_a_wrong_file_is_refused_and_an_older_one_stays(checkpoint, tmp_path, mo
             weight.copy_(kept)
 
     monkeypatch.setattr(module, "host_export", wrong)
-    for older in ([], ["best.torchscript", "best.torchscript.json"]):
+    for older in ([], ["best.torchscript", "best.torchscript.json", "best.torchscript.md"]):
         for name in older:
-            (tmp_path / name).write_bytes(b"older")
+            (tmp_path / name).write_text(CARD_MARK)
         message = refusal(DistillError, export_by_host, checkpoint, "torchscript", out=tmp_path)
         assert "does not answer like the checkpoint" in message
-        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == dict.fromkeys(older, b"older")
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(older, CARD_MARK)
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ SETTINGS = {
 
 NOTES = (
     "The file is run by the runtime beside torch on the same input, and fp16 and int8 are measured beside fp32. Only "
-    "what agrees appears under its name, with the proof beside it as JSON; an older file stays until then. Another "
-    "format= is made by Ultralytics' own exporter and proved where its runtime is installed; target=, input=, opset= "
-    "and calibrate= are ONNX's."
+    "what agrees appears under its name, with the proof (JSON) and a model card (Markdown) beside it; an older file "
+    "stays until then. Another format= is made by Ultralytics' own exporter and proved where its runtime is installed; "
+    "target=, input=, opset= and calibrate= are ONNX's."
 )
 
 ALSO: Also = {

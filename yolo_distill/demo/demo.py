@@ -119,7 +119,7 @@ def _export_and_measure(
     """Return figures and cost of the three models and of the exported file, by name."""
     say("exporting the distilled nano, and running the file beside torch on the val pictures")
     report = export(weights["distilled"], data=data, out=out / "distilled.onnx")
-    for line in report.summary().splitlines()[:-1]:
+    for line in report.summary().splitlines()[:-2]:
         say(f"  {line.removeprefix(f'{out}/')}")
     say("predicting on the test pictures with the exported file, without torch")
     found, ms = predict(Detector(report.path, threads=THREADS), out)

@@ -12,8 +12,6 @@ from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file
 from yolo_distill.spelling import file_of
 
 PREFIX = colorstr("distill: ")
-#: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
-ARGS_KEY = "distill"
 #: Settings of a recipe that belong to the machine: files, which may lie elsewhere by now, and how the teacher computes.
 MOVABLE = frozenset(
     {"teacher", "teacher_weights", "teacher_precision", "teacher_names", "teacher_outputs"}

@@ -22,7 +22,7 @@ from yolo_distill.engine.atomic import forget_lost_epochs
 from yolo_distill.engine.dataloaders import TrainingPictures
 from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
 from yolo_distill.engine.request_checks import require_teachable
-from yolo_distill.engine.run_recipe import ARGS_KEY, given_recipe, resumed_recipe
+from yolo_distill.engine.run_recipe import given_recipe, resumed_recipe
 from yolo_distill.engine.student_start import settle_start, start_student
 from yolo_distill.engine.teacher_cost import keep_pace, measure_pace
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
@@ -31,7 +31,7 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.recipe import Recipe, check_recipe, is_recipe_key
+from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 
 PREFIX = colorstr("distill: ")

@@ -19,7 +19,8 @@ class Verdict:
     Attributes:
         ok: whether the file may be shipped.
         loss: what orders attempts: points of mAP50-95, or the share of detections that found no partner, in percent.
-        figures: what was measured: `map`, `map50` and `drop` (all in points), or `matched` and `score_gap`.
+        figures: what was measured: `map`, `map50` and `drop` (all in points) on so many `pictures`, or `matched` and
+            `score_gap`.
         text: the same in words.
     """
 
@@ -72,10 +73,10 @@ class Guard:
 
 
 def measure(model: str | Path | Any, data: str | Path, **settings: Any) -> dict[str, float]:
-    """Return `map` (50-95) and `map50` of a model on `val`, in points."""
+    """Return what `points` does of a model on `val`."""
     return points(evaluate(model, data, **settings))
 
 
 def points(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return `map` and `map50` of the evaluator's figures, which are 0 to 1, in points."""
-    return {key: round(100 * figures[key], 3) for key in ("map", "map50")}
+    """Return `map` (50-95) and `map50` of the evaluator's figures, which are 0 to 1, in points; and `pictures`."""
+    return {**{key: round(100 * figures[key], 3) for key in ("map", "map50")}, "pictures": figures["pictures"]}

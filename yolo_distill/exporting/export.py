@@ -23,14 +23,16 @@ from yolo_distill.errors import DistillError, RequestError, did_you_mean, missin
 from yolo_distill.exporting.acceptance import Guard, measure
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.exporting.lower_precision import Lowered, to_fp16, to_int8
+from yolo_distill.exporting.model_card import write_card
 from yolo_distill.exporting.onnx_file import annotate, notes_of_source, sha256, trace
 from yolo_distill.exporting.parity import TOLERANCES, prove, prove_same, torch_run
 from yolo_distill.exporting.report import ExportReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.targets import INPUTS, Target, load_target
-from yolo_distill.exporting.workspace import destination, earlier_extras, put_in_place, workspace
+from yolo_distill.exporting.workspace import check_card, destination, earlier_extras, put_in_place, workspace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
+from yolo_distill.machine import cpu_name
 from yolo_distill.timing import in_turns, session_run
 
 Accuracy = dict[str, dict[str, float]]
@@ -108,10 +110,11 @@ def export(
         path=path, progress=progress, target=made, input=form, opset=opset or made.opset, say=say,
     )  # fmt: skip
     obsolete = earlier_extras(path.with_suffix(".json"))
+    check_card(path.with_suffix(".md"))
     with workspace(path, out) as folder:
         report, files = _make(plan, folder)
         report = dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2))
-        put_in_place([report.write(folder), *files], folder, obsolete)
+        put_in_place([report.write(folder), write_card(report, folder), *files], folder, obsolete)
     return report
 
 
@@ -154,9 +157,12 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
     files, extras = _extras(plan, draft, folder) if plan.target.ort and plan.precision != "fp16" else ([], {})
     plan.progress("measuring the time of one picture")
     threads = torch.get_num_threads()
+    metadata = {note.key: note.value for note in onnx.load(str(draft)).metadata_props}
     report = ExportReport(
         **plan.report_fields(),
         proof=str(plan.path.with_suffix(".json")),
+        license=metadata["license"],
+        processor=cpu_name(),
         target=plan.target.name,
         audience=plan.target.audience,
         opset=plan.opset,
@@ -175,7 +181,7 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
         threads=threads,
         delegates=delegates,
         extras=extras,
-        metadata={note.key: note.value for note in onnx.load(str(draft)).metadata_props},
+        metadata=metadata,
         advice=plan.target.advice,
         versions=_versions(),
         seconds=0,

@@ -26,6 +26,10 @@ class _Report:
         source: the checkpoint.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
+        data: name of the data set that mAP was measured on; empty where it was not.
+        training: what the checkpoint says of its training, see `training_of`; empty where it says nothing.
+        license: of the file, as its metadata has it.
+        processor: what it was timed on.
         versions: of everything that had a part in it.
         seconds: wall-clock time.
     """
@@ -36,6 +40,10 @@ class _Report:
     imgsz: tuple[int, int]
     end2end: bool
     names: dict[int, str]
+    data: str
+    training: dict[str, Any]
+    license: str
+    processor: str
     file_bytes: int
     source_sha256: str
     versions: dict[str, str]
@@ -43,11 +51,21 @@ class _Report:
 
     _beside: ClassVar[str] = "proof"  # the field that names the JSON file
 
+    @property
+    def json_file(self) -> Path:
+        """Where the JSON file lies."""
+        return Path(getattr(self, self._beside))
+
+    @property
+    def card(self) -> Path:
+        """Where the model card lies."""
+        return self.json_file.with_suffix(".md")
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the JSON file into a folder; return it, and its place beside the exported one."""
         file = folder / "proof.json"
         file.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
-        return file, Path(getattr(self, self._beside))
+        return file, self.json_file
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values; paths of this machine by name only, as the proof travels with the file."""
@@ -61,7 +79,12 @@ class _Report:
     def _megabytes_and_size(self) -> str:
         return f"{self.file_bytes / 1e6:.1f} MB, {self.imgsz[0]}x{self.imgsz[1]} px"
 
-    def _branch(self) -> str:
+    def _beside_it(self) -> list[str]:
+        return [f"model card: {self.card}", f"proof: {self.json_file}"]
+
+    @property
+    def branch(self) -> str:
+        """Return which outputs the file has, in words."""
         return "one-to-one branch, no NMS needed" if self.end2end else "one-to-many branch, NMS in the runtime"
 
 
@@ -79,8 +102,9 @@ class ExportReport(_Report):
         score: largest difference of its scores.
         detections: what came out of both after post-processing, at one or two thresholds.
         tolerances: what `box_px` and `score` were allowed to be.
-        accuracy: on `val` of the data: `torch`, `fp32` and the precision to mAP in points; or how far the detections
-            of the file agree with those of fp32; empty for fp32 without labelled data.
+        accuracy: on `val` of the data: `torch`, `fp32` and the precision to mAP in points, and the number of
+            `pictures`; or how far the detections of the file agree with those of fp32; empty for fp32 without labelled
+            data.
         calibration: of int8: how ranges were chosen, on how many pictures, and the layers left in fp32.
         ms: milliseconds (the shortest time) of the bare network for one picture, measured in turns: `torch`, `fp32` and
             the precision, on `threads` threads of this machine's CPU.
@@ -115,12 +139,9 @@ class ExportReport(_Report):
         """Return the report in a few lines for a terminal."""
         lines = [
             f"{self.path}: {self.precision}, {self._megabytes_and_size()}, opset {self.opset}",
-            f"for {self.audience}; {self._branch()}",
-            f"proved on {len(self.pictures)} pictures: "
-            + _apart(Gap(self.box_px, self.score), TOLERANCES)
-            + ("" if self.precision == "fp32" else ", in fp32"),
-            *map(_compared, self.detections),
-            *self._accuracy(),
+            f"for {self.audience}; {self.branch}",
+            *self.proved(),
+            *_maps(self.accuracy),
             self._speed(),
         ]
         for provider, verdict in self.delegates.items():
@@ -129,10 +150,16 @@ class ExportReport(_Report):
             why = f": {', '.join(verdict['why'])}" if verdict["why"] else ""
             lines.append(f"{provider}: {verdict['nodes']} of {verdict['of']} operators in {parts}, {suits}{why}")
         lines += [f"{what}: {extra['path']}" for what, extra in self.extras.items()]
-        return "\n".join([*lines, f"proof: {self.proof}"])
+        return "\n".join([*lines, *self._beside_it()])
 
-    def _accuracy(self) -> list[str]:
-        lines = _maps(self.accuracy)
+    def proved(self) -> list[str]:
+        """Return what the file was proved by, in a few lines."""
+        lines = [
+            f"proved on {len(self.pictures)} pictures: "
+            + _apart(Gap(self.box_px, self.score), TOLERANCES)
+            + ("" if self.precision == "fp32" else ", in fp32"),
+            *map(_compared, self.detections),
+        ]
         agreed = self.accuracy.get(self.precision, {})
         if "matched" in agreed:
             same = f"{100 * agreed['matched']:.1f} % of the detections the same"
@@ -166,8 +193,8 @@ class HostProof:
         score: largest difference of the scores.
         tolerances: what the two were allowed to be; empty for fp16 and int8, which the detections are judged by.
         agreement: detections of the file beside torch's.
-        accuracy: on `val` of the data: `torch` and the precision to `map` and `map50` in points; where the runtime
-            computes in less than fp32 by itself, also what that gives.
+        accuracy: on `val` of the data: `torch` and the precision to `map` and `map50` in points, and the number of
+            `pictures`; where the runtime computes in less than fp32 by itself, also what that gives.
         ms: milliseconds (the shortest time) of the bare network for one picture on this machine, `torch` and the
             precision in turns, each on the number of threads it takes by itself.
         computes_in: what the runtime computes in on this machine where it says so and it is not fp32, else "".
@@ -209,21 +236,24 @@ class HostReport(_Report):
 
     def summary(self) -> str:
         """Return the report in a few lines for a terminal."""
-        lines = [f"{self.path}: {self.format}, {self.precision}, {self._megabytes_and_size()}", self._branch()]
+        lines = [f"{self.path}: {self.format}, {self.precision}, {self._megabytes_and_size()}", self.branch]
+        lines += self.proved()
+        if self.proof is not None:
+            torch_ms, ms = self.proof.ms["torch"], self.proof.ms[self.precision]
+            lines += _maps(self.proof.accuracy)
+            lines.append(f"ms a picture: torch {torch_ms:.1f}, {self.precision} {ms:.1f} ({torch_ms / ms:.2f}x torch)")
+        return "\n".join([*lines, *self._beside_it()])
+
+    def proved(self) -> list[str]:
+        """Return what the file was proved by, in a few lines; or why it was not."""
+        lines = []
         if self.calibration:
             lines.append(f"calibrated on {self.calibration['pictures']} pictures of {self.calibration['split']}")
-        lines += [f"not proved: {self.not_proved}"] if self.proof is None else self._proved(self.proof)
-        return "\n".join([*lines, f"proof: {self.note}"])
-
-    def _proved(self, proof: HostProof) -> list[str]:
-        torch_ms, ms = proof.ms["torch"], proof.ms[self.precision]
+        if (proof := self.proof) is None:
+            return [*lines, f"not proved: {self.not_proved}"]
         raw = f": {_apart(Gap(proof.box_px, proof.score), Gap(**proof.tolerances))}" if proof.tolerances else ""
-        lines = [
-            f"run beside torch on {len(proof.pictures)} pictures{raw}",
-            f"{proof.agreement.detections} detections beside torch's: {proof.agreement}",
-            *_maps(proof.accuracy),
-            f"ms a picture: torch {torch_ms:.1f}, {self.precision} {ms:.1f} ({torch_ms / ms:.2f}x torch)",
-        ]
+        lines.append(f"run beside torch on {len(proof.pictures)} pictures{raw}")
+        lines.append(f"{proof.agreement.detections} detections beside torch's: {proof.agreement}")
         if proof.computes_in:
             lines.append(
                 f"{self.format} computes in {proof.computes_in} on this processor unless set otherwise, as for ms: "

@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.errors import RequestError
 from yolo_distill.exporting.export_data import ExportData
+from yolo_distill.exporting.training import name_of, training_of
 from yolo_distill.models.checkpoint import load_detector, require_side, trained_imgsz
 
 
@@ -59,6 +60,8 @@ class Plan:
             "imgsz": self.size,
             "end2end": self.end2end,
             "names": dict(self.model.names),
+            "data": name_of(self.data.labelled) if self.data.labelled else "",
+            "training": training_of(self.model),
         }
 
 

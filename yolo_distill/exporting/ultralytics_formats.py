@@ -23,11 +23,13 @@ from ultralytics.utils import checks
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.exporting.export_data import read_data
+from yolo_distill.exporting.model_card import write_card
 from yolo_distill.exporting.onnx_file import MADE_BY, host_export, notes_of_source, sha256
 from yolo_distill.exporting.report import HostReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.ultralytics_parity import RUNTIMES, prove_host_file, silence, why_not
-from yolo_distill.exporting.workspace import destination, put_in_place, workspace
+from yolo_distill.exporting.workspace import check_card, destination, put_in_place, workspace
+from yolo_distill.machine import cpu_name
 from yolo_distill.models.checkpoint import one_line
 
 #: What everyone calls a format that the host calls otherwise.
@@ -111,6 +113,7 @@ def export_by_host(
     model, size = open_checkpoint(model_path, imgsz, nms, trust)
     file = Path(str(model.pt_path))
     path = destination(out, file, row.suffix, "" if precision == row.precisions()[0] else f"_{precision}")
+    check_card(path.with_name(f"{path.name}.md"))
     calibration, settings = _calibration(row, precision, data)
     found = read_data(data, model, size, "fp32", 0)  # the host reads by itself what it calibrates on
     if found.remark:
@@ -121,7 +124,7 @@ def export_by_host(
             raise RequestError(f"out={path}: Ultralytics' exporter cannot write where a name holds '.pt'; give another")
         report, made = _make(plan, row, folder, settings)
         report = dataclasses.replace(report, calibration=calibration, seconds=round(time.perf_counter() - started, 2))
-        put_in_place([report.write(folder), (made, path)], folder)
+        put_in_place([report.write(folder), write_card(report, folder), (made, path)], folder)
     return report
 
 
@@ -142,6 +145,8 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
         **{**plan.report_fields(), "end2end": end2end},
         note=str(plan.path.with_name(f"{plan.path.name}.json")),
         format=row.format,
+        license=said["license"],
+        processor=cpu_name() if row.device == "cpu" else f"{torch.cuda.get_device_name(0)}; torch: {cpu_name()}",
         file_bytes=sum(file.stat().st_size for file in files.values()),
         sha256={name: sha256(file) for name, file in files.items()},
         source_sha256=notes["source_sha256"],

@@ -14,6 +14,8 @@ from yolo_distill.models.checkpoint import one_line
 
 #: Each folder that the host exports holds one of these.
 _MARKS = ("metadata.yaml", "metadata.json", "Manifest.json")
+#: Each model card holds this.
+CARD_MARK = "<!-- Written by yolo-distill export, which writes over it: keep words of your own in another file. -->"
 
 
 def destination(out: str | Path | None, source: Path, suffix: str, infix: str) -> Path:
@@ -76,6 +78,16 @@ def earlier_extras(proof: Path) -> list[Path]:
         return [proof.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise RequestError(f"{proof}: would be overwritten by the proof, and is none; give another out=") from error
+
+
+def check_card(card: Path) -> None:
+    """Check that what a model card is going to replace is one.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if card.exists() and not (card.is_file() and CARD_MARK in card.read_text(encoding="utf-8", errors="replace")):
+        raise RequestError(f"{card}: would be overwritten by the model card, and is none; give another out=")
 
 
 def put_in_place(files: Sequence[tuple[Path, Path]], folder: Path, obsolete: Sequence[Path] = ()) -> None:

@@ -58,7 +58,11 @@ def load_detector(
         kinds: of detectors that are welcome.
 
     Returns:
-        the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args` and `task`.
+        the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args`, `task` and
+        `train_args`: those arguments of its training that the file has, ours among them.
+
+    Relies on: the host strips what it does not know from a finished run's `train_args`, but not from its model's
+    `args`.
 
     Raises:
         RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
@@ -77,7 +81,9 @@ def load_detector(
     require_detector(model, kinds, said)
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
-    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    own, args = getattr(model, "args", None) or {}, checkpoint.get("train_args") or {}
+    model.train_args = {**(own if isinstance(own, dict) else vars(own)), **args}
+    model.args = {**DEFAULT_CFG_DICT, **args}
     model.pt_path = str(file)
     model.task = "detect"
     model.names = _names(model)
