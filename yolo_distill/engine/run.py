@@ -18,7 +18,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.files import get_latest_run
-from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
+from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
@@ -28,7 +28,7 @@ from yolo_distill.engine.init_trial import start_beside_weights, with_better_sta
 from yolo_distill.engine.optimizer_steps import with_enough_steps
 from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import require_gains, require_teachable, without_effect
-from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
+from yolo_distill.engine.run_recipe import ARGS_KEY, MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
@@ -39,14 +39,14 @@ from yolo_distill.engine.teacher_setup import (
     require_known_classes,
     with_trained_teachers,
 )
-from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
+from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
-from yolo_distill.files import replacing, write_bytes
+from yolo_distill.files import write_bytes
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
-from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.version import __version__
@@ -145,16 +145,19 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     last = Path(str(given)).expanduser()
     if not last.is_file():
         raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
-    # Our own or not, the file is opened by the restricted loader before the host opens it without.
-    model = load_detector(last, trust=bool(own.get("trust")), role="resume")
-    saved = model.args.get("distill")
+    trust = bool(own.get("trust"))
+    model = load_detector(last, trust=trust, role="resume")
+    saved = model.args.get(ARGS_KEY)
     if saved is None:
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
-    moved = moved_settings(own)
-    recipe = saved_recipe({**saved, **moved})
+    if teacher := model.args.get("distill_model"):
+        raise RequestError(
+            f"resume={last}: no run of ours: it has distill_model={teacher}, of Ultralytics' distillation"
+        )
+    recipe = opened_recipe(saved, own)
     teachers = Teachers.of(recipe, known)
     check_teachers(recipe, teachers)
-    checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
+    checkpoint, _ = torch_safe_load(last, safe_only=not trust)
     if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
@@ -205,9 +208,7 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
     check_data(args["data"])
     with _in_one_line():
         select_device(parse_device(args.get("device")), verbose=False)
-    for file in (last, last.with_name("best.pt")):
-        with replacing(file) as partial:
-            strip_optimizer(file, s=str(partial))
+    strip_checkpoints(last, trust=recipe.trust)
     folder = last.absolute().parent.parent
     summarise(folder, recipe, teachers, args["data"], args)
     return folder

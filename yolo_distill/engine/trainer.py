@@ -87,6 +87,7 @@ class DistillationTrainer(TeacherTrainer):
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = given_recipe(own, overrides)
+        overrides["trust"] = (travelled or own).get("trust")
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
             self.recipe = resumed_recipe(self._resumed_recipe, own)
