@@ -40,19 +40,21 @@ from yolo_distill.engine.teacher_setup import (
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
-from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
 from yolo_distill.files import write_bytes
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, rounded_imgsz
 from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, recipe_keys
+from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.version import __version__
 from yolo_distill.vocabulary import PER_TERM, TERMS
 
 DEFAULT_STUDENT = "yolo26n.pt"
+SUMMARY = "summary.json"
 
 #: Host settings that a distillation run gives another meaning or none.
 _NOT_HERE = {
@@ -147,8 +149,11 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
         raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
     trust = bool(own.get("trust"))
     model = load_detector(last, trust=trust, role="resume")
-    saved = model.args.get(ARGS_KEY)
-    if saved is None:
+    folder = last.absolute().parent.parent
+    saved, stripped = model.args.get(ARGS_KEY), False
+    if saved is None and (folder / RECIPE).is_file() and not (folder / SUMMARY).exists():
+        saved, stripped = read_yaml(folder / RECIPE, f"resume={last}"), True  # stopped while it was measured
+    if not isinstance(saved, dict):
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
     if teacher := model.args.get("distill_model"):
         raise RequestError(
@@ -158,7 +163,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     teachers = Teachers.of(recipe, known)
     check_teachers(recipe, teachers)
     checkpoint, _ = torch_safe_load(last, safe_only=not trust)
-    if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
+    if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
@@ -184,6 +189,9 @@ def _finish(trainer: DistillationTrainer) -> Path:
     started = time.time()
     try:
         trainer.train()
+        if not trainer.best.exists():
+            raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
+        summarise(folder, trainer.recipe, trainer.teachers, trainer.args.data, vars(trainer.args))
     except BaseException as error:
         saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
         if not saved and not trainer.csv.exists() and not trainer.args.exist_ok:
@@ -191,15 +199,11 @@ def _finish(trainer: DistillationTrainer) -> Path:
         elif saved and isinstance(error, KeyboardInterrupt):
             LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
         raise
-    if not trainer.best.exists():
-        raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
-    args = trainer.args
-    summarise(folder, trainer.recipe, trainer.teachers, args.data, vars(args))
     return folder
 
 
 def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Mapping[str, Any]) -> Path:
-    """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints.
+    """Finish a run that had all its epochs and was stopped while its checkpoints were stripped, or it was measured.
 
     Its data and device may be others by now, and are looked at first: a stripped checkpoint can't be resumed.
     """
@@ -245,7 +249,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }
-    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_bytes(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
 

@@ -15,11 +15,11 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, SETTINGS, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.engine.atomic import whole_checkpoints
+from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.step_cost import without_criterion
@@ -103,6 +103,8 @@ class TeacherTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         self.precision.apply(self)
+        if self.resume and RANK in {-1, 0}:
+            forget_lost_epochs(self.csv, self.start_epoch)
 
     def save_model(self) -> bool:
         """Save as the host does."""

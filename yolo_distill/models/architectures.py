@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -23,6 +25,10 @@ MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RT
 # dense prediction dict that the losses and the runtime read.
 _HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
 _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
+
+
+#: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
+_LARGEST, _MOST_VALUES = 100_000, 100_000
 
 
 def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
@@ -72,19 +78,39 @@ def require_layers(plan: Any, said: str) -> None:
     """
     if not isinstance(plan, dict):
         raise RequestError(f"{said}: its architecture is a {type(plan).__name__}, not keys and values")
+    _require_small(plan, said)
     activation = plan.get("activation")
     if activation and not _is_activation(activation):
         raise RequestError(
-            f"{said}: activation: {str(activation)[:80]!r} is none of torch's with plain arguments, as nn.SiLU() is"
+            f"{said}: activation: {reprlib.repr(activation)} is none of torch's with plain arguments, as nn.SiLU() is"
         )
-    for row in (row for part in ("backbone", "head") for row in plan.get(part) or ()):
+    parts = [plan.get("backbone") or [], plan.get("head") or []]
+    if not all(isinstance(part, list) for part in parts):
+        raise RequestError(f"{said}: backbone and head are not lists of layers")
+    for row in (row for part in parts for row in part):
         name = row[2] if isinstance(row, (list, tuple)) and len(row) == 4 else None
         if not isinstance(name, str):
-            raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {str(row)[:80]}")
+            raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {reprlib.repr(row)}")
         found = _named(name)
         is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
         if found is not None and not (is_layer and not issubclass(found, tasks.BaseModel)):
-            raise RequestError(f"{said}: names {name[:80]!r} as a layer, which it is not")
+            raise RequestError(f"{said}: names {reprlib.repr(name)} as a layer, which it is not")
+
+
+def _require_small(plan: dict[str, Any], said: str) -> None:
+    """Refuse an architecture with a number that no network has, or of endless length, as YAML's aliases make it."""
+    todo: list[Any] = [plan]
+    for _ in range(_MOST_VALUES):
+        if not todo:
+            return
+        value = todo.pop()
+        if isinstance(value, str):  # which the host reads as a number where it is one
+            value = int(value) if value.strip().isdecimal() and len(value) < 100 else None
+        if isinstance(value, (dict, list, tuple)):
+            todo += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
+            raise RequestError(f"{said}: its architecture has the number {value:.4g}; at most {_LARGEST} is taken")
+    raise RequestError(f"{said}: its architecture has more than {_MOST_VALUES} values")
 
 
 def _named(name: str) -> Any:
