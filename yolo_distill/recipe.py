@@ -244,6 +244,8 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
     keys = {*SETTINGS, *host_keys}
     for key in values.keys() - keys:
         raise RequestError(f"{path}: unknown key {key!r}{did_you_mean(key, keys)}")
+    if values.get("trust"):
+        raise RequestError(f"{path}: has trust: {values['trust']}; a file can't say so, give trust=true beside recipe=")
     own = {key: value for key, value in values.items() if key in SETTINGS}
     return own, {key: value for key, value in values.items() if key not in own}
 

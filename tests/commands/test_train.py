@@ -83,8 +83,10 @@ def test_a_teacher_that_was_interrupted_goes_on(words, larger, tmp_path, monkeyp
     monkeypatch.setattr(TeacherTrainer, "save_model", once)
     assert main(["train", *words]) == 130
     monkeypatch.setattr(TeacherTrainer, "save_model", save)
-    assert main(["train", *words]) == 0
     (folder,) = (tmp_path / "runs").glob("teacher-*")
+    with (folder / "results.csv").open("a") as results:
+        results.write("2,0\n")  # of an epoch whose checkpoint was not written any more
+    assert main(["train", *words]) == 0
     epochs = [line.split(",")[0] for line in (folder / "results.csv").read_text().splitlines()[1:]]
     assert epochs == ["1", "2"]
 
@@ -185,14 +187,15 @@ def test_single_cls(words, larger, tmp_path):
         assert [one["name"] for one in summary[row]["classes"]] == ["item"]
 
 
-def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(words, teacher, tmp_path, monkeypatch):
-    from yolo_distill.engine.trainer import DistillationTrainer
+@pytest.mark.parametrize("stopped", ["trainer.DistillationTrainer.final_eval", "run.evaluate"])
+def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(stopped, words, teacher, tmp_path, monkeypatch):
+    """While the host strips and measures its checkpoints, and while teacher and student are measured."""
 
-    def stop(self):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(DistillationTrainer, "final_eval", stop)
+        patch.setattr(f"yolo_distill.engine.{stopped}", stop)
         assert main(["train", *words, f"teacher={teacher}"]) == 130
     last = tmp_path / "runs" / "train" / "weights" / "last.pt"
     assert main(["train", f"resume={last}"]) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_rtdetr import live_rtdetr, write_architecture
+from tiny_yolo import ARCHITECTURE as TINY
 from ultralytics import YOLO
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel, SegmentationModel
@@ -26,6 +27,8 @@ from yolo_distill.models.checkpoint import (
     no_auto_install,
     trained_imgsz,
 )
+
+ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
 
 class Payload:
@@ -263,6 +266,11 @@ def test_names_that_are_no_architecture(name, says):
         ("a: [1\nb", "is not a YAML file of keys and values"),
         ("backbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [-1, 1, Nosuch, [8]]\n", "no layer 'Nosuch'"),
         ("backbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead: [1]\n", "the last layer under 'head'"),
+        (TINY.format(end2end=True, width=1).replace("nc: 2", "nc: 10000000"), "the number 1e+07"),
+        (TINY.format(end2end=True, width=1).replace("[8, 3, 2]", "['100000000', 3, 2]"), "the number 1e+08"),
+        (TINY.format(end2end=True, width=1).replace("1, Conv", "1000000000, Conv"), "the number 1e+09"),
+        (TINY.format(end2end=True, width=1) + ALIASES, "more than 100000 values"),
+        ("backbone: 5\nhead:\n- [[5], 1, Detect, [nc]]\n", "backbone and head are not lists"),
         ("nc: 1\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [[5], 1, Detect, [nc]]\n", "cannot build"),
         ("", "describes no model"),
     ],

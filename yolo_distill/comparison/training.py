@@ -14,7 +14,6 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_distill.comparison.arms import DISTILLED, HOST, TEACHER
 from yolo_distill.comparison.runs import TEACHER_SEED, Job
@@ -23,10 +22,9 @@ from yolo_distill.engine.assistants import distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.run import look_at_both, own_weights, summarise
 from yolo_distill.engine.run_recipe import MOVABLE
-from yolo_distill.engine.teacher_training import TeacherTrainer, train_teacher
+from yolo_distill.engine.teacher_training import TeacherTrainer, strip_checkpoints, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError
-from yolo_distill.files import replacing
 from yolo_distill.models.checkpoint import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe
 from yolo_distill.teachers.loading import Teachers
@@ -44,7 +42,7 @@ def train(job: Job) -> Path:
         _train_in(job.path, trainer, {**job.host, "model": job.student}, recipe)
     else:
         taught = {"distill_model": job.teacher} if job.kind == HOST else {}
-        _train_in(job.path, TeacherTrainer, {**job.host, "model": job.student, **taught})
+        _train_in(job.path, TeacherTrainer, {**job.host, "model": job.student, "trust": job.trust, **taught})
     best = job.path / "weights" / "best.pt"
     if not best.is_file():
         raise DistillError(f"{best.name}: no checkpoint was written; the messages of Ultralytics in the log say why")
@@ -55,7 +53,7 @@ def _train_in(
     folder: Path, kind: Callable[..., Any], settings: Mapping[str, Any], recipe: Recipe | None = None
 ) -> None:
     """Train what lies in a folder, which is in the settings as well, to its end, by the trainer that `kind` makes."""
-    last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
+    last = folder / "weights" / "last.pt"
     epoch, epochs = _last_epoch(last) if last.is_file() else (None, 0)
     own = recipe.model_dump() if recipe else {}
     if epoch is None:
@@ -63,14 +61,14 @@ def _train_in(
         kind(overrides={**settings, **own}).train()
     elif 0 <= epoch < epochs - 1:
         # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.
-        moved = {key: settings[key] for key in ("data", "device", "workers", "distill_model") if key in settings}
+        moved = {
+            key: settings[key] for key in ("data", "device", "workers", "distill_model", "trust") if key in settings
+        }
         own = {key: own[key] for key in MOVABLE if key in own}
         where = {"model": str(last), "resume": str(last), "save_dir": str(folder)}
         kind(overrides={**moved, **own, **where}).train()
     elif epoch >= 0:  # stopped after its last epoch, while the host stripped its checkpoints
-        for file in (last, best):
-            with replacing(file) as partial:
-                strip_optimizer(file, s=str(partial))
+        strip_checkpoints(last, trust=False)
 
 
 def _last_epoch(last: Path) -> tuple[int | None, int]:
@@ -89,7 +87,7 @@ def _last_epoch(last: Path) -> tuple[int | None, int]:
 
 def _prepared(job: Job) -> tuple[Recipe, Teachers]:
     """Return the recipe and its teachers with weights, once all that it asks for are trained or found."""
-    recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher})
+    recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher, "trust": job.trust})
     teachers = Teachers.of(recipe)
 
     def stage(own: Recipe, settings: Mapping[str, Any], student: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 from ultralytics.utils import ROOT
 
+from yolo_distill.data.label_cache import keep_labels_here
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.teachers.class_names import read_yaml
@@ -19,6 +20,8 @@ _SPLITS = ("train", "val", "test", "minival")
 
 def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels: bool = True) -> dict[str, Any]:
     """Read a data set file and make sure that the pictures (and labels) it promises are there.
+
+    No cache of labels that came with a data set is opened from here on; see `label_cache`.
 
     Args:
         data: a `.yaml` file in the host's format, or the bare name of one that the host brings along; the host may
@@ -32,6 +35,7 @@ def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels
     Raises:
         RequestError: no such file, not a data set, a missing key or split, no pictures, no labels.
     """
+    keep_labels_here()
     said = f"data={data}"
     splits = [split] if isinstance(split, str) else list(split)
     file = Path(str(data)).expanduser()

@@ -18,7 +18,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.files import get_latest_run
-from ultralytics.utils.torch_utils import parse_device, select_device, strip_optimizer
+from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
@@ -28,7 +28,7 @@ from yolo_distill.engine.init_trial import start_beside_weights, with_better_sta
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import require_gains, require_larger, require_teachable, without_effect
-from yolo_distill.engine.run_recipe import MOVABLE, moved_settings
+from yolo_distill.engine.run_recipe import MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
@@ -39,21 +39,23 @@ from yolo_distill.engine.teacher_setup import (
     require_known_classes,
     with_trained_teachers,
 )
-from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder
-from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
+from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
-from yolo_distill.files import replacing, write_bytes
+from yolo_distill.files import write_bytes
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
-from yolo_distill.recipe import Recipe, recipe_keys, saved_recipe
+from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
+from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
 from yolo_distill.version import __version__
 
 DEFAULT_STUDENT = "yolo26n.pt"
+SUMMARY = "summary.json"
 
 
 def train(
@@ -135,17 +137,23 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     last = Path(str(given)).expanduser()
     if not last.is_file():
         raise RequestError(f"resume={given}: no such file; give the weights/last.pt of an interrupted run")
-    # Our own or not, the file is opened by the restricted loader before the host opens it without.
-    model = load_detector(last, trust=bool(own.get("trust")), role="resume")
-    saved = model.args.get("distill")
-    if saved is None:
+    trust = bool(own.get("trust"))
+    model = load_detector(last, trust=trust, role="resume")
+    folder = last.absolute().parent.parent
+    saved, stripped = model.args.get(ARGS_KEY), False
+    if saved is None and (folder / RECIPE).is_file() and not (folder / SUMMARY).exists():
+        saved, stripped = read_yaml(folder / RECIPE, f"resume={last}"), True  # stopped while it was measured
+    if not isinstance(saved, dict):
         raise RequestError(f"resume={last}: not an interrupted distillation run: it is finished, or a plain training")
-    moved = moved_settings(own)
-    recipe = saved_recipe({**saved, **moved})
+    if teacher := model.args.get("distill_model"):
+        raise RequestError(
+            f"resume={last}: no run of ours: it has distill_model={teacher}, of Ultralytics' distillation"
+        )
+    recipe = opened_recipe(saved, own)
     teachers = Teachers.of(recipe, known)
     check_teachers(recipe, teachers)
-    checkpoint, _ = torch_safe_load(last, safe_only=not own.get("trust"))
-    if checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
+    checkpoint, _ = torch_safe_load(last, safe_only=not trust)
+    if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
     return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
@@ -171,6 +179,9 @@ def _finish(trainer: DistillationTrainer) -> Path:
     started = time.time()
     try:
         trainer.train()
+        if not trainer.best.exists():
+            raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
+        summarise(folder, trainer.recipe, trainer.teachers, trainer.args.data, vars(trainer.args))
     except BaseException as error:
         saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
         if not saved and not trainer.csv.exists() and not trainer.args.exist_ok:
@@ -178,15 +189,11 @@ def _finish(trainer: DistillationTrainer) -> Path:
         elif saved and isinstance(error, KeyboardInterrupt):
             LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
         raise
-    if not trainer.best.exists():
-        raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
-    args = trainer.args
-    summarise(folder, trainer.recipe, trainer.teachers, args.data, vars(args))
     return folder
 
 
 def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Mapping[str, Any]) -> Path:
-    """Finish a run that had all its epochs and was stopped while the host stripped and measured its checkpoints.
+    """Finish a run that had all its epochs and was stopped while its checkpoints were stripped, or it was measured.
 
     Its data and device may be others by now, and are looked at first: a stripped checkpoint can't be resumed.
     """
@@ -195,9 +202,7 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
     check_data(args["data"])
     with _in_one_line():
         select_device(parse_device(args.get("device")), verbose=False)
-    for file in (last, last.with_name("best.pt")):
-        with replacing(file) as partial:
-            strip_optimizer(file, s=str(partial))
+    strip_checkpoints(last, trust=recipe.trust)
     folder = last.absolute().parent.parent
     summarise(folder, recipe, teachers, args["data"], args)
     return folder
@@ -234,7 +239,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }
-    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_bytes(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
 

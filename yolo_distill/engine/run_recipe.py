@@ -63,4 +63,9 @@ def resumed_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe
     ignored = sorted(key for key in given.keys() - MOVABLE - {"recipe"} if given[key] != saved.get(key))
     if ignored:
         LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
-    return saved_recipe({**saved, **moved_settings(given)})
+    return opened_recipe(saved, given)
+
+
+def opened_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a run that goes on; that files are trusted is never taken from a file."""
+    return saved_recipe({**saved, "trust": False, **moved_settings(given)})

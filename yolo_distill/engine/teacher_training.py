@@ -15,17 +15,17 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, SETTINGS, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
+from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
-from yolo_distill.data.dataset import pictures_of
-from yolo_distill.engine.atomic import whole_checkpoints
+from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.step_cost import without_criterion
-from yolo_distill.files import size_of, write_bytes
+from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.architectures import Kind
-from yolo_distill.models.checkpoint import is_architecture, kind_of
+from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics
 
 PREFIX = colorstr("teacher: ")
 
@@ -46,12 +46,48 @@ class TeacherTrainer(DetectionTrainer):
 
     Attributes:
         precision: in which it trains on a CPU.
+        trust: open checkpoints without the allow-list; `trust` among the overrides.
     """
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        overrides = dict(overrides or {})
+        self.trust = bool(overrides.pop("trust", False))
         self._steps, self.precision = EnoughSteps(overrides), CpuPrecision()
         super().__init__(cfg, overrides, _callbacks)
         self._steps.settle(self)
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Let the host open the checkpoint that a run goes on from."""
+        self._require_restricted(resume=self.args.resume)
+        super().check_resume(overrides)
+
+    def setup_model(self) -> Any:
+        """Let the host open or build the model, and at the end of a run that goes on its best checkpoint so far.
+
+        Relies on: beside these files it opens those of `pretrained` and `distill_model`, here.
+        """
+        args, best = vars(self.args), self.best if self.resume and self.best.exists() else None
+        given = {key: args.get(key) for key in ("pretrained", "distill_model")}
+        self._require_restricted(model=self.model, resume=best, **given)
+        return super().setup_model()
+
+    def _require_restricted(self, **files: Any) -> None:
+        """Open checkpoints, by what named them, with the restricted loader: the host opens them without.
+
+        Raises:
+            RequestError: it refuses one.
+        """
+        for role, file in files.items():
+            if isinstance(file, (str, Path)) and (str(file).lower().endswith(".pt") or "://" in str(file)):
+                load_ultralytics(file, trust=self.trust, role=role)
+
+    def get_dataset(self) -> Any:
+        """Read the data set as the host does, once it is known that none of its own scripts would run.
+
+        Relies on: the host runs a data file's `download:` only where pictures are missing.
+        """
+        check_data(self.args.data, ("train", self.args.split), need_labels=False)
+        return super().get_dataset()
 
     def auto_batch(self) -> int:
         """Find the batch size, and with it the number of steps."""
@@ -67,6 +103,8 @@ class TeacherTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         self.precision.apply(self)
+        if self.resume and RANK in {-1, 0}:
+            forget_lost_epochs(self.csv, self.start_epoch)
 
     def save_model(self) -> bool:
         """Save as the host does."""
@@ -117,6 +155,14 @@ class RtdetrTrainer(TeacherTrainer, RTDETRTrainer):
 
 #: Who trains an architecture.
 _TRAINERS: dict[Kind, type[TeacherTrainer]] = {"yolo": TeacherTrainer, "rtdetr": RtdetrTrainer}
+
+
+def strip_checkpoints(last: Path, *, trust: bool) -> None:
+    """Strip the optimizer from the checkpoints of a run that was stopped while the host did so."""
+    for file in (last, last.with_name("best.pt")):
+        load_ultralytics(file, trust=trust, role="resume")  # the host opens it without restriction
+        with replacing(file) as partial:
+            strip_optimizer(file, s=str(partial))
 
 
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:

@@ -18,7 +18,6 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_distill.distillation.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import add_projectors, average_gradients, keep_projectors, restore_projectors
-from yolo_distill.engine.atomic import forget_lost_epochs
 from yolo_distill.engine.dataloaders import TrainingPictures
 from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
 from yolo_distill.engine.request_checks import require_teachable
@@ -35,6 +34,7 @@ from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 
 PREFIX = colorstr("distill: ")
+RECIPE = "recipe.yaml"
 
 
 class DistillationTrainer(TeacherTrainer):
@@ -85,6 +85,7 @@ class DistillationTrainer(TeacherTrainer):
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = given_recipe(own, overrides)
+        overrides["trust"] = (travelled or own).get("trust")
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
             self.recipe = resumed_recipe(self._resumed_recipe, own)
@@ -116,7 +117,7 @@ class DistillationTrainer(TeacherTrainer):
         self.recipe = recipe
         if RANK in {-1, 0}:
             text = yaml.safe_dump(recipe.model_dump(), sort_keys=False)
-            write_bytes(self.save_dir / "recipe.yaml", text.encode())
+            write_bytes(self.save_dir / RECIPE, text.encode())
 
     def train(self) -> Any:
         """Train; with several devices the host starts workers, which find what is ours in the arguments.
@@ -212,8 +213,6 @@ class DistillationTrainer(TeacherTrainer):
         are added here are not among those that the host hands to workers of several devices.
         """
         super()._setup_train()
-        if self.resume and RANK in {-1, 0}:
-            forget_lost_epochs(self.csv, self.start_epoch)
         if self.teaching is not None:
             self._attach_criterion(self.teaching)
         if RANK in {-1, 0}:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+import torchvision
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Detect, RTDETRDecoder, v10Detect
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, guess_model_task
@@ -21,6 +25,10 @@ MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RT
 # dense prediction dict that the losses and the runtime read.
 _HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
 _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
+
+
+#: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
+_LARGEST, _MOST_VALUES = 100_000, 100_000
 
 
 def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
@@ -50,10 +58,82 @@ def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
         raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
     kind = _kind_of(head)
     if kind is not None and kind in kinds:
+        require_layers(plan, said)
         return kind
     if not hasattr(tasks, head):
         raise RequestError(f"{said}: the host knows no layer {head!r}")
     raise _refused(said, head, guess_model_task(plan), kinds)
+
+
+def require_layers(plan: Any, said: str) -> None:
+    """Refuse an architecture that names anything but layers: the host evaluates what stands in one.
+
+    Names that the host does not know are left to it. Layers of the user's own, put into `ultralytics.nn.tasks`, pass.
+
+    Relies on: the host looks for a layer in `torch.nn`, `torchvision.ops` and the globals of its module `tasks`, where
+    a model is one that builds from a file; it evaluates `activation`, and of the rest no more than literals.
+
+    Raises:
+        RequestError: naming what is no layer or no activation.
+    """
+    if not isinstance(plan, dict):
+        raise RequestError(f"{said}: its architecture is a {type(plan).__name__}, not keys and values")
+    _require_small(plan, said)
+    activation = plan.get("activation")
+    if activation and not _is_activation(activation):
+        raise RequestError(
+            f"{said}: activation: {reprlib.repr(activation)} is none of torch's with plain arguments, as nn.SiLU() is"
+        )
+    parts = [plan.get("backbone") or [], plan.get("head") or []]
+    if not all(isinstance(part, list) for part in parts):
+        raise RequestError(f"{said}: backbone and head are not lists of layers")
+    for row in (row for part in parts for row in part):
+        name = row[2] if isinstance(row, (list, tuple)) and len(row) == 4 else None
+        if not isinstance(name, str):
+            raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {reprlib.repr(row)}")
+        found = _named(name)
+        is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
+        if found is not None and not (is_layer and not issubclass(found, tasks.BaseModel)):
+            raise RequestError(f"{said}: names {reprlib.repr(name)} as a layer, which it is not")
+
+
+def _require_small(plan: dict[str, Any], said: str) -> None:
+    """Refuse an architecture with a number that no network has, or of endless length, as YAML's aliases make it."""
+    todo: list[Any] = [plan]
+    for _ in range(_MOST_VALUES):
+        if not todo:
+            return
+        value = todo.pop()
+        if isinstance(value, str):  # which the host reads as a number where it is one
+            value = int(value) if value.strip().isdecimal() and len(value) < 100 else None
+        if isinstance(value, (dict, list, tuple)):
+            todo += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
+            raise RequestError(f"{said}: its architecture has the number {value:.4g}; at most {_LARGEST} is taken")
+    raise RequestError(f"{said}: its architecture has more than {_MOST_VALUES} values")
+
+
+def _named(name: str) -> Any:
+    for start, room in (("nn.", torch.nn), ("torchvision.ops.", torchvision.ops)):
+        if name.startswith(start):
+            return getattr(room, name.removeprefix(start), None)
+    return vars(tasks).get(name)
+
+
+def _is_activation(text: Any) -> bool:
+    """Return whether `text` makes one of torch's activations, and does nothing else."""
+    if not isinstance(text, str) or len(text) > 200:
+        return False
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return False
+    if not isinstance(call, ast.Call):
+        return False
+    name = ast.unparse(call.func).removeprefix("torch.").removeprefix("nn.")
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    bare = [value.operand if isinstance(value, ast.UnaryOp) else value for value in values]
+    return name in torch.nn.modules.activation.__all__ and all(isinstance(value, ast.Constant) for value in bare)
 
 
 def _kind_of(head: str) -> Kind | None:

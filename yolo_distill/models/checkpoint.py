@@ -22,7 +22,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_plan
+from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_layers, require_plan
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
@@ -72,7 +72,12 @@ def load_detector(
     file = find_checkpoint(path, said)
     _check_whole(file, said)
     checkpoint = _unpickle(file, trust, said)
-    model: Any = _student(checkpoint.get("ema") or checkpoint.get("model"))
+    held = checkpoint.get("ema") or checkpoint.get("model")
+    if not trust and isinstance(held, torch.nn.Module):
+        for layer in held.modules():
+            if hasattr(layer, "yaml"):  # the host builds the model anew from it
+                require_layers(layer.yaml, said)
+    model: Any = _student(held)
     if not isinstance(model, torch.nn.Module) or not hasattr(model, "model"):
         keys = ", ".join(map(str, list(checkpoint)[:6])) or "none"
         raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")

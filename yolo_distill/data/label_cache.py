@@ -1,0 +1,100 @@
+"""What was read of a data set's labels, kept for the next start in files that cannot run code.
+
+The host keeps it in the data set's own folder (`labels/*.cache`) and opens what lies there as a pickle, also where it
+came along with a data set from elsewhere. Here it is kept as arrays and JSON in the host's settings folder.
+
+Relies on: the host's data sets read and write these files by two functions that `ultralytics.data.dataset` holds by
+name, compare version and hash of what comes back, and read the labels anew where nothing does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.data import dataset as host
+from ultralytics.utils import LOGGER, USER_CONFIG_DIR
+
+from yolo_distill.errors import DistillError
+from yolo_distill.files import replacing
+
+FOLDER = USER_CONFIG_DIR / "yolo-distill-labels"
+
+_KEPT_SECONDS = 90 * 86400  # data sets come and go; what is still used is then read once more
+_FIXED = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
+_KEYS = {"im_file", "shape", "cls", "bboxes", "segments", *_FIXED}
+
+
+def keep_labels_here() -> None:
+    """Let all data sets of the host in this process keep what they read of labels in `FOLDER`."""
+    vars(host).update(load_dataset_cache_file=load, save_dataset_cache_file=save)
+
+
+def save(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:
+    """Keep what the host read of labels, which it would write to `path`; see its `save_dataset_cache_file`.
+
+    Labels of other tasks than detection are not kept.
+    """
+    cache["version"] = version
+    labels = cache.get("labels") or []
+    if not labels or any(label.keys() != _KEYS or label["keypoints"] is not None for label in labels):
+        return
+    outlines = [outline for label in labels for outline in label["segments"]]
+    text = {key: value for key, value in cache.items() if key != "labels"}
+    text["files"] = [label["im_file"] for label in labels]
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with replacing(_file_of(path)) as partial:
+            np.savez(
+                partial,
+                text=np.frombuffer(json.dumps(text).encode(), np.uint8),
+                shape=np.array([label["shape"] for label in labels]),
+                boxes=np.array([len(label["cls"]) for label in labels]),
+                cls=np.concatenate([label["cls"] for label in labels]),
+                bboxes=np.concatenate([label["bboxes"] for label in labels]),
+                segments=np.array([len(label["segments"]) for label in labels]),
+                points=np.array([len(outline) for outline in outlines], int),
+                outlines=np.concatenate([np.zeros((0, 2), np.float32), *outlines]),
+            )
+        for other in FOLDER.glob("*.npz"):
+            if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+                other.unlink()
+    except (OSError, DistillError) as error:
+        LOGGER.warning(f"{prefix}the labels are read anew at the next start: {error}")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what was kept in place of `path`; see the host's `load_dataset_cache_file`.
+
+    Raises:
+        FileNotFoundError: nothing was; or what numpy raises about a damaged file. The host then reads the labels.
+    """
+    with np.load(_file_of(path), allow_pickle=False) as kept:
+        arrays = dict(kept)
+    text = json.loads(arrays["text"].tobytes())
+    outlines = _split(arrays["outlines"], arrays["points"])
+    rows = zip(
+        text.pop("files"),
+        map(tuple, arrays["shape"].tolist()),
+        _split(arrays["cls"], arrays["boxes"]),
+        _split(arrays["bboxes"], arrays["boxes"]),
+        _split(outlines, arrays["segments"]),
+        strict=True,
+    )
+    keys = ("im_file", "shape", "cls", "bboxes", "segments")
+    return {**text, "labels": [{**dict(zip(keys, row, strict=True)), **_FIXED} for row in rows]}
+
+
+def _file_of(path: Path) -> Path:
+    return FOLDER / f"{hashlib.sha256(bytes(path.absolute())).hexdigest()[:24]}.npz"
+
+
+def _split(items: Any, lengths: Sequence[int]) -> list[Any]:
+    """Return `items` in parts of these lengths."""
+    return [items[start:end] for start, end in pairwise(accumulate(map(int, lengths), initial=0))]
