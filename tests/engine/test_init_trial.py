@@ -48,6 +48,8 @@ def choose(recipe, data, settings):
         ("auto", "own", 40, "try"),
         ("auto", "own", 30, "teacher"),
         ("auto", "yolo26n.yaml", 40, "auto"),
+        ("auto, teacher=yolo26s.yaml", "own", 30, "student"),
+        ("auto, teacher=yolo26s.yaml", "own", 40, "try"),
         ("auto", "yolo11n.yaml", 40, "auto"),
         ("student", "own", 40, "student"),
     ],
@@ -55,7 +57,8 @@ def choose(recipe, data, settings):
 def test_weights_of_its_own_are_tried_beside_the_teachers(
     init, student, epochs, begins, recipe, data, settings, make_teacher, names
 ):
-    asked = recipe.model_copy(update={"init": init})
+    init, _, teacher = init.partition(", teacher=")
+    asked = recipe.model_copy(update={"init": init, "teacher": teacher or recipe.teacher})
     student = str(make_teacher("yolo26n.yaml", names)) if student == "own" else student
     assert check_pair(student, asked, Teachers.of(asked), data, {**settings, "epochs": epochs}).init == begins
 

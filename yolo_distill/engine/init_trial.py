@@ -28,13 +28,20 @@ STARTS = {"student": "from its own weights", "teacher": "inside the teacher"}
 SHARE, FEWEST = 0.2, 8
 
 
-def start_beside_weights(epochs: int) -> str:
+def start_beside_weights(epochs: int, *, trained: bool) -> str:
     """Return what `init=auto` means for a student with weights of its own that could start inside its teacher as well.
 
-    A trial, or inside the teacher where a trial would be more than a fifth of the run: early on that start was ahead of
-    the student's own weights in every run of tests/benchmarks/MEASURED.md, "Good weights".
+    A trial, where that is no more than a fifth of the run. Else inside the teacher, a start that was early on ahead of
+    the student's own weights in every run of tests/benchmarks/MEASURED.md, "Good weights"; but not if the teacher has
+    yet to be trained, from random weights: it then knows nothing but these pictures.
+
+    Args:
+        epochs: of the run.
+        trained: whether the teacher has weights.
     """
-    return "try" if round(SHARE * epochs) >= FEWEST else "teacher"
+    if round(SHARE * epochs) >= FEWEST:
+        return "try"
+    return "teacher" if trained else "student"
 
 
 def with_better_start(

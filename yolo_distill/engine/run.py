@@ -316,7 +316,8 @@ def check_pair(
         larger, smaller = models[-2:]
         if plan_start(smaller, larger)[1].corresponds:
             whole = settings.get("epochs") or DEFAULT_CFG_DICT["epochs"]
-            return recipe.model_copy(update={"init": start_beside_weights(int(whole))})
+            start = start_beside_weights(int(whole), trained=not is_architecture(recipe.teacher))
+            return recipe.model_copy(update={"init": start})
     return recipe
 
 
