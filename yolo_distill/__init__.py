@@ -4,7 +4,7 @@
 
     run = train(teacher="my_yolo26s.pt", student="yolo26n.yaml", data="my_data.yaml", imgsz=320, epochs=100)
     file = export(run.best, data="my_data.yaml").file
-    found = Detector(file)(cv2.imread("picture.jpg"))
+    found = Detector(file)("picture.jpg")
 
 Functions, each a command of `yolo-distill` with the same settings, checks and results:
 
