@@ -309,7 +309,7 @@ def test_settings_that_do_nothing_and_arms_that_are_the_same_are_said(request_of
     caplog.clear()
     check(request_of(arms="plain,init,taught,distilled,distilled@init=student"))
     (said,) = [entry.message for entry in caplog.records if "are the same" in entry.message]
-    assert "arms init and distilled are the same where the student starts fitted to its teacher" in said
+    assert "arms init and distilled are the same here" in said
 
 
 def test_the_status(tmp_path: Path) -> None:

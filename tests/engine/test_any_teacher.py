@@ -113,7 +113,7 @@ def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp
     teacher = make_teacher("yolo26s.yaml", {0: "Sq-Uare", 1: "ball"})
     (tmp_path / "map.yaml").write_text("ball: disc\n")
     folder = train(
-        {"teacher": str(teacher), "class_map": "map.yaml", "match": "some", "ramp_epochs": 0.0},
+        {"teacher": str(teacher), "class_map": "map.yaml", "match": "some", "ramp_epochs": 0.0, "teach": True},
         {**host, "epochs": 1, "name": "run"},
         student="yolo26n.yaml",
     )

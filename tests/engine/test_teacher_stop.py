@@ -34,7 +34,7 @@ def begin(make_trainer, monkeypatch):
 
     def make(teacher_map: float, **changes) -> DistillationTrainer:
         monkeypatch.setattr(teacher_stop, "measure_teachers", lambda *_, **__: {"map": teacher_map})
-        return make_trainer(**{"epochs": 3, "ramp_epochs": 0.0, **changes})
+        return make_trainer(**{"epochs": 3, "ramp_epochs": 0.0, "teach": True, **changes})
 
     return make
 

@@ -260,7 +260,7 @@ def test_frozen_layers_have_no_share(layers, train, tiny_pair, said):
     assert share > 0 if layers == 3 else math.isnan(share)
     if layers == 5:
         with pytest.raises(RequestError, match="balance=auto: freeze= covers the student's neck"):
-            train(**own, balance="auto", name="balanced")
+            train(**own, teach=True, balance="auto", name="balanced")
 
 
 def test_what_training_is_set_up_with(make_trainer):

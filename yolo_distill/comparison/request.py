@@ -19,7 +19,7 @@ from yolo_distill.comparison.precision import choose_precision, device_type, req
 from yolo_distill.comparison.runs import trained_arms
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import check_unlabelled
-from yolo_distill.engine.optimizer_steps import batches_a_step, with_enough_steps
+from yolo_distill.engine.optimizer_steps import batches_a_step, expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import source_of_data, source_of_model, source_of_teacher
 from yolo_distill.engine.request_checks import require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
@@ -27,7 +27,7 @@ from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import is_architecture
-from yolo_distill.recipe import WORTH_STEPS, Recipe, check_recipe, read_recipe_file
+from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.precision import require_precision
 
@@ -100,8 +100,8 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     _check_arms(request, arms, before)
     here = {**settings, "device": request.devices[0]}
     ours = _Ours(request, arms)
-    ours.check_recipes(device_type(here))
     found = check_data(request.data, ("train", "val"))
+    ours.check_recipes(device_type(here), len(pictures_of(dict(found), "train")))
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, reading=Reading(request.trust))
     ours.check_pairs(teachers, found)
@@ -172,27 +172,32 @@ class _Ours:
         ]
         self._host_arms = [arm for arm in arms.values() if arm.kind == HOST]
 
-    def check_recipes(self, device: str) -> None:
-        """Refuse recipes that this machine can't follow, and warn of settings and arms that change nothing."""
+    def check_recipes(self, device: str, pictures: int) -> None:
+        """Refuse recipes that this machine can't follow, and warn of settings and arms that change nothing.
+
+        Args:
+            device: its type.
+            pictures: to train on.
+        """
         for arm, recipe in self._arms:
             with _said_of(arm):
                 require_teachable(recipe, arm.host)
                 require_precision(recipe.teacher_precision, device)
             inside = may_start_inside(recipe, self._request.student, arm.host)
             trains = is_architecture(self._request.teacher)
-            for line in without_effect(dict.fromkeys(arm.given), recipe, starts_inside=inside, trains_teacher=trains):
+            steps = expected_steps(pictures, arm.host)
+            given = dict.fromkeys(arm.given)
+            for line in without_effect(given, recipe, starts_inside=inside, trains_teacher=trains, steps=steps):
                 LOGGER.warning(f"arm {arm.label}: {line}")
         found: dict[str, str] = {}
         for arm, recipe in self._arms:
-            if (other := found.setdefault(self._training(arm, recipe), arm.label)) != arm.label:
-                LOGGER.warning(
-                    f"arms {other} and {arm.label} are the same in runs of {WORTH_STEPS} optimizer steps or more"
-                )
+            if (other := found.setdefault(self._training(arm, recipe, pictures), arm.label)) != arm.label:
+                LOGGER.warning(f"arms {other} and {arm.label} are the same here where the student starts inside")
 
-    def _training(self, arm: Arm, recipe: Recipe) -> str:
+    def _training(self, arm: Arm, recipe: Recipe, pictures: int) -> str:
         """Return what an arm's training comes to: two that come to the same are one under two names."""
         inside = recipe.init != "try" and may_start_inside(recipe, self._request.student, arm.host)
-        settled = recipe.settled(inside=inside)
+        settled = recipe.settled(inside=inside, steps=expected_steps(pictures, arm.host))
         values = settled.model_dump(include=None if settled.gains else _OF_THE_START)
         values |= {"init": "teacher"} if inside else {}
         return json.dumps([values, arm.host], sort_keys=True, default=str)
