@@ -170,6 +170,7 @@ def _files(out: Path) -> str:
         "pictures": "pictures",
         "exported nano": "distilled.onnx",
         "its proof": "distilled.json",
+        "its model card": "distilled.md",
         "checkpoints": "*/weights/best.pt",
         "data set": "data/data.yaml",
         "figures": "demo.json",
