@@ -27,8 +27,7 @@ _MARK = "demo.json"
 #: What a demo leaves in its folder. A folder that holds anything else is not ours to empty.
 _OURS = {
     _MARK, "data", "logs", "teacher", "plain", "distilled", "distilled.onnx", "distilled.json", "distilled.md",
-    "pictures",
-    "contact-sheet.jpg",
+    "pictures", "contact-sheet.jpg",
 }  # fmt: skip
 #: What a demo that was killed may leave besides: files and folders that were not finished.
 _UNFINISHED = (".demo.", ".distilled")
