@@ -11,7 +11,14 @@ from yolo_distill.engine.gradient_shares import ShareReport, plot_shares, read_c
 
 def test_a_balanced_run_writes_and_says_its_shares(make_trainer, said):
     trainer = make_trainer(
-        balance="auto", ramp_epochs=0.5, epochs=3, close_mosaic=0, kd_until=1.0, plots=True, **{"share.logit": 0.3}
+        teach=True,
+        balance="auto",
+        ramp_epochs=0.5,
+        epochs=3,
+        close_mosaic=0,
+        kd_until=1.0,
+        plots=True,
+        **{"share.logit": 0.3},
     )
     trainer.train()
     columns = read_columns(trainer.csv)
@@ -35,7 +42,7 @@ def test_a_term_that_does_nothing_is_warned_of_once(train, tiny_pair, said):
 
 
 def test_a_term_that_has_ended_is_not_warned_of(train, tiny_pair, said):
-    trainer = train(**tiny_pair, schedule="mosaic", close_mosaic=1, epochs=2, ramp_epochs=0)
+    trainer = train(**tiny_pair, teach=True, schedule="mosaic", close_mosaic=1, epochs=2, ramp_epochs=0)
     columns = read_columns(trainer.csv)
     assert columns["train/logit_loss"][0] > 0
     assert columns["train/logit_loss"][1] == columns["share/logit"][1] == 0

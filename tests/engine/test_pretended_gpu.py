@@ -44,7 +44,10 @@ def test_the_pretence_is_as_strict_as_torch(gpu):
 @pytest.mark.parametrize(
     ("own", "terms"),
     [
-        ({"balance": "auto", "init_channels": "importance", "init_fit": True}, ["logit", "local", "cwd"]),
+        (
+            {"teach": True, "balance": "auto", "init_channels": "importance", "init_fit": True},
+            ["logit", "local", "cwd"],
+        ),
         ({"logit": 0, "hinton": 1, "pkd": 1, "mgd": 1, "mimic": 1, "mimic_projector": "mlp"}, ["hint", "mgd", "mimic"]),
         ({"teacher": "two stages", "pkd": 1, "mimic": 1}, ["logit", "local", "pkd", "mimic"]),
         ({"teacher_imgsz": 128}, ["logit", "local"]),
@@ -71,7 +74,7 @@ def test_a_run_keeps_everything_on_its_device(gpu, own, terms, settings, large, 
 
 @pytest.mark.slow
 def test_a_run_in_half_precision(gpu, settings, large):
-    own = {"teacher": large, "teacher_precision": "fp16", "ramp_epochs": 0.0}
+    own = {"teacher": large, "teacher_precision": "fp16", "ramp_epochs": 0.0, "teach": True}
     folder = train(own, {**settings, "device": 0, "workers": 0, "val": False}, student="yolo26n.yaml")
     columns = read_columns(folder / "results.csv")
     # Scaled losses in fp16 leave gradients that can be compared.

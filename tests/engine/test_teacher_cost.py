@@ -103,7 +103,7 @@ def test_a_dear_teacher_is_warned_of_and_answers_that_are_off_are_kept(make_trai
 
 
 def test_the_teacher_rests_in_the_last_part(train, tiny_pair):
-    trainer = train(**tiny_pair, epochs=2, kd_until=0.5)
+    trainer = train(**tiny_pair, teach=True, epochs=2, kd_until=0.5)
     assert [loss > 0 for loss in read_columns(trainer.csv)["train/logit_loss"]] == [True, False]
 
 
