@@ -154,7 +154,7 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
     from ultralytics.utils import LOGGER
 
     from yolo_distill.engine import run
-    from yolo_distill.vocabulary import TERMS
+    from yolo_distill.terms_table import TERMS
 
     place, states, made = tmp_path_factory.mktemp("taught"), {}, []
 

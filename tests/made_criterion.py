@@ -14,7 +14,7 @@ from yolo_distill.distillation.terms import Levels, Terms
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, read_head
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.vocabulary import TERMS
+from yolo_distill.terms_table import TERMS
 
 SIZE = 64
 STRIDES = [8, 16, 32]

@@ -16,7 +16,7 @@ from yolo_distill import cli
 from yolo_distill.paths import cfg_dir, export_dir
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (".", "cfg", "weights", "export", "tests/benchmarks")
+FOLDERS = (".", ".github", "cfg", "weights", "export", "tests/benchmarks")
 DOCUMENTS = sorted(file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in (ROOT / folder).glob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

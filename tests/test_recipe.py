@@ -7,7 +7,7 @@ import pytest
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import USUAL, Recipe, check_recipe, make_recipe, read_recipe_file, saved_recipe
-from yolo_distill.vocabulary import TERMS
+from yolo_distill.terms_table import TERMS
 
 
 @pytest.mark.parametrize("path", sorted(cfg_dir().glob("*.yaml")), ids=lambda p: p.stem)

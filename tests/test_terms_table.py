@@ -7,8 +7,7 @@ import pytest
 
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import USUAL
-from yolo_distill.terms_table import TABLE
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
 each_term = pytest.mark.parametrize("name", TABLE)
 

@@ -11,25 +11,25 @@ import yaml
 
 from yolo_distill.errors import RequestError, did_you_mean
 
-#: Settings that a distillation run gives another meaning or none.
-NOT_IN_TRAIN = {
+_NOWHERE = {
     "model": "the student is given as student=, the teacher as teacher=",
     "weights": "the student is given as student=, the teacher as teacher=",
-    "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
-    "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
     "mode": "this command trains",
     "cfg": "settings can stand in a recipe, recipe=mine.yaml",
+}
+#: Settings that a distillation run gives another meaning or none.
+NOT_IN_TRAIN = {
+    **_NOWHERE,
+    "distill_model": "that is Ultralytics' own distillation; the teacher is given as teacher=",
+    "dis": "that is Ultralytics' own distillation; its loss is mimic= here, as recipe=host has it",
     "quantize": "quantization-aware checkpoints can't be resumed, measured or exported here",
 }
 #: Settings that have no place in a comparison, and why.
 NOT_IN_COMPARE = {
-    "model": "the student is given as student=, the teacher as teacher=",
-    "weights": "the student is given as student=, the teacher as teacher=",
+    **_NOWHERE,
     "distill_model": "that is the arm host",
     "dis": "it belongs to the arm host: arms=plain,host@dis=2",
-    "mode": "this command trains",
     "task": "only detect can be distilled",
-    "cfg": "settings can stand in a recipe, recipe=mine.yaml",
     "quantize": "quantization-aware checkpoints can't be resumed or measured here",
     "project": "the folder is given as out=",
     "name": "runs are named after arm and seed",

@@ -26,9 +26,8 @@ from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
 from yolo_distill.settings import Setting
-from yolo_distill.terms_table import TABLE
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
 from yolo_distill.validation import described
-from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"

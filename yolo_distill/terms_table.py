@@ -166,6 +166,11 @@ TABLE = {
     ),
 }
 
+#: The distillation terms.
+TERMS = tuple(TABLE)
+#: Those that compare feature maps, through projectors that learn with the student.
+FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps")
+
 
 def term_settings() -> dict[str, Setting]:
     """Return the settings of all terms, by name and with their defaults: gains first, then what is their own."""

@@ -18,7 +18,7 @@ from tiny_yolo import write_architecture
 
 from yolo_distill.cli import main
 from yolo_distill.errors import RequestError
-from yolo_distill.vocabulary import TERMS
+from yolo_distill.terms_table import TERMS
 
 
 @pytest.fixture

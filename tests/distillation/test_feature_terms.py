@@ -17,7 +17,7 @@ from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, read_head
 from yolo_distill.teachers.yolo import YoloTeacher
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS
 
 NAMES = ("round", "square")
 

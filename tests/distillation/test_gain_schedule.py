@@ -3,7 +3,7 @@
 import pytest
 
 from yolo_distill.distillation.gain_schedule import Course
-from yolo_distill.vocabulary import SCHEDULES
+from yolo_distill.recipe_table import SETTINGS
 
 COURSE = Course(ramp=10, total=110, mosaic=80)
 
@@ -21,7 +21,7 @@ def test_landmarks(schedule, at):
     assert {step: COURSE.strength(schedule, step) for step in at} == pytest.approx(at)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", SETTINGS["schedule"].choices)
 def test_every_schedule_stays_within_0_and_1_and_is_full_strength_without_landmarks(schedule):
     values = [COURSE.strength(schedule, step) for step in range(130)]
     assert all(0 <= value <= 1 for value in values)

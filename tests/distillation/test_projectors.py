@@ -10,7 +10,7 @@ from yolo_distill.distillation.terms import Levels
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.mgd import Generator
 from yolo_distill.recipe import make_recipe
-from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TERMS
 
 STUDENT, TEACHER = dict.fromkeys(STRIDES, 4), {8: 6, 16: 8, 32: 10}
 

@@ -192,7 +192,9 @@ class _Ours:
         found: dict[str, str] = {}
         for arm, recipe in self._arms:
             if (other := found.setdefault(self._training(arm, recipe, pictures), arm.label)) != arm.label:
-                LOGGER.warning(f"arms {other} and {arm.label} are the same here where the student starts inside")
+                LOGGER.warning(
+                    f"arms {other} and {arm.label} are the same here, if the student starts inside its teacher"
+                )
 
     def _training(self, arm: Arm, recipe: Recipe, pictures: int) -> str:
         """Return what an arm's training comes to: two that come to the same are one under two names."""

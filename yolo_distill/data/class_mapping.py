@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.teachers.class_names import read_yaml
-from yolo_distill.vocabulary import spelled
+from yolo_distill.teachers.class_names import read_yaml, spelled
 
 #: Rows of the table of classes, and names in a message, that are shown.
 _SHOWN, _FEW = 20, 8

@@ -16,8 +16,7 @@ from yolo_distill.losses.logit import confidence
 from yolo_distill.losses.mgd import hide_places
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer
-from yolo_distill.terms_table import TABLE
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
 
 class FeatureTerms:

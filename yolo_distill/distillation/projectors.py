@@ -17,8 +17,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
 from yolo_distill.losses.mgd import Generator
 from yolo_distill.recipe import Recipe
-from yolo_distill.terms_table import TABLE
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
 #: Distance of two runs' seeds. Were it the number of terms, another term would start all projectors elsewhere.
 SEEDS = 4

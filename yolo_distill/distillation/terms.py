@@ -21,8 +21,7 @@ from yolo_distill.losses.logit import NOTHING, confidence
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
 from yolo_distill.teachers.head import Needs
-from yolo_distill.terms_table import TABLE
-from yolo_distill.vocabulary import FEATURE_TERMS, TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
 
 #: The terms on the head's answers, anchor by anchor.
 DENSE_TERMS = frozenset(TERMS) - frozenset(FEATURE_TERMS)

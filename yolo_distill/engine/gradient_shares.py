@@ -19,7 +19,7 @@ from yolo_distill.distillation.criterion import DistillationCriterion
 from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.losses.devices import of_first_device
 from yolo_distill.recipe import Recipe
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS
 
 PREFIX = colorstr("distill: ")
 #: A term whose gradient is below this share of the task's does nothing that could be measured.

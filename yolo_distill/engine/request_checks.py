@@ -9,8 +9,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import USUAL, Recipe
-from yolo_distill.terms_table import TABLE
-from yolo_distill.vocabulary import TERMS
+from yolo_distill.terms_table import TABLE, TERMS
 
 _START = ("init_channels", "init_fit", "init_warmup")
 #: Settings that say how a teacher teaches.

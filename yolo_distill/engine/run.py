@@ -75,8 +75,8 @@ def train(
     Raises:
         RequestError: something in the request is wrong; nothing has been written then.
     """
-    check_host_keys(host, recipe_keys(), NOT_IN_TRAIN)
     if host.get("resume"):
+        check_host_keys(host, recipe_keys(), NOT_IN_TRAIN)
         for key, given in {"student": student, "recipe": None if recipe == "default" else recipe}.items():
             if given:
                 LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")

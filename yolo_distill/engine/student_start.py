@@ -35,7 +35,7 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
         if teacher is not None and plan_start(model, teacher)[1].corresponds:
             LOGGER.info(
                 f"{PREFIX}student starts from its own weights; init=teacher would start it inside the teacher, "
-                "and init=try takes the better of the two"
+                "and yolo-distill train tries both"
             )
         return None
     if teacher is None:

@@ -26,7 +26,7 @@ from yolo_distill.teachers.loading import TORCHVISION, Named, Teachers, read_nam
 from yolo_distill.teachers.several import load_fusion
 from yolo_distill.teachers.stored import answering_classes
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS
 
 #: What a teacher is asked for when it is measured: its boxes and scores.
 ANSWERS = Needs(scores=True, boxes=True, one2one=True, maps=False)

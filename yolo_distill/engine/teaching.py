@@ -29,7 +29,7 @@ from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.stored import StoredAnswers, StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
-from yolo_distill.vocabulary import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS
 
 #: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
 #: second.

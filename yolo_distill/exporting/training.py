@@ -9,7 +9,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.recipe import ARGS_KEY
 from yolo_distill.teachers.loading import named
-from yolo_distill.vocabulary import TERMS
+from yolo_distill.terms_table import TERMS
 
 _SETTINGS = ("epochs", "imgsz", "batch", "seed")
 

@@ -26,7 +26,6 @@ MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RT
 _HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
 _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
 
-
 #: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
 _LARGEST, _MOST_VALUES = 100_000, 100_000
 

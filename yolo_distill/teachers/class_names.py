@@ -31,3 +31,8 @@ def names_by_number(names: Any) -> dict[int, str]:
     if not isinstance(pairs, dict) or not all(str(number).isdigit() for number in pairs):
         return {}
     return {int(number): str(name) for number, name in pairs.items()}
+
+
+def spelled(name: str) -> str:
+    """Return a class name as it is compared: without case, spaces, `_` and `-`."""
+    return "".join(ch for ch in name.casefold() if ch not in " _-")

@@ -37,9 +37,9 @@ from torchvision.ops import batched_nms, box_iou
 
 from yolo_distill.errors import RequestError, missing_extra
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set, make_set
+from yolo_distill.teachers.class_names import spelled
 from yolo_distill.teachers.head import Needs, Size
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.vocabulary import spelled
 
 #: Overlap above which boxes of a class are one object; what the paper found best.
 SAME_OBJECT = 0.55
