@@ -143,13 +143,13 @@ def _speed(report: ExportReport | HostReport) -> Iterator[str]:
 
 def _tensors(report: ExportReport | HostReport) -> Iterator[str]:
     height, width = report.imgsz
-    told = {"input": f"a picture, letterboxed to {width} x {height} px (width x height)", "output": "boxes and scores"}
+    shown = {"input": f"a picture, letterboxed to {width} x {height} px (width x height)", "output": "boxes and scores"}
     if isinstance(report, ExportReport):
         for key, tensor in report.tensors.items():
             shape = " x ".join(map(str, tensor["shape"]))
-            told[key] = f"{code(tensor['name'])}, {tensor['type']}, {shape}: {tensor['meaning']}"
-    yield f"- **Input**: {told['input']}"
-    yield f"- **Output**: {told['output']}; {report.branch}"
+            shown[key] = f"{code(tensor['name'])}, {tensor['type']}, {shape}: {tensor['meaning']}"
+    yield f"- **Input**: {shown['input']}"
+    yield f"- **Output**: {shown['output']}; {report.branch}"
     yield f"- **All details**: {code(report.json_file.name)}"
 
 
