@@ -10,6 +10,7 @@ Functions, each a command of `yolo-distill` with the same settings, checks and r
 
     train       teach a small YOLO                       -> TrainResult
     compare     say over paired seeds whether it helped  -> CompareResult
+    shrink      make a smaller .pt without training      -> ShrinkResult
     export      write an ONNX file, and prove it         -> ExportResult
     val         measure a .pt or .onnx                   -> ValResult
     label       label pictures and videos by a teacher   -> LabelResult
@@ -37,17 +38,17 @@ from typing import TYPE_CHECKING, Any
 from yolo_distill.version import __version__
 
 if TYPE_CHECKING:
-    from yolo_distill.api import benchmark, compare, export, label, train, val
+    from yolo_distill.api import benchmark, compare, export, label, shrink, train, val
     from yolo_distill.engine.trainer import DistillationTrainer
     from yolo_distill.errors import DistillError, RequestError
     from yolo_distill.runtime.detector import Detections, Detector
 
 __all__ = [
     "Detections", "Detector", "DistillError", "DistillationTrainer", "RequestError", "__version__", "benchmark",
-    "compare", "export", "label", "train", "val",
+    "compare", "export", "label", "shrink", "train", "val",
 ]  # fmt: skip
 
-_FUNCTIONS = ("benchmark", "compare", "export", "label", "train", "val")
+_FUNCTIONS = ("benchmark", "compare", "export", "label", "shrink", "train", "val")
 _PUBLIC = {
     **dict.fromkeys(_FUNCTIONS, "yolo_distill.api"),
     "DistillationTrainer": "yolo_distill.engine.trainer",

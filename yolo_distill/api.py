@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from yolo_distill.results import BenchmarkResult, CompareResult, ExportResult, LabelResult, TrainResult, ValResult
+from yolo_distill.results import BenchmarkResult, CompareResult, ExportResult, LabelResult, ShrinkResult, TrainResult, ValResult
 from yolo_distill.spelling import arguments, read_values
 
 
@@ -28,6 +28,16 @@ def compare(teacher: Any = None, student: Any = None, data: Any = None, **settin
     >>> compare("my_yolo26s.pt", "yolo26n.yaml", "data.yaml", imgsz=320, epochs=100, seeds=[0, 1, 2]).verdict
     """
     return _call("compare", settings, teacher=teacher, student=student, data=data)
+
+
+def shrink(teacher: Any = None, data: Any = None, **settings: Any) -> ShrinkResult:
+    """Make a smaller checkpoint out of a trained one, in seconds and without training.
+
+    Settings are those of `yolo-distill shrink --help`.
+
+    >>> shrink("my_yolo26s.pt", "data.yaml", width=0.19, out="small.pt").map
+    """
+    return _call("shrink", settings, teacher=teacher, data=data)
 
 
 def export(model: Any = None, **settings: Any) -> ExportResult:

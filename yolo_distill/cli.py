@@ -20,7 +20,7 @@ from yolo_distill.version import __version__
 # change or an extra is not installed, and DistillError where the work failed. What Python has as well is its call, with
 # the same arguments, which returns the result that run prints. GROUPS are headings of --help, HOST_SETTINGS what it
 # explains of Ultralytics, and ALSO what is understood of other programs (spelling.py).
-COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "serve")
+COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "shrink", "serve")
 
 HELP = {"help", "-h", "--help"}
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C

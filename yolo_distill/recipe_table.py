@@ -13,6 +13,18 @@ from typing import Any
 from yolo_distill.settings import Setting
 from yolo_distill.terms_table import TABLE, term_settings
 
+#: Activations of a student, by the name of torch's class. What each costs: export/README.md, "Activations".
+ACTIVATIONS = {"silu": "SiLU", "relu": "ReLU", "relu6": "ReLU6", "hardswish": "Hardswish"}
+#: What makes another student of the architecture that `student=` names; it belongs to no recipe, as all arms of a
+#: comparison have the same student.
+STUDENT_SIZES: dict[str, Setting] = {
+    "student_width": Setting(
+        float, "its channels, by those of the architecture's rows: n has 0.25, s 0.5; not set: its own", above=0, high=4
+    ),
+    "student_depth": Setting(float, "its repeats of blocks, likewise; not set: its own", above=0, high=4),
+    "student_act": Setting(str, "its activation; not set: its own, SiLU", choices=tuple(ACTIVATIONS)),
+}
+
 SETTINGS: dict[str, Setting] = {
     "teacher": Setting(
         str,

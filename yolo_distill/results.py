@@ -78,6 +78,27 @@ class TrainResult(_Result):
 
 
 @dataclass(frozen=True, repr=False)
+class ShrinkResult(_Result):
+    """A smaller checkpoint that was made without training.
+
+    Attributes:
+        file: the checkpoint.
+        map: mAP50-95 on val, 0 to 1.
+        map50: mAP50, 0 to 1.
+        parameters: how many.
+        megabytes: of the file.
+        figures: all that was measured, as `val` has it.
+    """
+
+    file: Path
+    map: float
+    map50: float
+    parameters: int
+    megabytes: float
+    figures: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, repr=False)
 class ValResult(_Result):
     """What a model comes to on a labelled split.
 

@@ -8,6 +8,7 @@ from typing import Any
 from yolo_distill.commands import train
 from yolo_distill.errors import importing_for
 from yolo_distill.host_keys import NOT_IN_COMPARE
+from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
 from yolo_distill.spelling import DATA
@@ -20,6 +21,7 @@ _OWN = {
         str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL
     ),
     "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
+    **STUDENT_SIZES,
     "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
     "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),
     "arms": Setting(
@@ -65,11 +67,14 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.report import PAGE, markdown
         from yolo_distill.comparison.request import Request
+        from yolo_distill.models.sizes import sized_student
 
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
     as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
     equal_time = settings["budget"] == "equal-time"
     out = Path(settings["out"])
+    sizes = {key: settings[key] for key in STUDENT_SIZES}
+    as_given["student"] = sized_student(settings["student"], sizes, out.expanduser())
     summary = compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)

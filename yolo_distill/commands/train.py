@@ -8,7 +8,7 @@ from typing import Any
 
 from yolo_distill.errors import importing_for
 from yolo_distill.host_keys import NOT_IN_TRAIN
-from yolo_distill.recipe_table import on_command_line
+from yolo_distill.recipe_table import STUDENT_SIZES, on_command_line
 from yolo_distill.results import Figures, TrainResult
 from yolo_distill.settings import Setting, given, host_settings
 from yolo_distill.spelling import DATA
@@ -23,6 +23,7 @@ SETTINGS = {
     "student": Setting(
         str, "weights or architecture of the student (yolo26n.yaml)", shown="yolo26n.pt", alone=r"\.(pt|ya?ml)$"
     ),
+    **STUDENT_SIZES,
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
     **{key: setting for key, setting in _OF_RECIPE.items() if key != "teacher"},
 }
@@ -37,7 +38,7 @@ HOST_SETTINGS = {
 }
 
 GROUPS = {
-    "What to give": ["teacher", "student", "recipe"],
+    "What to give": ["teacher", "student", *STUDENT_SIZES, "recipe"],
     "Ultralytics' own that everyone needs; all others pass through as well": list(HOST_SETTINGS),
     "Where the student starts": ["init", "init_channels", "init_fit", "init_warmup", "assistant"],
     "Whether and how it is taught on top of that": ["teach", *TABLE],
@@ -62,6 +63,7 @@ NOT_HERE = NOT_IN_TRAIN
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
     """Run a distillation; `extra` is settings of Ultralytics, as text or as they are."""
     student, recipe = settings.pop("student"), settings.pop("recipe")
+    sizes = {key: settings.pop(key) for key in STUDENT_SIZES}
     own, host = given(settings), host_settings(extra)
     with importing_for("training"):
         if not host.get("resume"):
@@ -69,7 +71,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
 
             read_train_request(own, host, recipe)  # before the seconds that torch takes
         from yolo_distill.engine.run import train
-    folder = train(own, host, student=student, recipe=recipe)
+    folder = train(own, host, student=student, sizes=sizes, recipe=recipe)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     best, last = (folder / "weights" / f"{name}.pt" for name in ("best", "last"))
     return TrainResult(best, last, folder, Figures.of(summary["student"]), Figures.of(summary["teacher"]), summary)

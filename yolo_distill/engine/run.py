@@ -47,6 +47,7 @@ from yolo_distill.files import write_bytes
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
+from yolo_distill.models.sizes import sized_student
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
@@ -54,12 +55,17 @@ from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
 from yolo_distill.version import __version__
 
-DEFAULT_STUDENT = "yolo26n.pt"
+DEFAULT_STUDENT, SIZED_STUDENT = "yolo26n.pt", "yolo26n.yaml"
 SUMMARY = "summary.json"
 
 
 def train(
-    own: Mapping[str, Any], host: Mapping[str, Any], *, student: str | None = None, recipe: str = "default"
+    own: Mapping[str, Any],
+    host: Mapping[str, Any],
+    *,
+    student: str | None = None,
+    sizes: Mapping[str, Any] | None = None,
+    recipe: str = "default",
 ) -> Path:
     """Run a distillation from the teacher to the table of both.
 
@@ -67,6 +73,7 @@ def train(
         own: recipe settings that were given.
         host: Ultralytics' settings that were given.
         student: weights or architecture of the student.
+        sizes: of it, see `sized_student`, which writes an architecture beside the run's folder.
         recipe: name or path of the recipe that fills in the rest.
 
     Returns:
@@ -77,7 +84,7 @@ def train(
     """
     if host.get("resume"):
         check_host_keys(host, recipe_keys(), NOT_IN_TRAIN)
-        for key, given in {"student": student, "recipe": None if recipe == "default" else recipe}.items():
+        for key, given in {"student": student, **(sizes or {}), "recipe": None if recipe == "default" else recipe}.items():
             if given:
                 LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")
         return resume(own, host)
@@ -88,7 +95,9 @@ def train(
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
     # The host takes ~ for the name of a folder.
-    student = os.path.expanduser(student or DEFAULT_STUDENT)  # noqa: PTH111 - it may be an address
+    sized = any(value is not None for value in (sizes or {}).values())
+    student = os.path.expanduser(student or (SIZED_STUDENT if sized else DEFAULT_STUDENT))  # noqa: PTH111 - an address?
+    student = sized_student(student, sizes or {}, runs_folder(settings))
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_device(checked, settings)

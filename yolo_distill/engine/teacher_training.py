@@ -9,12 +9,13 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch.utils.data import Dataset
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
@@ -25,7 +26,7 @@ from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.architectures import Kind
-from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics
+from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan
 
 PREFIX = colorstr("teacher: ")
 
@@ -70,6 +71,15 @@ class TeacherTrainer(DetectionTrainer):
         given = {key: args.get(key) for key in ("pretrained", "distill_model")}
         self._require_restricted(model=self.model, resume=best, **given)
         return super().setup_model()
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
+        """Build the model, of our own architectures as well.
+
+        Relies on: the host builds from what an architecture says as it does from its file.
+        """
+        plan = read_plan(cfg) if isinstance(cfg, (str, Path)) else cfg
+        model: DetectionModel = super().get_model(plan, weights, verbose)
+        return model
 
     def _require_restricted(self, **files: Any) -> None:
         """Open checkpoints, by what named them, with the restricted loader: the host opens them without.
@@ -216,6 +226,6 @@ def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[st
     digest = hashlib.sha256(b"".join(label.read_bytes() if label.is_file() else b"-" for label in labels)).hexdigest()
     files = [[Path(picture).name, size_of(picture)] for picture in pictures]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
-    plan = yaml_model_load(architecture) if is_architecture(architecture) else None
+    plan = read_plan(architecture) if is_architecture(architecture) else None
     content = json.dumps([architecture, plan, data["names"], files, digest, matters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]

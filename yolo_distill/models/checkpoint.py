@@ -7,6 +7,7 @@ A checkpoint is a pickle, and a pickle is a program. The host can load one with 
 from __future__ import annotations
 
 import contextlib
+import copy
 import pickle
 import re
 import zipfile
@@ -23,6 +24,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_layers, require_plan
+from yolo_distill.paths import cfg_dir
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
@@ -40,8 +42,7 @@ def kind_of(model: str | Path | DetectionModel) -> Kind:
         RequestError: an architecture of another kind, or none.
     """
     if isinstance(model, (str, Path)):
-        said = f"teacher={model}"
-        return require_plan(_read_plan(model, said), KINDS, said)
+        return require_plan(read_plan(model, "teacher"), KINDS, f"teacher={model}")
     return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
 
 
@@ -108,10 +109,10 @@ def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teac
 def load_architecture(
     path: str | Path, nc: int | None = None, *, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
 ) -> DetectionModel:
-    """Build a detector with random weights from an architecture file or the host's name for one.
+    """Build a detector with random weights from an architecture.
 
     Args:
-        path: a `.yaml` file, or a name such as `yolo26n.yaml` whose scale letter picks the width and depth.
+        path: see `read_plan`.
         nc: number of classes; the file's own when not given.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
@@ -122,14 +123,34 @@ def load_architecture(
     Raises:
         RequestError: there is no such architecture, the file describes none, or it is no detector of these kinds.
     """
-    said = f"{role}={path}"
-    plan = _read_plan(path, said)
+    model = build_plan(read_plan(path, role), nc, f"{role}={path}", kinds)
+    model.args["model"] = str(path)
+    return model
+
+
+def build_plan(
+    plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",), advice: str = ""
+) -> DetectionModel:
+    """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
+
+    Args:
+        plan: stays as it is.
+        nc: number of classes.
+        said: what the message begins with.
+        kinds: of detectors that are welcome.
+        advice: what the message ends with where the host can't build it.
+
+    Raises:
+        RequestError: it is no detector of these kinds, the host can't build it, or a layer of it has no channels.
+    """
     kind = require_plan(plan, kinds, said)
     try:
-        model = MODELS[kind](plan, nc=nc, verbose=False)
+        model = MODELS[kind](copy.deepcopy(plan), nc=nc, verbose=False)
     except Exception as error:
-        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
-    model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
+        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)}){advice}") from error
+    if empty := [name for name, tensor in model.named_parameters() if not tensor.numel()]:
+        raise RequestError(f"{said}: leaves {empty[0].rpartition('.')[0]} without channels{advice}")
+    model.args = {**DEFAULT_CFG_DICT, "task": "detect"}
     model.task = "detect"
     return model.eval()
 
@@ -293,6 +314,8 @@ def _names(model: Any) -> dict[int, str]:
 def _check_architecture_exists(name: Path, said: str) -> None:
     if name.is_dir():
         raise RequestError(f"{said}: is a folder, not an architecture")
+    if _of_ours(name).is_file():
+        return
     # The scale letter is no part of the file's name: yolo26n.yaml is read from yolo26.yaml.
     plain = name.with_name(re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", name.name))
     if name.is_file() or plain.is_file():
@@ -308,22 +331,42 @@ def _check_architecture_exists(name: Path, said: str) -> None:
 def _architectures() -> list[str]:
     """Return the names the host knows, with and without scale letters."""
     names = []
-    for file in sorted((ROOT / "cfg" / "models").rglob("*.yaml")):
+    for file in sorted([*(ROOT / "cfg" / "models").rglob("*.yaml"), *(cfg_dir() / "models").glob("*.yaml")]):
         names.append(file.name)
         if parts := re.fullmatch(r"((?:yoloe-)?\D+\d+)(-.*)?", file.stem):
             names += [f"{parts[1]}{scale}{parts[2] or ''}.yaml" for scale in _SCALES]
     return names
 
 
-def _read_plan(path: str | Path, said: str) -> Any:
-    name = Path(path)
+def _of_ours(name: Path) -> Path:
+    """Return where an architecture lies: in `cfg/models/` where a bare name is that of one of ours, else as named."""
+    ours = cfg_dir() / "models" / name
+    return ours if len(name.parts) == 1 and not name.is_file() and ours.is_file() else name
+
+
+def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
+    """Return what an architecture says, as the host builds it.
+
+    Args:
+        path: a `.yaml` file, a name of the host's such as `yolo26n.yaml`, whose letter picks width and depth, or one of
+            `cfg/models/`, such as `yolo26p.yaml`.
+        role: the setting that named it, for the messages.
+
+    Raises:
+        RequestError: there is none, or it is no YAML file.
+    """
+    name, said = Path(path), f"{role}={path}"
     if not is_architecture(name):
         raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
     _check_architecture_exists(name, said)
     try:
-        return yaml_model_load(name)
+        plan = yaml_model_load(_of_ours(name))
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
+    plan["yaml_file"] = str(path)  # not where this package lies
+    if not plan["scale"] and isinstance(plan.get("scales"), dict):
+        plan["scale"] = next(iter(plan["scales"]), "")  # which the host takes as well, with a warning
+    return plan
 
 
 def one_line(error: BaseException | None) -> str:
