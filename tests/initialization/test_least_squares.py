@@ -8,7 +8,13 @@ import torch
 from live_detector import draw, live_detector
 from torch import nn
 
-from yolo_distill.initialization.least_squares import _patches, _size_behind, reconstruct, regress
+from yolo_distill.initialization.least_squares import (
+    _patches,
+    _size_behind,
+    behind_activation,
+    reconstruct,
+    regress,
+)
 from yolo_distill.initialization.weight_selection import plan_start
 
 
@@ -79,6 +85,26 @@ def test_a_fit_that_does_not_hold_elsewhere_is_left():
     weight, bias, _, _ = regress(torch.zeros(9, 3), torch.zeros(9, 2), torch.zeros(2, 3), torch.arange(9) < 3)
     assert not weight.any()
     assert not bias.any()
+
+
+@pytest.mark.parametrize("own", [nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU])
+def test_what_goes_into_another_activation_is_fitted(own):
+    """A channel that a SiLU keeps a little below 0 would be dead behind a ReLU; one that fits by itself stays."""
+    torch.manual_seed(0)
+    before = torch.randn(500, 2) * 0.3 - torch.tensor([1.0, 0.0])
+    wanted = nn.SiLU()(before)
+    scale, shift = behind_activation(before, own(inplace=True), wanted)
+
+    def missing(inputs):
+        given = own()(inputs)
+        return ((given - given.mean(0) - wanted + wanted.mean(0)).square().mean(0) / wanted.var(0)).tolist()
+
+    plain, fitted = missing(before), missing((before + shift) * scale)
+    assert all(a <= b for a, b in zip(fitted, plain, strict=True))
+    if own in {nn.ReLU, nn.ReLU6}:
+        assert plain[0] > 0.9 > 0.5 > fitted[0]
+    if own is nn.SiLU:
+        assert (scale.tolist(), shift.tolist()) == ([1, 1], [0, 0])
 
 
 @pytest.mark.parametrize(

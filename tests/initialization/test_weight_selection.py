@@ -1,18 +1,23 @@
 """The student starts from the teacher's own channels."""
 
+from typing import Any
+
 import pytest
 import torch
+from ultralytics.nn.modules.block import Attention
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.initialization.channel_saliency import norm_scores
 from yolo_distill.initialization.channel_selection import spaced
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
+from yolo_distill.models.checkpoint import read_plan
+from yolo_distill.models.sizes import resized
 
 NAMES = {0: "a", 1: "b"}
 
 
-def _model(name: str, names: dict[int, str] = NAMES) -> DetectionModel:
-    torch.manual_seed(sum(map(ord, name)))
+def _model(name: str | dict[str, Any], names: dict[int, str] = NAMES) -> DetectionModel:
+    torch.manual_seed(sum(map(ord, str(name))))
     model = DetectionModel(name, nc=len(names), verbose=False)
     model.names = names
     return model
@@ -47,6 +52,30 @@ def test_every_tensor_of_nano_comes_out_of_small(family):
     assert report.share == 1
     assert report.corresponds
     student.load_state_dict(selected)  # shapes fit
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller"),
+    [
+        ("yolo26n", "yolo26p"),
+        pytest.param("yolo26p", "yolo26f", marks=pytest.mark.slow),
+        *(pytest.param("yolo" + a, "yolo" + b, marks=pytest.mark.slow) for a, b in (("11n", "11p"), ("v8s", "v8f"))),
+        *(pytest.param(f"yolo{v}s", f"yolo{v}n-w0.19", marks=pytest.mark.slow) for v in ("26", "11", "v8")),
+        pytest.param("yolo26s", "yolo26n-w0.3", marks=pytest.mark.slow),  # heads of 78 channels, for the teacher's 64
+    ],
+)
+def test_every_tensor_at_any_ratio(larger, smaller):
+    """A head of the student's attention that is wider than the teacher's still has each channel once."""
+    stem, _, width = smaller.partition("-w")
+    plan = resized(read_plan(f"{stem}.yaml"), float(width) if width else None, None, None, said="")
+    student, teacher = (_model(one) for one in (plan, read_plan(f"{larger}.yaml")))
+    selected, report = plan_start(student, teacher, scores=norm_scores(teacher))
+    assert (report.left, report.share, report.corresponds) == ([], 1, True)
+    student.load_state_dict(selected)
+    heads = [path for path, module in student.named_modules() if isinstance(module, Attention)]
+    assert len(heads) == (0 if "v8" in larger else 2 if "26" in larger else 1)
+    for index in (report.outputs[f"{path}.{part}"] for path in heads for part in ("qkv", "pe")):
+        assert len(set(index.tolist())) == len(index)
 
 
 def test_a_student_out_of_a_finished_checkpoint_corresponds_as_well(large):

@@ -165,18 +165,28 @@ def _worth_of_groups(trace: Trace, scores: Scores) -> dict[int, float]:
 def _head_indices(
     student: Attention | AAttn, teacher: Attention | AAttn, score: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the indices into query-key-value and into value channels that keep attention heads whole."""
-    key_dim = getattr(teacher, "key_dim", teacher.head_dim)  # area attention has keys as wide as its values
-    values = spaced(teacher.head_dim, student.head_dim)
-    keys = spaced(key_dim, getattr(student, "key_dim", student.head_dim))
-    size = 2 * key_dim + teacher.head_dim
-    heads = spaced(teacher.num_heads, student.num_heads)
-    if score is not None and teacher.num_heads >= student.num_heads:  # else nothing of it will be taken
-        worth = score.view(teacher.num_heads, size).sum(1).tolist()
-        runs = _runs(list(range(teacher.num_heads)), student.num_heads)
-        heads = torch.tensor([max(run, key=lambda head: worth[head]) for run in runs])
-    within = torch.cat([keys, key_dim + keys, 2 * key_dim + values])
-    return (heads[:, None] * size + within).flatten(), (heads[:, None] * teacher.head_dim + values).flatten()
+    """Return the indices into query-key-value and into value channels that keep attention heads whole.
+
+    A head of the student that is wider than the teacher's is several of these side by side, thinned out.
+    """
+    wide = teacher.head_dim
+    key_dim = getattr(teacher, "key_dim", wide)  # area attention has keys as wide as its values
+    size, count = 2 * key_dim + wide, teacher.num_heads
+    joined = min(-(-student.head_dim // wide), count)
+    keys = spaced(joined * key_dim, getattr(student, "key_dim", student.head_dim))
+    values = spaced(joined * wide, student.head_dim)
+    worth = [0.0] * count if score is None else score.view(count, size).sum(1).tolist()
+    rows, columns = [], []
+    for start, end in pairwise([*spaced(count, student.num_heads).tolist(), count]):
+        first = min(start, count - joined)
+        run = range(first, max(end, first + joined))
+        heads = torch.tensor(sorted(sorted(run, key=lambda head: -worth[head])[:joined]))[:, None]
+        query = (heads * size + torch.arange(key_dim)).flatten()
+        value = (heads * wide + torch.arange(wide)).flatten()
+        behind = (heads * size + 2 * key_dim + torch.arange(wide)).flatten()
+        rows += [query[keys], key_dim + query[keys], behind[values]]
+        columns.append(value[values])
+    return torch.cat(rows), torch.cat(columns)
 
 
 def common_modules(student: nn.Module, teacher: nn.Module) -> set[str]:

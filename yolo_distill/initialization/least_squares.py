@@ -38,6 +38,9 @@ from yolo_distill.initialization.weight_selection import StartReport
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 #: One in so many pictures is held out when a ridge is chosen: the last ones, as neighbours may be frames of one film.
 HELD_OUT = 4
+#: Moves of what goes into an activation that is not the teacher's: what is below 0 in a SiLU still tells something.
+SHIFTS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+_FEW_PLACES = 3_000  # where a channel is fitted by itself
 _SAY_EVERY = 15.0  # seconds
 _TINY = 1e-9  # the variance of a channel that never changes
 
@@ -145,6 +148,70 @@ def regress(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> tu
     return rows, middle - rows @ center, errors[None], errors[best]
 
 
+def regress_each(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> Tensor:
+    """Fit each row of a depthwise convolution by itself; see `regress`.
+
+    Args:
+        patches: what the rows read, shape (places, rows, kernel).
+        targets: shape (places, rows).
+        prior: shape (rows, kernel).
+        held: shape (places,).
+
+    Returns:
+        weights (rows, kernel): for each row those of `RIDGES` that predict best what was held out, or its scaled prior.
+    """
+    x, z = patches - patches.mean(0), targets - targets.mean(0)
+    found = torch.einsum("prk,rk->pr", x, prior)
+    scale = (found * z).sum(0) / found.square().sum(0).clamp_min(_TINY)
+    rows = prior * scale.clamp(0.25, 4.0)[:, None]
+    missing = z - torch.einsum("prk,rk->pr", x, rows)
+    gram = torch.einsum("prk,prl->rkl", x[~held], x[~held]).cpu().double()
+    wanted = torch.einsum("prk,pr->rk", x[~held], missing[~held]).cpu().double()
+    unit = torch.eye(x.shape[2], dtype=torch.double) * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(_TINY)[:, None, None]
+    best, least = rows, missing[held].square().mean(0)
+    for ridge in RIDGES:
+        change = torch.linalg.solve(gram + ridge * unit, wanted).to(rows)
+        error = (missing[held] - torch.einsum("prk,rk->pr", x[held], change)).square().mean(0)
+        best = torch.where((error < least)[:, None], rows + change, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def behind_activation(
+    before: Tensor, own: nn.Module, wanted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fit what goes into an activation, so that it gives what another one gave.
+
+    Of a few shifts, each with the scale that suits it best, the one is taken for each channel behind which the
+    activation is nearest to what is wanted, but for a constant, which the layers behind make up for.
+
+    Args:
+        before: what goes into it, shape (places, channels).
+        own: the activation.
+        wanted: what should come out of it, shape (places, channels).
+
+    Returns:
+        scale and shift of `before` (first shifted, then scaled), each of shape (channels,).
+    """
+    goal = wanted - wanted.mean(0)
+
+    def error(inputs: Tensor) -> Tensor:
+        given = own(inputs.clone())  # in place
+        return (given - given.mean(0) - goal).square().mean(0)
+
+    scale, shift = torch.ones_like(goal[0]), torch.zeros_like(goal[0])
+    least = error(before)
+    for moved in SHIFTS:
+        given = own(before + moved)
+        given = given - given.mean(0)
+        factor = ((given * goal).sum(0) / given.square().sum(0).clamp_min(_TINY)).clamp(0.25, 4.0)
+        found = error((before + moved) * factor)
+        better = found < least
+        scale, shift = torch.where(better, factor, scale), torch.where(better, torch.full_like(shift, moved), shift)
+        least = torch.where(better, found, least)
+    return scale, shift
+
+
 def _ridge(x: Tensor, z: Tensor, ridges: Iterable[float]) -> Iterator[Tensor]:
     """Yield (X'X + r I)^-1 X'Z for each ridge, rows by inputs; not a number where it cannot be solved.
 
@@ -223,11 +290,20 @@ class _Fitting:
                 if convolution.bias is not None:
                     convolution.bias.copy_(bias)
                 self.done.before[path], self.done.after[path] = before, after
+            elif convolution.groups == convolution.in_channels == convolution.out_channels:
+                at = self._at(size, maps.device)[:_FEW_PLACES]
+                held = _whereabouts(at, size)[0] >= size[0] - size[0] // HELD_OUT
+                patches = _patches(convolution, maps, size, at).unflatten(1, (convolution.groups, -1))
+                targets = self._targets[path][: len(at)]
+                convolution.weight.copy_(
+                    regress_each(patches, targets, convolution.weight.flatten(1), held).view_as(convolution.weight)
+                )
 
         return fit
 
     def _follow(self, path: str) -> Callable[..., None]:
-        convolution = f"{path.rpartition('.')[0]}.conv"
+        place = path.rpartition(".")[0]
+        convolution = f"{place}.conv"
 
         def follow(norm: nn.BatchNorm2d, args: tuple[Tensor]) -> None:
             mean, variance = args[0].mean((0, 2, 3)), args[0].var((0, 2, 3), unbiased=False)
@@ -243,6 +319,14 @@ class _Fitting:
                 weight = scale * (variance + norm.eps).sqrt()
                 norm.weight.copy_(torch.where(variance > _TINY, weight, theirs.weight[index]))  # else all is the bias
                 norm.bias.copy_(theirs.bias[index] + scale * moved)
+                own, other = (modules[place].act for modules in (self._mine, self._theirs))
+                if type(own) is not type(other):
+                    given, goal = args[0], theirs.bias[index] + scale * (target - theirs.running_mean[index])
+                    picture, y, x = _whereabouts(self._at(_size(given), mean.device)[:_FEW_PLACES], _size(given))
+                    ahead = (given[picture, :, y, x] - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+                    factor, shift = behind_activation(ahead, own, other(goal[: len(y)]))
+                    norm.bias.copy_((norm.bias + shift) * factor)
+                    norm.weight.mul_(factor)
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
 

@@ -19,7 +19,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import replacing
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.models.checkpoint import build_plan, load_detector, read_plan, rounded_imgsz, trained_imgsz
-from yolo_distill.models.sizes import require_buildable, resized, width_of
+from yolo_distill.models.sizes import require_buildable, resized
 from yolo_distill.recipe import make_recipe
 
 
@@ -62,16 +62,15 @@ def shrink(
     large = load_detector(teacher, trust=trust, role="teacher")
     said = " ".join(f"{key}={value}" for key, value in _given(student=student, width=width, depth=depth, act=act))
     plan = dict(large.yaml) if student is None else read_plan(student, "student")
-    if student is None and width is not None and width >= width_of(plan):
-        raise RequestError(f"width={width:g}: the teacher's is {width_of(plan):g}; give a smaller one")
     plan = resized(plan, width, depth, act, said=f"student={student}" if student else f"teacher={teacher}")
     require_buildable(plan, said)
     small = build_plan(plan, len(found["names"]), said)
     small.names = {int(index): str(name) for index, name in found["names"].items()}
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (large, small)]
-    if sizes[1] >= sizes[0]:
+    # Heads differ by the number of classes.
+    theirs, ours = (sum(p.numel() for p in model.model[:-1].parameters()) for model in (large, small))
+    if ours > theirs or (ours == theirs and act is None):
         raise RequestError(
-            f"{said}: has {sizes[1]:,} parameters, and teacher={teacher} has {sizes[0]:,}; give a smaller one"
+            f"{said}: has {ours:,} parameters without its head, and teacher={teacher} has {theirs:,}; give a smaller one"
         )
     side = rounded_imgsz(small, imgsz or trained_imgsz(large) or DEFAULT_CFG_DICT["imgsz"])
     recipe = make_recipe({"teacher": teacher, "init": "teacher", "init_channels": channels})
@@ -86,7 +85,7 @@ def _given(**sizes: Any) -> list[tuple[str, Any]]:
     """Return what was given of the size.
 
     Raises:
-        RequestError: nothing.
+        RequestError: nothing was.
     """
     given = [(key, value) for key, value in sizes.items() if value is not None]
     if not given:

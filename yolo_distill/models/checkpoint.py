@@ -129,7 +129,7 @@ def load_architecture(
 
 
 def build_plan(
-    plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",), advice: str = ""
+    plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",)
 ) -> DetectionModel:
     """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
 
@@ -138,18 +138,15 @@ def build_plan(
         nc: number of classes.
         said: what the message begins with.
         kinds: of detectors that are welcome.
-        advice: what the message ends with where the host can't build it.
 
     Raises:
-        RequestError: it is no detector of these kinds, the host can't build it, or a layer of it has no channels.
+        RequestError: it is no detector of these kinds, or the host can't build it.
     """
     kind = require_plan(plan, kinds, said)
     try:
         model = MODELS[kind](copy.deepcopy(plan), nc=nc, verbose=False)
     except Exception as error:
-        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)}){advice}") from error
-    if empty := [name for name, tensor in model.named_parameters() if not tensor.numel()]:
-        raise RequestError(f"{said}: leaves {empty[0].rpartition('.')[0]} without channels{advice}")
+        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
     model.args = {**DEFAULT_CFG_DICT, "task": "detect"}
     model.task = "detect"
     return model.eval()
