@@ -5,7 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from yolo_distill.results import BenchmarkResult, CompareResult, ExportResult, LabelResult, ShrinkResult, TrainResult, ValResult
+from yolo_distill.results import (
+    BenchmarkResult,
+    CompareResult,
+    ExportResult,
+    LabelResult,
+    ShrinkResult,
+    TrainResult,
+    ValResult,
+)
 from yolo_distill.spelling import arguments, read_values
 
 

@@ -146,6 +146,11 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher={larger}", "student=yolov8n.yaml"], "heads); swap the two, or give force=true"),
         (["teacher={dog}"], "(10,760 and 10,760 parameters without the heads); take a smaller student, or give force="),
         (["imgsz=100"], "imgsz=100: the model takes multiples of 32 up to 8192, such as 96 or 128"),
+        (["student_width=0"], "student_width=0: must be above 0"),
+        (
+            ["student=yolo26n.pt", "student_act=relu"],
+            "student_act=relu: student=yolo26n.pt has a size of its own;",
+        ),
         (["student=yolo26n.pt"], "cannot be downloaded"),
         (["student=yolo26n.pt"], "give student=yolo26n.yaml, which needs no download, or put yolo26n.pt into "),
         (["best.pt"], "'best.pt' is one too many: teacher="),
@@ -163,6 +168,17 @@ def test_bad_requests(words, teacher, larger, checkpoint, refused, extra, messag
     files = {"larger": larger, "teacher": teacher, "dog": checkpoint("disc", "dog"), "pets": checkpoint("cat", "dog")}
     extra = [word.format(**files) for word in extra]
     assert message in refused("train", *words, f"teacher={teacher}", *extra)
+
+
+def test_a_student_of_any_size(words, teacher, tmp_path, caplog, capsys):
+    words = [*words, f"teacher={teacher}"]
+    assert main(["train", *words, "student_width=0.5", "student_act=relu"]) == 0
+    assert "fitted to the teacher's answers" in caplog.text
+    model = torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"]
+    assert (type(model.model[0].act).__name__, model.yaml["width_multiple"]) == ("ReLU", 0.5)
+    assert (tmp_path / "runs" / "tiny-w0.5-relu.yaml").is_file()
+    assert main(["train", *words, "student_width=4"]) == 2
+    assert "tiny-w4.0.yaml is larger than its teacher=" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(words, teacher, tmp_path, refused):

@@ -49,9 +49,9 @@ def test_all_of_them_are_named_after_their_family_and_size() -> None:
 def test_a_file_of_ones_own_comes_before_ours() -> None:
     write_architecture(Path("yolo26p.yaml"))
     assert read_plan("yolo26p.yaml")["width_multiple"] == 1
-    with pytest.raises(RequestError, match="student=elsewhere/yolo26p.yaml: no such file"):
+    with pytest.raises(RequestError, match=r"student=elsewhere/yolo26p\.yaml: no such file"):
         load_architecture("elsewhere/yolo26p.yaml", role="student")
-    with pytest.raises(RequestError, match="did you mean 'yolo11p.yaml'"):
+    with pytest.raises(RequestError, match=r"did you mean 'yolo11p\.yaml'"):
         load_architecture("yol11p.yaml")
 
 

@@ -17,13 +17,13 @@ SUMMARY = "make a smaller .pt out of a trained one in seconds, without training,
 
 SETTINGS = {
     "teacher": Setting(str, "trained checkpoint (best.pt)", required=True, alone=r"\.pt$"),
-    "data": Setting(
-        str, "data set file (.yaml): fitted on its train, measured on its val", required=True, alone=DATA
-    ),
+    "data": Setting(str, "data set file (.yaml): fitted on its train, measured on its val", required=True, alone=DATA),
     **{key.removeprefix("student_"): setting for key, setting in STUDENT_SIZES.items()},
     "student": Setting(str, "architecture of the result, such as yolo26p.yaml; not set: the teacher's own"),
     "out": Setting(str, "checkpoint to write (.pt); not set: beside the teacher, named after the size"),
-    "imgsz": Setting(int, "side of the pictures in pixels; not set: what the teacher was trained at", low=32, high=8192),
+    "imgsz": Setting(
+        int, "side of the pictures in pixels; not set: what the teacher was trained at", low=32, high=8192
+    ),
     "channels": OF_RECIPE["init_channels"],
     "device": Setting(str, "cpu, 0, ...; not set: a GPU if there is one"),
     "trust": OF_RECIPE["trust"],

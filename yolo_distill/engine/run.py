@@ -84,7 +84,8 @@ def train(
     """
     if host.get("resume"):
         check_host_keys(host, recipe_keys(), NOT_IN_TRAIN)
-        for key, given in {"student": student, **(sizes or {}), "recipe": None if recipe == "default" else recipe}.items():
+        of_begun = {"student": student, **(sizes or {}), "recipe": None if recipe == "default" else recipe}
+        for key, given in of_begun.items():
             if given:
                 LOGGER.warning(f"{key}={given} has no effect: resume= goes on with the run's own")
         return resume(own, host)

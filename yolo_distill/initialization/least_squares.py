@@ -83,7 +83,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Fit the convolutions and batch norms of a started student, in place.
 
-    Depthwise convolutions keep the weights they have, class convolutions where a class has no counterpart in the
+    Depthwise convolutions keep the weights they have (a pico student with these fitted as well found 28.4 for 28.5
+    mAP50-95, with ReLU 27.9 for 27.8), class convolutions where a class has no counterpart in the
     teacher, and all layers that have none. With fewer than `HELD_OUT` pictures nothing is fitted. Modes and devices are
     as before afterwards. The teacher stays as it is, and so does the global random state.
 
@@ -148,38 +149,7 @@ def regress(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> tu
     return rows, middle - rows @ center, errors[None], errors[best]
 
 
-def regress_each(patches: Tensor, targets: Tensor, prior: Tensor, held: Tensor) -> Tensor:
-    """Fit each row of a depthwise convolution by itself; see `regress`.
-
-    Args:
-        patches: what the rows read, shape (places, rows, kernel).
-        targets: shape (places, rows).
-        prior: shape (rows, kernel).
-        held: shape (places,).
-
-    Returns:
-        weights (rows, kernel): for each row those of `RIDGES` that predict best what was held out, or its scaled prior.
-    """
-    x, z = patches - patches.mean(0), targets - targets.mean(0)
-    found = torch.einsum("prk,rk->pr", x, prior)
-    scale = (found * z).sum(0) / found.square().sum(0).clamp_min(_TINY)
-    rows = prior * scale.clamp(0.25, 4.0)[:, None]
-    missing = z - torch.einsum("prk,rk->pr", x, rows)
-    gram = torch.einsum("prk,prl->rkl", x[~held], x[~held]).cpu().double()
-    wanted = torch.einsum("prk,pr->rk", x[~held], missing[~held]).cpu().double()
-    unit = torch.eye(x.shape[2], dtype=torch.double) * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(_TINY)[:, None, None]
-    best, least = rows, missing[held].square().mean(0)
-    for ridge in RIDGES:
-        change = torch.linalg.solve(gram + ridge * unit, wanted).to(rows)
-        error = (missing[held] - torch.einsum("prk,rk->pr", x[held], change)).square().mean(0)
-        best = torch.where((error < least)[:, None], rows + change, best)
-        least = torch.minimum(error, least)
-    return best
-
-
-def behind_activation(
-    before: Tensor, own: nn.Module, wanted: Tensor
-) -> tuple[Tensor, Tensor]:
+def behind_activation(before: Tensor, own: nn.Module, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Fit what goes into an activation, so that it gives what another one gave.
 
     Of a few shifts, each with the scale that suits it best, the one is taken for each channel behind which the
@@ -290,14 +260,6 @@ class _Fitting:
                 if convolution.bias is not None:
                     convolution.bias.copy_(bias)
                 self.done.before[path], self.done.after[path] = before, after
-            elif convolution.groups == convolution.in_channels == convolution.out_channels:
-                at = self._at(size, maps.device)[:_FEW_PLACES]
-                held = _whereabouts(at, size)[0] >= size[0] - size[0] // HELD_OUT
-                patches = _patches(convolution, maps, size, at).unflatten(1, (convolution.groups, -1))
-                targets = self._targets[path][: len(at)]
-                convolution.weight.copy_(
-                    regress_each(patches, targets, convolution.weight.flatten(1), held).view_as(convolution.weight)
-                )
 
         return fit
 
@@ -319,8 +281,8 @@ class _Fitting:
                 weight = scale * (variance + norm.eps).sqrt()
                 norm.weight.copy_(torch.where(variance > _TINY, weight, theirs.weight[index]))  # else all is the bias
                 norm.bias.copy_(theirs.bias[index] + scale * moved)
-                own, other = (modules[place].act for modules in (self._mine, self._theirs))
-                if type(own) is not type(other):
+                own, other = (getattr(modules[place], "act", None) for modules in (self._mine, self._theirs))
+                if own is not None and other is not None and type(own) is not type(other):
                     given, goal = args[0], theirs.bias[index] + scale * (target - theirs.running_mean[index])
                     picture, y, x = _whereabouts(self._at(_size(given), mean.device)[:_FEW_PLACES], _size(given))
                     ahead = (given[picture, :, y, x] - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias

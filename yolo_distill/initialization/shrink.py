@@ -70,7 +70,8 @@ def shrink(
     theirs, ours = (sum(p.numel() for p in model.model[:-1].parameters()) for model in (large, small))
     if ours > theirs or (ours == theirs and act is None):
         raise RequestError(
-            f"{said}: has {ours:,} parameters without its head, and teacher={teacher} has {theirs:,}; give a smaller one"
+            f"{said}: has {ours:,} parameters without its head, and teacher={teacher} has {theirs:,}; give a smaller "
+            "one"
         )
     side = rounded_imgsz(small, imgsz or trained_imgsz(large) or DEFAULT_CFG_DICT["imgsz"])
     recipe = make_recipe({"teacher": teacher, "init": "teacher", "init_channels": channels})

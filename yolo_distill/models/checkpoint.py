@@ -128,9 +128,7 @@ def load_architecture(
     return model
 
 
-def build_plan(
-    plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",)
-) -> DetectionModel:
+def build_plan(plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",)) -> DetectionModel:
     """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
 
     Args:
