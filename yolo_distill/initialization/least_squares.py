@@ -283,10 +283,11 @@ class _Fitting:
                 norm.bias.copy_(theirs.bias[index] + scale * moved)
                 own, other = (getattr(modules[place], "act", None) for modules in (self._mine, self._theirs))
                 if own is not None and other is not None and type(own) is not type(other):
-                    given, goal = args[0], theirs.bias[index] + scale * (target - theirs.running_mean[index])
-                    picture, y, x = _whereabouts(self._at(_size(given), mean.device)[:_FEW_PLACES], _size(given))
-                    ahead = (given[picture, :, y, x] - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
-                    factor, shift = behind_activation(ahead, own, other(goal[: len(y)]))
+                    size = _size(args[0])
+                    picture, y, x = _whereabouts(self._at(size, mean.device)[:_FEW_PLACES], size)
+                    given = (args[0][picture, :, y, x] - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+                    goal = theirs.bias[index] + scale * (target[: len(y)] - target.mean(0) + moved)
+                    factor, shift = behind_activation(given, own, other(goal))
                     norm.bias.copy_((norm.bias + shift) * factor)
                     norm.weight.mul_(factor)
             norm.running_mean.copy_(mean)
