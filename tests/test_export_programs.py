@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -17,25 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compilers import KOTLINC, PROGRAMS, compile_with
 from golden.make import picture
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = HERE.parent / "export" / "programs"
 MAINS = HERE / "export_programs"
-# The compiler runs beside everything else: with a small heap, and without its daemon.
-KOTLINC = ["kotlinc", "-J-Xmx400m", "-Werror", "-nowarn"]
 
 pytestmark = pytest.mark.slow
 
 Ask = Callable[[Iterable[str]], list[str]]
-
-
-def compile_with(command: list[str], *more: object) -> None:
-    """Run a compiler, or skip where it is not installed; its errors are the test's."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"no {command[0]} here")
-    done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
 @pytest.fixture(scope="module", params=["cpp", "kt", "swift"])

@@ -31,7 +31,7 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
         require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
     }
 
-    /** What the picture holds: boxes in its pixels, best first. */
+    /** What the picture holds: boxes in its pixels, best first. A `HARDWARE` bitmap has to be copied before. */
     fun detect(picture: Bitmap, settings: Settings = Settings()): List<Detection> {
         val transform = Transform(picture.height, picture.width, size[0], size[1])
         val argb = IntArray(picture.width * picture.height)
