@@ -20,7 +20,7 @@ data class Detection(
     val x1: Float, val y1: Float, val x2: Float, val y2: Float, val score: Float, val classId: Int
 )
 
-/** How a picture lies in the input: as large as fits, centred, an odd row or column of padding below or to the right. */
+/** How a picture lies in the input: as large as fits, centred, an odd row or column of padding below or right. */
 class Transform(val height: Int, val width: Int, val inputHeight: Int, val inputWidth: Int) {
     private val scale = min(inputHeight.toDouble() / height, inputWidth.toDouble() / width)
     val rows = max(Math.rint(height * scale).toInt(), 1) // halves to the even number

@@ -57,7 +57,7 @@ private func taps(from: Int, to: Int) -> [Tap] {
     }
 }
 
-/// The network's input (3, height, width): red, green, blue, 0 to 1. Resized as OpenCV's INTER_LINEAR does, bit for bit.
+/// The network's input (3, height, width): red, green, blue, 0 to 1. Resized as OpenCV's INTER_LINEAR, bit for bit.
 /// `rgba` has four bytes a pixel, row after row.
 func letterbox(_ rgba: UnsafePointer<UInt8>, _ transform: Transform) -> [Float] {
     let area = transform.inputHeight * transform.inputWidth

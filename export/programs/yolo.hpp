@@ -1,5 +1,5 @@
 // A picture into a YOLO network's input, and the network's answer into boxes in the picture: letterbox, decoding, NMS.
-// C++17 and its standard library alone; detector.hpp runs the network. The twin of yolo_distill/runtime, number by number.
+// C++17's standard library alone; detector.hpp runs the network. The twin of yolo_distill/runtime, number by number.
 #pragma once
 
 #include <algorithm>
@@ -28,9 +28,9 @@ struct Detection {
 struct Picture {
     const std::uint8_t* data;
     int height, width;
-    std::size_t row;   // bytes from one row to the next
-    int pixel;         // bytes from one pixel to the next
-    bool blue_first;   // blue, green, red, as OpenCV gives it; else red, green, blue
+    std::size_t row;  // bytes from one row to the next
+    int pixel;        // bytes from one pixel to the next
+    bool blue_first;  // blue, green, red, as OpenCV gives it; else red, green, blue
 };
 
 // How a picture lies in the input: as large as fits, centred, an odd row or column of padding below or to the right.

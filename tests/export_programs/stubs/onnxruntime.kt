@@ -13,7 +13,8 @@ abstract class OnnxTensor : OnnxValue {
     abstract val info: TensorInfo
     abstract val floatBuffer: FloatBuffer
     companion object {
-        @JvmStatic fun createTensor(environment: OrtEnvironment, data: FloatBuffer, shape: LongArray): OnnxTensor = TODO()
+        @JvmStatic fun createTensor(environment: OrtEnvironment, data: FloatBuffer, shape: LongArray): OnnxTensor =
+            TODO()
     }
 }
 abstract class OrtEnvironment : AutoCloseable {
