@@ -19,6 +19,8 @@ import pytest
 from compilers import KOTLINC, PROGRAMS, compile_with
 from golden.make import picture
 
+from yolo_distill.runtime.nms import nms
+
 HERE = Path(__file__).resolve().parent
 MAINS = HERE / "export_programs"
 
@@ -116,6 +118,19 @@ def test_the_same_boxes_stay(ask: Ask) -> None:
                 expected.append(run["kept"])
     for kept, text in zip(expected, ask(questions), strict=True):
         assert numbers(text) == kept
+
+
+def test_overlaps_are_rounded_as_pythons_are(ask: Ask) -> None:
+    random = np.random.default_rng(7)
+    corner, scores = random.uniform(0, 90, (400, 2)), random.permutation(400) / 400
+    boxes = np.hstack([corner, corner + random.uniform(9, 30, (400, 2))]).astype(np.float32)
+    questions, kept = [], []
+    for class_id in (0, 79):  # Python moves the last classes far away, where float32 has few digits left
+        classes = np.full(400, class_id)
+        kept.append(nms(boxes, scores.astype(np.float32), classes, iou=0.5, limit=300).tolist())
+        questions.append(line("nms", 0.5, 300, np.column_stack([boxes, scores, classes])))
+    assert kept[0] != kept[1]
+    assert [numbers(text) for text in ask(questions)] == kept
 
 
 def test_nan_and_infinity_are_refused(ask: Ask) -> None:
