@@ -61,7 +61,7 @@ class TeacherTrainer(DetectionTrainer):
         task = given.get("task")
         if task is None and cls.of_task and isinstance(model := given.get("model"), (str, Path)):
             task = task_of_file(model, trust=bool(given.get("trust")))
-        return super().__new__(cls.of_task.get(str(task), cls))  # type: ignore[arg-type]
+        return super().__new__(cls.of_task.get(str(task), cls))
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         overrides = dict(overrides or {})
@@ -232,11 +232,8 @@ def _goes_on(last: Path) -> bool:
 def runs_folder(settings: Mapping[str, Any]) -> Path:
     """Return the folder that the host would put this run's folder into."""
     project = Path(settings.get("project") or "")
-    return (
-        project
-        if project.is_absolute()
-        else Path(SETTINGS["runs_dir"]) / str(settings.get("task") or "detect") / project
-    ).resolve()
+    runs = Path(SETTINGS["runs_dir"]) / str(settings.get("task") or "detect")
+    return (project if project.is_absolute() else runs / project).resolve()
 
 
 def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

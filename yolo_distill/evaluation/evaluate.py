@@ -103,17 +103,8 @@ def evaluate(
     require_labels_of(task, found, split, f"data={data}")
     # The host takes one side; a file of two is noted with both, and the host reads these from it.
     side = size if isinstance(size, int) else max(size)
-    own = {
-        "task": task,
-        "imgsz": side,
-        "batch": batch,
-        "device": device,
-        "conf": conf,
-        "iou": iou,
-        "nms": nms,
-        "rect": rect,
-    }
-    where = {"model": shown, "data": str(found["yaml_file"]), "split": split}
+    own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
+    where = {"task": task, "model": shown, "data": str(found["yaml_file"]), "split": split}
     with opened as source:
         return {**measure(source, data, names, {**host_settings, **where, **own}, plots=plots), "imgsz": size}
 
