@@ -88,7 +88,8 @@ class Recipe(_Fields):
         if self.teach is False:
             return {}
         given = {name: getattr(self, name) for name in TERMS}
-        given |= {name: USUAL.get(name) for name in TERMS if given[name] is None and name not in FEATURE_TERMS}
+        everywhere = [name for name in TERMS if name not in FEATURE_TERMS and TABLE[name].task is None]
+        given |= {name: USUAL.get(name) for name in everywhere if given[name] is None}
         return {name: float(gain) for name, gain in given.items() if gain}
 
     @property
@@ -135,22 +136,25 @@ class Recipe(_Fields):
             return False, f"{few} (teach=true has them all the same)"
         return True, f"from {WORTH_STEPS} optimizer steps on the terms add to its start (teach=false leaves them out)"
 
-    def settled(self, *, inside: bool, steps: int | None = None) -> Recipe:
+    def settled(self, *, inside: bool, steps: int | None = None, task: str = "detect") -> Recipe:
         """Return the recipe with all decided that it leaves open until it is known where the student starts.
 
-        Where the terms teach, class and box term are there, and `cwd` joins them where the student starts inside the
-        teacher that is asked, about what the student sees; not beside other maps, and not where shares leave it no
-        room.
+        Where the terms teach, class and box term are there, with that of the task where it has one. `cwd` joins them
+        where the student starts inside the teacher that is asked, about what the student sees; not beside other maps,
+        and not where shares leave it no room.
 
         Args:
             inside: whether the student starts inside its teacher.
             steps: optimizer steps of the run; see `teaching`.
+            task: of the student.
         """
         teach, _ = self.teaching(inside=inside, steps=steps)
         gains = self.gains if teach else {}
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
         if joins and not self.teacher_imgsz and not self.has_several_teachers and self.has_room_for_cwd:
             gains = {**gains, "cwd": USUAL["cwd"]}
+        if gains.keys() & {"logit", "localization"} and self.balance == "fixed":
+            gains = {**{name: USUAL[name] for name, term in TABLE.items() if term.task == task}, **gains}
         decided = {name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None}
         return self.model_copy(update={**decided, **({} if inside and self.init_fit else {"init_warmup": 0.0})})
 

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from yolo_distill.models.tasks import main_map
+
 Floats = npt.NDArray[np.float64]
 Line = Sequence[float | None] | Floats
 
@@ -59,7 +61,7 @@ def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
     """Return the curves of mAP50-95 on val, in points, or None where there are none."""
     series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
     for record in summary["records"]:
-        curve = np.array(record["curve"].get("metrics/mAP50-95(B)", []), float)
+        curve = np.array(main_map(record["curve"]), float)
         series.get(record["arm"], []).append(100 * curve)
     return chart(series, "mAP50-95 on val")
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError
+from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.terms_table import TABLE, TERMS
 
@@ -47,6 +49,25 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             f"schedule.{ending[0]}=mosaic: with epochs={epochs} and close_mosaic={closing} mosaic is closed from the "
             "first epoch on, and nothing would be taught; give close_mosaic=0, more epochs, or another schedule"
         )
+
+
+def require_task(student: str, task: str | None, data: Mapping[str, Any], *, trust: bool) -> str:
+    """Return the task of a student, which its file says.
+
+    Args:
+        student: the file.
+        task: that the user gave.
+        data: as `check_data` found it.
+        trust: open a checkpoint without the allow-list.
+
+    Raises:
+        RequestError: another one was given, or the labels are those of another one.
+    """
+    found = task_of_file(student, trust=trust, role="student")
+    if task not in {None, found}:
+        raise RequestError(f"task={task}: student={student} is a {found} model; leave task= out")
+    require_labels_of(found, data, "train", f"data={data['yaml_file']}")
+    return found
 
 
 def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> None:

@@ -27,7 +27,13 @@ from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
-from yolo_distill.engine.request_checks import require_gains, require_larger, require_teachable, without_effect
+from yolo_distill.engine.request_checks import (
+    require_gains,
+    require_larger,
+    require_task,
+    require_teachable,
+    without_effect,
+)
 from yolo_distill.engine.run_recipe import MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.teacher_cost import read_pace
@@ -93,6 +99,7 @@ def train(
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_device(checked, settings)
     require_teachable(checked, settings)
+    settings["task"] = require_task(student, settings.get("task"), data, trust=checked.trust)
     teachers = Teachers.of(checked)
     checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
@@ -156,6 +163,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
+    overrides["task"] = model.task
     return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
@@ -252,8 +260,6 @@ def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the host's settings as the host reads them, and refuse what it would refuse."""
-    if given.get("task", "detect") != "detect":
-        raise RequestError(f"task={given['task']}: only detect can be distilled")
     if given.get("save") is False:
         raise RequestError("save=False: checkpoints are what a run goes on from, and ends with; leave it out")
     with _in_one_line():
@@ -291,12 +297,12 @@ def check_pair(
         the recipe, where `init=auto` of a student with weights of its own is what `start_beside_weights` says.
     """
     require_classes(recipe, len(data["names"]))
-    first = check_teachers(recipe, teachers, data["nc"])
+    first = check_teachers(recipe, teachers, data)
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
-        models.append(open_model(path, who, data["nc"], recipe.trust))
+        models.append(open_model(path, who, data, recipe.trust))
     if isinstance(side := settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), int):
         require_side(side, models[-1])
     if first is not None and teachers.alone:

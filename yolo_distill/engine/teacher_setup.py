@@ -37,7 +37,7 @@ def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
     return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
 
 
-def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> DetectionModel | None:
+def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] | None = None) -> DetectionModel | None:
     """Refuse teachers that can't be opened, before anything is trained or gone on with.
 
     Returns:
@@ -68,7 +68,10 @@ def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> Detection
             teachers.onnx(one)
         else:
             if one.untrained:
-                model = load_architecture(str(one.file), nc, role="teacher", kinds=KINDS)
+                of = data or {}
+                model = load_architecture(
+                    str(one.file), of.get("nc", 1), role="teacher", kinds=KINDS, kpt_shape=of.get("kpt_shape")
+                )
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":

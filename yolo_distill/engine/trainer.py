@@ -11,6 +11,9 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, distributed, nn
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
@@ -317,3 +320,22 @@ class DistillationTrainer(TeacherTrainer):
             self._shares.restore(self.criterion.balancer)
         if len(self.projectors):
             restore_projectors(self.wdir / "projectors.pt", int(ckpt["epoch"]), self.projectors)
+
+
+class SegmentationDistillationTrainer(DistillationTrainer, SegmentationTrainer):
+    """The same of the host's trainer for masks."""
+
+
+class PoseDistillationTrainer(DistillationTrainer, PoseTrainer):
+    """The same of the host's trainer for keypoints."""
+
+
+class ObbDistillationTrainer(DistillationTrainer, OBBTrainer):
+    """The same of the host's trainer for turned boxes."""
+
+
+DistillationTrainer.of_task = {
+    "segment": SegmentationDistillationTrainer,
+    "pose": PoseDistillationTrainer,
+    "obb": ObbDistillationTrainer,
+}

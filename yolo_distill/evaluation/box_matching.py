@@ -62,10 +62,13 @@ def match(found: Boxes, labels: Boxes) -> Match:
     return Match(right, seen)
 
 
-def read_labels(file: Path, height: int, width: int) -> Boxes:
-    """Return the boxes of a label file; of an outline its bounding box. No file means no boxes."""
+def read_labels(file: Path, height: int, width: int, *, keypoints: bool = False) -> Boxes:
+    """Return the boxes of a label file; of an outline its bounding box. No file means no boxes.
+
+    With `keypoints` those follow each box in its row.
+    """
     rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    rows = [row for row in rows if len(row) >= 5]
+    rows = [row[:5] if keypoints else row for row in rows if len(row) >= 5]
     corners = []
     for row in rows:
         numbers = np.asarray(row[1:], np.float32)

@@ -18,10 +18,12 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import get_flops
 
 from yolo_distill.data.dataset import check_data
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
@@ -69,8 +71,9 @@ def evaluate(
         **host_settings: further validation settings of the host.
 
     Returns:
-        `map` (mAP50-95), `map50`, `precision`, `recall` (all 0 to 1), `pictures`, `boxes`, `classes` (one dict a
-        class of the model: `name`, `pictures`, `boxes` and the same four, None for a class that the split lacks),
+        `map` (mAP50-95), `map50`, `precision`, `recall` (all 0 to 1; of masks, keypoints or turned boxes where that is
+        the `task`), `of_boxes` (the same four; of masks and keypoints only), `pictures`, `boxes`, `classes` (one dict
+        a class of the model: `name`, `pictures`, `boxes` and the four, None for a class that the split lacks),
         `ms` per picture (`preprocess`, `inference`, `postprocess`), and what was measured: `model`, `data`, `split`,
         `imgsz`, `nms`, `rect`, `device`, `versions`.
 
@@ -82,13 +85,13 @@ def evaluate(
     opened: contextlib.AbstractContextManager[str | DetectionModel]
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
         shown = str(model)
-        names, size = _check_onnx(shown, imgsz, nms)
+        names, size, task = _check_onnx(shown, imgsz, nms)
         opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
         shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
         wanted = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
-        names, size = dict(loaded.names), _square(wanted, loaded, shown)
+        names, size, task = dict(loaded.names), _square(wanted, loaded, shown), task_of(loaded)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
@@ -97,10 +100,11 @@ def evaluate(
         names = {0: "item"}  # as the host calls it, whatever the class
     else:
         check_names(names, found["names"], shown, data)
+    require_labels_of(task, found, split, f"data={data}")
     # The host takes one side; a file of two is noted with both, and the host reads these from it.
     side = size if isinstance(size, int) else max(size)
     own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
-    where = {"model": shown, "data": str(found["yaml_file"]), "split": split}
+    where = {"task": task, "model": shown, "data": str(found["yaml_file"]), "split": split}
     with opened as source:
         return {**measure(source, data, names, {**host_settings, **where, **own}, plots=plots), "imgsz": size}
 
@@ -170,8 +174,8 @@ def class_table(figures: Mapping[str, Any]) -> str:
     return Table("", header, lines).text().removeprefix("\n")
 
 
-def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any]:
-    """Return names and input size (the side of a square, or height and width) from a file's metadata."""
+def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any, str]:
+    """Return names, input size (the side of a square, or height and width) and task from a file's metadata."""
     said = f"model={path}"
     file = Path(path).expanduser()
     if not file.is_file():
@@ -191,8 +195,8 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
     if imgsz is not None and not static:
-        return notes.names, imgsz
-    return notes.names, height if height == width else [height, width]
+        return notes.names, imgsz, notes.task
+    return notes.names, height if height == width else [height, width], notes.task
 
 
 @contextlib.contextmanager

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from ultralytics import __version__ as host_version
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.tasks import TASKS
 from yolo_distill.version import __version__
 
 
@@ -84,14 +84,14 @@ def measure(
         source: a file, a model of the host, or a module that answers as one.
         data: as the user named it.
         names: of the classes that are measured.
-        settings: of the host; `model` is what it is called, `data` the file.
+        settings: of the host; `model` is what it is called, `data` the file, `task` the model's.
         plots: folder for the host's curves and sample pictures.
 
     Raises:
         RequestError: about the settings or the data.
         DistillError: the evaluator failed.
     """
-    fixed = {"task": "detect", "mode": "val", "plots": plots is not None, "save_json": False}
+    fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
     with no_auto_install(), warnings_only(), tempfile.TemporaryDirectory() as elsewhere:
         folder = Path(elsewhere if plots is None else plots)
         try:
@@ -103,6 +103,7 @@ def measure(
         torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
     return {
         **_figures(validator, names),
+        "task": settings["task"],
         "model": settings["model"],
         "data": str(data),
         "split": settings["split"],
@@ -117,7 +118,7 @@ def measure(
 def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
     """Run the host's evaluator, which writes into a folder, and return it."""
     try:
-        validator = DetectionValidator(save_dir=folder, args=settings)
+        validator = TASKS[settings["task"]].validator(save_dir=folder, args=settings)
         validator(model=source)
     except (ValueError, SyntaxError) as error:
         # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
@@ -135,17 +136,22 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
 
 
 def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return the numbers of a finished run as plain Python; see `evaluate`."""
+    """Return the numbers of a finished run as plain Python; see `evaluate`.
+
+    Relies on: of a task with two kinds of figures, the host gives the four of boxes first, and then the task's own.
+    """
     metrics = validator.metrics
     row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}
     keys = ("precision", "recall", "map50", "map")
     classes = []
     for index, name in sorted(names.items()):
-        values = map(float, metrics.class_result(row_of[index])) if index in row_of else (None,) * len(keys)
+        values = map(float, metrics.class_result(row_of[index])[-4:]) if index in row_of else (None,) * len(keys)
         counts = {"pictures": int(metrics.nt_per_image[index]), "boxes": int(metrics.nt_per_class[index])}
         classes.append({"name": name, **counts, **dict(zip(keys, values, strict=True))})
+    means = [float(value) for value in metrics.mean_results()]
     return {
-        **dict(zip(keys, map(float, metrics.mean_results()), strict=True)),
+        **dict(zip(keys, means[-4:], strict=True)),
+        **({"of_boxes": dict(zip(keys, means[:4], strict=True))} if len(means) > len(keys) else {}),
         "pictures": int(validator.seen),
         "boxes": int(metrics.nt_per_class.sum()),
         "classes": classes,

@@ -5,48 +5,48 @@ from __future__ import annotations
 import ast
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
 import torchvision
-from ultralytics.nn import tasks
-from ultralytics.nn.modules import Detect, RTDETRDecoder, v10Detect
+from ultralytics.nn import tasks as host
+from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, guess_model_task
 
 from yolo_distill.errors import RequestError
+from yolo_distill.models.tasks import TASKS, heads
 
 Kind = Literal["yolo", "rtdetr"]
 KINDS: tuple[Kind, ...] = ("yolo", "rtdetr")
-#: What the host builds for each.
-MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RTDETRDetectionModel}
-
-# Compared by exact class: segment, pose and open-vocabulary heads inherit from Detect. Those of a YOLO answer with the
-# dense prediction dict that the losses and the runtime read.
-_HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
 _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
 
 #: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
 _LARGEST, _MOST_VALUES = 100_000, 100_000
 
 
-def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
-    """Refuse a loaded model that is no detector of the kinds that are welcome.
+def require_detector(
+    model: torch.nn.Module, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
+) -> None:
+    """Refuse a loaded model that is no detector of the kinds and tasks that are welcome.
 
     Raises:
         RequestError: saying what it is.
     """
     layers = getattr(model, "model", None)
     head = type(layers[-1]) if isinstance(layers, torch.nn.Sequential) and len(layers) else type(None)
-    if not any(isinstance(model, MODELS[kind]) and head in _HEADS[kind] for kind in kinds):
-        raise _refused(said, head.__name__, guess_model_task(model), kinds)
+    exact = head is RTDETRDecoder or any(head in task.heads for task in TASKS.values())
+    if not (isinstance(model, DetectionModel) and exact and _welcome(head.__name__, kinds, tasks)):
+        raise _refused(said, head.__name__, guess_model_task(model), kinds, tasks)
 
 
-def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
-    """Return what an architecture describes, before the host builds anything from it.
+def require_plan(
+    plan: Any, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
+) -> type[DetectionModel]:
+    """Return the host's class of what an architecture describes, before the host builds anything from it.
 
     Raises:
-        RequestError: it describes no detector of these kinds, or no model.
+        RequestError: it describes no detector of these kinds and tasks, or no model.
     """
     if not isinstance(plan, dict) or not plan.get("backbone") or not plan.get("head"):
         what = "a data set" if isinstance(plan, dict) and "train" in plan else "no model"
@@ -55,13 +55,12 @@ def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
         head = str(plan["head"][-1][2])
     except (IndexError, KeyError, TypeError) as error:
         raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
-    kind = _kind_of(head)
-    if kind is not None and kind in kinds:
+    if _welcome(head, kinds, tasks):
         require_layers(plan, said)
-        return kind
-    if not hasattr(tasks, head):
+        return TASKS[dict(heads())[head]].model if _kind_of(head) == "yolo" else RTDETRDetectionModel
+    if not hasattr(host, head):
         raise RequestError(f"{said}: the host knows no layer {head!r}")
-    raise _refused(said, head, guess_model_task(plan), kinds)
+    raise _refused(said, head, guess_model_task(plan), kinds, tasks)
 
 
 def require_layers(plan: Any, said: str) -> None:
@@ -92,7 +91,7 @@ def require_layers(plan: Any, said: str) -> None:
             raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {reprlib.repr(row)}")
         found = _named(name)
         is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
-        if found is not None and not (is_layer and not issubclass(found, tasks.BaseModel)):
+        if found is not None and not (is_layer and not issubclass(found, host.BaseModel)):
             raise RequestError(f"{said}: names {reprlib.repr(name)} as a layer, which it is not")
 
 
@@ -116,7 +115,7 @@ def _named(name: str) -> Any:
     for start, room in (("nn.", torch.nn), ("torchvision.ops.", torchvision.ops)):
         if name.startswith(start):
             return getattr(room, name.removeprefix(start), None)
-    return vars(tasks).get(name)
+    return vars(host).get(name)
 
 
 def _is_activation(text: Any) -> bool:
@@ -136,16 +135,21 @@ def _is_activation(text: Any) -> bool:
 
 
 def _kind_of(head: str) -> Kind | None:
-    return next((kind for kind in KINDS if head in {one.__name__ for one in _HEADS[kind]}), None)
+    return "rtdetr" if head == RTDETRDecoder.__name__ else "yolo" if head in dict(heads()) else None
 
 
-def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind]) -> RequestError:
+def _welcome(head: str, kinds: Sequence[Kind], tasks: Collection[str]) -> bool:
+    kind = _kind_of(head)
+    return kind in kinds and (kind != "yolo" or dict(heads())[head] in tasks)
+
+
+def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind], tasks: Collection[str]) -> RequestError:
     kind = _kind_of(head)
     if kind is not None and kind not in kinds:
         wanted = " or ".join(_CALLED[one] for one in kinds)
         only = "; an RT-DETR can teach, but can't be taught, measured or exported here" if kind == "rtdetr" else ""
         return RequestError(f"{said}: is {_CALLED[kind]}, not {wanted}{only}")
-    if task and task != "detect":
-        return RequestError(f"{said}: is a {task} model, not a detector; give a model with task detect")
-    known = " and ".join(one.__name__ for welcome in kinds for one in _HEADS[welcome])
-    return RequestError(f"{said}: detectors with the head {head} are not supported yet ({known} are)")
+    if task and task not in tasks:
+        return RequestError(f"{said}: is a {task} model; give one with task {' or '.join(tasks)}")
+    known = ", ".join(name for name, of in heads() if of in tasks)
+    return RequestError(f"{said}: models with the head {head} are not supported yet ({known} are)")

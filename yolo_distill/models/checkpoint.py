@@ -10,7 +10,7 @@ import contextlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_layers, require_plan
+from yolo_distill.models.architectures import KINDS, Kind, require_detector, require_layers, require_plan
+from yolo_distill.models.tasks import TASKS, task_of
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
@@ -41,12 +42,31 @@ def kind_of(model: str | Path | DetectionModel) -> Kind:
     """
     if isinstance(model, (str, Path)):
         said = f"teacher={model}"
-        return require_plan(_read_plan(model, said), KINDS, said)
+        built = require_plan(_read_plan(model, said), KINDS, said)
+        return "rtdetr" if built is RTDETRDetectionModel else "yolo"
     return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
 
 
+def task_of_file(path: str | Path, *, trust: bool = False, role: str = "model") -> str:
+    """Return the task of a YOLO in a checkpoint or an architecture; `detect` for an RT-DETR.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if is_architecture(path):
+        said = f"{role}={path}"
+        built = require_plan(_read_plan(path, said), KINDS, said)
+        return next((name for name, task in TASKS.items() if task.model is built), "detect")
+    return str(load_detector(path, trust=trust, role=role, kinds=KINDS).task)
+
+
 def load_detector(
-    path: str | Path, *, trust: bool = False, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+    path: str | Path,
+    *,
+    trust: bool = False,
+    role: str = "model",
+    kinds: Sequence[Kind] = ("yolo",),
+    tasks: Collection[str] = TASKS.keys(),
 ) -> DetectionModel:
     """Open an Ultralytics checkpoint as a detector on the CPU.
 
@@ -56,6 +76,7 @@ def load_detector(
         trust: load without the allow-list, which runs whatever code the file brings along.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
+        tasks: likewise.
 
     Returns:
         the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args`, `task` and
@@ -66,7 +87,7 @@ def load_detector(
 
     Raises:
         RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
-            refuses, or the model in it is no detector of these kinds.
+            refuses, or the model in it is no detector of these kinds and tasks.
     """
     said = f"{role}={path}"
     file = find_checkpoint(path, said)
@@ -83,14 +104,14 @@ def load_detector(
         raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")
     if checkpoint.get("modelopt"):
         raise RequestError(f"{said}: is a quantization-aware checkpoint, which is not supported; use the float one")
-    require_detector(model, kinds, said)
+    require_detector(model, kinds, said, tasks)
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
     own, args = getattr(model, "args", None) or {}, checkpoint.get("train_args") or {}
     model.train_args = {**(own if isinstance(own, dict) else vars(own)), **args}
     model.args = {**DEFAULT_CFG_DICT, **args}
     model.pt_path = str(file)
-    model.task = "detect"
+    model.task = task_of(model)
     model.names = _names(model)
     return model
 
@@ -106,7 +127,12 @@ def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teac
 
 
 def load_architecture(
-    path: str | Path, nc: int | None = None, *, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+    path: str | Path,
+    nc: int | None = None,
+    *,
+    role: str = "model",
+    kinds: Sequence[Kind] = ("yolo",),
+    kpt_shape: Sequence[int] | None = None,
 ) -> DetectionModel:
     """Build a detector with random weights from an architecture file or the host's name for one.
 
@@ -115,6 +141,7 @@ def load_architecture(
         nc: number of classes; the file's own when not given.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
+        kpt_shape: of a pose model: keypoints, and values of each; the file's own when not given.
 
     Returns:
         the model, float32, eval mode, on the CPU; names are the class numbers.
@@ -124,13 +151,14 @@ def load_architecture(
     """
     said = f"{role}={path}"
     plan = _read_plan(path, said)
-    kind = require_plan(plan, kinds, said)
+    build = require_plan(plan, kinds, said)
+    own = {"data_kpt_shape": tuple(kpt_shape)} if kpt_shape and build is TASKS["pose"].model else {}
     try:
-        model = MODELS[kind](plan, nc=nc, verbose=False)
+        model = build(plan, nc=nc, verbose=False, **own)
     except Exception as error:
         raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
-    model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
-    model.task = "detect"
+    model.task = task_of(model)
+    model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": model.task}
     return model.eval()
 
 
