@@ -141,7 +141,6 @@ TABLE = {
         help="gain of the mask term of a segmenter; likewise",
         gain=None,
         usual=1.5,
-        share=0.1,
         task="segment",
     ),
     "keypoint": Term(
@@ -151,7 +150,6 @@ TABLE = {
         help="gain of the keypoint term of a pose model; likewise",
         gain=None,
         usual=1.5,
-        share=0.1,
         task="pose",
     ),
     "cwd": Term(

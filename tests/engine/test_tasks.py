@@ -120,6 +120,8 @@ def test_labels_of_another_task_are_refused(task, of, says, of_task, tiny_data, 
 def test_a_task_that_is_not_the_students_is_refused(tiny_data, tiny_student, capsys):
     assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "task=pose"]) == 2
     assert f"task=pose: student={tiny_student} is a detect model; leave task= out" in capsys.readouterr().err
+    assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "mask=1"]) == 2
+    assert f"mask=1: student={tiny_student} is a detect model, which has no masks" in capsys.readouterr().err
 
 
 def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):

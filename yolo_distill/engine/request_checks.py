@@ -51,21 +51,24 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         )
 
 
-def require_task(student: str, task: str | None, data: Mapping[str, Any], *, trust: bool) -> str:
+def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[str, Any]) -> str:
     """Return the task of a student, which its file says.
 
     Args:
         student: the file.
         task: that the user gave.
+        recipe: of the run.
         data: as `check_data` found it.
-        trust: open a checkpoint without the allow-list.
 
     Raises:
-        RequestError: another one was given, or the labels are those of another one.
+        RequestError: another one was given, or a term or the labels are those of another one.
     """
-    found = task_of_file(student, trust=trust, role="student")
+    found = task_of_file(student, trust=recipe.trust, role="student")
     if task not in {None, found}:
         raise RequestError(f"task={task}: student={student} is a {found} model; leave task= out")
+    for name, gain in recipe.gains.items():
+        if TABLE[name].task not in {None, found}:
+            raise RequestError(f"{name}={gain:g}: student={student} is a {found} model, which has no {name}s")
     require_labels_of(found, data, "train", f"data={data['yaml_file']}")
     return found
 

@@ -99,7 +99,7 @@ def train(
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_device(checked, settings)
     require_teachable(checked, settings)
-    settings["task"] = require_task(student, settings.get("task"), data, trust=checked.trust)
+    settings["task"] = require_task(student, settings.get("task"), checked, data)
     teachers = Teachers.of(checked)
     checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
