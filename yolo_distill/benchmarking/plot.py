@@ -42,7 +42,7 @@ def _scatter(axes: Any, rows: Sequence[Mapping[str, Any]], count: str) -> None:
     colours = {label: f"C{place % 10}" for place, label in enumerate(dict.fromkeys(row["model"] for row in rows))}
     for row in rows:
         axes.scatter(
-            [row["threads"][count]["p50_ms"]], [100 * row["map"]],
+            [row["threads"][count]["p50_ms"]], [row["map"]],
             marker=_MARKS[row["backend"]], s=80, color=colours[row["model"]], alpha=0.8, linewidths=0,
         )  # fmt: skip
     for label, colour in colours.items():
@@ -51,7 +51,7 @@ def _scatter(axes: Any, rows: Sequence[Mapping[str, Any]], count: str) -> None:
         axes.scatter([], [], marker=_MARKS[backend], color="grey", label=BACKENDS[backend].title)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_ylabel("mAP50-95")
-    values = [100 * row["map"] for row in rows]
+    values = [row["map"] for row in rows]
     # A tenth of a point is not to look like a difference.
     middle, half = (max(values) + min(values)) / 2, max(0.6 * (max(values) - min(values)), _LEAST_POINTS / 2)
     axes.set_ylim(middle - half, middle + half)

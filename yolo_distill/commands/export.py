@@ -93,7 +93,7 @@ def call(settings: dict[str, Any]) -> ExportResult:
         precision=report.precision,
         imgsz=report.imgsz,
         megabytes=report.file_bytes / 1e6,
-        map={name: figures["map"] / 100 for name, figures in accuracy.items() if "map" in figures},
+        map={name: figures["map"] for name, figures in accuracy.items() if "map" in figures},
         ms=ms,
         report=report,
     )

@@ -59,8 +59,7 @@ def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
     """Return the curves of mAP50-95 on val, in points, or None where there are none."""
     series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
     for record in summary["records"]:
-        curve = np.array(record["curve"].get("metrics/mAP50-95(B)", []), float)
-        series.get(record["arm"], []).append(100 * curve)
+        series.get(record["arm"], []).append(np.array(record["curve"].get("metrics/mAP50-95(B)", []), float))
     return chart(series, "mAP50-95 on val")
 
 

@@ -103,9 +103,9 @@ def cost(summary: Mapping[str, Any]) -> Table:
             ]
         )
     threads = sorted({model["threads"] for model in costs.values() if "threads" in model})
-    timed = f"CPU, {' or '.join(map(str, threads))} thread(s)" if threads else "CPU"
-    header = ["", "parameters", "GFLOPs", f"ms a picture ({timed})", "epochs", "minutes a run"]
-    return Table("Cost", [*header, "of processor time", "an epoch, times plain's"], rows)
+    timed = f" (ms on the CPU, threads: {' or '.join(map(str, threads))})" if threads else ""
+    header = ["arm", "parameters", "GFLOPs", "ms a picture", "epochs", "minutes a run"]
+    return Table(f"Cost{timed}", [*header, "of processor time", "an epoch, times plain's"], rows)
 
 
 def look_up(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
@@ -126,12 +126,12 @@ def _said(row: Mapping[str, Any]) -> str:
 def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NO_VALUE
-    span = " [{:+.1f}, {:+.1f}]".format(*(100 * bound for bound in row["interval"])) if row["interval"] else ""
-    return f"{100 * row['mean']:+.1f}{span}"
+    span = " [{:+.1f}, {:+.1f}]".format(*row["interval"]) if row["interval"] else ""
+    return f"{row['mean'] + 0:+.1f}{span}"
 
 
 def _points(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{100 * value:.1f}"
+    return NO_VALUE if value is None else f"{value:.1f}"
 
 
 def _pair(here: float | None, there: float | None) -> str:

@@ -126,7 +126,7 @@ def load_architecture(
     plan = _read_plan(path, said)
     kind = require_plan(plan, kinds, said)
     try:
-        model = MODELS[kind](plan, nc=nc, verbose=False)
+        model = MODELS[kind]({**plan, "nc": nc or plan["nc"]}, verbose=False)  # given as nc=, the host remarks on it
     except Exception as error:
         raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
     model.args = {**DEFAULT_CFG_DICT, "model": str(path), "task": "detect"}
