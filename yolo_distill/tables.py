@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 #: What stands in a cell that has no value.
 NO_VALUE = "-"
+#: Letters of a heading that stay on one line.
+_HEADING = 12
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Table:
         """Return it for a terminal with rules, and with headings that wrap, so that it is no wider than its cells."""
         cells = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
         wrapped = [
-            textwrap.wrap(words, max([width, *map(len, words.split())])) or [""]
+            textwrap.wrap(words, max(width, _HEADING, *map(len, words.split()), 1)) or [""]
             for words, width in zip(self.header, cells, strict=True)
         ]
         height = max(map(len, wrapped))

@@ -33,7 +33,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
         f"{plan['teacher']['name']} → {plan['student']['name']}",
         plan["data"]["name"],
         f"{plan['imgsz']} px",
-        f"{' and '.join(map(str, sorted(epochs)))} epochs" if epochs else "",
+        f"{' and '.join(map(str, sorted(epochs)))} epoch{'s' * (epochs != {1})}" if epochs else "",
         f"seeds {', '.join(map(str, summary['seeds']))}",
         "; ".join(sorted(devices or machines)),
         plan["precision"] or "",

@@ -84,7 +84,7 @@ class _Comparison:
                 "unfinished run from its last epoch"
             )
             raise
-        print(terminal(summary, min(max(shutil.get_terminal_size().columns, _NARROW), _WIDE)))
+        print(f"\n{terminal(summary, min(max(shutil.get_terminal_size().columns, _NARROW), _WIDE))}\n")
         for file in (PAGE, TABLE, JSON):
             print(f"{file}: {self._out / file}")
         self._say_without_equal_time()

@@ -152,7 +152,7 @@ def terminal(summary: dict[str, Any], width: int) -> str:
     said = [wrapped(sentence(words)) for words in (summary["verdict"], *summary["further"])]
     tables = [table.drawn() for table in tables_of(summary)]
     notes = "\n".join(wrapped(f"- {note}", "  ") for note in caveats_of(summary))
-    return "\n\n".join(["", *said, wrapped(setting_line(summary)), *tables, notes, ""])
+    return "\n\n".join([*said, wrapped(setting_line(summary)), *tables, notes])
 
 
 def html_report(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:

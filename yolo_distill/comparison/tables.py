@@ -29,9 +29,9 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
         deviation = look_up(found, split, *_DENSE, "deviation") if mean else None
         return [
             label,
-            *cells,
             _pair(*(look_up(found, part, *_DENSE, *mean) for part in (split, other))),
             _points(deviation) if mean else "",
+            *cells,
             _points(look_up(found, split, "one-to-many", "mAP50", *mean)),
             *([_points(look_up(found, split, *_SINGLE, *mean))] if ends else []),
         ]
@@ -45,7 +45,7 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
         cells = ["missing" if (label, seed) in missing else _pair(*each[seed]) for seed in seeds]
         rows.append(row(label, figures, cells, "mean"))
     title = f"mAP50-95 on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
-    header = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "± between seeds", "mAP50"]
+    header = ["arm", "mean", "± between seeds", *(f"seed {seed}" for seed in seeds), "mAP50"]
     strong = tuple(number for number, line in enumerate(rows) if line[0] == summary["headline"]["arm"])
     return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
@@ -127,7 +127,7 @@ def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NO_VALUE
     span = " [{:+.1f}, {:+.1f}]".format(*row["interval"]) if row["interval"] else ""
-    return f"{row['mean'] + 0:+.1f}{span}"
+    return f"{round(row['mean'], 1) + 0:+.1f}{span}"  # + 0: no minus before a nought
 
 
 def _points(value: float | None) -> str:
