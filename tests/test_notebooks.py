@@ -18,6 +18,7 @@ NOTEBOOKS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1300)  # a minute each on two free cores
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_a_notebook_runs_from_its_first_cell_to_its_last(notebook: str, tmp_path: Path) -> None:
     cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
@@ -32,7 +33,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(notebook: str, tmp_path
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / NOTEBOOKS[notebook]).is_file()

@@ -296,7 +296,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(do: Any, notes: Path, capsys
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         do({"host-s0": "hang"}, arms="plain,host")
-    assert "stopped: 2 of 5 runs are finished; the same command goes on" in capsys.readouterr().err
+    assert "stopped: 1 of 4 runs are finished; the same command goes on" in capsys.readouterr().err
     (pid,) = [line["pid"] for line in noted(notes) if line.get("begins") == "host-s0"]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
