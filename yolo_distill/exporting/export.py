@@ -150,6 +150,7 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
     if plan.target.delegates:
         _rewrite(fp32, suit_delegates)
     annotate(fp32, {**notes, "precision": "fp32"})
+    plan.progress(f"running the file beside torch on {len(plan.data.pictures)} pictures")
     gap, detections = prove(fp32, plan.model, plan.data.pictures, nms=plan.nms)
     lowered, accuracy = _lower(plan, fp32, folder / f"{plan.path.stem}-{plan.precision}.onnx")
     draft = _finish(plan, lowered.path if lowered else fp32, notes, lowered.kept if lowered else ())
