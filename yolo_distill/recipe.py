@@ -132,9 +132,9 @@ class Recipe(_Fields):
         if not self.init_fit:
             return True, "its start is not fitted"
         if steps is not None and steps < WORTH_STEPS:
-            few = f"in {steps} optimizer steps the terms add nothing to its start; from {WORTH_STEPS} on they do"
-            return False, f"{few} (teach=true has them all the same)"
-        return True, f"from {WORTH_STEPS} optimizer steps on the terms add to its start (teach=false leaves them out)"
+            few = f"in {steps} optimizer steps that is as good as being taught, and faster"
+            return False, f"{few}; from {WORTH_STEPS} on teaching pays (teach=true teaches it all the same)"
+        return True, f"from {WORTH_STEPS} optimizer steps on that adds to its start (teach=false leaves it out)"
 
     def settled(self, *, inside: bool, steps: int | None = None, task: str = "detect") -> Recipe:
         """Return the recipe with all decided that it leaves open until it is known where the student starts.

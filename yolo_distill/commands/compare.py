@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_distill.commands import train
 from yolo_distill.errors import importing_for
-from yolo_distill.host_keys import NOT_IN_COMPARE
+from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
 from yolo_distill.spelling import DATA
@@ -61,6 +61,8 @@ NOT_HERE = NOT_IN_COMPARE
 
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text or as they are."""
+    host = host_settings(extra)
+    check_host_keys(host, SETTINGS, NOT_IN_COMPARE)  # before the seconds that torch takes
     with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.report import PAGE, markdown
@@ -70,7 +72,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
     equal_time = settings["budget"] == "equal-time"
     out = Path(settings["out"])
-    summary = compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))
+    summary = compare(Request(**as_given, out=out, own=own, host=host, equal_time=equal_time))
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
 

@@ -139,7 +139,7 @@ def without_effect(
             lines.append(f"{key}= has no effect without balance=auto")
         elif alone and (key in _OF_TEACHING or term in USUAL):
             _, why = recipe.teaching(inside=starts_inside, steps=steps)
-            lines.append(f"{key}= has no effect: the student is trained without its teacher: {why}")
+            lines.append(f"{key}= has no effect: the student trains alone: {why}")
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import time
@@ -12,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
@@ -36,7 +33,7 @@ from yolo_distill.engine.request_checks import (
 )
 from yolo_distill.engine.run_recipe import MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.summary import SUMMARY, measured_by, summarise
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
 from yolo_distill.engine.teacher_setup import (
     check_teachers,
@@ -48,8 +45,6 @@ from yolo_distill.engine.teacher_setup import (
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
-from yolo_distill.files import write_bytes
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
@@ -58,10 +53,8 @@ from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
-from yolo_distill.version import __version__
 
-DEFAULT_STUDENT = "yolo26n.pt"
-SUMMARY = "summary.json"
+DEFAULT_STUDENT = "yolo26n.yaml"
 
 
 def train(
@@ -216,48 +209,6 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
     return folder
 
 
-def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args: Mapping[str, Any]) -> None:
-    """Measure teacher and student on the validation split of a data set file, and write the table as summary.json.
-
-    Of `args`, the run's settings of the host, `imgsz`, `device`, `single_cls` and `classes` count here.
-    """
-    best = folder / "weights" / "best.pt"
-    student = load_detector(best, trust=recipe.trust, role="student")
-    imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
-    where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
-    rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
-    try:
-        measured = measure_teachers(recipe, teachers, data, **where)
-        rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
-    except RequestError as error:
-        # The training is done; a teacher with other classes, say, is no reason to fail now.
-        LOGGER.warning(f"the teacher is not measured: {error}")
-    if teachers.alone and (model := teachers.start) is not None:
-        rows["teacher"] |= cost(model, imgsz)
-    rows["student"] = {"weights": str(best)}
-    try:
-        rows["student"] |= evaluate(student, data, **where)
-    except RequestError as error:  # likewise; val without a box, say
-        LOGGER.warning(f"the student is not measured: {error}")
-    rows["student"] |= cost(student, imgsz)
-    summary = {
-        "split": "val",
-        "imgsz": imgsz,
-        "pace": read_pace(folder),
-        "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
-        **rows,
-    }
-    write_bytes(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
-    LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
-    LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
-
-
-def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a run's settings its measurements go by."""
-    single_cls = bool(args.get("single_cls"))
-    return {"device": args.get("device"), "single_cls": single_cls, "classes": args.get("classes")}
-
-
 def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the host's settings as the host reads them, and refuse what it would refuse."""
     if given.get("save") is False:
@@ -348,7 +299,7 @@ def look_at_both(
     student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
-    where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **_measured_by(settings)}
+    where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **measured_by(settings)}
 
     def measure(file: Path, split: str) -> float:
         return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])

@@ -65,7 +65,7 @@ def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:
         taught, why = recipe.teaching(inside=inside, steps=steps)
         recipe = recipe.settled(inside=inside, steps=steps, task=str(args.task))
         if taught and inside:
-            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
+            LOGGER.info(f"{PREFIX}its teacher also teaches it: {why}")
     if recipe.init_warmup:
         follow_closely(unwrap_model(trainer.model))
         if not trainer.resume and not args.time:

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import nn
 from torch.utils.data import Dataset
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
@@ -26,6 +28,7 @@ from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.step_cost import without_criterion
+from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, task_of_file
 
@@ -103,6 +106,20 @@ class TeacherTrainer(DetectionTrainer):
         check_data(self.args.data, ("train", self.args.split), need_labels=False)
         return super().get_dataset()
 
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+        """Build the model with the data's number of classes, on which the host would remark."""
+        plan = cfg if isinstance(cfg, dict) else yaml_model_load(cfg)
+        return super().get_model({**plan, "nc": self.data["nc"]}, weights, verbose)
+
+    def get_validator(self) -> Any:
+        """Have the validator say on which scale its figures are, and of which branch.
+
+        Relies on: it prints them by its own `print_results`.
+        """
+        validator = super().get_validator()
+        validator.print_results = partial(say_figures, validator)
+        return validator
+
     def auto_batch(self) -> int:
         """Find the batch size, and with it the number of steps."""
         self.batch_size = int(super().auto_batch())
@@ -126,8 +143,12 @@ class TeacherTrainer(DetectionTrainer):
             return bool(super().save_model())
 
     def final_eval(self) -> None:
-        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""
-        with whole_checkpoints(self, rewritten=True):
+        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does.
+
+        What it says of that is left out: figures of yet another kind, in a folder that is gone by then.
+        """
+        LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
+        with warnings_only(), whole_checkpoints(self, rewritten=True):
             super().final_eval()
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:

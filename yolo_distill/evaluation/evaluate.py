@@ -28,6 +28,8 @@ from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
 
+#: Of what `evaluate` returns, the shares of 1.
+SHARES = frozenset({"map", "map50", "precision", "recall"})
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
 
@@ -144,12 +146,12 @@ def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return models under each other as a plain table.
 
     Args:
-        rows: name of the model to its figures, as `evaluate` (`map`, `map50`) and `cost` (`parameters`, `gflops`,
-            `file_bytes`, `ms`) return them; what is missing or None shows as a dash.
+        rows: name of the model to its figures, as `evaluate` (`map`, `map50`, in points) and `cost` (`parameters`,
+            `gflops`, `file_bytes`, `ms`) return them; what is missing or None shows as a dash.
     """
     columns = {
-        "mAP50-95": ("map", 100.0, ".1f"),
-        "mAP50": ("map50", 100.0, ".1f"),
+        "mAP50-95": ("map", 1.0, ".1f"),
+        "mAP50": ("map50", 1.0, ".1f"),
         "parameters": ("parameters", 1, ",d"),
         "GFLOPs": ("gflops", 1.0, ".2f"),
         "file MB": ("file_bytes", 1e-6, ".1f"),
@@ -163,12 +165,22 @@ def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return Table("", ["", *columns], lines).text().removeprefix("\n")
 
 
+def in_points(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `evaluate` measured, or a part of it, with its shares of 1 as points of 100, as files hold them."""
+    found = {**figures}
+    for key in SHARES & found.keys():
+        found[key] = None if found[key] is None else round(100 * found[key], 3)
+    if "classes" in found:
+        found["classes"] = [in_points(row) for row in found["classes"]]
+    return found
+
+
 def class_table(figures: Mapping[str, Any]) -> str:
-    """Return what `evaluate` measured as a plain table: one line a class under a line for all of them."""
+    """Return what `evaluate` measured, in points, as a plain table: one line a class under a line for all of them."""
     keys = ("precision", "recall", "map50", "map")
     lines = []
     for row in ({"name": "all", **figures}, *figures["classes"]):
-        shown = [NO_VALUE if row[key] is None else f"{row[key]:.3f}" for key in keys]
+        shown = [NO_VALUE if row[key] is None else f"{row[key]:.1f}" for key in keys]
         lines.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
     header = ["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]
     return Table("", header, lines).text().removeprefix("\n")

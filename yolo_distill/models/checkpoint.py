@@ -152,9 +152,11 @@ def load_architecture(
     said = f"{role}={path}"
     plan = _read_plan(path, said)
     build = require_plan(plan, kinds, said)
-    own = {"data_kpt_shape": tuple(kpt_shape)} if kpt_shape and build is TASKS["pose"].model else {}
+    own = {"nc": nc or plan["nc"]}  # given as arguments, the host remarks on them
+    if kpt_shape and build is TASKS["pose"].model:
+        own["kpt_shape"] = list(kpt_shape)
     try:
-        model = build(plan, nc=nc, verbose=False, **own)
+        model = build({**plan, **own}, verbose=False)
     except Exception as error:
         raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
     model.task = task_of(model)
