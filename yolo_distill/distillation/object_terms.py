@@ -72,5 +72,5 @@ class ObjectTerms:
             return {"mask": mask_loss((ours, student.proto), (theirs, teacher.proto), boxes, weight, size)}
         pixels = student.strides[index][..., None].float() * self._scale
         both = [raw.view(*index.shape, *self._shape) for raw in (ours, theirs)]
-        points = [torch.cat([one[..., :2] * pixels, one[..., 2:]], -1) for one in both]
-        return {"keypoint": keypoint_loss(*points, boxes, weight)}
+        ours, theirs = (torch.cat([one[..., :2] * pixels, one[..., 2:]], -1) for one in both)
+        return {"keypoint": keypoint_loss(ours, theirs, boxes, weight)}
