@@ -13,7 +13,7 @@ from ultralytics.utils import ROOT
 from yolo_distill.data.label_cache import keep_labels_here
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.models.checkpoint import no_auto_install, one_line
-from yolo_distill.teachers.class_names import read_yaml
+from yolo_distill.validation import read_yaml
 
 _SPLITS = ("train", "val", "test", "minival")
 
