@@ -6,12 +6,12 @@ Builds the files, runs commands over them, each in a forked process, and prints 
 ran, or a command ended in anything but one line, took more than 30 s or 2 GiB.
 """
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import builtins
 import gzip
 import io
-import json
 import os
 import pickle
 import shutil
@@ -20,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ CALLS = {
     "popen": Call(os.popen, f"touch {MARK}"),
     "subprocess": Call(subprocess.check_call, ["touch", MARK]),
     "open": Call(open, MARK, "w"),
-    "getattr": Call(getattr(builtins, "__import__"), "os"),
+    "getattr": Call(builtins.__import__, "os"),
     "torch": Call(torch.load, "evil.pt", None, pickle, state={"weights_only": False}),
     "setstate": Call(object.__new__, Path, state={"a": Call(os.system, f"touch {MARK}")}),
 }
@@ -71,7 +72,9 @@ class Assets:
         self.student = write_architecture(folder / "tiny.yaml")
         wide = write_architecture(folder / "wide.yaml", width=2)
         self.teacher = save(live_detector(str(wide), ("disc", "square")), folder / "teacher.pt", 64)
-        self.onnx = write_detector(folder / "good.onnx", dense((16, 32, 8, 8, 0.9, 0), anchors=40), names={0: "disc", 1: "square"})
+        self.onnx = write_detector(
+            folder / "good.onnx", dense((16, 32, 8, 8, 0.9, 0), anchors=40), names={0: "disc", 1: "square"}
+        )
         self.data = self.write_data(folder / "data")
         self.pictures = self.data.parent / "images" / "val"
 
@@ -91,14 +94,36 @@ class Assets:
         from yolo_distill.cli import main
 
         def work() -> int:
-            train = ["train", f"teacher={self.teacher}", f"student={self.student}", f"data={self.data}", "teach=true", "pkd=1"]
+            train = [
+                "train",
+                f"teacher={self.teacher}",
+                f"student={self.student}",
+                f"data={self.data}",
+                "teach=true",
+                "pkd=1",
+            ]
             short = ["imgsz=64", "epochs=1", "batch=4", "plots=false", "device=cpu", "workers=0", "force=true"]
-            done = main(["label", f"teacher={self.teacher}", f"source={self.pictures}", "out=answers", "conf=0.01", "device=cpu"])
+            done = main(
+                [
+                    "label",
+                    f"teacher={self.teacher}",
+                    f"source={self.pictures}",
+                    "out=answers",
+                    "conf=0.01",
+                    "device=cpu",
+                ]
+            )
             done |= main([*train, *short, f"project={self.folder / 'runs'}", "name=run"])
-            compare = ["compare", f"teacher={self.teacher}", f"student={self.student}", f"data={self.data}", "arms=plain"]
+            compare = [
+                "compare",
+                f"teacher={self.teacher}",
+                f"student={self.student}",
+                f"data={self.data}",
+                "arms=plain",
+            ]
             return done | main([*compare, *short, "seeds=0", "out=comparison"])
 
-        outcome = in_fork(work, self.folder)
+        outcome = in_fork(work, self.folder, most=900)
         if outcome.code:
             sys.exit(outcome.said)
         (self.folder / ".said").unlink()
@@ -110,7 +135,14 @@ class Assets:
 
     def short(self, **changed: Any) -> list[str]:
         """Return the words of a short training."""
-        words = {"teacher": self.teacher, "student": self.student, "data": self.data, "imgsz": 64, "epochs": 1, "batch": 4}
+        words = {
+            "teacher": self.teacher,
+            "student": self.student,
+            "data": self.data,
+            "imgsz": 64,
+            "epochs": 1,
+            "batch": 4,
+        }
         words |= {"plots": "false", "device": "cpu", "workers": 0, "project": "runs", "force": "true", **changed}
         return ["train", *(f"{key}={value}" for key, value in words.items())]
 
@@ -123,8 +155,28 @@ class Assets:
             ["label", f"teacher={file}", f"source={self.pictures}", "out=out", "device=cpu"],
             *([*self.short(**{key: file})] for key in ("teacher", "student", "assistant", "pretrained")),
             ["train", f"resume={file}"],
-            ["compare", f"teacher={file}", f"student={self.student}", f"data={self.data}", "epochs=1", "imgsz=64", "out=out"],
-            ["compare", f"teacher={self.teacher}", f"student={file}", f"data={self.data}", "epochs=1", "imgsz=64", "out=out"],
+            [
+                "compare",
+                f"teacher={file}",
+                f"student={self.student}",
+                f"data={self.data}",
+                "epochs=1",
+                "imgsz=64",
+                "arms=plain",
+                "seeds=0",
+                "out=out",
+            ],
+            [
+                "compare",
+                f"teacher={self.teacher}",
+                f"student={file}",
+                f"data={self.data}",
+                "epochs=1",
+                "imgsz=64",
+                "arms=plain",
+                "seeds=0",
+                "out=out",
+            ],
             ["predict", f"model={file}", f"source={self.pictures}"],
         ]
 
@@ -203,7 +255,7 @@ def architectures(assets: Assets, folder: Path) -> Iterator[Case]:
         "channels-1e8": text.replace("[32, 3", "[100000000, 3"), "repeats-1e9": text.replace("[-1, 1, Conv, [32", "[-1, 1000000000, Conv, [32"),
         "width-1e5": text.replace("width_multiple: 1", "width_multiple: 100000"),
         "depth-1e5": text.replace("width_multiple: 1", "depth_multiple: 100000\nwidth_multiple: 1").replace("[-1, 1, Conv, [16, 3, 2]]", "[-1, 9, C3k2, [16]]", 1),
-        "scales": text + f"scales: {{n: [99999, 99999, 99999]}}\nscale: n\n", "reg-max": text.replace("reg_max: 1", "reg_max: 99999"),
+        "scales": text + "scales: {n: [99999, 99999, 99999]}\nscale: n\n", "reg-max": text.replace("reg_max: 1", "reg_max: 99999"),
         "bomb": bomb() + text, "bomb-as-head": f"{bomb()}nc: 2\nbackbone: *h\nhead: *h\n", "tag": f"{text}activation: !!python/object/apply:os.system ['touch {MARK}']\n",
         "deep": "[" * 5000 + "]" * 5000, "letters": "a" * 5000, "binary": "\x00\x01\x02", "head-of-2": "nc: 2\nbackbone: 2\nhead: 2\n",
         "kpt": text + "kpt_shape: [99999, 99999]\n", "strides": text + "strides: [0, 0, 0]\n", "channels-0": text + "channels: 99999\n",
@@ -214,7 +266,11 @@ def architectures(assets: Assets, folder: Path) -> Iterator[Case]:
         file = folder / f"{name}.yaml"
         file.write_text(plan)
         for key in ("student", "teacher") if number % 2 else ("student", "assistant"):
-            yield Case("architecture", file.name, assets.short(**{key: file}, teacher_epochs=1) if key == "teacher" else assets.short(**{key: file}))
+            yield Case(
+                "architecture",
+                file.name,
+                assets.short(**{key: file}, teacher_epochs=1) if key == "teacher" else assets.short(**{key: file}),
+            )
         try:
             content = yaml.safe_load(plan)
         except Exception:
@@ -230,7 +286,7 @@ def architectures(assets: Assets, folder: Path) -> Iterator[Case]:
 def bomb(levels: str = "abcdefgh") -> str:
     """Return YAML of a few lines that stands for ten million values."""
     lines = [f"{levels[0]}: &{levels[0]} [{', '.join(['lol'] * 10)}]"]
-    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip(levels, levels[1:], strict=False)]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise(levels)]
     return "\n".join(lines) + "\n"
 
 
@@ -267,15 +323,34 @@ def yamls(assets: Assets, folder: Path) -> Iterator[Case]:
         file = folder / f"{name}.yaml"
         file.write_text(text)
         yield Case("recipe", file.name, assets.short(recipe=file))
-        yield Case("recipe", file.name, ["compare", f"teacher={assets.teacher}", f"student={assets.student}", f"data={assets.data}", f"recipe={file}", "out=out"])
+        yield Case(
+            "recipe",
+            file.name,
+            [
+                "compare",
+                f"teacher={assets.teacher}",
+                f"student={assets.student}",
+                f"data={assets.data}",
+                f"recipe={file}",
+                "out=out",
+            ],
+        )
         yield Case("class map", file.name, assets.short(class_map=file))
         yield Case("teacher_outputs", file.name, assets.short(teacher=assets.onnx, teacher_outputs=file))
         yield Case("teacher_names", file.name, assets.short(teacher=assets.onnx, teacher_names=file))
         yield Case("data", file.name, assets.short(data=file))
         yield Case("data", file.name, ["val", f"model={assets.teacher}", f"data={file}", "device=cpu"])
-        yield Case("data", file.name, ["benchmark", f"model={assets.onnx}", f"data={file}", "backends=ours", "rounds=2", "seconds=0.1"])
+        yield Case(
+            "data",
+            file.name,
+            ["benchmark", f"model={assets.onnx}", f"data={file}", "backends=ours", "rounds=2", "seconds=0.1"],
+        )
         yield Case("data", file.name, ["export", f"model={assets.teacher}", f"data={file}", "out=x.onnx"])
-        yield Case("data", file.name, ["label", f"teacher={assets.teacher}", f"source={assets.pictures}", f"data={file}", "out=out"])
+        yield Case(
+            "data",
+            file.name,
+            ["label", f"teacher={assets.teacher}", f"source={assets.pictures}", f"data={file}", "out=out"],
+        )
     good = yaml.safe_load(assets.data.read_text())
     os.mkfifo(folder / "pipe")
     os.mkfifo(folder / "pipe.yaml")
@@ -329,7 +404,9 @@ def yamls(assets: Assets, folder: Path) -> Iterator[Case]:
         yield Case("pipe", name, assets.short(unlabeled=folder / name))
     yield Case("pipe", "pipe.onnx", ["predict", f"model={folder / 'pipe.onnx'}", f"source={assets.pictures}"])
     yield Case("pipe", "pipe.onnx", assets.short(teacher=folder / "pipe.onnx"))
-    yield Case("pipe", "pipe.pth", assets.short(teacher=f"torchvision:ssdlite320_mobilenet_v3_large:{folder / 'pipe.pth'}"))
+    yield Case(
+        "pipe", "pipe.pth", assets.short(teacher=f"torchvision:ssdlite320_mobilenet_v3_large:{folder / 'pipe.pth'}")
+    )
 
 
 def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
@@ -365,7 +442,9 @@ def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
         return change
 
     def note(**notes: str) -> Callable[[Any], None]:
-        return lambda model: [setattr(one, "value", notes[one.key]) for one in model.metadata_props if one.key in notes] and None
+        return lambda model: (
+            [setattr(one, "value", notes[one.key]) for one in model.metadata_props if one.key in notes] and None
+        )
 
     def lying(model: Any) -> None:
         raw = next(one for one in model.graph.initializer if one.name == "raw")
@@ -420,7 +499,9 @@ def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
             (model / "metadata.yaml").write_text(text)
             for ending in (".xml", ".bin", ".param"):
                 (model / f"m{ending}").write_bytes(pickle.dumps(CALLS["touch"]))
-            yield Case("folders of OpenVINO, ncnn", model.name, ["benchmark", f"model={model}", "rounds=2", "seconds=0.1"])
+            yield Case(
+                "folders of OpenVINO, ncnn", model.name, ["benchmark", f"model={model}", "rounds=2", "seconds=0.1"]
+            )
 
 
 def beside_pictures(assets: Assets, folder: Path) -> Iterator[Case]:
@@ -438,7 +519,11 @@ def beside_pictures(assets: Assets, folder: Path) -> Iterator[Case]:
             np.save(root / "images" / split / "0.npy", array, allow_pickle=True)
         yield Case("caches beside labels", root.name, assets.short(data=data))
         yield Case("caches beside labels", root.name, ["val", f"model={assets.teacher}", f"data={data}", "device=cpu"])
-        yield Case("caches beside labels", root.name, ["export", f"model={assets.teacher}", f"data={data}", "precision=int8", "out=x.onnx", "max_drop=100"])
+        yield Case(
+            "caches beside labels",
+            root.name,
+            ["export", f"model={assets.teacher}", f"data={data}", "precision=int8", "out=x.onnx", "max_drop=100"],
+        )
 
 
 def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
@@ -449,6 +534,7 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
         "brackets": "[" * 5000, "empty": "", "binary": "\x00\xff", "list": "[1, 2, 3]", "null": "null", "nan": '{"a": NaN}', "number": "1" * 5000,
         "braces": '{"a":' * 5000, "text": '"__import__"', "keys": "{}", "pickle": repr(pickle.dumps(CALLS["system"])),
     }  # fmt: skip
+    assets.run_first()
     answers, comparison = assets.folder / "answers", assets.folder / "comparison"
     for name, text in texts.items():
         root = folder / f"answers-{name}"
@@ -457,15 +543,46 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
         yield Case("answers of label", root.name, assets.short(teacher=root, teach="true"))
         yield Case("answers of label", root.name, assets.short(unlabeled=root))
         yield Case("answers of label", root.name, ["label", "merge=true", f"out={root}"])
-        yield Case("answers of label", root.name, ["label", f"teacher={assets.teacher}", f"source={assets.pictures}", f"out={root}", "conf=0.01", "device=cpu"])
-        for file in ("plan.json", "comparison.json", "cost.json", "equal-time.json", "plain-s0/run.json", "teacher/run.json", "plain-s0/epochs.jsonl"):
+        yield Case(
+            "answers of label",
+            root.name,
+            [
+                "label",
+                f"teacher={assets.teacher}",
+                f"source={assets.pictures}",
+                f"out={root}",
+                "conf=0.01",
+                "device=cpu",
+            ],
+        )
+        for file in (
+            "plan.json",
+            "comparison.json",
+            "cost.json",
+            "equal-time.json",
+            "plain-s0/run.json",
+            "teacher/run.json",
+            "plain-s0/epochs.jsonl",
+        ):
             root = folder / f"comparison-{name}-{file.replace('/', '-')}"
             shutil.copytree(comparison, root)
             if not (root / file).is_file() and "/" in file:
                 continue
             (root / file).write_text(text)
-            words = ["compare", f"teacher={assets.teacher}", f"student={assets.student}", f"data={assets.data}", "arms=plain", "seeds=0", f"out={root}"]
-            yield Case("comparison", root.name, [*words, "imgsz=64", "epochs=1", "batch=4", "plots=false", "device=cpu", "workers=0", "force=true"])
+            words = [
+                "compare",
+                f"teacher={assets.teacher}",
+                f"student={assets.student}",
+                f"data={assets.data}",
+                "arms=plain",
+                "seeds=0",
+                f"out={root}",
+            ]
+            yield Case(
+                "comparison",
+                root.name,
+                [*words, "imgsz=64", "epochs=1", "batch=4", "plots=false", "device=cpu", "workers=0", "force=true"],
+            )
     for name, frame in {
         "columns": pl.DataFrame({"file": ["x"]}), "types": pl.DataFrame({"file": [1], "width": ["a"], "height": [2.0], "boxes": [3], "scores": [4]}),
         "escape": pl.DataFrame({"file": ["../../../etc/passwd"], "width": [1], "height": [0], "boxes": [[[1.0, 2.0, 3.0, 4.0]]], "scores": [[[1.0, 2.0]]]}),
@@ -476,7 +593,12 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
             frame.write_parquet(part)
         yield Case("Parquet", root.name, assets.short(teacher=root, teach="true"))
         yield Case("Parquet", root.name, ["label", "merge=true", f"out={root}"])
-    for name, data in {"cut": b"PAR1" + bytes(50) + b"PAR1", "pickle": pickle.dumps(CALLS["touch"]), "empty": b"", "length": b"PAR1" + b"\xff\xff\xff\x7fPAR1"}.items():
+    for name, data in {
+        "cut": b"PAR1" + bytes(50) + b"PAR1",
+        "pickle": pickle.dumps(CALLS["touch"]),
+        "empty": b"",
+        "length": b"PAR1" + b"\xff\xff\xff\x7fPAR1",
+    }.items():
         root = folder / f"parquet-{name}"
         shutil.copytree(answers, root, symlinks=True)
         for part in (root / "soft").glob("*.parquet"):
@@ -492,7 +614,11 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
         root = folder / f"args-{name}"
         shutil.copytree(run, root)
         content = torch.load(run / "weights" / "last.pt", weights_only=False)
-        content["train_args"] = {**content["train_args"], "imgsz": EXPRESSION, "distill": {**content["train_args"]["distill"], "trust": True, "teacher": str(folder / "evil.pt")}}
+        content["train_args"] = {
+            **content["train_args"],
+            "imgsz": EXPRESSION,
+            "distill": {**content["train_args"]["distill"], "trust": True, "teacher": str(folder / "evil.pt")},
+        }
         torch.save(content, root / "weights" / "last.pt")
         torch.save({"model": call}, folder / "evil.pt")
         yield Case("run that goes on", root.name, ["train", f"resume={root / 'weights' / 'last.pt'}"])
@@ -506,12 +632,36 @@ def names_in_pages(assets: Assets, folder: Path) -> Iterator[Case]:
             for number, file in enumerate(sorted((root / kind / split).iterdir())):
                 file.rename(file.with_name(f"{MARKUP}{number}.{ending}"))
     data = root / f"{MARKUP}.yaml"
-    data.write_text(yaml.safe_dump({"path": str(root), "train": "images/train", "val": "images/val", "names": [f"{MARKUP} a", f"{MARKUP} b"]}))
-    teacher = save(live_detector(str(assets.folder / "wide.yaml"), (f"{MARKUP} a", f"{MARKUP} b")), folder / f"{MARKUP}.pt", 64)
+    data.write_text(
+        yaml.safe_dump(
+            {"path": str(root), "train": "images/train", "val": "images/val", "names": [f"{MARKUP} a", f"{MARKUP} b"]}
+        )
+    )
+    teacher = save(
+        live_detector(str(assets.folder / "wide.yaml"), (f"{MARKUP} a", f"{MARKUP} b")), folder / f"{MARKUP}.pt", 64
+    )
     pages = "**/*.html"
-    yield Case("names in pages", teacher.name, ["label", f"teacher={teacher}", f"source={root / 'images' / 'val'}", "out=out", "conf=0.01", "device=cpu"], pages)
-    words = ["compare", f"teacher={teacher}", f"student={assets.student}", f"data={data}", "arms=plain,distilled", "seeds=0", f"out=out{MARKUP}"]
-    yield Case("names in pages", data.name, [*words, "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "force=true", "teach=true"], pages)
+    yield Case(
+        "names in pages",
+        teacher.name,
+        ["label", f"teacher={teacher}", f"source={root / 'images' / 'val'}", "out=out", "conf=0.01", "device=cpu"],
+        pages,
+    )
+    words = [
+        "compare",
+        f"teacher={teacher}",
+        f"student={assets.student}",
+        f"data={data}",
+        "arms=plain,distilled",
+        "seeds=0",
+        f"out=out{MARKUP}",
+    ]
+    yield Case(
+        "names in pages",
+        data.name,
+        [*words, "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "force=true", "teach=true"],
+        pages,
+    )
 
 
 def main(words: list[str]) -> int:
@@ -522,7 +672,6 @@ def main(words: list[str]) -> int:
         base.mkdir(exist_ok=True)
         (base / "assets").mkdir()
         assets = Assets(base / "assets")
-        assets.run_first()
         kinds = (pickles, architectures, yamls, onnx_files, beside_pictures, left_by_commands, names_in_pages)
 
         def cases() -> Iterator[Case]:

@@ -1,5 +1,6 @@
 """Runs commands on bad files, each in a forked process, and says what became of them; see `attack_corpus.py`."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import os
@@ -91,7 +92,7 @@ def import_everything() -> None:
     import yolo_distill.runtime.detector  # noqa: F401
 
 
-def in_fork(work: Callable[[], int], folder: Path) -> Outcome:
+def in_fork(work: Callable[[], int], folder: Path, most: float = 4 * LIMIT_SECONDS) -> Outcome:
     """Run something in a fork, in a folder, and return what became of it."""
     log, start = folder / ".said", time.monotonic()
     sys.stdout.flush()
@@ -115,7 +116,7 @@ def in_fork(work: Callable[[], int], folder: Path) -> Outcome:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             break
-        if time.monotonic() - start > 4 * LIMIT_SECONDS:
+        if time.monotonic() - start > most:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.01)
     said = log.read_text("utf-8", "replace")
@@ -143,8 +144,13 @@ def run_all(cases: Iterable[Case], base: Path, only: str = "") -> int:
             rows.setdefault(case.kind, []).append((case, outcome))
             if faults := outcome.faults() or ([] if os.environ.get("SHOW") is None else ["shown"]):
                 said = "\n    ".join((outcome.lines or outcome.said.splitlines())[-3:])
-                print(f"{case.name}: {', '.join(faults)} (code {outcome.code}; {' '.join(case.words).replace(str(base), '')})\n    {said}", flush=True)
-    print("\n| kind | files | runs | executed | refused in one line | nothing to refuse | faults | worst s | worst MiB |")
+                print(
+                    f"{case.name}: {', '.join(faults)} (code {outcome.code}; {' '.join(case.words).replace(str(base), '')})\n    {said}",
+                    flush=True,
+                )
+    print(
+        "\n| kind | files | runs | executed | refused in one line | nothing to refuse | faults | worst s | worst MiB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     every = [pair for pairs in rows.values() for pair in pairs]
     for kind, pairs in [*rows.items(), ("all", every)]:

@@ -156,10 +156,19 @@ def load_architecture(
 def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
     """Return the side of square pictures in pixels as the host rounds it when it trains `model`."""
     stride = max(int(cast("Tensor", model.stride).max()), 32)
-    side = max(imgsz, default=0) if isinstance(imgsz, (list, tuple)) else imgsz
-    if not isinstance(side, int) or isinstance(side, bool):
-        raise RequestError(f"imgsz={imgsz}: expected a whole number of pixels, such as {640 // stride * stride}")
-    return -(-side // stride) * stride
+    return -(-longest_side(imgsz) // stride) * stride
+
+
+def longest_side(imgsz: Any) -> int:
+    """Return the longer side of pictures in pixels.
+
+    Raises:
+        RequestError: it is none.
+    """
+    sides = imgsz if isinstance(imgsz, (list, tuple)) else [imgsz]
+    if not sides or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise RequestError(f"imgsz={imgsz}: expected a whole number of pixels, such as 640")
+    return max(sides)
 
 
 def require_side(side: int, model: torch.nn.Module) -> None:
