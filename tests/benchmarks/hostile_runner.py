@@ -81,6 +81,7 @@ class Outcome:
 
 def import_everything() -> None:
     """Import what commands import, once for all forks."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for command in cli.COMMANDS:
         cli._load(command)
     import onnx  # noqa: F401

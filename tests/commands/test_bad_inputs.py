@@ -146,7 +146,14 @@ def test_a_checkpoint_with_flipped_bytes_is_damaged(place, tiny_teacher):
         load_detector("flipped.pt")
 
 
-def test_long_names(own_data, capsys):
+@pytest.mark.parametrize("key", ["resume", "teacher", "data", "recipe", "class_map"])
+def test_a_value_too_long_for_a_name(key, words, refused):
+    said = refused("train", *(f"{name}={value}" for name, value in {**words, key: f"{'a' * 5000}.yaml"}.items()))
+    assert "too long" in said
+    assert len(said) < 1000
+
+
+def test_long_names(own_data):
     model = write_detector(Path("best.onnx"), dense((16, 32, 8, 8, 0.9, 0, 0)))
     long = Path("x" * 250 + ".png").absolute()
     shutil.copyfile(own_data.parent / "images" / "val" / "0.png", long)

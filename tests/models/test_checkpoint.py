@@ -269,7 +269,7 @@ def test_names_that_are_no_architecture(name, says):
         (TINY.format(end2end=True, width=1).replace("nc: 2", "nc: 10000000"), "the number 1e+07"),
         (TINY.format(end2end=True, width=1).replace("[8, 3, 2]", "['100000000', 3, 2]"), "the number 1e+08"),
         (TINY.format(end2end=True, width=1).replace("1, Conv", "1000000000, Conv"), "the number 1e+09"),
-        (TINY.format(end2end=True, width=1) + ALIASES, "more than 100000 values"),
+        (TINY.format(end2end=True, width=1) + ALIASES, "more than 1,000,000 values"),
         (TINY.format(end2end=True, width=1).replace("1, Conv", "600, Conv"), "at most 1000 are built"),
         (TINY.format(end2end=True, width=1).replace("[32, 3, 2]", "[9999, 99, 2]"), "parameters; at most"),
         (TINY.format(end2end=True, width=1).replace("[8, 3, 2]", "[9999, 3, 1]"), "has a map of 9999x256x256"),

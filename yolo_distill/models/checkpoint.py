@@ -261,11 +261,17 @@ def _check_whole(file: Path, said: str) -> None:
     if size == 0:
         raise RequestError(f"{said}: is empty (0 bytes); copy or download it again")
     if zipfile.is_zipfile(file):
-        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as content:  # which the loader says
-            if sum(one.file_size for one in content.infolist()) > size:
-                raise RequestError(f"{said}: is packed, as torch packs none, and would unfold to more than its size")
-            if part := content.testzip():
-                raise RequestError(f"{said}: is damaged ({part} is not what was written); copy or download it again")
+        try:
+            with zipfile.ZipFile(file) as content:
+                unfolded, damaged = sum(one.file_size for one in content.infolist()), None
+                if unfolded <= size:
+                    damaged = content.testzip()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+            raise RequestError(f"{said}: is damaged ({one_line(error)}); copy or download it again") from error
+        if unfolded > size:
+            raise RequestError(f"{said}: is packed, as torch packs none, and would unfold to more than its size")
+        if damaged:
+            raise RequestError(f"{said}: is damaged ({damaged} is not what was written); copy or download it again")
         return
     if start == b"PK\x03\x04":
         # The directory of a zip file is at its end.
