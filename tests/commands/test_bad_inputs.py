@@ -101,6 +101,12 @@ def test_pictures_of_floats_are_left_out(own_data, tiny_teacher, capsys):
     assert "all            3 " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("nc", ["10000000", "1e300", "-2", "many"])
+def test_classes_without_number(nc, own_data, tiny_teacher, refused):
+    own_data.write_text(own_data.read_text().partition("names:")[0] + f"nc: {nc}\n")
+    assert "nc is" in refused("val", f"model={tiny_teacher}", f"data={own_data}")
+
+
 @pytest.mark.parametrize("changes", [{"logit": "1e300"}, {"recipe": "mine.yaml", "imgsz": None}])
 def test_values_that_train_nothing(changes, words, refused):
     Path("mine.yaml").write_text("imgsz: big\n")
@@ -150,7 +156,6 @@ def test_a_checkpoint_with_flipped_bytes_is_damaged(place, tiny_teacher):
 def test_a_value_too_long_for_a_name(key, words, refused):
     said = refused("train", *(f"{name}={value}" for name, value in {**words, key: f"{'a' * 5000}.yaml"}.items()))
     assert "too long" in said
-    assert len(said) < 1000
 
 
 def test_long_names(own_data):
