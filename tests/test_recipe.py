@@ -119,7 +119,7 @@ def test_a_recipe_without_a_teacher():
     [
         ("mine.yaml", "lgoit: 1", "mine.yaml: unknown key 'lgoit'; did you mean 'logit'"),
         ("mine.yaml", "- 1\n- 2", "expected key: value lines, found list"),
-        ("mine.yaml", "a: [1", "not a YAML file"),
+        ("mine.yaml", "a: [1", "is not YAML"),
         ("nowhere/mine.yaml", None, "no such recipe"),
         ("defalt", None, r"recipe=defalt: no such recipe; did you mean 'default'\? \(known: .*default"),
     ],

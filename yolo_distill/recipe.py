@@ -11,7 +11,6 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -22,12 +21,13 @@ from pydantic import (
     model_validator,
 )
 
+from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
 from yolo_distill.settings import Setting
 from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
-from yolo_distill.validation import described
+from yolo_distill.validation import described, read_yaml
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
@@ -289,10 +289,9 @@ def saved_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+    values = read_yaml(path, str(path))
     if not isinstance(values, dict):
         raise RequestError(f"{path}: expected key: value lines, found {type(values).__name__}")
+    if other := [key for key in values if not isinstance(key, str)]:
+        raise RequestError(f"{path}: unknown key {shortened(repr(other[0]))}")
     return values

@@ -196,6 +196,8 @@ TABLE = {
 
 #: The distillation terms.
 TERMS = tuple(TABLE)
+#: A thousand times what anybody was seen to use; far above it losses are no numbers.
+_LARGEST_GAIN = 10_000.0
 #: Those that compare feature maps, through projectors that learn with the student.
 FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps")
 
@@ -203,6 +205,7 @@ FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps
 def term_settings() -> dict[str, Setting]:
     """Return the settings of all terms, by name and with their defaults: gains first, then what is their own."""
     gains = {
-        name: Setting(float, term.help, term.gain, low=0, nullable=term.gain is None) for name, term in TABLE.items()
+        name: Setting(float, term.help, term.gain, low=0, high=_LARGEST_GAIN, nullable=term.gain is None)
+        for name, term in TABLE.items()
     }
     return gains | {key: setting for term in TABLE.values() for key, setting in term.settings.items()}

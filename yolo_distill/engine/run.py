@@ -49,10 +49,10 @@ from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
-from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
+from yolo_distill.validation import read_yaml
 
 DEFAULT_STUDENT = "yolo26n.yaml"
 

@@ -77,5 +77,7 @@ def read_labels(file: Path, height: int, width: int, *, keypoints: bool = False)
             centre, size = points
             points = np.stack([centre - size / 2, centre + size / 2])
         corners.append(np.concatenate([points.min(axis=0), points.max(axis=0)]) * ([width, height] * 2))
-    classes = [int(float(row[0])) for row in rows]
-    return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, np.int64))
+    classes = [float(row[0]) for row in rows]
+    if not np.isfinite(corners).all() or any(abs(number) > 1e9 for number in classes):
+        raise ValueError("a number is none, or too large")
+    return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, float).astype(np.int64))

@@ -133,15 +133,12 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
     try:
         validator = TASKS[settings["task"]].validator(save_dir=folder, args=settings)
         validator(model=source)
+    except DistillError:
+        raise
     except (ValueError, SyntaxError) as error:
         # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
         raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
     except Exception as error:
-        if "No valid images" in str(error):
-            raise RequestError(
-                f"data={data}: the host can use no picture of {settings['split']}: each is damaged, or has a label "
-                "that is not 'class x y w h' with a class that has a name and four numbers from 0 to 1"
-            ) from error
         raise DistillError(f"validation on {data} failed: {type(error).__name__}: {one_line(error)}") from error
     if not int(validator.metrics.nt_per_class.sum()):
         raise RequestError(f"data={data}: the split {settings['split']} has no boxes; nothing can be measured on it")

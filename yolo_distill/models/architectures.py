@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import reprlib
 from collections.abc import Collection, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torchvision
+from torch.nn.modules.module import register_module_forward_hook
 from ultralytics.nn import tasks as host
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, guess_model_task
@@ -23,6 +25,8 @@ _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
 
 #: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
 _LARGEST, _MOST_VALUES = 100_000, 100_000
+#: Layers, repeated ones counted; how many times as deep; parameters; values of a map of one 256 px picture.
+_MOST_LAYERS, _DEEPEST, _MOST_PARAMETERS, _MOST_VALUES_OF_A_MAP = 1000, 10, 300_000_000, 2**26
 
 
 def require_detector(
@@ -85,10 +89,13 @@ def require_layers(plan: Any, said: str) -> None:
     parts = [plan.get("backbone") or [], plan.get("head") or []]
     if not all(isinstance(part, list) for part in parts):
         raise RequestError(f"{said}: backbone and head are not lists of layers")
+    repeats = 0
     for row in (row for part in parts for row in part):
-        name = row[2] if isinstance(row, (list, tuple)) and len(row) == 4 else None
-        if not isinstance(name, str):
+        if not _is_layer(row):
             raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {reprlib.repr(row)}")
+        name, repeats = row[2], repeats + max(row[1], 1)
+        if repeats > _MOST_LAYERS:
+            raise RequestError(f"{said}: repeats layers {repeats} times and more; at most {_MOST_LAYERS} are built")
         found = _named(name)
         is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
         if found is not None and not (is_layer and not issubclass(found, host.BaseModel)):
@@ -109,6 +116,51 @@ def _require_small(plan: dict[str, Any], said: str) -> None:
         elif isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
             raise RequestError(f"{said}: its architecture has the number {value:.4g}; at most {_LARGEST} is taken")
     raise RequestError(f"{said}: its architecture has more than {_MOST_VALUES} values")
+
+
+def _is_layer(row: Any) -> bool:
+    """Return whether this is [from, repeats, module, args]."""
+    if not isinstance(row, (list, tuple)) or len(row) != 4:
+        return False
+    above, repeats, name, arguments = row
+    places = above if isinstance(above, (list, tuple)) else [above]
+    whole = all(isinstance(one, int) for one in [*places, repeats])
+    return whole and isinstance(name, str) and isinstance(arguments, (list, tuple))
+
+
+def require_affordable(plan: dict[str, Any], said: str) -> None:
+    """Refuse an architecture whose weights or maps take more memory than any detector's, before they are made.
+
+    Relies on: the host's `parse_model` builds the layers of a plan, which then know where their inputs come from (`f`), and
+    `DetectionModel` asks them about a picture of 256 px when it is made.
+
+    Raises:
+        RequestError: saying what is too large.
+    """
+    depths = [plan.get("depth_multiple"), *(row[0] for row in (plan.get("scales") or {}).values())]
+    if any(depth and depth > _DEEPEST for depth in depths):
+        raise RequestError(f"{said}: is made {max(filter(None, depths)):g} times as deep; at most {_DEEPEST} is taken")
+
+    def look(_: Any, __: Any, answer: Any) -> None:
+        if isinstance(answer, torch.Tensor) and answer.numel() > _MOST_VALUES_OF_A_MAP:
+            shape = "x".join(map(str, answer.shape[1:]))
+            raise RequestError(f"{said}: has a map of {shape} values at 256 px, more than memory has room for")
+
+    with torch.device("meta"), torch.no_grad():  # where nothing takes memory
+        layers, _ = host.parse_model(copy.deepcopy(plan), ch=plan.get("channels", 3), verbose=False)
+        if (count := sum(one.numel() for one in layers.parameters())) > _MOST_PARAMETERS:
+            raise RequestError(f"{said}: has {count:,} parameters; at most {_MOST_PARAMETERS:,} are built")
+        handle = register_module_forward_hook(look)  # not of each: the host's modules share their activation
+        try:
+            answers: list[Any] = []
+            answer: Any = torch.empty(1, plan.get("channels", 3), 256, 256)
+            for layer in layers[:-1]:
+                above = [layer.f] if isinstance(layer.f, int) else layer.f
+                taken = [answer if place == -1 else answers[place] for place in above]
+                answer = layer(taken[0] if isinstance(layer.f, int) else taken)
+                answers.append(answer)
+        finally:
+            handle.remove()
 
 
 def _named(name: str) -> Any:
