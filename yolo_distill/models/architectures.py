@@ -131,8 +131,8 @@ def _is_layer(row: Any) -> bool:
 def require_affordable(plan: dict[str, Any], said: str) -> None:
     """Refuse an architecture whose weights or maps take more memory than any detector's, before they are made.
 
-    Relies on: the host's `parse_model` builds the layers of a plan, which then know where their inputs come from (`f`), and
-    `DetectionModel` asks them about a picture of 256 px when it is made.
+    Relies on: the host's `parse_model` builds the layers of a plan, which then know where their inputs come from (`f`),
+    and `DetectionModel` asks them about a picture of 256 px when it is made.
 
     Raises:
         RequestError: saying what is too large.
