@@ -154,7 +154,7 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
     from ultralytics.utils import LOGGER
 
     from yolo_distill.engine import run
-    from yolo_distill.terms_table import TERMS
+    from yolo_distill.terms_table import TABLE
 
     place, states, made = tmp_path_factory.mktemp("taught"), {}, []
 
@@ -189,7 +189,7 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
                 "ramp_epochs": 0.0,
                 "kd_until": 1.0,
                 "force": True,  # the tiny teacher is the smaller one
-                **dict.fromkeys(TERMS, 1.0),
+                **{name: 1.0 for name, term in TABLE.items() if term.task is None},
             },
             {**_short(tiny_data), "epochs": 2, "project": str(place), "name": "run"},
             student="yolo26n.yaml",

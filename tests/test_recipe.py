@@ -23,7 +23,7 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_default():
     assert (recipe.logit, recipe.cwd, recipe.init) == (3, 0.1, "auto")
 
 
-ALL, USUAL_BUT_MAPS = dict(USUAL), {"logit": 1.0, "localization": 1.5}
+ALL, USUAL_BUT_MAPS = {"logit": 1.0, "localization": 1.5, "cwd": 2.5}, {"logit": 1.0, "localization": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,13 @@ def test_terms_that_are_left_open(given, inside, gains):
     assert recipe.gains == gains
     assert None not in {getattr(recipe, name) for name in TERMS}
     assert recipe.settled(inside=not inside).gains == gains  # once and for all
+
+
+@pytest.mark.parametrize(("task", "own"), [("segment", "mask"), ("pose", "keypoint"), ("obb", None)])
+def test_a_task_has_its_term_where_class_and_box_are_taught(task, own):
+    recipe = make_recipe({"teacher": "t.pt"})
+    assert recipe.settled(inside=False, task=task).gains == {**USUAL_BUT_MAPS, **({own: 1.5} if own else {})}
+    assert not recipe.settled(inside=True, steps=1, task=task).gains
 
 
 def test_a_comma_in_a_path_makes_no_second_teacher(tmp_path):
@@ -112,7 +119,7 @@ def test_a_recipe_without_a_teacher():
     [
         ("mine.yaml", "lgoit: 1", "mine.yaml: unknown key 'lgoit'; did you mean 'logit'"),
         ("mine.yaml", "- 1\n- 2", "expected key: value lines, found list"),
-        ("mine.yaml", "a: [1", "not a YAML file"),
+        ("mine.yaml", "a: [1", "is not YAML"),
         ("nowhere/mine.yaml", None, "no such recipe"),
         ("defalt", None, r"recipe=defalt: no such recipe; did you mean 'default'\? \(known: .*default"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import reprlib
 import signal
 import sys
 import traceback
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if isinstance(error, DistillError):
             return _complain(str(error), error.exit_code)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # whichever setting it was given for
+            return _complain(f"{reprlib.repr(error.filename)}: the name is too long for the disk; shorten it", 2)
         text = " ".join(str(error).split()) or "no message"
         return _complain(f"{type(error).__name__}: {text}{'' if debug else ' (debug=true shows where)'}", 1)
 

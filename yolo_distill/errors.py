@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -31,12 +32,16 @@ def missing_extra(module: str, what: str, extra: str = "train") -> RequestError:
 
 
 @contextmanager
-def importing_for(what: str) -> Iterator[None]:
+def importing_for(what: str, *, torch: bool = True) -> Iterator[None]:
     """Say which extra `what` needs, where an import in the block fails for want of a dependency.
+
+    Where `torch` is imported, which takes seconds, a line says so first.
 
     Raises:
         RequestError: a dependency of the extra for training is missing.
     """
+    if torch and "torch" not in sys.modules:
+        print(f"{what}: starting torch and Ultralytics ...", file=sys.stderr, flush=True)
     try:
         yield
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,15 @@ from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError
 
+#: Bytes of a name that leave room for more: most disks take 255 in all.
+_LONGEST_STEM = 200
+
 
 def partial_name(path: Path) -> Path:
     """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    stem = os.fsencode(path.stem)
+    kept = path.stem if len(stem) <= _LONGEST_STEM else hashlib.sha256(stem).hexdigest()
+    return path.with_name(f".{kept}.{os.getpid()}.part{path.suffix}")
 
 
 @contextmanager

@@ -26,6 +26,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def busy() -> str:
+    """Return in words that others keep the machine busy; empty where it is quiet, or does not tell."""
+    load, cores = machine()["load_average"], os.cpu_count() or 1
+    if load is None or load <= cores + 1:  # our own work on all cores counts as well
+        return ""
+    return f"the machine was busy (load {load:.1f} on {cores} core{'s' * (cores > 1)}): these times are doubtful"
+
+
 def versions() -> dict[str, str]:
     """Return the versions of all that takes part, if it is installed."""
     found = {"yolo_distill": __version__, "python": platform.python_version(), "opencv": cv2.__version__}

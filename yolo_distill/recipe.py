@@ -11,7 +11,6 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -22,12 +21,13 @@ from pydantic import (
     model_validator,
 )
 
+from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
 from yolo_distill.settings import Setting
 from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
-from yolo_distill.validation import described
+from yolo_distill.validation import described, read_yaml
 
 #: Where the recipe travels in the host's arguments: in checkpoints (for resume) and to the workers of several devices.
 ARGS_KEY = "distill"
@@ -88,7 +88,8 @@ class Recipe(_Fields):
         if self.teach is False:
             return {}
         given = {name: getattr(self, name) for name in TERMS}
-        given |= {name: USUAL.get(name) for name in TERMS if given[name] is None and name not in FEATURE_TERMS}
+        everywhere = [name for name in TERMS if name not in FEATURE_TERMS and TABLE[name].task is None]
+        given |= {name: USUAL.get(name) for name in everywhere if given[name] is None}
         return {name: float(gain) for name, gain in given.items() if gain}
 
     @property
@@ -131,26 +132,29 @@ class Recipe(_Fields):
         if not self.init_fit:
             return True, "its start is not fitted"
         if steps is not None and steps < WORTH_STEPS:
-            few = f"in {steps} optimizer steps the terms add nothing to its start; from {WORTH_STEPS} on they do"
-            return False, f"{few} (teach=true has them all the same)"
-        return True, f"from {WORTH_STEPS} optimizer steps on the terms add to its start (teach=false leaves them out)"
+            few = f"in {steps} optimizer steps that is as good as being taught, and faster"
+            return False, f"{few}; from {WORTH_STEPS} on teaching pays (teach=true teaches it all the same)"
+        return True, f"from {WORTH_STEPS} optimizer steps on that adds to its start (teach=false leaves it out)"
 
-    def settled(self, *, inside: bool, steps: int | None = None) -> Recipe:
+    def settled(self, *, inside: bool, steps: int | None = None, task: str = "detect") -> Recipe:
         """Return the recipe with all decided that it leaves open until it is known where the student starts.
 
-        Where the terms teach, class and box term are there, and `cwd` joins them where the student starts inside the
-        teacher that is asked, about what the student sees; not beside other maps, and not where shares leave it no
-        room.
+        Where the terms teach, class and box term are there, with that of the task where it has one. `cwd` joins them
+        where the student starts inside the teacher that is asked, about what the student sees; not beside other maps,
+        and not where shares leave it no room.
 
         Args:
             inside: whether the student starts inside its teacher.
             steps: optimizer steps of the run; see `teaching`.
+            task: of the student.
         """
         teach, _ = self.teaching(inside=inside, steps=steps)
         gains = self.gains if teach else {}
         joins = inside and gains.keys() & {"logit", "localization"} and not gains.keys() & set(FEATURE_TERMS)
         if joins and not self.teacher_imgsz and not self.has_several_teachers and self.has_room_for_cwd:
             gains = {**gains, "cwd": USUAL["cwd"]}
+        if gains.keys() & {"logit", "localization"} and self.balance == "fixed":
+            gains = {**{name: USUAL[name] for name, term in TABLE.items() if term.task == task}, **gains}
         decided = {name: gains.get(name, 0.0) for name in USUAL if getattr(self, name) is None}
         return self.model_copy(update={**decided, **({} if inside and self.init_fit else {"init_warmup": 0.0})})
 
@@ -285,10 +289,9 @@ def saved_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+    values = read_yaml(path, str(path))
     if not isinstance(values, dict):
         raise RequestError(f"{path}: expected key: value lines, found {type(values).__name__}")
+    if other := [key for key in values if not isinstance(key, str)]:
+        raise RequestError(f"{path}: unknown key {shortened(repr(other[0]))}")
     return values

@@ -1,6 +1,6 @@
 """What the functions of this package return: where things are, and the figures; free of heavy imports.
 
-`map` and `map50` are mAP50-95 and mAP50 from 0 to 1, as Ultralytics has them; a `repr` shows points of 100.
+`map` and `map50` are mAP50-95 and mAP50 in points from 0 to 100, as in all tables and files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _brief(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_brief(key, one)}" for name, one in value.items()) + "}"
     if isinstance(value, float):
-        return f"{100 * value:.1f}" if key.startswith("map") else f"{value:.3g}"
+        return f"{value:.1f}" if key.startswith("map") else f"{value:.3g}"
     return f"{value!r}"
 
 
@@ -35,8 +35,8 @@ class Figures(_Result):
     """What was measured of a model; None where it was not.
 
     Attributes:
-        map: mAP50-95, 0 to 1.
-        map50: mAP50, 0 to 1.
+        map: mAP50-95, 0 to 100.
+        map50: mAP50, 0 to 100.
         parameters: how many.
         megabytes: of its file.
         ms: milliseconds a picture.
@@ -103,10 +103,10 @@ class ValResult(_Result):
     """What a model comes to on a labelled split.
 
     Attributes:
-        map: mAP50-95, 0 to 1.
-        map50: mAP50, 0 to 1.
-        precision: 0 to 1.
-        recall: 0 to 1.
+        map: mAP50-95, 0 to 100.
+        map50: mAP50, 0 to 100.
+        precision: 0 to 100.
+        recall: 0 to 100.
         pictures: of the split.
         boxes: labelled in them.
         ms: milliseconds a picture: preprocess, inference, postprocess.
@@ -136,7 +136,7 @@ class ExportResult(_Result):
         precision: fp32, fp16 or int8.
         imgsz: height and width of the input, in pixels.
         megabytes: of all of it.
-        map: mAP50-95 on val by what was measured, 0 to 1; empty without labelled `data`.
+        map: mAP50-95 on val by what was measured, 0 to 100; empty without labelled `data`.
         ms: milliseconds a picture by what was timed.
         report: all that was proved; its `summary()` is what the command prints.
     """

@@ -134,7 +134,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def file_of(key: str, value: Any) -> Any:
-    """Return the file of a `YOLO` of Ultralytics; anything else as it is.
+    """Return the file of a `YOLO` of Ultralytics, and a path as text; anything else as it is.
 
     Relies on: the model of a checkpoint has its file as `pt_path`, also where a training left it, and `YOLO.ckpt_path`
     is any other file that was opened; `YOLO.cfg` is the architecture that was built, and `overrides["model"]` as well
@@ -148,7 +148,7 @@ def file_of(key: str, value: Any) -> Any:
             raise RequestError(
                 f"{key}=: takes a file or a YOLO of Ultralytics; got {_kind(value)}: save it, name the file"
             )
-        return value
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
     file = getattr(value.model, "pt_path", None) or value.ckpt_path
     if value.cfg is not None and value.overrides.get("model") == value.cfg:
         file = None if value.ckpt else value.cfg

@@ -10,6 +10,7 @@ How a loss is called, by the kind of its term; `**own` are the term's own settin
   of each of them, shape (...), or None. The student's are in single precision, the teacher's as it answers.
 - box: `loss(student, teacher, weight, size, **own)`, for each side its outputs, distances and boxes at those anchors as
   `DenseBranch.at` gives them, the weight of each anchor, and height and width of the pictures in pixels.
+- object: see `yolo_distill.distillation.object_terms`, which calls these by name.
 - maps: `loss(student, teacher, **own)`, the two maps of one level, shape (B, C, H, W), the student's through its
   projector; where `weighed_by` is at `score`, the weight of each place comes third, shape (B, H, W).
 """
@@ -24,13 +25,20 @@ from typing import Any, Literal
 
 from yolo_distill.settings import Setting
 
+_NEEDS = {
+    "class": {"scores"},
+    "box": {"scores", "boxes"},
+    "object": {"scores", "boxes", "extra"},
+    "maps": {"maps"},
+}
+
 
 @dataclass(frozen=True)
 class Term:
     """One term.
 
     Attributes:
-        kind: what is compared: class scores or boxes, anchor by anchor, or feature maps.
+        kind: what is compared: class scores or boxes, anchor by anchor; what objects have beside these; feature maps.
         loss: where its loss lives, `module:function`.
         column: its name in the progress bar, in results.csv and for the host's loggers; at most 10 letters, as the
             progress bar's columns are 11 wide.
@@ -43,6 +51,7 @@ class Term:
         anchors: where the function lives that says which anchors of the one-to-many branch a class term teaches, from
             the logits of both sides and the same arguments; None: those where the teacher sees something. (A box term
             teaches those where the teacher's score is above `box_floor`.)
+        task: of the students that have what it compares; None: all.
         two_classes: whether it compares classes with each other, and there have to be two.
         projector: through what a map of the student goes, a kind that `make_projectors` knows, or the setting that
             holds it.
@@ -52,7 +61,7 @@ class Term:
             is otherwise their mean, and falls with the weight of the one-to-many branch in the task's loss.
     """
 
-    kind: Literal["class", "box", "maps"]
+    kind: Literal["class", "box", "object", "maps"]
     loss: str
     column: str
     help: str
@@ -62,6 +71,7 @@ class Term:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
     anchors: str | None = None
+    task: str | None = None
     two_classes: bool = False
     projector: str = "linear"
     hidden: str | None = None
@@ -70,8 +80,8 @@ class Term:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a teacher is asked for by its kind: scores, boxes, maps."""
-        return frozenset({"class": {"scores"}, "box": {"scores", "boxes"}, "maps": {"maps"}}[self.kind])
+        """What a teacher is asked for by its kind: scores, boxes, extra, maps."""
+        return frozenset(_NEEDS[self.kind])
 
     def bind(self, where: str, recipe: object) -> Callable[..., Any]:
         """Return a function of the term's page with the recipe's values for the arguments that are settings.
@@ -124,6 +134,24 @@ TABLE = {
             "box_floor": Setting(float, "teacher score above which an anchor's box is taught", 0.05, low=0, below=1)
         },
     ),
+    "mask": Term(
+        kind="object",
+        loss="yolo_distill.losses.masks:mask_loss",
+        column="kd_masks",
+        help="gain of the mask term of a segmenter; likewise",
+        gain=None,
+        usual=1.5,
+        task="segment",
+    ),
+    "keypoint": Term(
+        kind="object",
+        loss="yolo_distill.losses.keypoints:keypoint_loss",
+        column="kd_points",
+        help="gain of the keypoint term of a pose model; likewise",
+        gain=None,
+        usual=1.5,
+        task="pose",
+    ),
     "cwd": Term(
         kind="maps",
         loss="yolo_distill.losses.cwd:cwd_loss",
@@ -168,6 +196,8 @@ TABLE = {
 
 #: The distillation terms.
 TERMS = tuple(TABLE)
+#: A thousand times what anybody was seen to use; far above it losses are no numbers.
+_LARGEST_GAIN = 10_000.0
 #: Those that compare feature maps, through projectors that learn with the student.
 FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps")
 
@@ -175,6 +205,7 @@ FEATURE_TERMS = tuple(name for name, term in TABLE.items() if term.kind == "maps
 def term_settings() -> dict[str, Setting]:
     """Return the settings of all terms, by name and with their defaults: gains first, then what is their own."""
     gains = {
-        name: Setting(float, term.help, term.gain, low=0, nullable=term.gain is None) for name, term in TABLE.items()
+        name: Setting(float, term.help, term.gain, low=0, high=_LARGEST_GAIN, nullable=term.gain is None)
+        for name, term in TABLE.items()
     }
     return gains | {key: setting for term in TABLE.values() for key, setting in term.settings.items()}

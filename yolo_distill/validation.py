@@ -1,13 +1,17 @@
-"""Files that were written earlier, checked as they are read: what does not fit is said in one line, with its field."""
+"""YAML and JSON files, checked as they are read: what does not fit is said in one line, with its field."""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import yaml
 
 from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
@@ -16,6 +20,44 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 _Schema = TypeVar("_Schema")
+
+#: Most values in a YAML file, counted as often as aliases repeat them, and most bytes.
+_MOST_VALUES, _MOST_BYTES = 1_000_000, 32 << 20
+
+
+def read_yaml(file: Path, said: str) -> Any:
+    """Return what a YAML file holds.
+
+    Raises:
+        RequestError: it cannot be read, or is not YAML, or of endless size; `said` is the setting that named it.
+    """
+    try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise RequestError(f"{said}: is a {'folder' if file.is_dir() else 'device or a pipe'}, not a YAML file")
+        if file.stat().st_size > _MOST_BYTES:
+            raise RequestError(f"{said}: has more than {_MOST_BYTES >> 20} MiB; is it a YAML file?")
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8-sig"))
+        node = loader.get_single_node()
+        if node is not None and _values_of(node, {}) > _MOST_VALUES:  # before its aliases are followed
+            raise RequestError(f"{said}: stands for more than {_MOST_VALUES:,} values; write it without its aliases")
+        return None if node is None else loader.construct_document(node)
+    except OSError as error:
+        near = (found.name for found in file.parent.glob("*.y*ml")) if error.errno == errno.ENOENT else ()
+        raise RequestError(f"{said}: cannot be read ({error.strerror}){did_you_mean(file.name, near)}") from None
+    except RecursionError:
+        raise RequestError(f"{said}: is not YAML that can be read (too many brackets in each other)") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # of a date or number that is none, too
+        raise RequestError(f"{said}: is not YAML ({' '.join(str(error).split())[:300]})") from None
+
+
+def _values_of(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return how many values a node of YAML stands for."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # for one that is inside itself
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else []
+        inside = [one for pair in pairs for one in (pair if isinstance(pair, tuple) else [pair])]
+        known[id(node)] = 1 + sum(_values_of(one, known) for one in inside)
+    return known[id(node)]
 
 
 def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
@@ -37,10 +79,10 @@ def read_json(file: Path, schema: type[_Schema], what: str) -> _Schema:
         return checker.validate_python(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"{file}: cannot be read ({error.strerror}); give another out=") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file}: is not {what} (no JSON: {error}); give another out=") from None
     except ValidationError as error:
         raise RequestError(f"{file}: is not {what} ({first_problem(error)}); give another out=") from None
+    except (ValueError, RecursionError) as error:  # pydantic's is one as well, and stands above
+        raise RequestError(f"{file}: is not {what} (no JSON: {error}); give another out=") from None
 
 
 @cache

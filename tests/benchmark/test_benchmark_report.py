@@ -25,7 +25,7 @@ def arm(label: str, times: list[list[float]], backend: str = "ours", found: int 
 
 def report_of(*arms: Arm, data: str | None = None, threads: tuple[int, ...] = (1,)) -> dict[str, Any]:
     """Return a report in which every arm is a row, compared with the first."""
-    accuracies = {one.row.model.label: {"map": 0.5} if data else None for one in arms}
+    accuracies = {one.row.model.label: {"map": 50.0} if data else None for one in arms}
     models = {one.row.model.label: one.row.model for one in arms}.values()
     report = {
         "date": "2026-11-01T12:00:00+0000",
@@ -102,7 +102,7 @@ def test_a_lower_precision_has_no_accuracy():
     faster = arm("a.onnx", [[5.0], [5.0]], "openvino")
     faster.engine = SimpleNamespace(precision="bf16")  # type: ignore[assignment]
     report = report_of(arm("a.onnx", TEN), faster, data="data.yaml")
-    assert [(row["map"], row["precision"]) for row in report["rows"]] == [(0.5, "fp32"), (None, "bf16")]
+    assert [(row["map"], row["precision"]) for row in report["rows"]] == [(50.0, "fp32"), (None, "bf16")]
     (note,) = report["notes"]
     assert note.startswith("openvino computes a.onnx in bf16")
     assert "openvino-fp32" in note

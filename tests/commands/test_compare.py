@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_a_killed_comparison_takes_its_run_along_and_goes_on(whole: Whole) -> No
 @pytest.mark.slow
 def test_a_whole_comparison(whole: Whole) -> None:
     assert whole.code == 0
-    assert "**No difference between distilled and plain can be seen with 2 seeds: " in whole.said
+    assert "No difference between distilled and plain can be seen with 2 seeds: " in whole.said
     assert str(whole.out / "index.html") in whole.said
     found = json.loads((whole.out / "comparison.json").read_text())
     assert (found["finished"], found["missing"], found["seeds"]) == (True, [], [0, 1])
@@ -120,10 +121,10 @@ def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, w
     assert {path: path.stat().st_mtime_ns for path in whole.out.rglob("*.pt")} == before
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith(
-        "yolo-distill: 1 of 2 runs failed: plain@freeze=99 seed 0 (RuntimeError: 'freeze=99' froze the entire model"
+        "yolo-distill: 1 of 1 runs failed: plain@freeze=99 seed 0 (RuntimeError: 'freeze=99' froze the entire model"
     )
     assert "Traceback" not in captured.err
-    assert "| plain@freeze=99 | missing | - |" in captured.out
+    assert re.search(r"plain@freeze=99 +missing", captured.out)
     found = json.loads((whole.out / "comparison.json").read_text())
     assert [(row["arm"], row["seed"]) for row in found["missing"]] == [("plain@freeze=99", 0)]
     assert found["arms"]["distilled"]["figures"]["test"]

@@ -99,9 +99,9 @@ def test_a_quick_demo_leaves_what_it_says(quick: tuple[Path, str]) -> None:
         assert (row["split"], row["pictures"]) == ("test", 8)
         assert row["ms"] > 0
         assert row["file_bytes"] > 1e6
-        assert 0 <= row["map"] <= row["map50"] <= 1
+        assert 0 <= row["map"] <= row["map50"] <= 100
     # The file and the checkpoint are the same detector to the evaluator.
-    assert rows["distilled.onnx"]["map"] == pytest.approx(rows["distilled"]["map"], abs=0.005)
+    assert rows["distilled.onnx"]["map"] == pytest.approx(rows["distilled"]["map"], abs=0.5)
     assert result["distilled_minus_plain"] == rows["distilled"]["map"] - rows["plain"]["map"]
     assert (result["finished"], result["seed"]) == (True, 3)
     assert "figures mean nothing" in said
@@ -132,7 +132,7 @@ def test_progress_is_ours_and_the_host_is_in_the_logs(quick: tuple[Path, str]) -
         assert len(re.findall(rf"\[ *\d+ s\]   {name} +epoch  1/1 +loss", said)) == 1
         assert "Starting training" in (folder / "told" / "logs" / f"{name}.log").read_text()
     assert "Starting training" not in said
-    assert "student starts from the teacher's channels" in (folder / "told" / "logs" / "distilled.log").read_text()
+    assert "the student is cut out of your teacher" in (folder / "told" / "logs" / "distilled.log").read_text()
 
 
 @pytest.mark.slow
@@ -221,14 +221,14 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path, finished: str) -> None:
     assert (elsewhere / "kept.txt").exists()
 
 
-@pytest.mark.parametrize(("distilled", "says"), [(0.32, "2.0 mAP50-95 ahead"), (0.3, "NOT ahead"), (0.28, "-2.0")])
+@pytest.mark.parametrize(("distilled", "says"), [(32.0, "2.0 mAP50-95 ahead"), (30.0, "NOT ahead"), (28.0, "-2.0")])
 def test_the_verdict_is_what_the_table_says(distilled: float, says: str) -> None:
     from yolo_distill.demo.demo import verdict
 
-    words = verdict({"plain": {"map": 0.3}, "distilled": {"map": distilled}}, quick=False)
+    words = verdict({"plain": {"map": 30.0}, "distilled": {"map": distilled}}, quick=False)
     assert says in words
     assert "One seed on drawn scenes proves nothing" in words
-    assert ("NOT ahead" in words) == (distilled <= 0.3)
+    assert ("NOT ahead" in words) == (distilled <= 30.0)
 
 
 def test_a_contact_sheet_holds_the_first_pictures_row_by_row() -> None:

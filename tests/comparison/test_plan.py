@@ -235,10 +235,10 @@ def test_an_architecture_of_ones_own_is_known_by_what_it_says(tmp_path: Path) ->
     for activation in ("ReLU", "SiLU"):
         plan = yaml_model_load("yolo26n.yaml") | {"activation": f"torch.nn.{activation}()"}
         file.write_text(yaml.safe_dump(dict(plan.items())))
-        digests.append(source_of_model(str(file), "student", 2, trust=False).digest)
+        digests.append(source_of_model(str(file), "student", {"nc": 2}, trust=False).digest)
     assert None not in digests
     assert digests[0] != digests[1]
-    assert source_of_model("yolo26n.yaml", "student", 2, trust=False).digest is None
+    assert source_of_model("yolo26n.yaml", "student", {"nc": 2}, trust=False).digest is None
 
 
 def test_data_is_known_by_what_it_holds(tiny_data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from looking import look_at
 from made import record
 from matplotlib.figure import Figure
 
@@ -68,12 +71,12 @@ def test_a_whole_summary(summary_of: Summarise) -> None:
 def test_the_tables_by_hand(summary_of: Summarise) -> None:
     summary = summary_of(three_seeds())
     table = accuracy(summary)
-    assert table.header == ["arm", "seed 0", "seed 1", "seed 2", "mean", "± between seeds", "mAP50", "one-to-one"]
+    assert table.header == ["arm", "mean", "± between seeds", "seed 0", "seed 1", "seed 2", "mAP50", "one-to-one"]
     assert table.rows == [
-        ["teacher", "", "", "", "60.0 (70.0)", "", "80.0", "58.0"],
-        ["plain", "40.0 (50.0)", "41.0 (51.0)", "39.0 (49.0)", "40.0 (50.0)", "1.0", "60.0", "38.0"],
-        ["host", "41.0 (51.0)", "41.0 (51.0)", "38.0 (48.0)", "40.0 (50.0)", "1.7", "60.0", "38.0"],
-        ["distilled", "42.0 (52.0)", "43.0 (53.0)", "44.0 (54.0)", "43.0 (53.0)", "1.0", "63.0", "41.0"],
+        ["teacher", "60.0 (70.0)", "", "", "", "", "80.0", "58.0"],
+        ["plain", "40.0 (50.0)", "1.0", "40.0 (50.0)", "41.0 (51.0)", "39.0 (49.0)", "60.0", "38.0"],
+        ["host", "40.0 (50.0)", "1.7", "41.0 (51.0)", "41.0 (51.0)", "38.0 (48.0)", "60.0", "38.0"],
+        ["distilled", "43.0 (53.0)", "1.0", "42.0 (52.0)", "43.0 (53.0)", "44.0 (54.0)", "63.0", "41.0"],
     ]
     assert table.strong == (3,)
     assert differences(summary).rows[1] == [
@@ -113,7 +116,7 @@ def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> No
         "unfinished, 8 of 9 runs are there: distilled is ahead of plain by 2.0 [2.0, 2.0] mAP50-95 on test over 2 seeds"
         " (seed 2 missing)"
     )
-    assert accuracy(summary).rows[-1][1:5] == ["42.0 (52.0)", "43.0 (53.0)", "missing", "42.5 (52.5)"]
+    assert accuracy(summary).rows[-1][1:6] == ["42.5 (52.5)", "0.7", "42.0 (52.0)", "43.0 (53.0)", "missing"]
     missing = "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)"
     assert missing in caveats_of(summary)
 
@@ -127,7 +130,7 @@ def test_a_teacher_that_is_not_there_yet_or_not_measured(summary_of: Summarise) 
     other = {key: value for key, value in TEACHER.items() if key not in {"test", "val"}}
     summary = summary_of([{**other, "one_to_one": None, "not_measured": "t.pt has 80 classes"}, *FEW])
     assert "The teacher is not measured: t.pt has 80 classes" in caveats_of(summary)
-    assert accuracy(summary).rows[0] == ["teacher", "", "", "", "-", "", "-", "-"]
+    assert accuracy(summary).rows[0] == ["teacher", "-", "", "", "", "", "-", "-"]
 
 
 def test_data_without_a_test_split_says_so(summary_of: Summarise, plan: Plan) -> None:
@@ -239,8 +242,8 @@ def test_the_page_needs_nothing_else_and_says_it_all(summary_of: Summarise) -> N
     panes = {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"}
     text = html_report(summary_of(three_seeds()), [Shown("a.jpg", {"plain": 0.2, "distilled": 0.9}, panes)])
     links = Links(text)
-    # Two charts for light and for dark, and three pictures.
-    assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 4 + ["data:image/jpeg"] * 3
+    # Two charts, wide and narrow, for light and for dark, and three pictures.
+    assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 8 + ["data:image/jpeg"] * 3
     assert not {"script", "link", "iframe", "object"} & links.tags
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text
@@ -255,6 +258,16 @@ def test_the_page_needs_nothing_else_and_says_it_all(summary_of: Summarise) -> N
         "60.0 (70",
     ):
         assert words in text
+
+
+@pytest.mark.browser
+def test_a_browser_shows_all_of_the_page(summary_of: Summarise, tmp_path) -> None:
+    picture = base64.b64encode(cv2.imencode(".jpg", np.full((360, 480, 3), 90, np.uint8))[1].tobytes()).decode()
+    panes = dict.fromkeys(("labels", "plain", "distilled"), picture)
+    summary = summary_of([*three_seeds(), record("distilled@init_warmup=0.3", 0, 0.4)])
+    summary["cost"] = {"plain": {"parameters": 2375226, "gflops": 0.054, "ms": 3.14}}
+    (tmp_path / "index.html").write_text(html_report(summary, [Shown("a.jpg", {"plain": 0.2, "distilled": 1}, panes)]))
+    look_at(tmp_path / "index.html", tmp_path)
 
 
 def test_what_people_name_things_is_not_taken_for_html(summary_of: Summarise, plan: Plan) -> None:

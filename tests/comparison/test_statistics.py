@@ -61,5 +61,5 @@ def test_the_gap_by_hand() -> None:
     ],
 )  # fmt: skip
 def test_the_verdict(values: list[float], missing: list[int], says: str) -> None:
-    found = Difference("distilled", "plain", dict(enumerate(values)))
+    found = Difference("distilled", "plain", {seed: 100 * value for seed, value in enumerate(values)})
     assert verdict(found, what=WHAT, seeds=[*found.each, *missing]) == says

@@ -10,8 +10,10 @@ from yolo_distill.distillation.terms import needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, read_head
-from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
+#: Of detectors.
+TERMS = [name for name, term in TABLE.items() if term.task is None]
 ALL = dict.fromkeys(TERMS, 1)
 
 

@@ -72,7 +72,7 @@ SHARES = {"balance": "auto", "teach": True}
         (
             {"teacher_precision": "int8"},
             {},
-            "teacher_precision= has no effect: the student is trained without its teacher",
+            "teacher_precision= has no effect: the student trains alone",
         ),
         ({"hinton_tau": 4}, {}, "hinton_tau= has no effect: hinton has no gain; give hinton=1"),
     ],

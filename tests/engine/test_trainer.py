@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,11 +85,28 @@ def test_pictures_come_in_the_same_order_with_and_without_a_teacher(settings, ma
 
 
 @pytest.mark.slow
-def test_through_the_hosts_own_front_door(settings, large):
+def test_through_the_hosts_own_front_door(settings, large, said):
     model = YOLO("yolo26n.yaml")
     model.train(trainer=DistillationTrainer, teacher=large, recipe="taught", **settings)
     assert isinstance(model.trainer, DistillationTrainer)
     assert read_columns(model.trainer.csv)["train/logit_loss"][-1] > 0
+    assert "Teacher and student on val at 64 px, by the one-to-many branch and NMS, 0 to 100:" in said()
+    assert "Overriding model.yaml" not in said()
+    assert ".saving" not in said()
+    assert re.search(r"^ +0 to 100 +\d+ +\d+ +\d+\.\d ", said(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("student", "classes", "says"),
+    [
+        ("yolo26n.yaml", {0: "cat", 1: "dog"}, "no class in common|knows none|does not know"),
+        ("yolo26m.yaml", None, r"student=yolo26m.yaml is larger than its teacher=.*; swap the two, or give force=true"),
+    ],
+)
+def test_the_hosts_front_door_refuses_what_the_command_refuses(student, classes, says, settings, make_teacher, names):
+    teacher = make_teacher("yolo26s.yaml", classes or names)
+    with pytest.raises(RequestError, match=says):
+        YOLO(student).train(trainer=DistillationTrainer, teacher=teacher, **settings)
 
 
 def test_the_student_starts_from_the_teacher_when_it_has_no_weights(make_trainer, tiny_student, tiny_teacher):

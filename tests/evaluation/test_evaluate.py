@@ -16,7 +16,7 @@ from ultralytics import YOLO
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, side_by_side
+from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, in_points, side_by_side
 from yolo_distill.exporting.export import export
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -111,7 +111,7 @@ def test_counts_names_and_json(measured: tuple[Path, Path]) -> None:
     assert figures["split"] == "train"
     assert json.loads(json.dumps(figures)) == figures
     assert set(figures["ms"]) == {"preprocess", "inference", "postprocess"}
-    lines = class_table(figures).splitlines()
+    lines = class_table(in_points(figures)).splitlines()
     assert lines[0].split() == ["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]
     assert lines[1].split()[:3] == ["all", "6", str(len(rows))]
 
@@ -121,7 +121,7 @@ def test_a_class_that_the_split_lacks_has_no_figures(
 ) -> None:
     figures = evaluate(measured[0], write_data(tmp_path, pictures, dict.fromkeys(pictures, "1 0.5 0.5 0.2 0.2")))
     assert (figures["classes"][0]["map"], figures["classes"][0]["boxes"]) == (None, 0)
-    assert class_table(figures).splitlines()[2].split() == ["round", "0", "0", "-", "-", "-", "-"]
+    assert class_table(in_points(figures)).splitlines()[2].split() == ["round", "0", "0", "-", "-", "-", "-"]
 
 
 def test_the_branches_of_an_end_to_end_model(measured: tuple[Path, Path], tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_nothing_is_written_unless_asked_for(measured: tuple[Path, Path], tmp_pa
         ("best.pt", "more", {}, "has 2 classes (round, square)"),
         ("best.pt", "more", {}, "has 3 (round, square, star)"),
         ("best.pt", "empty", {}, "none of the 6 pictures of val has a label"),
-        ("best.pt", "damaged", {}, "the host can use no picture of val"),
+        ("best.pt", "damaged", {}, "none of the 4 pictures in"),
         ("bets.onnx", "data", {}, "no such file; did you mean 'best.onnx'?"),
         ("text.onnx", "data", {}, "is not an ONNX file, or is cut off"),
         ("cut.onnx", "data", {}, "is not an ONNX file, or is cut off"),
@@ -258,8 +258,8 @@ def test_what_a_picture_costs(measured: tuple[Path, Path]) -> None:
 
 
 def test_models_under_each_other() -> None:
-    teacher = {"map": 0.518, "map50": 0.8, "parameters": 9_950_000, "gflops": 1.98, "file_bytes": 20e6, "ms": 60}
-    nano = {"map": 0.47, "parameters": 2_375_421, "gflops": None}
+    teacher = {"map": 51.8, "map50": 80.0, "parameters": 9_950_000, "gflops": 1.98, "file_bytes": 20e6, "ms": 60}
+    nano = {"map": 47.0, "parameters": 2_375_421, "gflops": None}
     lines = side_by_side({"teacher": teacher, "yolo26n": nano}).splitlines()
     assert len(lines) == 3
     assert lines[1].split() == ["teacher", "51.8", "80.0", "9,950,000", "1.98", "20.0", "60.0"]

@@ -48,7 +48,12 @@ def test_any_other_run_goes_as_the_host_has_it(given, settings, make_teacher, na
 @pytest.mark.parametrize(
     ("given", "where", "taught", "why"),
     [
-        ({}, {"inside": True, "steps": WORTH_STEPS - 1}, False, "in 499 optimizer steps the terms add nothing"),
+        (
+            {},
+            {"inside": True, "steps": WORTH_STEPS - 1},
+            False,
+            "in 499 optimizer steps that is as good as being taught",
+        ),
         ({}, {"inside": True, "steps": WORTH_STEPS}, True, "from 500 optimizer steps on"),
         ({}, {"inside": True}, True, "from 500 optimizer steps on"),  # of a batch size that the host has yet to find
         ({}, {"inside": False}, True, "does not start inside its teacher"),

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from looking import SCHEMES, WIDTHS, cut_off
 from made_detector import dense, rows, write_detector
 
 from yolo_distill import Detections, Detector
@@ -71,6 +72,19 @@ def test_dropped_pictures(served, visit, model, pictures, tmp_path):
     untouched = (saved == picture).all(-1).mean()
     assert 0.3 < untouched < 0.999  # the picture itself, with boxes on it
     assert page.strangers() == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nothing_is_cut_off_and_nothing_lies_on_the_picture(served, visit, pictures, tmp_path, width, scheme):
+    page = visit(served.url, viewport={"width": width, "height": 844}, color_scheme=scheme).ready()
+    page.look_at(pictures[0])
+    page.page.screenshot(path=tmp_path / "serve.png")
+    assert cut_off(page.page) == []
+    sides = "(({ top, bottom }) => [top, bottom])(document.getElementById('%s').getBoundingClientRect())"
+    picture, readings = (page.page.evaluate(sides % name) for name in ("view", "readings"))
+    assert readings[0] >= picture[1]
+    assert readings[1] > readings[0]
 
 
 def test_other_files(served, visit, pictures, tmp_path):

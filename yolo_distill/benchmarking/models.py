@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from yolo_distill.errors import RequestError, did_you_mean, missing_extra
 from yolo_distill.runtime.metadata import Metadata, read_metadata
+from yolo_distill.validation import read_yaml
 
 #: Ending of a name -> kind of model.
 ENDINGS = {".onnx": "onnx", ".pt": "pt", "_openvino_model": "openvino", "_ncnn_model": "ncnn"}
@@ -83,14 +83,7 @@ def read_folder_metadata(folder: Path) -> Metadata:
         RequestError: its notes are missing or are not what they should be.
     """
     file = folder / _METADATA
-    try:
-        notes = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(
-            f"model={folder}: its {_METADATA} cannot be read ({error.strerror}); export again"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"model={folder}: its {_METADATA} is not YAML; export it again") from error
+    notes = read_yaml(file, f"model={folder}: its {_METADATA}")
     if not isinstance(notes, dict):
         raise RequestError(f"model={folder}: its {_METADATA} holds no keys and values; export it again")
     return read_metadata({str(key): str(value) for key, value in notes.items()}, f"model={folder}")

@@ -16,6 +16,8 @@ from yolo_distill.benchmarking.rounds import Arm
 _NOISY = 0.1
 # Boxes a picture further apart than this share, for one model by two backends, mean that they do not do the same work.
 _SAME_WORK = 0.2
+#: How the note begins that says which ratios are doubtful.
+DOUBT = "the machine was not quiet"
 
 
 def row_figures(
@@ -136,7 +138,7 @@ def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         noisy.sort(key=lambda case: case[1][0] / case[1][1])
         name, (low, high) = noisy[0]
         notes.append(
-            f"the machine was not quiet: {len(noisy)} of {len(cases)} ratios are doubtful, the worst is {name}, half "
+            f"{DOUBT}: {len(noisy)} of {len(cases)} ratios are doubtful, the worst is {name}, half "
             f"of whose rounds lie outside {low:.2f} to {high:.2f}; end other work, or give more rounds= and seconds="
         )
     if undecided := [name for name, figures in cases if figures["ratio_undecided"]]:

@@ -143,7 +143,7 @@ class _Work:
         asked = self.request
         if asked.data is None:
             return found
-        from yolo_distill.evaluation.evaluate import evaluate
+        from yolo_distill.evaluation.evaluate import evaluate, in_points
 
         for place, model in enumerate(models, 1):
             self.progress.say(f"accuracy of {model.label} on {asked.split} ({place}/{len(models)})")
@@ -153,7 +153,7 @@ class _Work:
             size = asked.imgsz[0] if asked.imgsz and model.free_size else None
             same: dict[str, Any] = {"split": asked.split, "imgsz": size, "device": asked.device, "trust": asked.trust}
             try:
-                figures = evaluate(model.path, asked.data, **same)
+                figures = in_points(evaluate(model.path, asked.data, **same))
             except RequestError:  # such as other classes than the data's
                 raise
             except Exception as error:  # the others go on

@@ -59,7 +59,7 @@ def _overview(report: Mapping[str, Any]) -> Table:
         peak, ready = row.get("memory_bytes"), row.get("ready_ms")
         cells += [NO_VALUE if peak is None else f"{peak / 1e6:.0f}", NO_VALUE if ready is None else f"{ready:.0f}"]
         if with_map:
-            cells.append(NO_VALUE if row["map"] is None else f"{100 * row['map']:.1f}")
+            cells.append(NO_VALUE if row["map"] is None else f"{row['map']:.1f}")
         rows.append(cells)
     title = f"One picture at a time; latency on {first} thread{'s' if first != '1' else ''}"
     return Table(title, [*header, *(["mAP50-95"] if with_map else [])], rows, left=3)

@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_distill.commands import train
 from yolo_distill.errors import importing_for
-from yolo_distill.host_keys import NOT_IN_COMPARE
+from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
@@ -63,6 +63,8 @@ NOT_HERE = NOT_IN_COMPARE
 
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text or as they are."""
+    host = host_settings(extra)
+    check_host_keys(host, SETTINGS, NOT_IN_COMPARE)  # before the seconds that torch takes
     with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.report import PAGE, markdown
@@ -75,7 +77,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     out = Path(settings["out"])
     sizes = {key: settings[key] for key in STUDENT_SIZES}
     as_given["student"] = sized_student(settings["student"], sizes, out.expanduser())
-    summary = compare(Request(**as_given, out=out, own=own, host=host_settings(extra), equal_time=equal_time))
+    summary = compare(Request(**as_given, out=out, own=own, host=host, equal_time=equal_time))
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,13 @@ def call(settings: dict[str, Any]) -> ExportResult:
 
     model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
     progress = Progress()
+    stage = progress.report if sys.stderr.isatty() else progress.say  # each takes seconds
     try:
         report: Any
         if format == "onnx":
-            report = export(model, nms=nms, say=progress.say, progress=progress.report, **settings)
+            report = export(model, nms=nms, say=progress.say, progress=stage, **settings)
         else:
-            report = export_by_host(model, format, nms=nms, progress=progress.report, **settings)
+            report = export_by_host(model, format, nms=nms, progress=stage, **settings)
     finally:
         progress.clear()
     if format == "onnx":
@@ -93,7 +95,7 @@ def call(settings: dict[str, Any]) -> ExportResult:
         precision=report.precision,
         imgsz=report.imgsz,
         megabytes=report.file_bytes / 1e6,
-        map={name: figures["map"] / 100 for name, figures in accuracy.items() if "map" in figures},
+        map={name: figures["map"] for name, figures in accuracy.items() if "map" in figures},
         ms=ms,
         report=report,
     )

@@ -28,6 +28,8 @@ ALSO: Also = {
     },
 }  # fmt: skip
 
+#: Scores below which hardly a box is right, so that no one is sent there.
+_LOW = 0.05
 #: Of predict and webcam alike, about the detector and what it is to find.
 OF_DETECTOR = {
     "conf": Setting(float, "scores have to be above", 0.25, low=0, high=1),
@@ -77,6 +79,13 @@ def run(settings: dict[str, Any]) -> int:
     find |= {"agnostic": settings["agnostic"]}
     outcome = Prediction(detector, items, Progress(), find=find, out=out, jsonl=jsonl, **as_given).run()
     print(outcome.summary())
+    if outcome.pictures + outcome.frames and not outcome.found:
+        looked_for = " or leave classes= out," if settings["classes"] else ""
+        lower = f"try a lower conf=,{looked_for} " if settings["conf"] > _LOW else ""
+        print(
+            f"nothing scored conf={settings['conf']:g} or more: {lower}and look whether the pictures are like those "
+            "that the model was trained on"
+        )
     if jsonl:
         print(f"JSON lines: {jsonl}")
     if outcome.interrupted:

@@ -20,9 +20,7 @@ _OF_RECIPE = on_command_line()
 
 SETTINGS = {
     "teacher": replace(_OF_RECIPE["teacher"], alone=r"\.(pt|onnx|ya?ml)$"),
-    "student": Setting(
-        str, "weights or architecture of the student (yolo26n.yaml)", shown="yolo26n.pt", alone=r"\.(pt|ya?ml)$"
-    ),
+    "student": Setting(str, "architecture or weights of the student", shown="yolo26n.yaml", alone=r"\.(pt|ya?ml)$"),
     **STUDENT_SIZES,
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),
     **{key: setting for key, setting in _OF_RECIPE.items() if key != "teacher"},
@@ -65,11 +63,11 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
     student, recipe = settings.pop("student"), settings.pop("recipe")
     sizes = {key: settings.pop(key) for key in STUDENT_SIZES}
     own, host = given(settings), host_settings(extra)
-    with importing_for("training"):
-        if not host.get("resume"):
+    if not host.get("resume"):
+        with importing_for("training", torch=False):
             from yolo_distill.train_request import read_train_request
-
-            read_train_request(own, host, recipe)  # before the seconds that torch takes
+        read_train_request(own, host, recipe)  # before the seconds that torch takes
+    with importing_for("train"):
         from yolo_distill.engine.run import train
     folder = train(own, host, student=student, sizes=sizes, recipe=recipe)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

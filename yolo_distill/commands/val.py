@@ -47,8 +47,8 @@ def call(settings: dict[str, Any]) -> ValResult:
     del settings["out"]
     nms = {"none": None, "true": True, "false": False}[settings.pop("nms")]
     with importing_for("val"):
-        from yolo_distill.evaluation.evaluate import evaluate
-    figures = evaluate(settings.pop("model"), settings.pop("data"), nms=nms, **settings)
+        from yolo_distill.evaluation.evaluate import evaluate, in_points
+    figures = in_points(evaluate(settings.pop("model"), settings.pop("data"), nms=nms, **settings))
     if out:
         write_bytes(out, f"{json.dumps(figures, indent=2)}\n".encode())
     shown = ("map", "map50", "precision", "recall", "pictures", "boxes", "ms", "classes")

@@ -83,7 +83,7 @@ def decided(out: Path) -> dict[str, Any] | None:
     """Return the decision of an earlier call."""
     try:
         return dict(json.loads((out / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -33,7 +33,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
         f"{plan['teacher']['name']} → {plan['student']['name']}",
         plan["data"]["name"],
         f"{plan['imgsz']} px",
-        f"{' and '.join(map(str, sorted(epochs)))} epochs" if epochs else "",
+        f"{' and '.join(map(str, sorted(epochs)))} epoch{'s' * (epochs != {1})}" if epochs else "",
         f"seeds {', '.join(map(str, summary['seeds']))}",
         "; ".join(sorted(devices or machines)),
         plan["precision"] or "",
@@ -77,7 +77,7 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
         notes.append("The runs were made with different versions of the code; each record says which.")
     notes += [*_teachers_answers(records), *_machines(records)]
     if reason := summary.get("pictures_missing"):
-        notes.append(f"No pictures: {reason}")
+        notes.append(f"No pictures are shown: {reason}")
     return notes
 
 
@@ -121,10 +121,10 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
     notes = []
     if found is not None and plain is not None and found <= plain:
         notes.append(
-            f"The teacher is not ahead of plain: {100 * found:.1f} and {100 * plain:.1f} mAP50-95 on {split}. "
+            f"The teacher is not ahead of plain: {found:.1f} and {plain:.1f} mAP50-95 on {split}. "
             "There is nothing to learn from it here."
         )
-    if teacher.get("look") and (look := Look(**teacher["look"])).by_heart:
+    if teacher.get("look") and (look := Look(**{key: value / 100 for key, value in teacher["look"].items()})).by_heart:
         notes.append(
             f"The teacher is far better on its training pictures, {100 * look.train:.1f}, than on val, "
             f"{100 * look.val:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "

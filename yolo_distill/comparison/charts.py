@@ -13,6 +13,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from yolo_distill.models.tasks import main_map
+
 Floats = npt.NDArray[np.float64]
 Line = Sequence[float | None] | Floats
 
@@ -34,7 +36,8 @@ DARK = Theme(
 #: Where the colours are used up, lines have dashes.
 DASHES = ("-", "--", ":")
 
-_INCHES = (10, 4.4)
+#: Width and height in inches, on a wide page and on a phone, whose picture is not made smaller: numbers stay legible.
+_INCHES, _NARROW = (10, 4.4), (4.6, 3.2)
 
 
 class Curve(NamedTuple):
@@ -47,20 +50,21 @@ class Curve(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What the vertical axis shows, the curves in the order of the legend, and SVG files in base64 of both themes."""
+    """What the vertical axis shows, the curves in the order of the legend, and SVG files in base64."""
 
     title: str
     curves: list[Curve]
     light: str
     dark: str
+    narrow_light: str
+    narrow_dark: str
 
 
 def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
     """Return the curves of mAP50-95 on val, in points, or None where there are none."""
     series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
     for record in summary["records"]:
-        curve = np.array(record["curve"].get("metrics/mAP50-95(B)", []), float)
-        series.get(record["arm"], []).append(100 * curve)
+        series.get(record["arm"], []).append(np.array(main_map(record["curve"]), float))
     return chart(series, "mAP50-95 on val")
 
 
@@ -88,13 +92,13 @@ def chart(series: Mapping[str, Sequence[Line]], title: str) -> Chart | None:
             curves.append(Curve(name, number % colours, number // colours % len(DASHES), kept))
     if not curves:
         return None
-    light, dark = (_svg(draw(curves, theme)) for theme in (LIGHT, DARK))
-    return Chart(title, curves, light, dark)
+    drawn = [_svg(draw(curves, theme, inches)) for inches in (_INCHES, _NARROW) for theme in (LIGHT, DARK)]
+    return Chart(title, curves, *drawn)
 
 
-def draw(curves: Sequence[Curve], theme: Theme) -> Figure:
+def draw(curves: Sequence[Curve], theme: Theme, inches: tuple[float, float] = _INCHES) -> Figure:
     """Return the picture, without names: the page has them below it, where long ones wrap."""
-    figure = Figure(figsize=_INCHES, layout="constrained")
+    figure = Figure(figsize=inches, layout="constrained")
     axes = figure.subplots()
     for curve in curves:
         style: dict[str, Any] = {"color": theme.lines[curve.colour], "linestyle": DASHES[curve.dashes]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, TEACHER, Arm
 from yolo_distill.comparison.budget import arm_timed, decide, decided, equal_time_arm
 from yolo_distill.comparison.plan import Plan, write_plan
 from yolo_distill.comparison.processes import WORKER, Processes
-from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, markdown
+from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, terminal
 from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.results import figure_of
 from yolo_distill.comparison.run_queue import RunQueue
@@ -27,6 +28,8 @@ _POLL_SECONDS = 0.1
 # A comparison takes hours: on a terminal a line that rewrites itself, in a log one a minute.
 _SAY_SECONDS, _LOG_SECONDS = 1.0, 60.0
 _MOST_NAMED = 3
+# Columns that sentences are wrapped at, whatever the terminal has.
+_NARROW, _WIDE = 60, 120
 
 
 def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
@@ -77,11 +80,11 @@ class _Comparison:
             summary = self._report.final(self._request.devices[0])
         except KeyboardInterrupt:
             progress.say(
-                f"stopped: {queue.done} of {len(queue.runs)} runs are finished; the same command goes on, each "
+                f"stopped: {queue.done} of {queue.count} runs are finished; the same command goes on, each "
                 "unfinished run from its last epoch"
             )
             raise
-        print(markdown(summary))
+        print(f"\n{terminal(summary, min(max(shutil.get_terminal_size().columns, _NARROW), _WIDE))}\n")
         for file in (PAGE, TABLE, JSON):
             print(f"{file}: {self._out / file}")
         self._say_without_equal_time()
@@ -93,7 +96,9 @@ class _Comparison:
         while True:
             for run in processes.take_finished():
                 queue.settle(run)
-                self._progress.say(f"[{queue.done}/{len(queue.runs)}] {outcome(run, self._plan)}")
+                counted = "" if run.arm.kind == TEACHER else f"[{queue.done}/{queue.count}] "
+                self._progress.say(f"{counted}{outcome(run, self._plan)}")
+                self._said = 0.0
                 self._give_plain_equal_time()
                 self._report.interim()
             while (number := processes.free) is not None:
@@ -114,7 +119,8 @@ class _Comparison:
             self._said = now  # it reads what every run has written
             given = not is_architecture(self._plan.teacher.file)
             running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.running]
-            self._progress.report(self._queue.status(running, self._request.jobs))
+            say = self._progress.report if sys.stderr.isatty() else self._progress.say
+            say(self._queue.status(running, self._request.jobs))
 
     def _give_plain_equal_time(self) -> None:
         """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""
@@ -161,14 +167,17 @@ class _Comparison:
 
     def _complain(self) -> None:
         """Raise an error that names the runs that failed, if there are any."""
-        failed = [f"{run.name} ({run.error()})" for run in self._queue.failed]
-        waiting = len(self._queue.runs) - self._queue.done - len(failed)
+        queue = self._queue
+        failed = [f"{run.name} ({run.error()})" for run in queue.failed]
+        students = sum(run.arm.kind != TEACHER for run in queue.failed)
+        waiting = queue.count - queue.done - students
         if not failed:
             return
+        count = f"{students} of {queue.count} runs" if students else "the run of the teacher"
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
         idle = f"; {waiting} that need it were not begun" if waiting else ""
         raise DistillError(
-            f"{len(failed)} of {len(self._queue.runs)} runs failed: {'; '.join(failed[:_MOST_NAMED])}{more}{idle}; "
+            f"{count} failed: {'; '.join(failed[:_MOST_NAMED])}{more}{idle}; "
             f"logs are in their folders under {self._request.out}; the same command tries them again and keeps the rest"
         )
 
@@ -179,6 +188,7 @@ def outcome(run: Run, plan: Plan) -> str:
     if record is None:
         return f"{run.name} failed: {run.error()} (log: {run.log})"
     values = {split: figure_of(record, split, "mAP50-95", "one-to-many") for split in reversed(plan.splits)}
-    figures = [f"{100 * value:.1f} mAP50-95 on {split}" for split, value in values.items() if value is not None]
+    figures = [f"{value:.1f} on {split}" for split, value in values.items() if value is not None]
     spent = f", trained {record['train_seconds'] / 60:.1f} min" if record["train_seconds"] else ""
-    return f"{run.name}: {', '.join(figures) or 'not measured'}{spent}"
+    said = f"mAP50-95 {', '.join(figures)}" if figures else "not measured"
+    return f"{run.name}: {said}{spent}"

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from ultralytics.data.utils import img2label_paths
-from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name that is no UTF-8
 
 from yolo_distill.data.dataset import check_data, pictures_of
@@ -20,6 +19,7 @@ from yolo_distill.data.samples import reading_flag
 from yolo_distill.evaluation.box_matching import Boxes, Match, match, read_labels
 from yolo_distill.files import printable
 from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.tasks import TASKS
 
 Picture = npt.NDArray[np.uint8]
 
@@ -67,7 +67,7 @@ def most_different(
     labels: dict[str, Boxes] = {}
     for file, label_file in zip(files, img2label_paths(files), strict=True):
         if file in boxes[base] and file in boxes[ours]:  # one that is damaged the evaluator has left out as well
-            labels[file] = read_labels(Path(label_file), *_read(file).shape[:2])
+            labels[file] = read_labels(Path(label_file), *_read(file).shape[:2], keypoints="kpt_shape" in found)
             matches[file] = {label: match(boxes[label][file], labels[file]) for label in weights}
     shown = []
     for file in choose({file: both[ours].f1 - both[base].f1 for file, both in matches.items()}):
@@ -91,7 +91,7 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
     """Return the boxes that a checkpoint finds in each file, best first."""
     model = load_detector(path, trust=trust)
     settings = {"imgsz": imgsz, "device": device, "conf": CONFIDENCE, "batch": 1, "mode": "predict", "model": str(path)}
-    predictor = DetectionPredictor(overrides={**settings, "verbose": False, "save": False})
+    predictor = TASKS[model.task].predictor(overrides={**settings, "verbose": False, "save": False})
     predictor.setup_model(model, verbose=False)
     found = {}
     channels = int(model.yaml.get("channels", 3))
@@ -100,8 +100,9 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
         if picture is None or picture.shape[-1] != channels:
             continue
         (result,) = predictor(source=picture)
-        corners, classes = result.boxes.xyxy.cpu().numpy(), result.boxes.cls.cpu().numpy()
-        order = np.argsort(-result.boxes.conf.cpu().numpy(), kind="stable")
+        boxes = (result.obb if result.boxes is None else result.boxes).cpu().numpy()
+        corners, classes = boxes.xyxy, boxes.cls
+        order = np.argsort(-boxes.conf, kind="stable")
         found[file] = Boxes(corners[order].astype(np.float32), classes[order].astype(np.int64))
     return found
 

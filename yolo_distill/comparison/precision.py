@@ -36,7 +36,7 @@ def choose_precision(
     if device_type(settings) != "cpu":
         return None
     require_trainable(amp)
-    model = open_model(student.file, "student", found["nc"], trust)
+    model = open_model(student.file, "student", found, trust)
     model.args = get_cfg(overrides=dict(settings))  # the host's loss reads its gains there
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
 from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
 from yolo_distill.comparison.charts import DARK, LIGHT, accuracy_chart, share_chart
-from yolo_distill.comparison.pictures import Shown, most_different
+from yolo_distill.comparison.pictures import CONFIDENCE, Shown, most_different
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.results import summarise
 from yolo_distill.comparison.run_queue import RunQueue
@@ -40,6 +41,16 @@ class Pictures:
     seed: int | None = None
     shown: list[Shown] = field(default_factory=list)
 
+    def why_none(self, split: str) -> str | None:
+        """Return why there are none; None where there are."""
+        if self.shown:
+            return None
+        if self.arm is None:
+            return f"{PLAIN} is the only arm."
+        if self.seed is None:
+            return f"no seed has weights of both {self.arm} and {PLAIN}."
+        return f"{self.arm} and {PLAIN} find equally much on every one of {split}, at a score of {CONFIDENCE} or more."
+
 
 class Report:
     """Reports what is finished, also what earlier calls finished."""
@@ -64,6 +75,7 @@ class Report:
             summary["pictures_missing"] = f"{type(error).__name__}: {one_line(error)}"
         else:
             write_bytes(self._out / PICTURES, write_json(asdict(pictures)))
+            summary["pictures_missing"] = pictures.why_none(summary["headline"]["split"])
         self._write(summary, pictures)
         return summary
 
@@ -129,6 +141,18 @@ def markdown(summary: dict[str, Any]) -> str:
     tables = "\n\n".join(table.markdown() for table in tables_of(summary))
     notes = "\n".join(f"- {note}" for note in caveats_of(summary))
     return f"{said}\n\n{tables}\n\n{notes}\n"
+
+
+def terminal(summary: dict[str, Any], width: int) -> str:
+    """Return verdict, tables and notes for a terminal of so many columns."""
+
+    def wrapped(text: str, indent: str = "") -> str:
+        return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+    said = [wrapped(sentence(words)) for words in (summary["verdict"], *summary["further"])]
+    tables = [table.drawn() for table in tables_of(summary)]
+    notes = "\n".join(wrapped(f"- {note}", "  ") for note in caveats_of(summary))
+    return "\n\n".join([*said, wrapped(setting_line(summary)), *tables, notes])
 
 
 def html_report(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:

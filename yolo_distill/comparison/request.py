@@ -131,9 +131,9 @@ def _plan(
     if not isinstance(imgsz, int) or imgsz < 1:
         raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
     return Plan(
-        teacher=source_of_teacher(request.teacher, teachers, found["nc"]),
+        teacher=source_of_teacher(request.teacher, teachers, found),
         teacher_epochs=_teacher_epochs(request),
-        student=source_of_model(request.student, "student", found["nc"], request.trust),
+        student=source_of_model(request.student, "student", found, request.trust),
         data=source_of_data(found, ["train", *splits]),
         splits=splits,
         names={int(index): str(name) for index, name in found["names"].items()},

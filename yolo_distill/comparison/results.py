@@ -1,4 +1,7 @@
-"""Everything that the finished runs of a comparison say, as one dict of plain values: what comparison.json holds."""
+"""Everything that the finished runs of a comparison say, as one dict of plain values: what comparison.json holds.
+
+Shares of 1, which each run's own run.json has, are points of 100 here.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from yolo_distill.comparison.budget import arm_timed, epochs_done, time_ratio
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
 from yolo_distill.comparison.statistics import difference, gap_recovered, verdict
+from yolo_distill.evaluation.evaluate import in_points
 from yolo_distill.version import __version__
 
 #: What mAP50-95 and mAP50 are called in the evaluator's figures.
@@ -78,7 +82,7 @@ def summarise(
             {"arm": run.arm.label, "seed": run.seed, "error": run.error(), "log": f"{run.folder.name}/{run.log.name}"}
             for run in [*missing, *([] if master else [teacher])]
         ],
-        "records": [*([master] if master else []), *records.values()],
+        "records": [_in_points(record, plan.splits) for record in [*([master] if master else []), *records.values()]],
         "versions": {"yolo_distill": __version__},
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -115,10 +119,25 @@ def values_of(by_arm: Records, split: str, metric: str, branch: str) -> dict[str
 
 
 def figure_of(record: Mapping[str, Any] | None, split: str, metric: str, branch: str) -> float | None:
-    """Return one figure of a run, or None where it was not measured."""
+    """Return one figure of a run in points, or None where it was not measured."""
     owner = BRANCHES[branch]
     measured = (record or {}).get(owner) if owner else record
-    return (measured or {}).get(split, {}).get(METRICS[metric])
+    value = (measured or {}).get(split, {}).get(METRICS[metric])
+    return None if value is None else 100 * value
+
+
+def _in_points(record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Any]:
+    """Return a record with all figures in points, also those of Ultralytics by epoch."""
+
+    def measured(found: Mapping[str, Any]) -> dict[str, Any]:
+        return {split: in_points(found[split]) for split in splits if split in found}
+
+    curve = {
+        key: [None if value is None else 100 * value for value in values] if key.startswith("metrics/") else values
+        for key, values in record["curve"].items()
+    }
+    ends = record.get("one_to_one")
+    return {**record, "curve": curve, **measured(record), "one_to_one": measured(ends) if ends else None}
 
 
 def _differences(
@@ -146,7 +165,8 @@ def _of_teacher(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "not_measured": record.get("not_measured"),
-        "look": record.get("look"),  # older records have none
+        # Older records have none.
+        "look": {split: 100 * value for split, value in look.items()} if (look := record.get("look")) else None,
         # None of one that came with its weights.
         "epochs": record["epochs"],
         "epochs_done": {str(record["seed"]): epochs_done(record)},
@@ -178,7 +198,8 @@ def _classes(plan: Plan, by_arm: Records, teacher: Mapping[str, Any] | None) -> 
 
     def of(record: Mapping[str, Any] | None, name: str, key: str) -> Any:
         rows = ((record or {}).get(plan.headline) or {}).get("classes", [])
-        return next((row[key] for row in rows if row["name"] == name), None)
+        value = next((row[key] for row in rows if row["name"] == name), None)
+        return 100 * value if key == "map" and value is not None else value
 
     def mean(records: Iterable[Mapping[str, Any]], name: str) -> float | None:
         found = [value for record in records if (value := of(record, name, "map")) is not None]

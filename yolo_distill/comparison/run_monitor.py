@@ -170,6 +170,6 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:
             rows.append(dict(json.loads(line)))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             continue
     return rows

@@ -28,9 +28,14 @@ class RunQueue:
         self._epoch_seconds: dict[Path, list[float]] = {}
 
     @property
+    def count(self) -> int:
+        """How many there are, as they are counted everywhere: without the teacher's."""
+        return sum(run.arm.kind != TEACHER for run in self.runs)
+
+    @property
     def done(self) -> int:
-        """How many are finished."""
-        return len(self._finished)
+        """How many of these are finished."""
+        return sum(run.arm.kind != TEACHER and run.folder in self._finished for run in self.runs)
 
     @property
     def failed(self) -> list[Run]:
@@ -70,7 +75,7 @@ class RunQueue:
             running: runs that are being done, with the epochs that each is to have; 0 for one that is only measured.
             jobs: how many are done side by side.
         """
-        parts = [f"{self.done}/{len(self.runs)} runs done"]
+        parts = [f"{self.done} of {self.count} runs done"]
         roughly = "about"
         for run, epochs in running:
             done = len(run.epochs_done())
@@ -78,7 +83,7 @@ class RunQueue:
                 parts.append(f"{run.name} trains its assistant or tries both starts")
                 roughly = "at least"
             else:
-                parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} measured")
+                parts.append(f"{run.name} {done}/{epochs} epochs" if epochs else f"{run.name} is being measured")
         left = self._seconds_left({run.folder: epochs for run, epochs in running})
         return ", ".join(parts) + (f", {roughly} {duration(left / jobs)} left" if left is not None else "")
 

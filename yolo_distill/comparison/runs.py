@@ -55,7 +55,7 @@ class Run:
         """Return what it came to, or None while it is not finished."""
         try:
             return dict(json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     @property

@@ -83,7 +83,7 @@ def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
     """Return in one sentence what may be said.
 
     Args:
-        found: differences of shares, 0 to 1; they are said in points of 100.
+        found: differences in points.
         what: what was measured, such as `mAP50-95 on test`.
         seeds: that there should be.
     """
@@ -92,16 +92,16 @@ def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
     missing = [str(seed) for seed in seeds if seed not in found.each]
     lacks = f" (seed {', '.join(missing)} missing)" if missing else ""
     side = "ahead of" if found.mean > 0 else "behind"
-    points = f"{abs(100 * found.mean):.1f}"
+    points = f"{abs(found.mean):.1f}"
     if found.interval is None:
         (seed,) = found.each
         lead = f"{points} {side}" if found.mean else "level with"
         return f"one seed proves nothing: {found.arm} is {lead} {found.base} in {what} with seed {seed}{lacks}"
-    low, high = (100 * bound for bound in found.interval)
+    low, high = found.interval
     if low <= 0 <= high:
         return (
             f"no difference between {found.arm} and {found.base} can be seen with {found.count} seeds: "
-            f"{100 * found.mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
+            f"{found.mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
         )
     near, far = sorted((abs(low), abs(high)))
     return (

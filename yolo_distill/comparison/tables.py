@@ -29,9 +29,9 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
         deviation = look_up(found, split, *_DENSE, "deviation") if mean else None
         return [
             label,
-            *cells,
             _pair(*(look_up(found, part, *_DENSE, *mean) for part in (split, other))),
             _points(deviation) if mean else "",
+            *cells,
             _points(look_up(found, split, "one-to-many", "mAP50", *mean)),
             *([_points(look_up(found, split, *_SINGLE, *mean))] if ends else []),
         ]
@@ -45,7 +45,7 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
         cells = ["missing" if (label, seed) in missing else _pair(*each[seed]) for seed in seeds]
         rows.append(row(label, figures, cells, "mean"))
     title = f"mAP50-95 on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
-    header = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "± between seeds", "mAP50"]
+    header = ["arm", "mean", "± between seeds", *(f"seed {seed}" for seed in seeds), "mAP50"]
     strong = tuple(number for number, line in enumerate(rows) if line[0] == summary["headline"]["arm"])
     return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
@@ -103,9 +103,9 @@ def cost(summary: Mapping[str, Any]) -> Table:
             ]
         )
     threads = sorted({model["threads"] for model in costs.values() if "threads" in model})
-    timed = f"CPU, {' or '.join(map(str, threads))} thread(s)" if threads else "CPU"
-    header = ["", "parameters", "GFLOPs", f"ms a picture ({timed})", "epochs", "minutes a run"]
-    return Table("Cost", [*header, "of processor time", "an epoch, times plain's"], rows)
+    timed = f" (ms on the CPU, threads: {' or '.join(map(str, threads))})" if threads else ""
+    header = ["arm", "parameters", "GFLOPs", "ms a picture", "epochs", "minutes a run"]
+    return Table(f"Cost{timed}", [*header, "of processor time", "an epoch, times plain's"], rows)
 
 
 def look_up(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
@@ -126,12 +126,12 @@ def _said(row: Mapping[str, Any]) -> str:
 def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NO_VALUE
-    span = " [{:+.1f}, {:+.1f}]".format(*(100 * bound for bound in row["interval"])) if row["interval"] else ""
-    return f"{100 * row['mean']:+.1f}{span}"
+    span = " [{:+.1f}, {:+.1f}]".format(*row["interval"]) if row["interval"] else ""
+    return f"{round(row['mean'], 1) + 0:+.1f}{span}"  # + 0: no minus before a nought
 
 
 def _points(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{100 * value:.1f}"
+    return NO_VALUE if value is None else f"{value:.1f}"
 
 
 def _pair(here: float | None, there: float | None) -> str:

@@ -20,8 +20,9 @@ from yolo_distill.comparison.runs import TEACHER_SEED, Job
 from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.assistants import distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
-from yolo_distill.engine.run import look_at_both, own_weights, summarise
+from yolo_distill.engine.run import look_at_both, own_weights
 from yolo_distill.engine.run_recipe import MOVABLE
+from yolo_distill.engine.summary import summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, strip_checkpoints, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.teachers.class_names import read_yaml, spelled
+from yolo_distill.teachers.class_names import spelled
+from yolo_distill.validation import read_yaml
 
 #: Rows of the table of classes, and names in a message, that are shown.
 _SHOWN, _FEW = 20, 8

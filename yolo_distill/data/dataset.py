@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from ultralytics.utils import ROOT
 from yolo_distill.data.label_cache import keep_labels_here
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.models.checkpoint import no_auto_install, one_line
-from yolo_distill.teachers.class_names import read_yaml
+from yolo_distill.validation import read_yaml
 
+_MOST_CLASSES = 100_000
 _SPLITS = ("train", "val", "test", "minival")
 
 
@@ -111,6 +113,9 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
     has = [name for name in _SPLITS if plan.get(name)]
     if "validation" in plan and "val" not in has:  # the host's other spelling
         has.append("val")
+    nc = plan.get("nc")
+    if nc is not None and not (isinstance(nc, int) and 0 < nc <= _MOST_CLASSES):  # the host names each of them
+        raise RequestError(f"{said}: nc is {reprlib.repr(nc)}; expected a number of classes of 1 to {_MOST_CLASSES:,}")
     missing = [key for key in ("train", "val") if key not in has]
     if plan.get("names") is None and plan.get("nc") is None:
         missing.append("names")

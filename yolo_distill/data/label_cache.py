@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from ultralytics.data import dataset as host
+from ultralytics.data import utils as host_utils
 from ultralytics.utils import LOGGER, USER_CONFIG_DIR
 
-from yolo_distill.errors import DistillError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import replacing
 
 FOLDER = USER_CONFIG_DIR / "yolo-distill-labels"
@@ -31,9 +33,52 @@ _FIXED = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
 _KEYS = {"im_file", "shape", "cls", "bboxes", "segments", *_FIXED}
 
 
+_get_labels, _check_image = host.YOLODataset.get_labels, host_utils.check_image
+
+
 def keep_labels_here() -> None:
-    """Let all data sets of the host in this process keep what they read of labels in `FOLDER`."""
+    """Let all data sets of the host in this process keep what they read of labels in `FOLDER`.
+
+    They also leave out pictures of floats, which the host's check lets pass and its loader then cannot read, and say in
+    one line why nothing is left.
+    """
     vars(host).update(load_dataset_cache_file=load, save_dataset_cache_file=save)
+    host.YOLODataset.get_labels, host_utils.check_image = get_labels, check_image
+
+
+def get_labels(self: host.YOLODataset) -> list[dict[str, Any]]:
+    """Return the host's labels; see its method.
+
+    Raises:
+        RequestError: none of the pictures can be used; says what is wrong with the first.
+    """
+    try:
+        labels: list[dict[str, Any]] = _get_labels(self)
+    except RuntimeError as error:
+        if "No valid images" not in str(error):
+            raise
+        why = next((line.strip() for line in str(error).splitlines() if "ignoring" in line), "")
+        why = why.replace(self.prefix, "").replace("ignoring corrupt image/label: ", "")
+        raise RequestError(
+            f"data={self.data.get('yaml_file')}: none of the {len(self.im_files)} pictures in {self.img_path} can be "
+            f"used ({why[:300]}); a label is a line 'class x y w h' with the class's number and four shares from 0 to 1"
+        ) from None
+    return labels
+
+
+def check_image(file: str) -> tuple[str, tuple[int, int]]:
+    """Check a picture as the host does.
+
+    Raises:
+        AssertionError: or any other error of the host's: it cannot be used.
+    """
+    try:
+        checked: tuple[str, tuple[int, int]] = _check_image(file)
+    except ModuleNotFoundError:  # the host looks for a library, whatever the file is
+        raise AssertionError("is no picture that can be read") from None
+    with Image.open(file) as picture:
+        assert picture.mode != "F", "has floats, of which nobody knows what is white"
+    return checked
 
 
 def save(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:

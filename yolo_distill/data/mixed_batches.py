@@ -142,6 +142,7 @@ def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, 
     number = (torch.tensor(labelled, device=rows.device).cumsum(0) - 1).to(batch["batch_idx"].dtype)
     part = {
         **batch,
+        **{key: batch[key][rows] for key in ("masks", "sem_masks") if key in batch},  # a picture each (overlap_mask)
         "img": batch["img"][rows],
         "batch_idx": number[batch["batch_idx"].long()],
         "im_file": [file for file, own in zip(batch["im_file"], labelled, strict=True) if own],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOCAL_RANK, LOGGER, TQDM, colorstr
 from ultralytics.utils.patches import imread
@@ -55,7 +57,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
             images = made / "images"
             images.mkdir(parents=True)
             for number, file in enumerate(map(Path, kept)):
-                _link(file, images / f"{number:06d}_{file.name}")
+                _link(file, images / f"{number:06d}_{_short(file)}{file.suffix}")
             films = enumerate(sources.videos, len(kept))
             frames = sum(_write_frames(Path(video), images, number, recipe.unlabeled_every) for number, video in films)
             _require_some(bool(kept or frames), said)
@@ -177,7 +179,8 @@ def _content(file: str) -> bytes | None:
 def _content_of_picture(file: str) -> bytes | None:
     """Return a digest of a picture's file, None if it is no picture: what can't be decoded is not left to the host."""
     try:
-        return None if imread(file) is None else _content(file)
+        picture = imread(file)
+        return None if picture is None or picture.dtype != np.uint8 else _content(file)
     except (OSError, cv2.error):
         return None
 
@@ -192,13 +195,18 @@ def _write_frames(video: Path, folder: Path, index: int, every: int) -> int:
             if read:
                 written, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
                 assert written
-                (folder / f"{index:06d}_{video.stem}_{number:06d}.jpg").write_bytes(coded.tobytes())
+                (folder / f"{index:06d}_{_short(video)}_{number:06d}.jpg").write_bytes(coded.tobytes())
                 count += 1
         number += 1
     stream.release()
     if not count:
         LOGGER.warning(f"{PREFIX}{video} left out: no frame of it can be read")
     return count
+
+
+def _short(file: Path) -> str:
+    """Return the beginning of a file's name, so that something can be put in front of it."""
+    return os.fsdecode(os.fsencode(file.stem)[:150])
 
 
 def _link(source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from yolo_distill.demo.pictures import predict
 from yolo_distill.demo.scenes import make_data
 from yolo_distill.demo.trainings import STUDENT, TEACHER, THREADS, TRAINERS, Say, Trainings, offline, weights_of
-from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
+from yolo_distill.evaluation.evaluate import cost, evaluate, in_points, side_by_side
 from yolo_distill.exporting.export import export
 from yolo_distill.files import write_bytes
 from yolo_distill.runtime.detector import Detector
@@ -130,14 +130,14 @@ def _export_and_measure(
     costs["distilled.onnx"] = {**costs["distilled"], "file_bytes": report.file_bytes, "ms": ms}
     files = {**weights, "distilled.onnx": report.path}
     # `ms` is the cost's, of the network alone.
-    return {name: {**evaluate(file, data, split="test"), **costs[name]} for name, file in files.items()}
+    return {name: {**in_points(evaluate(file, data, split="test")), **costs[name]} for name, file in files.items()}
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]], quick: bool) -> str:
     """Return in words what the table says, and what it does not."""
     if quick:
         return "quick=true trains for a few steps only: everything ran, but these figures mean nothing."
-    ahead = 100 * (rows["distilled"]["map"] - rows["plain"]["map"])
+    ahead = rows["distilled"]["map"] - rows["plain"]["map"]
     if ahead > 0:
         first = f"The distilled nano is {ahead:.1f} mAP50-95 ahead of the plain one (same data, same epochs)."
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, distributed, nn
@@ -131,7 +132,7 @@ def restore_projectors(file: Path, epoch: int, projectors: nn.ModuleDict) -> Non
         # Runs of the time when cwd was the only feature term named them by stride alone.
         state = {f"cwd_{name}" if name[0].isdigit() else name: value for name, value in state.items()}
         projectors.load_state_dict(state)
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
         raise RequestError(
             f"{file}: no projectors for epoch {epoch + 1} ({type(error).__name__}), which the feature terms need to "
             "go on; start the run again, or go on from a checkpoint that has them"

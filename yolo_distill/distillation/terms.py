@@ -12,19 +12,21 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import OBB
 from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.data.class_mapping import ClassMatch
 from yolo_distill.distillation.feature_terms import FeatureTerms
+from yolo_distill.distillation.object_terms import ObjectTerms
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.logit import NOTHING, confidence
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, Where
 from yolo_distill.teachers.head import Needs
-from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
+from yolo_distill.terms_table import TABLE, TERMS
 
 #: The terms on the head's answers, anchor by anchor.
-DENSE_TERMS = frozenset(TERMS) - frozenset(FEATURE_TERMS)
+DENSE_TERMS = frozenset(name for name in TERMS if TABLE[name].kind in {"class", "box"})
 #: Overlap above which a weaker answer of the teacher is a repetition, the host's own default for NMS.
 SAME_OBJECT = 0.7
 #: Answers of a dense teacher that are looked at for a picture's objects, the host's own `max_det`.
@@ -94,6 +96,7 @@ class Terms:
         levels: which levels correspond.
         projectors: see `yolo_distill.distillation.projectors.make_projectors`; empty without a feature term.
         maps: strides of the maps that the teacher shows; None where it shows those of all levels.
+        objects: the terms of the student's task; None: it has none.
 
     Raises:
         RequestError: see `require_classes`.
@@ -106,10 +109,12 @@ class Terms:
         levels: Levels,
         projectors: nn.ModuleDict,
         maps: Collection[int] | None = None,
+        objects: ObjectTerms | None = None,
     ) -> None:
         require_classes(recipe, len(classes.matched))
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
         shown = [stride for stride in levels.common if maps is None or stride in maps]
+        self._objects = objects or ObjectTerms(None, None)
         self._features = FeatureTerms(recipe, shown, projectors)
         dense = {name: TABLE[name] for name in recipe.gains if name in DENSE_TERMS}
         self._losses = {name: term.bind(term.loss, recipe) for name, term in dense.items()}
@@ -148,10 +153,18 @@ class Terms:
         if taught and many and teacher.one2many is not None:
             pairs.append((many, student.one2many, teacher.one2many, teacher.one2many.taught))
         source = teacher.one2one or teacher.one2many
+        objects = active.intersection(self._objects.names) if self.classes.matched else set()
+        peaks = self._peaks(teacher) if source is not None and (objects or taught) else None
         if taught and single and student.one2one is not None and source is not None:
-            pairs.append((single, student.one2one, source, self._peaks(teacher)))
-        for weight, learner, source, peaks in pairs:
-            for name, loss in self._branch(active, learner, source, peaks, size).items():
+            pairs.append((single, student.one2one, source, peaks))
+        if objects and source is not None and peaks is not None:
+            score = confidence(self._their_columns(source)).float() * peaks
+            for weight, learner in ((many, student.one2many), (single, student.one2one)):
+                if weight and learner is not None:
+                    for name, loss in self._objects(objects, learner, source, score, size).items():
+                        terms[name] = terms[name] + weight * loss
+        for weight, learner, speaker, chosen in pairs:
+            for name, loss in self._branch(active, learner, speaker, chosen, size).items():
                 terms[name] = terms[name] + weight * loss
         features = self._features(active, student, teacher, step)
         # The task's gradient at the neck is that of the one-to-many branch alone, whose weight an end-to-end loss takes
@@ -188,7 +201,11 @@ class Terms:
                 terms[name] = loss(ours[where].float(), theirs[where], chosen)
             else:
                 sure = score[where] if chosen is None else score * chosen
-                terms[name] = loss(student.at(where), teacher.at(where), sure, size)
+                both = [
+                    branch.turned_at(where) if self._objects.turned else branch.at(where)
+                    for branch in (student, teacher)
+                ]
+                terms[name] = loss(*both, sure, size)
         return terms
 
     @staticmethod
@@ -260,6 +277,7 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
     dense = "scores" in wanted
     places = any(term.weighed_by and getattr(recipe, term.weighed_by) == "score" for term in terms)
     single = getattr(student_head, "one2one_cv2", None) is not None
+    turned = isinstance(student_head, OBB) and isinstance(teacher_head, OBB)
     theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
     return Needs(
         scores=dense or places,
@@ -268,4 +286,5 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
         # The places of a map are weighed by both branches, whatever the student has.
         one2one=((dense and single) or places) and theirs,
         maps="maps" in wanted,
+        extra="extra" in wanted or ("boxes" in wanted and turned),
     )

@@ -74,6 +74,6 @@ def with_better_start(
             )
         found[start] = float(measured["map"])
     better = max(found, key=lambda start: found[start])  # its own weights where both are alike
-    listed = ", ".join(f"{100 * value:.1f} {STARTS[start]}" for start, value in found.items())
+    listed = ", ".join(f"{value:.1f} {STARTS[start]}" for start, value in found.items())
     LOGGER.info(f"{PREFIX}mAP50-95 on val after {epochs} epochs: {listed}; the student starts {STARTS[better]}")
     return recipe.model_copy(update={"init": better})

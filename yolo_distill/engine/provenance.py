@@ -42,24 +42,24 @@ class Source:
         return {"name": self.name, "digest": self.digest}
 
 
-def open_model(path: str, role: str, nc: int, trust: bool) -> DetectionModel:
-    """Open weights or build an architecture.
+def open_model(path: str, role: str, data: Mapping[str, Any], trust: bool) -> DetectionModel:
+    """Open weights, or build an architecture for the classes and keypoints of a data set.
 
     Raises:
         RequestError: it is not there, or no detector.
     """
     if is_architecture(path):
-        return load_architecture(path, nc, role=role)
+        return load_architecture(path, data["nc"], role=role, kpt_shape=data.get("kpt_shape"))
     return load_detector(path, trust=trust, role=role)
 
 
-def source_of_model(path: str, role: str, nc: int, trust: bool) -> Source:
+def source_of_model(path: str, role: str, data: Mapping[str, Any], trust: bool) -> Source:
     """Return weights or an architecture as a source.
 
     Raises:
         RequestError: as `open_model`.
     """
-    return _source_of(path, str(getattr(open_model(path, role, nc, trust), "pt_path", path)))
+    return _source_of(path, str(getattr(open_model(path, role, data, trust), "pt_path", path)))
 
 
 def _source_of(path: str, file: str) -> Source:
@@ -75,7 +75,7 @@ def short_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
+def source_of_teacher(path: str, teachers: Teachers, data: Mapping[str, Any]) -> Source:
     """Return a teacher of any kind, or several of them, as a source.
 
     Raises:
@@ -84,7 +84,7 @@ def source_of_teacher(path: str, teachers: Teachers, nc: int) -> Source:
     members = teachers.members
     if teachers.alone and members[0].untrained:
         if teachers.is_one_yolo:
-            load_architecture(path, nc, role="teacher")
+            open_model(path, "teacher", data, trust=False)
         return _source_of(path, path)
     if teachers.is_one_yolo:
         return _source_of(path, str(teachers.model(members[0]).pt_path))

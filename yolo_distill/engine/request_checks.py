@@ -7,7 +7,9 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError
+from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.terms_table import TABLE, TERMS
 
@@ -47,6 +49,28 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             f"schedule.{ending[0]}=mosaic: with epochs={epochs} and close_mosaic={closing} mosaic is closed from the "
             "first epoch on, and nothing would be taught; give close_mosaic=0, more epochs, or another schedule"
         )
+
+
+def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[str, Any]) -> str:
+    """Return the task of a student, which its file says.
+
+    Args:
+        student: the file.
+        task: that the user gave.
+        recipe: of the run.
+        data: as `check_data` found it.
+
+    Raises:
+        RequestError: another one was given, or a term or the labels are those of another one.
+    """
+    found = task_of_file(student, trust=recipe.trust, role="student")
+    if task not in {None, found}:
+        raise RequestError(f"task={task}: student={student} is a {found} model; leave task= out")
+    for name, gain in recipe.gains.items():
+        if TABLE[name].task not in {None, found}:
+            raise RequestError(f"{name}={gain:g}: student={student} is a {found} model, which has no {name}s")
+    require_labels_of(found, data, "train", f"data={data['yaml_file']}")
+    return found
 
 
 def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> None:
@@ -115,7 +139,7 @@ def without_effect(
             lines.append(f"{key}= has no effect without balance=auto")
         elif alone and (key in _OF_TEACHING or term in USUAL):
             _, why = recipe.teaching(inside=starts_inside, steps=steps)
-            lines.append(f"{key}= has no effect: the student is trained without its teacher: {why}")
+            lines.append(f"{key}= has no effect: the student trains alone: {why}")
         elif term and term not in gains:
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import time
@@ -12,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from ultralytics import __version__ as host_version
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
@@ -27,10 +24,16 @@ from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
-from yolo_distill.engine.request_checks import require_gains, require_larger, require_teachable, without_effect
+from yolo_distill.engine.request_checks import (
+    require_gains,
+    require_larger,
+    require_task,
+    require_teachable,
+    without_effect,
+)
 from yolo_distill.engine.run_recipe import MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.summary import SUMMARY, measured_by, summarise
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
 from yolo_distill.engine.teacher_setup import (
     check_teachers,
@@ -42,21 +45,17 @@ from yolo_distill.engine.teacher_setup import (
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.evaluation.evaluate import cost, evaluate, side_by_side
-from yolo_distill.files import write_bytes
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
 from yolo_distill.models.sizes import sized_student
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
-from yolo_distill.teachers.class_names import read_yaml
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
-from yolo_distill.version import __version__
+from yolo_distill.validation import read_yaml
 
-DEFAULT_STUDENT, SIZED_STUDENT = "yolo26n.pt", "yolo26n.yaml"
-SUMMARY = "summary.json"
+DEFAULT_STUDENT = "yolo26n.yaml"
 
 
 def train(
@@ -96,13 +95,13 @@ def train(
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
     # The host takes ~ for the name of a folder.
-    sized = any(value is not None for value in (sizes or {}).values())
-    student = os.path.expanduser(student or (SIZED_STUDENT if sized else DEFAULT_STUDENT))  # noqa: PTH111 - an address?
+    student = os.path.expanduser(student or DEFAULT_STUDENT)  # noqa: PTH111 - it may be an address
     student = sized_student(student, sizes or {}, runs_folder(settings))
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_device(checked, settings)
     require_teachable(checked, settings)
+    settings["task"] = require_task(student, settings.get("task"), checked, data)
     teachers = Teachers.of(checked)
     checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
@@ -166,6 +165,7 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
         return _finish_stripping(last, recipe, teachers, host)
     overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
+    overrides["task"] = model.task
     return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
@@ -218,52 +218,8 @@ def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Map
     return folder
 
 
-def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args: Mapping[str, Any]) -> None:
-    """Measure teacher and student on the validation split of a data set file, and write the table as summary.json.
-
-    Of `args`, the run's settings of the host, `imgsz`, `device`, `single_cls` and `classes` count here.
-    """
-    best = folder / "weights" / "best.pt"
-    student = load_detector(best, trust=recipe.trust, role="student")
-    imgsz = rounded_imgsz(student, int(args["imgsz"]))  # of several devices only the workers round it
-    where: dict[str, Any] = {"imgsz": imgsz, **_measured_by(args)}
-    rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
-    try:
-        measured = measure_teachers(recipe, teachers, data, **where)
-        rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
-    except RequestError as error:
-        # The training is done; a teacher with other classes, say, is no reason to fail now.
-        LOGGER.warning(f"the teacher is not measured: {error}")
-    if teachers.alone and (model := teachers.start) is not None:
-        rows["teacher"] |= cost(model, imgsz)
-    rows["student"] = {"weights": str(best)}
-    try:
-        rows["student"] |= evaluate(student, data, **where)
-    except RequestError as error:  # likewise; val without a box, say
-        LOGGER.warning(f"the student is not measured: {error}")
-    rows["student"] |= cost(student, imgsz)
-    summary = {
-        "split": "val",
-        "imgsz": imgsz,
-        "pace": read_pace(folder),
-        "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
-        **rows,
-    }
-    write_bytes(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
-    LOGGER.info(f"\nTeacher and student on val at {imgsz} px:\n{side_by_side(rows)}\n")
-    LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best}")
-
-
-def _measured_by(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a run's settings its measurements go by."""
-    single_cls = bool(args.get("single_cls"))
-    return {"device": args.get("device"), "single_cls": single_cls, "classes": args.get("classes")}
-
-
 def _check_host(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the host's settings as the host reads them, and refuse what it would refuse."""
-    if given.get("task", "detect") != "detect":
-        raise RequestError(f"task={given['task']}: only detect can be distilled")
     if given.get("save") is False:
         raise RequestError("save=False: checkpoints are what a run goes on from, and ends with; leave it out")
     with _in_one_line():
@@ -301,12 +257,12 @@ def check_pair(
         the recipe, where `init=auto` of a student with weights of its own is what `start_beside_weights` says.
     """
     require_classes(recipe, len(data["names"]))
-    first = check_teachers(recipe, teachers, data["nc"])
+    first = check_teachers(recipe, teachers, data)
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
     for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
-        models.append(open_model(path, who, data["nc"], recipe.trust))
+        models.append(open_model(path, who, data, recipe.trust))
     if isinstance(side := settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), int):
         require_side(side, models[-1])
     if first is not None and teachers.alone:
@@ -352,7 +308,7 @@ def look_at_both(
     student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
-    where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **_measured_by(settings)}
+    where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **measured_by(settings)}
 
     def measure(file: Path, split: str) -> float:
         return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])

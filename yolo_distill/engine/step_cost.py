@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import OBB, Pose, Segment
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.distillation.criterion import DistillationCriterion
@@ -53,7 +54,7 @@ def choose_student_precision(model: nn.Module, pictures: Tensor, wanted: bool | 
         return "bf16"
     if wanted in {False, "fp32"} or "bf16" not in machine_precisions("cpu"):
         return "fp32"
-    batch = made_batch(pictures[:AT_A_TIME])
+    batch = made_batch(pictures[:AT_A_TIME], model=model)
     seconds = least_seconds({p: step(model, batch, p) for p in ("fp32", "bf16")}, repeats=2)
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"
 
@@ -67,7 +68,7 @@ def cost_of_teaching(model: nn.Module, criterion: DistillationCriterion, picture
         pictures: shape (N, 3, H, W), on the student's device; all of them make up the step that is timed.
         precision: of the student.
     """
-    batch = made_batch(pictures)
+    batch = made_batch(pictures, model=model)
     taught = copy(criterion)
     taught.start_at(0, course=Course(), until=None, measure_every=0)
     calls = {"plain": step(model, batch, precision, criterion.host), "taught": step(model, batch, precision, taught)}
@@ -119,16 +120,27 @@ def without_criterion(model: Any) -> Iterator[None]:
         model.criterion = criterion
 
 
-def made_batch(pictures: Tensor, objects: int = 8) -> dict[str, Tensor]:
-    """Return a batch as the host makes them, with boxes spread over each picture."""
+def made_batch(pictures: Tensor, objects: int = 8, model: Any = None) -> dict[str, Tensor]:
+    """Return a batch as the host makes them for a model's task, with objects spread over each picture."""
     count = len(pictures) * objects
     spread = torch.linspace(0.2, 0.8, objects, device=pictures.device).repeat(len(pictures))
-    return {
+    batch = {
         "img": pictures,
         "batch_idx": torch.arange(len(pictures), device=pictures.device).repeat_interleave(objects).float(),
         "cls": torch.zeros(count, 1, device=pictures.device),
         "bboxes": torch.stack([spread, spread.flip(0), torch.full_like(spread, 0.2), torch.full_like(spread, 0.2)], 1),
     }
+    head = None if model is None else model.model[-1]
+    if isinstance(head, OBB):
+        batch["bboxes"] = torch.cat([batch["bboxes"], torch.zeros_like(spread)[:, None]], 1)
+    elif isinstance(head, Pose):
+        keypoints, values = head.kpt_shape
+        batch["keypoints"] = torch.full((count, keypoints, values), 0.5, device=pictures.device)
+    elif isinstance(head, Segment):
+        rows = torch.arange(pictures.shape[2] // 4, device=pictures.device) % (objects + 1)  # 0: no object
+        batch["masks"] = rows[None, :, None].repeat(len(pictures), 1, pictures.shape[3] // 4)
+        batch["sem_masks"] = torch.zeros_like(batch["masks"])
+    return batch
 
 
 class FullPrecisionLoss:

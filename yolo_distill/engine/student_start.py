@@ -63,9 +63,9 @@ def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:
     if not trainer.resume:
         steps = expected_steps(len(pictures_of(trainer.data, "train")), {**vars(args), "batch": trainer.batch_size})
         taught, why = recipe.teaching(inside=inside, steps=steps)
-        recipe = recipe.settled(inside=inside, steps=steps)
+        recipe = recipe.settled(inside=inside, steps=steps, task=str(args.task))
         if taught and inside:
-            LOGGER.info(f"{PREFIX}the student is taught by its teacher: {why}")
+            LOGGER.info(f"{PREFIX}its teacher also teaches it: {why}")
     if recipe.init_warmup:
         follow_closely(unwrap_model(trainer.model))
         if not trainer.resume and not args.time:

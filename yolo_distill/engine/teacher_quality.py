@@ -70,15 +70,13 @@ def look_at_teacher(
     Returns:
         mAP50-95 on the pictures of val, 0..1; None for a teacher of other classes, which can't be measured here.
     """
+    LOGGER.info(f"{PREFIX}measuring it on up to {PICTURES} pictures of train and of val each")
     try:
         found = look(measure, data)
     except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
         LOGGER.info(f"{PREFIX}not measured before the run: {error}")
         return None
-    LOGGER.info(
-        f"{PREFIX}mAP50-95 {100 * found.train:.1f} on train, {100 * found.val:.1f} on val "
-        f"(up to {PICTURES} pictures each)"
-    )
+    LOGGER.info(f"{PREFIX}mAP50-95 {100 * found.train:.1f} on train, {100 * found.val:.1f} on val")
     if found.val < NOTHING:
         LOGGER.warning(
             f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "

@@ -19,7 +19,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
 from yolo_distill.models.architectures import KINDS
-from yolo_distill.models.checkpoint import kind_of, load_architecture, rounded_imgsz
+from yolo_distill.models.checkpoint import kind_of, load_architecture, longest_side, rounded_imgsz
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.loading import TORCHVISION, Named, Teachers, read_names, with_absolute_files
@@ -37,7 +37,7 @@ def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
     return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
 
 
-def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> DetectionModel | None:
+def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] | None = None) -> DetectionModel | None:
     """Refuse teachers that can't be opened, before anything is trained or gone on with.
 
     Returns:
@@ -68,7 +68,10 @@ def check_teachers(recipe: Recipe, teachers: Teachers, nc: int = 1) -> Detection
             teachers.onnx(one)
         else:
             if one.untrained:
-                model = load_architecture(str(one.file), nc, role="teacher", kinds=KINDS)
+                of = data or {}
+                model = load_architecture(
+                    str(one.file), of.get("nc", 1), role="teacher", kinds=KINDS, kpt_shape=of.get("kpt_shape")
+                )
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
@@ -195,4 +198,4 @@ def _size(members: Sequence[Named], opened: Sequence[Teacher]) -> dict[str, int 
 def _side(recipe: Recipe, imgsz: Any) -> int:
     """Return the side of the pictures as the teacher sees them, a multiple of 32 pixels."""
     side = recipe.teacher_imgsz or imgsz or DEFAULT_CFG_DICT["imgsz"]
-    return -(-int(side if isinstance(side, int) else max(side)) // 32) * 32
+    return -(-longest_side(side) // 32) * 32

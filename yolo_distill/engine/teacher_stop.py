@@ -18,12 +18,11 @@ from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import DistillError
 from yolo_distill.losses.devices import of_first_device
+from yolo_distill.models.tasks import main_map
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers
 
 PREFIX = colorstr("distill: ")
-#: Column of results.csv by which a student is compared with its teacher.
-MAP = "metrics/mAP50-95(B)"
 #: Where the teacher's figure travels in the host's arguments, to the workers of several devices.
 TEACHER_MAP_KEY = "distill_teacher_map"
 
@@ -68,7 +67,7 @@ class TeacherStop:
             return
         done = None
         if RANK in {-1, 0} and results.exists() and self.teacher_map is not None:
-            done = epochs_until_passed(read_columns(results).get(MAP, []), self.teacher_map)
+            done = epochs_until_passed(main_map(read_columns(results)), self.teacher_map)
         self.passed_after = of_first_device(done)
         if self.passed_after is not None:
             LOGGER.info(f"{PREFIX}the student has passed its teacher on val, which rests from now on")

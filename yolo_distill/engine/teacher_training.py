@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -15,6 +16,9 @@ from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
@@ -24,9 +28,9 @@ from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.step_cost import without_criterion
+from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
-from yolo_distill.models.architectures import Kind
-from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan
+from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan, task_of_file
 
 PREFIX = colorstr("teacher: ")
 
@@ -41,14 +45,26 @@ STUDENTS_OWN = {"pretrained", "freeze"}
 
 
 class TeacherTrainer(DetectionTrainer):
-    """The host's detection trainer with enough optimizer steps, fast on a CPU, and with whole checkpoints.
+    """The host's trainer with enough optimizer steps, fast on a CPU, and with whole checkpoints.
 
-    Of teachers, and of students that have none; a trainer with a teacher is one of these.
+    Of teachers, and of students that have none; a trainer with a teacher is one of these. An instance is of the class
+    for its task: the one that `overrides` says, else that of its model.
 
     Attributes:
         precision: in which it trains on a CPU.
         trust: open checkpoints without the allow-list; `trust` among the overrides.
     """
+
+    #: The class of this trainer for each task but detection.
+    of_task: ClassVar[dict[str, type[TeacherTrainer]]] = {}
+
+    def __new__(cls, cfg: Any = None, overrides: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Take the class for the task."""
+        given = overrides or {}
+        task = given.get("task")
+        if task is None and cls.of_task and isinstance(model := given.get("model"), (str, Path)):
+            task = task_of_file(model, trust=bool(given.get("trust")))
+        return super().__new__(cls.of_task.get(str(task), cls))
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         overrides = dict(overrides or {})
@@ -73,12 +89,13 @@ class TeacherTrainer(DetectionTrainer):
         return super().setup_model()
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
-        """Build the model, of our own architectures as well.
+        """Build the model, of our own architectures as well, with the data's classes: the host would remark on them.
 
         Relies on: the host builds from what an architecture says as it does from its file.
         """
         plan = read_plan(cfg) if isinstance(cfg, (str, Path)) else cfg
-        model: DetectionModel = super().get_model(plan, weights, verbose)
+        own = {key: self.data[key] for key in ("nc", "kpt_shape") if key in self.data}
+        model: DetectionModel = super().get_model({**plan, **own}, weights, verbose)
         return model
 
     def _require_restricted(self, **files: Any) -> None:
@@ -98,6 +115,15 @@ class TeacherTrainer(DetectionTrainer):
         """
         check_data(self.args.data, ("train", self.args.split), need_labels=False)
         return super().get_dataset()
+
+    def get_validator(self) -> Any:
+        """Have the validator say on which scale its figures are, and of which branch.
+
+        Relies on: it prints them by its own `print_results`.
+        """
+        validator = super().get_validator()
+        validator.print_results = partial(say_figures, validator)
+        return validator
 
     def auto_batch(self) -> int:
         """Find the batch size, and with it the number of steps."""
@@ -122,8 +148,12 @@ class TeacherTrainer(DetectionTrainer):
             return bool(super().save_model())
 
     def final_eval(self) -> None:
-        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""
-        with whole_checkpoints(self, rewritten=True):
+        """Strip the optimizer from the finished checkpoints and validate the best one, as the host does.
+
+        What it says of that is left out: figures of yet another kind, in a folder that is gone by then.
+        """
+        LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
+        with warnings_only(), whole_checkpoints(self, rewritten=True):
             super().final_eval()
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
@@ -163,8 +193,20 @@ class RtdetrTrainer(TeacherTrainer, RTDETRTrainer):
         return dataset
 
 
-#: Who trains an architecture.
-_TRAINERS: dict[Kind, type[TeacherTrainer]] = {"yolo": TeacherTrainer, "rtdetr": RtdetrTrainer}
+class SegmentationTeacherTrainer(TeacherTrainer, SegmentationTrainer):
+    """The same of the host's trainer for masks."""
+
+
+class PoseTeacherTrainer(TeacherTrainer, PoseTrainer):
+    """The same of the host's trainer for keypoints."""
+
+
+class ObbTeacherTrainer(TeacherTrainer, OBBTrainer):
+    """The same of the host's trainer for turned boxes."""
+
+
+TeacherTrainer.of_task = {"segment": SegmentationTeacherTrainer, "pose": PoseTeacherTrainer, "obb": ObbTeacherTrainer}
+RtdetrTrainer.of_task = {}
 
 
 def strip_checkpoints(last: Path, *, trust: bool) -> None:
@@ -186,7 +228,8 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     Raises:
         RequestError: the host can't train such an architecture.
     """
-    trainer = _TRAINERS[kind_of(architecture)]
+    trainer = RtdetrTrainer if kind_of(architecture) == "rtdetr" else TeacherTrainer
+    settings = {**settings, "task": task_of_file(architecture, role="teacher")}
     settings = {**settings, **({"epochs": epochs} if epochs else {})}
     folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
@@ -215,7 +258,8 @@ def _goes_on(last: Path) -> bool:
 def runs_folder(settings: Mapping[str, Any]) -> Path:
     """Return the folder that the host would put this run's folder into."""
     project = Path(settings.get("project") or "")
-    return (project if project.is_absolute() else Path(SETTINGS["runs_dir"]) / "detect" / project).resolve()
+    runs = Path(SETTINGS["runs_dir"]) / str(settings.get("task") or "detect")
+    return (project if project.is_absolute() else runs / project).resolve()
 
 
 def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

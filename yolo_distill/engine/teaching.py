@@ -17,6 +17,7 @@ from yolo_distill.data.class_mapping import require_match, taught_names
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.data.stored_answers import stored_answers
 from yolo_distill.distillation.anchor_assignment import SetAssignment
+from yolo_distill.distillation.object_terms import ObjectTerms
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
@@ -29,7 +30,7 @@ from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.stored import StoredAnswers, StoredTeacher
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
-from yolo_distill.terms_table import FEATURE_TERMS
+from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
 #: Pictures that the teacher's precision is chosen on: enough for the ranges of its activations in int8, and read in a
 #: second.
@@ -99,7 +100,11 @@ class Teaching:
         LOGGER.info(f"{PREFIX}teacher {recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
         if table := classes.table(teacher.names):
             LOGGER.info(table)
-        return Terms(recipe, classes, levels, projectors, maps=teacher.widths)
+        objects = ObjectTerms(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        for name in self._gains:
+            if TABLE[name].kind == "object" and name not in objects.names:
+                LOGGER.warning(f"{PREFIX}{name}= has no effect: teacher and student have no {name}s in common")
+        return Terms(recipe, classes, levels, projectors, maps=teacher.widths, objects=objects)
 
     def _make_projectors(self, trainer: Any, levels: Levels) -> nn.ModuleDict:
         """Return the projectors of the feature terms, for the levels of which the teacher shows a map."""

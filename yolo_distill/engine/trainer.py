@@ -11,6 +11,9 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, distributed, nn
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
@@ -20,10 +23,12 @@ from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import add_projectors, average_gradients, keep_projectors, restore_projectors
 from yolo_distill.engine.dataloaders import TrainingPictures
 from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
-from yolo_distill.engine.request_checks import require_teachable
+from yolo_distill.engine.request_checks import require_larger, require_teachable
 from yolo_distill.engine.run_recipe import given_recipe, resumed_recipe
 from yolo_distill.engine.student_start import settle_start, start_student
+from yolo_distill.engine.summary import summarise
 from yolo_distill.engine.teacher_cost import keep_pace, measure_pace
+from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.teaching import Teaching, WithTeacher
@@ -76,6 +81,7 @@ class DistillationTrainer(TeacherTrainer):
         Raises:
             RequestError: a recipe setting that is unknown, missing or wrong, or a teacher that can't be used.
         """
+        self._of_model = _callbacks is not None  # of the host's YOLO(), and not of a command, which has its own checks
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
         self.teacher_stop = TeacherStop(overrides.pop(TEACHER_MAP_KEY, None))
@@ -127,6 +133,12 @@ class DistillationTrainer(TeacherTrainer):
 
         Relies on: the workers' trainer is built with `overrides=vars(self.args)`.
         """
+        metrics = self._train()
+        if self._of_model and self.best.exists():
+            summarise(self.save_dir, self.recipe, self.teachers, self.args.data, vars(self.args))
+        return metrics
+
+    def _train(self) -> Any:
         if not self.ddp:
             return super().train()
         if isinstance(self.model, nn.Module) and self._chosen is not None:
@@ -143,11 +155,19 @@ class DistillationTrainer(TeacherTrainer):
         Relies on: the host builds the student here, with `weights` None when it has none of its own.
         """
         model: DetectionModel = super().get_model(cfg, weights, verbose)
+        if self._of_model and not self.resume:
+            self._check_pair(model)
         if not self.resume and self.recipe.init != "student":
             report = start_student(self, model, has_weights=weights is not None)
             if report is not None:
                 self._chosen = report.chosen
         return model
+
+    def _check_pair(self, student: DetectionModel) -> None:
+        """Refuse what the command refuses: a teacher that knows other classes, or is no larger than its student."""
+        if self.teachers.alone and (teacher := self.teachers.start) is not None:
+            require_larger(teacher, student, self.recipe, str(self.args.model))
+        require_known_classes(self.recipe, self.teachers, self.data["names"], vars(self.args))
 
     def set_model_attributes(self) -> None:
         """Set up the teacher, now that the student and its device are known.
@@ -167,7 +187,7 @@ class DistillationTrainer(TeacherTrainer):
             self._write_recipe(self.teaching.recipe)
             self._pictures = TrainingPictures(self.recipe, self.teaching.stored)
         else:
-            LOGGER.info(f"{PREFIX}the student is trained without its teacher: {why}")
+            LOGGER.info(f"{PREFIX}{'it' if self._chosen is not None else 'the student'} now trains alone: {why}")
 
     def auto_batch(self) -> int:
         """Count the teacher in when the host looks for the batch that fills the memory.
@@ -317,3 +337,22 @@ class DistillationTrainer(TeacherTrainer):
             self._shares.restore(self.criterion.balancer)
         if len(self.projectors):
             restore_projectors(self.wdir / "projectors.pt", int(ckpt["epoch"]), self.projectors)
+
+
+class SegmentationDistillationTrainer(DistillationTrainer, SegmentationTrainer):
+    """The same of the host's trainer for masks."""
+
+
+class PoseDistillationTrainer(DistillationTrainer, PoseTrainer):
+    """The same of the host's trainer for keypoints."""
+
+
+class ObbDistillationTrainer(DistillationTrainer, OBBTrainer):
+    """The same of the host's trainer for turned boxes."""
+
+
+DistillationTrainer.of_task = {
+    "segment": SegmentationDistillationTrainer,
+    "pose": PoseDistillationTrainer,
+    "obb": ObbDistillationTrainer,
+}

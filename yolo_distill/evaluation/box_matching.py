@@ -62,10 +62,13 @@ def match(found: Boxes, labels: Boxes) -> Match:
     return Match(right, seen)
 
 
-def read_labels(file: Path, height: int, width: int) -> Boxes:
-    """Return the boxes of a label file; of an outline its bounding box. No file means no boxes."""
+def read_labels(file: Path, height: int, width: int, *, keypoints: bool = False) -> Boxes:
+    """Return the boxes of a label file; of an outline its bounding box. No file means no boxes.
+
+    With `keypoints` those follow each box in its row.
+    """
     rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    rows = [row for row in rows if len(row) >= 5]
+    rows = [row[:5] if keypoints else row for row in rows if len(row) >= 5]
     corners = []
     for row in rows:
         numbers = np.asarray(row[1:], np.float32)
@@ -74,5 +77,7 @@ def read_labels(file: Path, height: int, width: int) -> Boxes:
             centre, size = points
             points = np.stack([centre - size / 2, centre + size / 2])
         corners.append(np.concatenate([points.min(axis=0), points.max(axis=0)]) * ([width, height] * 2))
-    classes = [int(float(row[0])) for row in rows]
-    return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, np.int64))
+    classes = [float(row[0]) for row in rows]
+    if not np.isfinite(corners).all() or any(abs(number) > 1e9 for number in classes):
+        raise ValueError("a number is none, or too large")
+    return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, float).astype(np.int64))

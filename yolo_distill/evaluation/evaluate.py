@@ -18,14 +18,18 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import get_flops
 
 from yolo_distill.data.dataset import check_data
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
 
+#: Of what `evaluate` returns, the shares of 1.
+SHARES = frozenset({"map", "map50", "precision", "recall"})
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
 
@@ -69,8 +73,9 @@ def evaluate(
         **host_settings: further validation settings of the host.
 
     Returns:
-        `map` (mAP50-95), `map50`, `precision`, `recall` (all 0 to 1), `pictures`, `boxes`, `classes` (one dict a
-        class of the model: `name`, `pictures`, `boxes` and the same four, None for a class that the split lacks),
+        `map` (mAP50-95), `map50`, `precision`, `recall` (all 0 to 1; of masks, keypoints or turned boxes where that is
+        the `task`), `of_boxes` (the same four; of masks and keypoints only), `pictures`, `boxes`, `classes` (one dict
+        a class of the model: `name`, `pictures`, `boxes` and the four, None for a class that the split lacks),
         `ms` per picture (`preprocess`, `inference`, `postprocess`), and what was measured: `model`, `data`, `split`,
         `imgsz`, `nms`, `rect`, `device`, `versions`.
 
@@ -82,13 +87,13 @@ def evaluate(
     opened: contextlib.AbstractContextManager[str | DetectionModel]
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
         shown = str(model)
-        names, size = _check_onnx(shown, imgsz, nms)
+        names, size, task = _check_onnx(shown, imgsz, nms)
         opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
         shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
         wanted = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
-        names, size = dict(loaded.names), _square(wanted, loaded, shown)
+        names, size, task = dict(loaded.names), _square(wanted, loaded, shown), task_of(loaded)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
@@ -97,10 +102,11 @@ def evaluate(
         names = {0: "item"}  # as the host calls it, whatever the class
     else:
         check_names(names, found["names"], shown, data)
+    require_labels_of(task, found, split, f"data={data}")
     # The host takes one side; a file of two is noted with both, and the host reads these from it.
     side = size if isinstance(size, int) else max(size)
     own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
-    where = {"model": shown, "data": str(found["yaml_file"]), "split": split}
+    where = {"task": task, "model": shown, "data": str(found["yaml_file"]), "split": split}
     with opened as source:
         return {**measure(source, data, names, {**host_settings, **where, **own}, plots=plots), "imgsz": size}
 
@@ -140,12 +146,12 @@ def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return models under each other as a plain table.
 
     Args:
-        rows: name of the model to its figures, as `evaluate` (`map`, `map50`) and `cost` (`parameters`, `gflops`,
-            `file_bytes`, `ms`) return them; what is missing or None shows as a dash.
+        rows: name of the model to its figures, as `evaluate` (`map`, `map50`, in points) and `cost` (`parameters`,
+            `gflops`, `file_bytes`, `ms`) return them; what is missing or None shows as a dash.
     """
     columns = {
-        "mAP50-95": ("map", 100.0, ".1f"),
-        "mAP50": ("map50", 100.0, ".1f"),
+        "mAP50-95": ("map", 1.0, ".1f"),
+        "mAP50": ("map50", 1.0, ".1f"),
         "parameters": ("parameters", 1, ",d"),
         "GFLOPs": ("gflops", 1.0, ".2f"),
         "file MB": ("file_bytes", 1e-6, ".1f"),
@@ -159,19 +165,29 @@ def side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return Table("", ["", *columns], lines).text().removeprefix("\n")
 
 
+def in_points(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `evaluate` measured, or a part of it, with its shares of 1 as points of 100, as files hold them."""
+    found = {**figures}
+    for key in SHARES & found.keys():
+        found[key] = None if found[key] is None else round(100 * found[key], 3)
+    if "classes" in found:
+        found["classes"] = [in_points(row) for row in found["classes"]]
+    return found
+
+
 def class_table(figures: Mapping[str, Any]) -> str:
-    """Return what `evaluate` measured as a plain table: one line a class under a line for all of them."""
+    """Return what `evaluate` measured, in points, as a plain table: one line a class under a line for all of them."""
     keys = ("precision", "recall", "map50", "map")
     lines = []
     for row in ({"name": "all", **figures}, *figures["classes"]):
-        shown = [NO_VALUE if row[key] is None else f"{row[key]:.3f}" for key in keys]
+        shown = [NO_VALUE if row[key] is None else f"{row[key]:.1f}" for key in keys]
         lines.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
     header = ["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]
     return Table("", header, lines).text().removeprefix("\n")
 
 
-def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any]:
-    """Return names and input size (the side of a square, or height and width) from a file's metadata."""
+def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any, str]:
+    """Return names, input size (the side of a square, or height and width) and task from a file's metadata."""
     said = f"model={path}"
     file = Path(path).expanduser()
     if not file.is_file():
@@ -191,8 +207,8 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
     if imgsz is not None and not static:
-        return notes.names, imgsz
-    return notes.names, height if height == width else [height, width]
+        return notes.names, imgsz, notes.task
+    return notes.names, height if height == width else [height, width], notes.task
 
 
 @contextlib.contextmanager

@@ -62,7 +62,8 @@ def evaluate_teacher(
         check_names(teacher.names, names, shown, data)
     sources = _sources(teacher, dict(found["names"]), columns, single_cls, shown)
     model = _AsDetector(teacher, names, sources, _CONF if conf is None else conf)
-    where = {"model": shown, "data": str(found["yaml_file"]), "split": split, "imgsz": imgsz, "batch": batch}
+    where: dict[str, Any] = {"task": "detect", "model": shown, "data": str(found["yaml_file"]), "split": split}
+    where |= {"imgsz": imgsz, "batch": batch}
     own = {"device": device, "conf": conf, "single_cls": single_cls, "classes": classes, "rect": False}
     return measure(model, data, names, {**where, **own})
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from ultralytics import __version__ as host_version
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.tasks import TASKS
 from yolo_distill.version import __version__
 
 
@@ -42,6 +42,19 @@ def warnings_only() -> Iterator[None]:
         LOGGER.setLevel(before)
         for handler in handlers:
             handler.removeFilter(is_warning)
+
+
+def say_figures(validator: Any) -> None:
+    """Print what a validator of the host found while training, in place of the host's line, which does not say what.
+
+    Points of 100 for its shares of 1. Of a head with two branches it is the one that the model in training runs with.
+
+    Relies on: `metrics`, `seen` and `end2end` of the validator.
+    """
+    metrics = validator.metrics
+    points = "".join(f"{100 * share:11.1f}" for share in metrics.mean_results())
+    name = "one-to-one, 0 to 100" if validator.end2end else "0 to 100"
+    LOGGER.info(f"{name:>22}{validator.seen:11}{metrics.nt_per_class.sum():11}{points}")
 
 
 def check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str, data: str | Path) -> None:
@@ -84,14 +97,14 @@ def measure(
         source: a file, a model of the host, or a module that answers as one.
         data: as the user named it.
         names: of the classes that are measured.
-        settings: of the host; `model` is what it is called, `data` the file.
+        settings: of the host; `model` is what it is called, `data` the file, `task` the model's.
         plots: folder for the host's curves and sample pictures.
 
     Raises:
         RequestError: about the settings or the data.
         DistillError: the evaluator failed.
     """
-    fixed = {"task": "detect", "mode": "val", "plots": plots is not None, "save_json": False}
+    fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
     with no_auto_install(), warnings_only(), tempfile.TemporaryDirectory() as elsewhere:
         folder = Path(elsewhere if plots is None else plots)
         try:
@@ -103,6 +116,7 @@ def measure(
         torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
     return {
         **_figures(validator, names),
+        "task": settings["task"],
         "model": settings["model"],
         "data": str(data),
         "split": settings["split"],
@@ -117,17 +131,14 @@ def measure(
 def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
     """Run the host's evaluator, which writes into a folder, and return it."""
     try:
-        validator = DetectionValidator(save_dir=folder, args=settings)
+        validator = TASKS[settings["task"]].validator(save_dir=folder, args=settings)
         validator(model=source)
+    except DistillError:
+        raise
     except (ValueError, SyntaxError) as error:
         # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
         raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
     except Exception as error:
-        if "No valid images" in str(error):
-            raise RequestError(
-                f"data={data}: the host can use no picture of {settings['split']}: each is damaged, or has a label "
-                "that is not 'class x y w h' with a class that has a name and four numbers from 0 to 1"
-            ) from error
         raise DistillError(f"validation on {data} failed: {type(error).__name__}: {one_line(error)}") from error
     if not int(validator.metrics.nt_per_class.sum()):
         raise RequestError(f"data={data}: the split {settings['split']} has no boxes; nothing can be measured on it")
@@ -135,17 +146,22 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
 
 
 def _figures(validator: Any, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return the numbers of a finished run as plain Python; see `evaluate`."""
+    """Return the numbers of a finished run as plain Python; see `evaluate`.
+
+    Relies on: of a task with two kinds of figures, the host gives the four of boxes first, and then the task's own.
+    """
     metrics = validator.metrics
     row_of = {int(index): row for row, index in enumerate(metrics.ap_class_index)}
     keys = ("precision", "recall", "map50", "map")
     classes = []
     for index, name in sorted(names.items()):
-        values = map(float, metrics.class_result(row_of[index])) if index in row_of else (None,) * len(keys)
+        values = map(float, metrics.class_result(row_of[index])[-4:]) if index in row_of else (None,) * len(keys)
         counts = {"pictures": int(metrics.nt_per_image[index]), "boxes": int(metrics.nt_per_class[index])}
         classes.append({"name": name, **counts, **dict(zip(keys, values, strict=True))})
+    means = [float(value) for value in metrics.mean_results()]
     return {
-        **dict(zip(keys, map(float, metrics.mean_results()), strict=True)),
+        **dict(zip(keys, means[-4:], strict=True)),
+        **({"of_boxes": dict(zip(keys, means[:4], strict=True))} if len(means) > len(keys) else {}),
         "pictures": int(validator.seen),
         "boxes": int(metrics.nt_per_class.sum()),
         "classes": classes,

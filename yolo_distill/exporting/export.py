@@ -32,7 +32,7 @@ from yolo_distill.exporting.targets import INPUTS, Target, load_target
 from yolo_distill.exporting.workspace import check_card, destination, earlier_extras, put_in_place, workspace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
-from yolo_distill.machine import cpu_name
+from yolo_distill.machine import busy, cpu_name
 from yolo_distill.timing import in_turns, session_run
 
 Accuracy = dict[str, dict[str, float]]
@@ -150,6 +150,7 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
     if plan.target.delegates:
         _rewrite(fp32, suit_delegates)
     annotate(fp32, {**notes, "precision": "fp32"})
+    plan.progress(f"running the file beside torch on {len(plan.data.pictures)} pictures")
     gap, detections = prove(fp32, plan.model, plan.data.pictures, nms=plan.nms)
     lowered, accuracy = _lower(plan, fp32, folder / f"{plan.path.stem}-{plan.precision}.onnx")
     draft = _finish(plan, lowered.path if lowered else fp32, notes, lowered.kept if lowered else ())
@@ -163,6 +164,7 @@ def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Pat
         proof=str(plan.path.with_suffix(".json")),
         license=metadata["license"],
         processor=cpu_name(),
+        doubt=busy(),
         target=plan.target.name,
         audience=plan.target.audience,
         opset=plan.opset,

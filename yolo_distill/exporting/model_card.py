@@ -139,6 +139,8 @@ def _speed(report: ExportReport | HostReport) -> Iterator[str]:
         threads = f", {report.threads} thread{'s' * (report.threads > 1)}" if isinstance(report, ExportReport) else ""
         timed = ", ".join(f"{name} {ms:.1f}" for name, ms in measured.ms.items())
         yield f"Milliseconds of the bare network for one picture: {timed} ({code(report.processor)}{threads})."
+        if report.doubt:
+            yield f"{report.doubt[:1].upper()}{report.doubt[1:]}."
 
 
 def _tensors(report: ExportReport | HostReport) -> Iterator[str]:

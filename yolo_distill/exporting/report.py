@@ -30,6 +30,7 @@ class _Report:
         training: what the checkpoint says of its training, see `training_of`; empty where it says nothing.
         license: of the file, as its metadata has it.
         processor: what it was timed on.
+        doubt: why the times may be wrong, "" where nothing speaks against them.
         versions: of everything that had a part in it.
         seconds: wall-clock time.
     """
@@ -44,6 +45,7 @@ class _Report:
     training: dict[str, Any]
     license: str
     processor: str
+    doubt: str
     file_bytes: int
     source_sha256: str
     versions: dict[str, str]
@@ -143,6 +145,7 @@ class ExportReport(_Report):
             *self.proved(),
             *_maps(self.accuracy),
             self._speed(),
+            *filter(None, [self.doubt]),
         ]
         for provider, verdict in self.delegates.items():
             parts = f"{verdict['partitions']} partition{'s' if verdict['partitions'] != 1 else ''}"
@@ -242,6 +245,7 @@ class HostReport(_Report):
             torch_ms, ms = self.proof.ms["torch"], self.proof.ms[self.precision]
             lines += _maps(self.proof.accuracy)
             lines.append(f"ms a picture: torch {torch_ms:.1f}, {self.precision} {ms:.1f} ({torch_ms / ms:.2f}x torch)")
+            lines += filter(None, [self.doubt])
         return "\n".join([*lines, *self._beside_it()])
 
     def proved(self) -> list[str]:

@@ -29,7 +29,7 @@ from yolo_distill.exporting.report import HostReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.ultralytics_parity import RUNTIMES, prove_host_file, silence, why_not
 from yolo_distill.exporting.workspace import check_card, destination, put_in_place, workspace
-from yolo_distill.machine import cpu_name
+from yolo_distill.machine import busy, cpu_name
 from yolo_distill.models.checkpoint import one_line
 
 #: What everyone calls a format that the host calls otherwise.
@@ -147,6 +147,7 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
         format=row.format,
         license=said["license"],
         processor=cpu_name() if row.device == "cpu" else f"{torch.cuda.get_device_name(0)}; torch: {cpu_name()}",
+        doubt=busy(),
         file_bytes=sum(file.stat().st_size for file in files.values()),
         sha256={name: sha256(file) for name, file in files.items()},
         source_sha256=notes["source_sha256"],

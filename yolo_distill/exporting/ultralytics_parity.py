@@ -143,6 +143,7 @@ def _accuracy(
     if plan.size[0] == plan.size[1]:
         accuracy["torch"] = measure(plan.model, data, imgsz=plan.size[0], nms=nms, device=device)
     settings = {
+        "task": "detect",
         "model": str(file), "data": str(check_data(data, "val")["yaml_file"]), "split": "val", "imgsz": max(plan.size),
         "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False, "workers": 0,
     }  # fmt: skip

@@ -59,12 +59,12 @@ def begin_inside(
         LOGGER.info(f"{PREFIX}student starts from random weights: its layers are not the teacher's ({report}){deeper}")
         return None
     student.load_state_dict(selected, strict=False)
-    LOGGER.info(f"{PREFIX}student starts from the teacher's channels: {report}")
+    LOGGER.info(f"{PREFIX}the student is cut out of your teacher: {report}")
     if recipe.init_fit:
         count = max(PICTURES // 16, min(PICTURES, PIXELS // imgsz**2))
         pictures = sample_pictures(dict(data), imgsz, count)
         fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
-        LOGGER.info(f"{PREFIX}fitted to the teacher's answers to {len(pictures)} training pictures: {fitted}")
+        LOGGER.info(f"{PREFIX}and fitted to its answers to {len(pictures)} training pictures: {fitted}")
     return report
 
 

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from yolo_distill.files import replacing
 from yolo_distill.labelling.dataset import IMAGES
+from yolo_distill.labelling.inference import Floats
 from yolo_distill.labelling.manifest import Manifest
 from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD
 from yolo_distill.labelling.statistics import NEAR, Doubt, Statistics
-from yolo_distill.labelling.thresholds import Threshold, at
+from yolo_distill.labelling.thresholds import ENOUGH, Threshold, at, hard_labels
 from yolo_distill.labelling.thumbnails import thumbnail
 from yolo_distill.runtime.drawing import colour_of
 from yolo_distill.templates import fill_in
@@ -37,11 +38,12 @@ def write_contact_sheet(file: Path, manifest: Manifest, statistics: Statistics, 
         teacher=manifest.teacher["name"],
         boxes=f"{int(statistics.boxes.sum()):,}",
         what=what_became(statistics),
-        classes=_classes(manifest, statistics),
+        classes=list(_classes(manifest, statistics)),
         unread=statistics.unread,
         unnamed=statistics.states[UNREAD] - len(statistics.unread),
         which=f"The {len(statistics.doubts)} pictures" if len(statistics.doubts) < statistics.shown else _ALL,
         near=f"{NEAR:g}",
+        tenths=range(10),
         pictures=_pictures(manifest, statistics.doubts, images),
     )
     with replacing(file) as partial, partial.open("w", encoding="utf-8") as stream:
@@ -63,9 +65,12 @@ def what_became(statistics: Statistics) -> str:
 
 def why(threshold: Threshold) -> str:
     """Return where a threshold comes from."""
+    boxes = f"{threshold.boxes:,} box{'es' * (threshold.boxes != 1)} on val"
     if threshold.f1 is not None:
-        return f"best F1 on val, {threshold.f1:.2f} over {threshold.boxes:,} boxes"
-    return f"conf=; {threshold.boxes} boxes on val are too few or none is found" if threshold.boxes else "conf="
+        return f"best F1 on val, {threshold.f1:.2f} over {boxes.removesuffix(' on val')}"
+    if threshold.boxes >= ENOUGH:
+        return f"conf=; the teacher finds none of the {boxes}"
+    return f"conf=; fewer than {ENOUGH}: {boxes}" if threshold.boxes else "conf="
 
 
 def histogram(counts: Sequence[int], threshold: float) -> dict[str, Any]:
@@ -100,6 +105,18 @@ def _classes(manifest: Manifest, statistics: Statistics) -> Iterator[dict[str, A
         }
 
 
+def _shown_by(doubt: Doubt, thresholds: Floats) -> dict[str, str]:
+    """Return by what a picture is found on the sheet: columns of the classes drawn on it, tenths of their scores."""
+    scores = doubt.row.found.scores
+    classes, margins = hard_labels(scores, thresholds)
+    drawn = margins >= -NEAR
+    tenths = (scores.max(1, initial=0)[drawn] * 10).astype(int).clip(max=9)
+    return {
+        "classes": " ".join(map(str, sorted(set(classes[drawn].tolist())))),
+        "tenths": " ".join(map(str, sorted(set(tenths.tolist())))),
+    }
+
+
 def _pictures(manifest: Manifest, doubts: Sequence[Doubt], images: Path) -> Iterator[dict[str, Any]]:
     for doubt in doubts:
         file = doubt.row.file
@@ -107,6 +124,7 @@ def _pictures(manifest: Manifest, doubts: Sequence[Doubt], images: Path) -> Iter
         yield {
             "name": file or doubt.row.source,
             "state": f"{near}; left out" if doubt.row.state == EMPTY else near,
+            **_shown_by(doubt, at(manifest.thresholds)),
             "data": thumbnail(doubt.row, images, manifest.names, at(manifest.thresholds)),
             # The whole picture, where the sheet still lies beside it.
             "link": quote((IMAGES / file).as_posix()) if file else None,

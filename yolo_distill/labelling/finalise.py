@@ -11,9 +11,9 @@ from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_conta
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
-from yolo_distill.labelling.parquet import FOLDER, KEPT, UNREAD, read_part, rows_of
+from yolo_distill.labelling.parquet import EMPTY, FOLDER, KEPT, UNREAD, read_part, rows_of
 from yolo_distill.labelling.request import starts
-from yolo_distill.labelling.statistics import Statistics
+from yolo_distill.labelling.statistics import BINS, Statistics
 from yolo_distill.labelling.thresholds import at
 from yolo_distill.results import LabelResult
 
@@ -59,9 +59,12 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
             statistics.add(row)
     if not statistics.states[KEPT]:
         raise DistillError(
-            f"out={out}: no picture to train on ({what_became(statistics)}); delete it before another try"
+            f"out={out}: no picture to train on ({what_became(statistics)}); {_advice(manifest, statistics)}; delete "
+            "it before another try"
         )
     say(f"{what_became(statistics)}; boxes: {_by_class(manifest.names, statistics.boxes.tolist())}")
+    if not statistics.boxes.sum():
+        say(f"warning: there is no box to train on; {_advice(manifest, statistics)}, with another out=")
     if not (out / DATA).exists():
         write_contact_sheet(out / SHEET, manifest, statistics, DataSet(out, copy=False).images)
         notes = {"Labelled by": manifest.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
@@ -69,6 +72,17 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
     say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
     states, boxes = statistics.states, dict(zip(manifest.names, statistics.boxes.tolist(), strict=True))
     return LabelResult(out, out / DATA, out / SHEET, states[KEPT], boxes, states[UNREAD])
+
+
+def _advice(manifest: Manifest, statistics: Statistics) -> str:
+    """Return what to change where there is nothing to train on."""
+    if not statistics.states[KEPT] and not statistics.states[EMPTY]:
+        return "give pictures that can be read"
+    found = statistics.histogram.sum(0).nonzero()[0]
+    if not len(found):
+        return "the teacher finds nothing at all in them: are they like those that it was trained on?"
+    best = (int(found[-1]) + 1) / BINS
+    return f"the teacher's best box there scores {best:.2f} at most, below conf={manifest.settings['conf']:g}: lower it"
 
 
 def _by_class(names: Sequence[str], boxes: Sequence[int], most: int = 12) -> str:

@@ -14,7 +14,7 @@ from yolo_distill.labelling.inference import Floats
 from yolo_distill.labelling.parquet import Row
 from yolo_distill.labelling.statistics import NEAR
 from yolo_distill.labelling.thresholds import hard_labels
-from yolo_distill.runtime.drawing import Colour, colour_of, write_label
+from yolo_distill.runtime.drawing import Colour, colour_of, write_labels
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 
@@ -36,6 +36,7 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
     canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     classes, margins = hard_labels(row.found.scores, thresholds)
     boxes = np.rint(row.found.boxes * scale).astype(int)
+    labels: list[tuple[str, tuple[int, ...], Colour]] = []
     # Labels are drawn last, and of them the surest.
     for place in np.argsort(margins, kind="stable").tolist():
         if margins[place] < -NEAR:
@@ -48,7 +49,9 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats) 
             cv2.rectangle(canvas, first, second, colour, _LINE)
         else:
             _broken(canvas, first, second, colour)
-        write_label(canvas, f"{names[column]} {row.found.scores[place, column]:.2f}", first, colour, _LETTERS, 1)
+        text = f"{names[column]} {row.found.scores[place, column]:.2f}"
+        labels.insert(0, (text, (left, top, right, bottom), colour))
+    write_labels(canvas, labels, _LETTERS, 1)
     return base64.b64encode(encoded(canvas, ".jpg", _QUALITY)).decode()
 
 

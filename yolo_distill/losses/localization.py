@@ -2,7 +2,8 @@
 
 Sources: Zheng et al., "Localization Distillation for Dense Object Detection" (LD), CVPR 2022, arXiv 2102.12252, eq. 4;
 the IoU loss is distance-IoU (arXiv 1911.08287). Of its family it is the one that stays finite, gradient included, for
-the degenerate boxes that an untrained head without bins predicts.
+the degenerate boxes that an untrained head without bins predicts. Turned boxes have the host's probabilistic IoU in its
+place (Llerena et al., arXiv 2106.06072).
 
     L_iou  = sum_i w_i (1 - DIoU(b_s, b_t)) / max(1, sum_i w_i)
     L_bins = sum_i w_i mean_e KL(softmax(z_t / tau) || softmax(z_s / tau)) tau^2 / max(1, sum_i w_i)
@@ -20,13 +21,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from ultralytics.utils.metrics import probiou
 
 from yolo_distill.losses.devices import average_over_devices
 
 #: Share of the box term that the side distributions (or distances) have beside the boxes, as dfl has beside box in the
 #: host's own gains (1.5 / 7.5).
 SIDES = 0.2
-#: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes xyxy (N, 4), both in pixels.
+#: Values of a turned box: x, y, w, h and its angle.
+TURNED = 5
+#: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes, both in pixels: xyxy (N, 4), or turned
+#: ones xywhr (N, 5).
 Sides = tuple[Tensor, Tensor, Tensor]
 
 
@@ -56,17 +61,19 @@ def localization_loss(student: Sides, teacher: Sides, weight: Tensor, size: tupl
 
 
 def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted distance-IoU loss of decoded boxes.
+    """Return the weighted distance-IoU loss of decoded boxes, or that of the probabilistic IoU of turned ones.
 
     Args:
-        student: boxes xyxy in any one unit, shape (N, 4).
-        teacher: boxes xyxy in the same unit, shape (N, 4); no gradient reaches it.
+        student: boxes xyxy in any one unit, shape (N, 4), or xywhr, shape (N, 5).
+        teacher: boxes likewise in the same unit; no gradient reaches it.
         weight: the teacher's confidence, shape (N,).
 
     Returns:
         scalar, at least 0; 0 when the boxes are equal or N is 0.
     """
-    return _weighted_mean(1 - distance_iou(student, teacher.detach()), weight)
+    if student.shape[-1] == TURNED:
+        return weighted_mean(1 - probiou(student, teacher.detach()).squeeze(-1), weight)
+    return weighted_mean(1 - distance_iou(student, teacher.detach()), weight)
 
 
 def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
@@ -83,7 +90,7 @@ def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor, tau: float = 1.0
     """
     target = F.log_softmax(teacher.detach() / tau, -1)
     divergence = F.kl_div(F.log_softmax(student / tau, -1), target, reduction="none", log_target=True)
-    return _weighted_mean(divergence.sum(-1).mean(-1) * tau**2, weight)
+    return weighted_mean(divergence.sum(-1).mean(-1) * tau**2, weight)
 
 
 def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -97,7 +104,7 @@ def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     Returns:
         scalar, at least 0; 0 when the distances are equal or N is 0.
     """
-    return _weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
+    return weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
 
 
 def distance_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
@@ -122,7 +129,7 @@ def _area(size: Tensor) -> Tensor:
     return size[..., 0] * size[..., 1]  # the gradient of prod() would look at the values for zeros
 
 
-def _weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
+def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
     """Return sum(w * loss) / max(1, sum(w)): less than one box's worth of confidence counts as little as it is."""
     weight = weight.detach()
     return (loss * weight).sum() / average_over_devices(weight.sum()).clamp(min=1.0)

@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
 import torchvision
-from ultralytics.nn import tasks
-from ultralytics.nn.modules import Detect, RTDETRDecoder, v10Detect
+from torch.nn.modules.module import register_module_forward_hook
+from ultralytics.nn import tasks as host
+from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, guess_model_task
 
 from yolo_distill.errors import RequestError
+from yolo_distill.models.tasks import TASKS, heads
 
 Kind = Literal["yolo", "rtdetr"]
 KINDS: tuple[Kind, ...] = ("yolo", "rtdetr")
-#: What the host builds for each.
-MODELS: dict[Kind, type[DetectionModel]] = {"yolo": DetectionModel, "rtdetr": RTDETRDetectionModel}
-
-# Compared by exact class: segment, pose and open-vocabulary heads inherit from Detect. Those of a YOLO answer with the
-# dense prediction dict that the losses and the runtime read.
-_HEADS: dict[Kind, tuple[type, ...]] = {"yolo": (Detect, v10Detect), "rtdetr": (RTDETRDecoder,)}
 _CALLED: dict[Kind, str] = {"yolo": "a YOLO detector", "rtdetr": "an RT-DETR"}
 
 #: Largest number of an architecture, such as classes, channels or repeats, and most values in one.
 _LARGEST, _MOST_VALUES = 100_000, 100_000
+#: Layers, repeated ones counted; how many times as deep; parameters; values of a map of one 256 px picture.
+_MOST_LAYERS, _DEEPEST, _MOST_PARAMETERS, _MOST_VALUES_OF_A_MAP = 1000, 10, 300_000_000, 2**26
 
 
-def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
-    """Refuse a loaded model that is no detector of the kinds that are welcome.
+def require_detector(
+    model: torch.nn.Module, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
+) -> None:
+    """Refuse a loaded model that is no detector of the kinds and tasks that are welcome.
 
     Raises:
         RequestError: saying what it is.
     """
     layers = getattr(model, "model", None)
     head = type(layers[-1]) if isinstance(layers, torch.nn.Sequential) and len(layers) else type(None)
-    if not any(isinstance(model, MODELS[kind]) and head in _HEADS[kind] for kind in kinds):
-        raise _refused(said, head.__name__, guess_model_task(model), kinds)
+    exact = head is RTDETRDecoder or any(head in task.heads for task in TASKS.values())
+    if not (isinstance(model, DetectionModel) and exact and _welcome(head.__name__, kinds, tasks)):
+        raise _refused(said, head.__name__, guess_model_task(model), kinds, tasks)
 
 
-def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
-    """Return what an architecture describes, before the host builds anything from it.
+def require_plan(
+    plan: Any, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
+) -> type[DetectionModel]:
+    """Return the host's class of what an architecture describes, before the host builds anything from it.
 
     Raises:
-        RequestError: it describes no detector of these kinds, or no model.
+        RequestError: it describes no detector of these kinds and tasks, or no model.
     """
     if not isinstance(plan, dict) or not plan.get("backbone") or not plan.get("head"):
         what = "a data set" if isinstance(plan, dict) and "train" in plan else "no model"
@@ -55,13 +59,12 @@ def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> Kind:
         head = str(plan["head"][-1][2])
     except (IndexError, KeyError, TypeError) as error:
         raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
-    kind = _kind_of(head)
-    if kind is not None and kind in kinds:
+    if _welcome(head, kinds, tasks):
         require_layers(plan, said)
-        return kind
-    if not hasattr(tasks, head):
+        return TASKS[dict(heads())[head]].model if _kind_of(head) == "yolo" else RTDETRDetectionModel
+    if not hasattr(host, head):
         raise RequestError(f"{said}: the host knows no layer {head!r}")
-    raise _refused(said, head, guess_model_task(plan), kinds)
+    raise _refused(said, head, guess_model_task(plan), kinds, tasks)
 
 
 def require_layers(plan: Any, said: str) -> None:
@@ -86,13 +89,16 @@ def require_layers(plan: Any, said: str) -> None:
     parts = [plan.get("backbone") or [], plan.get("head") or []]
     if not all(isinstance(part, list) for part in parts):
         raise RequestError(f"{said}: backbone and head are not lists of layers")
+    repeats = 0
     for row in (row for part in parts for row in part):
-        name = row[2] if isinstance(row, (list, tuple)) and len(row) == 4 else None
-        if not isinstance(name, str):
+        if not _is_layer(row):
             raise RequestError(f"{said}: a layer is not [from, repeats, module, args] but {reprlib.repr(row)}")
+        name, repeats = row[2], repeats + max(row[1], 1)
+        if repeats > _MOST_LAYERS:
+            raise RequestError(f"{said}: repeats layers {repeats} times and more; at most {_MOST_LAYERS} are built")
         found = _named(name)
         is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module)
-        if found is not None and not (is_layer and not issubclass(found, tasks.BaseModel)):
+        if found is not None and not (is_layer and not issubclass(found, host.BaseModel)):
             raise RequestError(f"{said}: names {reprlib.repr(name)} as a layer, which it is not")
 
 
@@ -112,11 +118,56 @@ def _require_small(plan: dict[str, Any], said: str) -> None:
     raise RequestError(f"{said}: its architecture has more than {_MOST_VALUES} values")
 
 
+def _is_layer(row: Any) -> bool:
+    """Return whether this is [from, repeats, module, args]."""
+    if not isinstance(row, (list, tuple)) or len(row) != 4:
+        return False
+    above, repeats, name, arguments = row
+    places = above if isinstance(above, (list, tuple)) else [above]
+    whole = all(isinstance(one, int) for one in [*places, repeats])
+    return whole and isinstance(name, str) and isinstance(arguments, (list, tuple))
+
+
+def require_affordable(plan: dict[str, Any], said: str) -> None:
+    """Refuse an architecture whose weights or maps take more memory than any detector's, before they are made.
+
+    Relies on: the host's `parse_model` builds the layers of a plan, which then know where their inputs come from (`f`),
+    and `DetectionModel` asks them about a picture of 256 px when it is made.
+
+    Raises:
+        RequestError: saying what is too large.
+    """
+    depths = [plan.get("depth_multiple"), *(row[0] for row in (plan.get("scales") or {}).values())]
+    if any(depth and depth > _DEEPEST for depth in depths):
+        raise RequestError(f"{said}: is made {max(filter(None, depths)):g} times as deep; at most {_DEEPEST} is taken")
+
+    def look(_: Any, __: Any, answer: Any) -> None:
+        if isinstance(answer, torch.Tensor) and answer.numel() > _MOST_VALUES_OF_A_MAP:
+            shape = "x".join(map(str, answer.shape[1:]))
+            raise RequestError(f"{said}: has a map of {shape} values at 256 px, more than memory has room for")
+
+    with torch.device("meta"), torch.no_grad():  # where nothing takes memory
+        layers, _ = host.parse_model(copy.deepcopy(plan), ch=plan.get("channels", 3), verbose=False)
+        if (count := sum(one.numel() for one in layers.parameters())) > _MOST_PARAMETERS:
+            raise RequestError(f"{said}: has {count:,} parameters; at most {_MOST_PARAMETERS:,} are built")
+        handle = register_module_forward_hook(look)  # not of each: the host's modules share their activation
+        try:
+            answers: list[Any] = []
+            answer: Any = torch.empty(1, plan.get("channels", 3), 256, 256)
+            for layer in layers[:-1]:
+                above = [layer.f] if isinstance(layer.f, int) else layer.f
+                taken = [answer if place == -1 else answers[place] for place in above]
+                answer = layer(taken[0] if isinstance(layer.f, int) else taken)
+                answers.append(answer)
+        finally:
+            handle.remove()
+
+
 def _named(name: str) -> Any:
     for start, room in (("nn.", torch.nn), ("torchvision.ops.", torchvision.ops)):
         if name.startswith(start):
             return getattr(room, name.removeprefix(start), None)
-    return vars(tasks).get(name)
+    return vars(host).get(name)
 
 
 def _is_activation(text: Any) -> bool:
@@ -136,16 +187,21 @@ def _is_activation(text: Any) -> bool:
 
 
 def _kind_of(head: str) -> Kind | None:
-    return next((kind for kind in KINDS if head in {one.__name__ for one in _HEADS[kind]}), None)
+    return "rtdetr" if head == RTDETRDecoder.__name__ else "yolo" if head in dict(heads()) else None
 
 
-def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind]) -> RequestError:
+def _welcome(head: str, kinds: Sequence[Kind], tasks: Collection[str]) -> bool:
+    kind = _kind_of(head)
+    return kind in kinds and (kind != "yolo" or dict(heads())[head] in tasks)
+
+
+def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind], tasks: Collection[str]) -> RequestError:
     kind = _kind_of(head)
     if kind is not None and kind not in kinds:
         wanted = " or ".join(_CALLED[one] for one in kinds)
         only = "; an RT-DETR can teach, but can't be taught, measured or exported here" if kind == "rtdetr" else ""
         return RequestError(f"{said}: is {_CALLED[kind]}, not {wanted}{only}")
-    if task and task != "detect":
-        return RequestError(f"{said}: is a {task} model, not a detector; give a model with task detect")
-    known = " and ".join(one.__name__ for welcome in kinds for one in _HEADS[welcome])
-    return RequestError(f"{said}: detectors with the head {head} are not supported yet ({known} are)")
+    if task and task not in tasks:
+        return RequestError(f"{said}: is a {task} model; give one with task {' or '.join(tasks)}")
+    known = ", ".join(name for name, of in heads() if of in tasks)
+    return RequestError(f"{said}: models with the head {head} are not supported yet ({known} are)")

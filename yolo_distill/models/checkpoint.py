@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import pickle
 import re
+import reprlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +23,21 @@ from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.models.architectures import KINDS, MODELS, Kind, require_detector, require_layers, require_plan
+from yolo_distill.models.architectures import (
+    KINDS,
+    Kind,
+    require_affordable,
+    require_detector,
+    require_layers,
+    require_plan,
+)
+from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.paths import cfg_dir
+from yolo_distill.validation import read_yaml
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
+_LARGEST_STRIDE = 256
 
 
 def is_architecture(path: str | Path) -> bool:
@@ -42,12 +52,30 @@ def kind_of(model: str | Path | DetectionModel) -> Kind:
         RequestError: an architecture of another kind, or none.
     """
     if isinstance(model, (str, Path)):
-        return require_plan(read_plan(model, "teacher"), KINDS, f"teacher={model}")
+        built = require_plan(read_plan(model, "teacher"), KINDS, f"teacher={model}")
+        return "rtdetr" if built is RTDETRDetectionModel else "yolo"
     return "rtdetr" if isinstance(model, RTDETRDetectionModel) else "yolo"
 
 
+def task_of_file(path: str | Path, *, trust: bool = False, role: str = "model") -> str:
+    """Return the task of a YOLO in a checkpoint or an architecture; `detect` for an RT-DETR.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if is_architecture(path):
+        built = require_plan(read_plan(path, role), KINDS, f"{role}={path}")
+        return next((name for name, task in TASKS.items() if task.model is built), "detect")
+    return str(load_detector(path, trust=trust, role=role, kinds=KINDS).task)
+
+
 def load_detector(
-    path: str | Path, *, trust: bool = False, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+    path: str | Path,
+    *,
+    trust: bool = False,
+    role: str = "model",
+    kinds: Sequence[Kind] = ("yolo",),
+    tasks: Collection[str] = TASKS.keys(),
 ) -> DetectionModel:
     """Open an Ultralytics checkpoint as a detector on the CPU.
 
@@ -57,6 +85,7 @@ def load_detector(
         trust: load without the allow-list, which runs whatever code the file brings along.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
+        tasks: likewise.
 
     Returns:
         the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args`, `task` and
@@ -67,7 +96,7 @@ def load_detector(
 
     Raises:
         RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
-            refuses, or the model in it is no detector of these kinds.
+            refuses, or the model in it is no detector of these kinds and tasks.
     """
     said = f"{role}={path}"
     file = find_checkpoint(path, said)
@@ -77,22 +106,28 @@ def load_detector(
     if not trust and isinstance(held, torch.nn.Module):
         for layer in held.modules():
             if hasattr(layer, "yaml"):  # the host builds the model anew from it
-                require_layers(layer.yaml, said)
+                plan: Any = layer.yaml
+                require_layers(plan, said)
+                with contextlib.suppress(
+                    KeyError, IndexError, TypeError, ValueError, RuntimeError
+                ):  # the host's to say
+                    require_affordable(plan, said)
     model: Any = _student(held)
     if not isinstance(model, torch.nn.Module) or not hasattr(model, "model"):
         keys = ", ".join(map(str, list(checkpoint)[:6])) or "none"
         raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")
     if checkpoint.get("modelopt"):
         raise RequestError(f"{said}: is a quantization-aware checkpoint, which is not supported; use the float one")
-    require_detector(model, kinds, said)
+    require_detector(model, kinds, said, tasks)
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
-    own, args = getattr(model, "args", None) or {}, checkpoint.get("train_args") or {}
-    model.train_args = {**(own if isinstance(own, dict) else vars(own)), **args}
+    own, args = _settings(getattr(model, "args", None), said), _settings(checkpoint.get("train_args"), said)
+    model.train_args = {**own, **args}
     model.args = {**DEFAULT_CFG_DICT, **args}
     model.pt_path = str(file)
-    model.task = "detect"
-    model.names = _names(model)
+    model.task = task_of(model)
+    model.names = _names(model, said)
+    _require_sizes(model, said)
     return model
 
 
@@ -107,7 +142,12 @@ def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teac
 
 
 def load_architecture(
-    path: str | Path, nc: int | None = None, *, role: str = "model", kinds: Sequence[Kind] = ("yolo",)
+    path: str | Path,
+    nc: int | None = None,
+    *,
+    role: str = "model",
+    kinds: Sequence[Kind] = ("yolo",),
+    kpt_shape: Sequence[int] | None = None,
 ) -> DetectionModel:
     """Build a detector with random weights from an architecture.
 
@@ -116,6 +156,7 @@ def load_architecture(
         nc: number of classes; the file's own when not given.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
+        kpt_shape: of a pose model: keypoints, and values of each; the file's own when not given.
 
     Returns:
         the model, float32, eval mode, on the CPU; names are the class numbers.
@@ -123,12 +164,18 @@ def load_architecture(
     Raises:
         RequestError: there is no such architecture, the file describes none, or it is no detector of these kinds.
     """
-    model = build_plan(read_plan(path, role), nc, f"{role}={path}", kinds)
+    model = build_plan(read_plan(path, role), nc, f"{role}={path}", kinds, kpt_shape)
     model.args["model"] = str(path)
     return model
 
 
-def build_plan(plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[Kind] = ("yolo",)) -> DetectionModel:
+def build_plan(
+    plan: dict[str, Any],
+    nc: int | None,
+    said: str,
+    kinds: Sequence[Kind] = ("yolo",),
+    kpt_shape: Sequence[int] | None = None,
+) -> DetectionModel:
     """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
 
     Args:
@@ -136,24 +183,43 @@ def build_plan(plan: dict[str, Any], nc: int | None, said: str, kinds: Sequence[
         nc: number of classes.
         said: what the message begins with.
         kinds: of detectors that are welcome.
+        kpt_shape: of a pose model.
 
     Raises:
         RequestError: it is no detector of these kinds, or the host can't build it.
     """
-    kind = require_plan(plan, kinds, said)
+    build = require_plan(plan, kinds, said)
+    own = {"nc": nc or plan["nc"]}  # given as arguments, the host remarks on them
+    if kpt_shape and build is TASKS["pose"].model:
+        own["kpt_shape"] = list(kpt_shape)
     try:
-        model = MODELS[kind](copy.deepcopy(plan), nc=nc, verbose=False)
+        require_affordable({**plan, **own}, said)
+        model = build(copy.deepcopy({**plan, **own}), verbose=False)
+    except RequestError:
+        raise
     except Exception as error:
         raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
-    model.args = {**DEFAULT_CFG_DICT, "task": "detect"}
-    model.task = "detect"
+    model.task = task_of(model)
+    model.args = {**DEFAULT_CFG_DICT, "task": model.task}
     return model.eval()
 
 
 def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
     """Return the side of square pictures in pixels as the host rounds it when it trains `model`."""
     stride = max(int(cast("Tensor", model.stride).max()), 32)
-    return -(-int(imgsz if isinstance(imgsz, int) else max(imgsz)) // stride) * stride
+    return -(-longest_side(imgsz) // stride) * stride
+
+
+def longest_side(imgsz: Any) -> int:
+    """Return the longer side of pictures in pixels.
+
+    Raises:
+        RequestError: it is none.
+    """
+    sides = imgsz if isinstance(imgsz, (list, tuple)) else [imgsz]
+    if not sides or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise RequestError(f"imgsz={imgsz}: expected a whole number of pixels, such as 640")
+    return max(sides)
 
 
 def require_side(side: int, model: torch.nn.Module) -> None:
@@ -246,6 +312,17 @@ def _check_whole(file: Path, said: str) -> None:
     if size == 0:
         raise RequestError(f"{said}: is empty (0 bytes); copy or download it again")
     if zipfile.is_zipfile(file):
+        try:
+            with zipfile.ZipFile(file) as content:
+                unfolded, damaged = sum(one.file_size for one in content.infolist()), None
+                if unfolded <= size:
+                    damaged = content.testzip()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+            raise RequestError(f"{said}: is damaged ({one_line(error)}); copy or download it again") from error
+        if unfolded > size:
+            raise RequestError(f"{said}: is packed, as torch packs none, and would unfold to more than its size")
+        if damaged:
+            raise RequestError(f"{said}: is damaged ({damaged} is not what was written); copy or download it again")
         return
     if start == b"PK\x03\x04":
         # The directory of a zip file is at its end.
@@ -263,12 +340,15 @@ def _unpickle(file: Path, trust: bool, said: str) -> dict[str, Any]:
             checkpoint, _ = torch_safe_load(file, safe_only=not trust)
     except Exception as error:
         causes = list(_chain(error))
-        if not trust and any(isinstance(cause, pickle.UnpicklingError) for cause in causes):
+        if not trust and (refused := _refused(causes)):
             raise RequestError(
-                f"{said}: holds objects that the restricted loader refuses{_refused(causes)}; they can run code of "
+                f"{said}: holds objects that the restricted loader refuses ({refused}); they can run code of "
                 "their own, so load the file with trust=true only if you know where it comes from"
             ) from error
-        raise RequestError(f"{said}: cannot be read as an Ultralytics checkpoint ({one_line(causes[-1])})") from error
+        raise RequestError(
+            f"{said}: cannot be read as an Ultralytics checkpoint ({one_line(causes[-1])}); if it is damaged, copy or "
+            "download it again"
+        ) from error
     if not isinstance(checkpoint, dict):
         raise RequestError(f"{said}: is not an Ultralytics checkpoint (it holds a {type(checkpoint).__name__})")
     return checkpoint
@@ -294,26 +374,58 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _refused(causes: list[BaseException]) -> str:
     for cause in causes:
         if found := re.search(r"GLOBAL (\S+) was not an allowed global", str(cause)):
-            return f" ({found[1]})"
+            return found[1]
     return ""
 
 
-def _names(model: Any) -> dict[int, str]:
+def _settings(values: Any, said: str) -> dict[str, Any]:
+    """Return settings of a training that a checkpoint holds.
+
+    Raises:
+        RequestError: it holds something else in their place.
+    """
+    found = values or {}
+    found = found if isinstance(found, dict) else getattr(found, "__dict__", found)
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise RequestError(f"{said}: its training settings are {reprlib.repr(found)}, not values by name")
+    return found
+
+
+def _names(model: Any, said: str) -> dict[int, str]:
     names = getattr(model, "names", None)
+    count = model.model[-1].nc
     if not names:
-        names = [str(i) for i in range(model.model[-1].nc)]
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return {int(index): str(name) for index, name in pairs}
+        names = [str(i) for i in range(count)]
+    pairs = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names
+    try:
+        found = {int(index): str(name) for index, name in pairs.items()}
+    except (AttributeError, TypeError, ValueError):
+        found = {}
+    if sorted(found) != list(range(count)):
+        raise RequestError(
+            f"{said}: its head tells {count} classes apart, and its names are {reprlib.repr(names)}; give "
+            "model.names one name a class, by number, and save it again"
+        )
+    return found
+
+
+def _require_sizes(model: Any, said: str) -> None:
+    """Refuse strides and a size of pictures that no detector has."""
+    stride = model.stride
+    if not isinstance(stride, Tensor) or not ((stride >= 1) & (stride <= _LARGEST_STRIDE)).all():
+        raise RequestError(f"{said}: its stride is {reprlib.repr(stride)}; expected numbers of 1 to {_LARGEST_STRIDE}")
+    size = model.args.get("imgsz", 32)
+    sides = size if isinstance(size, (list, tuple)) else [size]
+    if len(sides) not in {1, 2} or not all(isinstance(one, int) and 0 < one <= _LARGEST_SIDE for one in sides):
+        raise RequestError(
+            f"{said}: says that it was trained at imgsz={reprlib.repr(size)}; expected pixels of 1 to {_LARGEST_SIDE}"
+        )
 
 
 def _check_architecture_exists(name: Path, said: str) -> None:
     if name.is_dir():
         raise RequestError(f"{said}: is a folder, not an architecture")
-    if _of_ours(name).is_file():
-        return
-    # The scale letter is no part of the file's name: yolo26n.yaml is read from yolo26.yaml.
-    plain = name.with_name(re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", name.name))
-    if name.is_file() or plain.is_file():
+    if name.exists() or _without_scale(name).exists() or _of_ours(name).is_file():
         return
     if len(name.parts) > 1:
         near = [f.name for f in name.parent.glob("*.y*ml")] if name.parent.is_dir() else []
@@ -321,6 +433,11 @@ def _check_architecture_exists(name: Path, said: str) -> None:
     known = _architectures()
     if name.name not in known:
         raise RequestError(f"{said}: no such file, and no architecture of that name{did_you_mean(name.name, known)}")
+
+
+def _without_scale(name: Path) -> Path:
+    """Return the file that is read: the scale letter is no part of its name, yolo26n.yaml is read from yolo26.yaml."""
+    return name.with_name(re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", name.name))
 
 
 def _architectures() -> list[str]:
@@ -354,6 +471,9 @@ def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
     if not is_architecture(name):
         raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
     _check_architecture_exists(name, said)
+    for file in {name, _without_scale(name)}:
+        if file.exists():
+            read_yaml(file, said)
     try:
         plan = yaml_model_load(_of_ours(name))
     except (yaml.YAMLError, ValueError, TypeError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import cv2
+import numpy as np
 
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
@@ -28,12 +30,15 @@ def draw(image: Picture, detections: Detections) -> Picture:
     canvas: Picture = image.copy()
     line, scale, thickness = _sizes(canvas)
     found = list(zip(detections.xyxy, detections.labels(), detections.confidence, detections.class_id, strict=True))
+    boxes = [tuple(round(float(value)) for value in box) for box, *_ in found]
     # From the worst to the best, so that the best lies on top.
-    for box, name, confidence, class_id in reversed(found):
-        x1, y1, x2, y2 = (round(float(value)) for value in box)
-        colour = colour_of(int(class_id))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line)
-        write_label(canvas, f"{name} {float(confidence):.2f}", (x1, y1), colour, scale, thickness)
+    for (x1, y1, x2, y2), (*_, class_id) in zip(reversed(boxes), reversed(found), strict=True):
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour_of(int(class_id)), line)
+    labels = [
+        (f"{name} {float(confidence):.2f}", box, colour_of(int(class_id)))
+        for box, (_, name, confidence, class_id) in zip(boxes, found, strict=True)
+    ]
+    write_labels(canvas, labels, scale, thickness)
     return canvas
 
 
@@ -45,23 +50,31 @@ def draw_note(image: Picture, *lines: str) -> None:
         top += _plate(image, line, (0, top), _BLACK, scale, thickness)
 
 
-def write_label(
-    canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int
+def write_labels(
+    canvas: Picture, labels: Sequence[tuple[str, tuple[int, ...], Colour]], scale: float, thickness: int
 ) -> None:
-    """Write `text` on a coloured ground above a corner; below it, or further left, where it would not be seen.
+    """Write each text on a ground of its colour beside its box, where it covers the others least.
 
     Args:
         canvas: (H, W, 3), changed in place.
-        text: one line.
-        corner: x and y in pixels.
-        colour: of the ground.
+        labels: text, box (x1, y1, x2, y2) in pixels and colour of each, the most important first: it has first choice.
         scale: of the letters, as OpenCV has it.
         thickness: of the letters' lines in pixels.
     """
-    wide, tall, _, _ = _plate_size(text, scale, thickness)
-    left = max(min(corner[0], canvas.shape[1] - wide), 0)
-    top = corner[1] - tall if corner[1] >= tall else corner[1]
-    _plate(canvas, text, (left, top), colour, scale, thickness)
+    height, width = canvas.shape[:2]
+    taken = np.empty((0, 4))
+    for text, (x1, y1, x2, y2), _ in labels:
+        wide, tall, _, _ = _plate_size(text, scale, thickness)
+        # Above the box, inside it, and below it; at its left and at its right side.
+        tops = [y1 - tall] * (y1 >= tall) + [y1, y2, y2 - tall]
+        choices = np.array([(x, y) for y in tops for x in (x1, x2 - wide)])
+        choices = np.clip(choices, 0, [max(width - wide, 0), max(height - tall, 0)])
+        first, last = choices[:, None], choices[:, None] + (wide, tall)
+        shared = np.minimum(last, taken[:, 2:]) - np.maximum(first, taken[:, :2])
+        left, top = choices[shared.clip(min=0).prod(2).sum(1).argmin()]  # the first of equal ones
+        taken = np.vstack([taken, (left, top, left + wide, top + tall)])
+    for (text, _, colour), corner in reversed(list(zip(labels, taken[:, :2].astype(int).tolist(), strict=True))):
+        _plate(canvas, text, (corner[0], corner[1]), colour, scale, thickness)
 
 
 def _plate(canvas: Picture, text: str, corner: tuple[int, int], colour: Colour, scale: float, thickness: int) -> int:

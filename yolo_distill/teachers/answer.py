@@ -8,14 +8,14 @@ the distance itself).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
-from ultralytics.utils.tal import dist2bbox, make_anchors
+from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 
 #: Best class score from which on a box is one, whoever teaches; overlap above which NMS takes two boxes of a class for
 #: one; boxes a picture. The last two are the host's own defaults.
@@ -35,6 +35,9 @@ class DenseBranch:
         anchors: anchor points in grid units, shape (A, 2).
         strides: pixels per grid unit at each anchor, shape (A, 1).
         taught: which anchors it speaks about, bool, shape (B, A); None for all of them.
+        extra: what its head has beside class and box, shape (B, A, E): mask coefficients, keypoints as they come, or
+            the angle of a turned box in radians; None where it has nothing or nobody needs it.
+        proto: prototypes of masks, shape (B, C, H, W); None likewise.
     """
 
     logits: Tensor
@@ -42,6 +45,8 @@ class DenseBranch:
     anchors: Tensor
     strides: Tensor
     taught: Tensor | None = None
+    extra: Tensor | None = None
+    proto: Tensor | None = None
 
     @property
     def reg_max(self) -> int:
@@ -62,10 +67,20 @@ class DenseBranch:
         distances = distances * strides
         return sides, distances, dist2bbox(distances, self.anchors[anchor].float() * strides, xywh=False)
 
+    def turned_at(self, where: Where) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `at` does, with turned boxes (N, 5) in place of upright ones, xywhr in pixels and radians."""
+        assert self.extra is not None, "the teacher was not asked for angles"
+        sides, distances, _ = self.at(where)
+        angle, anchor = self.extra[where].float(), where[1]
+        points = self.anchors[anchor].float() * self.strides[anchor].float()
+        return sides, distances, torch.cat([dist2rbox(distances, angle, points), angle], -1)
+
     def take(self, anchors: Tensor) -> DenseBranch:
         """Return this branch with only the anchors of the given indices, in that order."""
-        sides, taught = (None if t is None else t[:, anchors] for t in (self.sides, self.taught))
-        return DenseBranch(self.logits[:, anchors], sides, self.anchors[anchors], self.strides[anchors], taught)
+        own = (None if t is None else t[:, anchors] for t in (self.sides, self.taught, self.extra))
+        sides, taught, extra = own
+        places, strides = self.anchors[anchors], self.strides[anchors]
+        return DenseBranch(self.logits[:, anchors], sides, places, strides, taught, extra, self.proto)
 
 
 @dataclass(frozen=True)
@@ -97,8 +112,8 @@ class DenseAnswer:
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:
     """Read the raw prediction dict of the host's `Detect` head, with its strides in pixels per cell.
 
-    It holds `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats` in the order of the strides, or two such dicts
-    under `one2many` and `one2one`.
+    It holds `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A) and `feats` in the order of the strides, and what a head
+    of another task has beside these; or two such dicts under `one2many` and `one2one`.
     """
     many = output.get("one2many", output)
     maps = dict(zip(strides, many["feats"], strict=True))
@@ -108,16 +123,35 @@ def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> D
     )
 
     branches = [
-        make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max) if raw else None
+        make_branch(raw["scores"], raw["boxes"], anchors, anchor_strides, reg_max, *_extra(raw)) if raw else None
         for raw in (many, output.get("one2one"))
     ]
     return DenseAnswer(branches[0], branches[1], maps, {s: m.shape[-2] * m.shape[-1] for s, m in maps.items()})
 
 
-def make_branch(scores: Tensor, boxes: Tensor | None, anchors: Tensor, strides: Tensor, reg_max: int) -> DenseBranch:
-    """Return a branch from tensors in the head's order, scores (B, nc, A) and boxes (B, 4 * reg_max, A)."""
+def _extra(raw: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+    """Return what the host's head of another task has beside class and box, and the prototypes of masks."""
+    extra = next((raw[key] for key in ("mask_coefficient", "kpts", "angle") if key in raw), None)
+    proto = raw.get("proto")
+    return extra, proto[0] if isinstance(proto, tuple) else proto
+
+
+def make_branch(
+    scores: Tensor,
+    boxes: Tensor | None,
+    anchors: Tensor,
+    strides: Tensor,
+    reg_max: int,
+    extra: Tensor | None = None,
+    proto: Tensor | None = None,
+) -> DenseBranch:
+    """Return a branch from tensors in the head's order.
+
+    Those are scores (B, nc, A), boxes (B, 4 * reg_max, A), and of other tasks extra (B, E, A) and proto (B, C, H, W).
+    """
     sides = None if boxes is None else boxes.permute(0, 2, 1).reshape(len(boxes), -1, 4, reg_max)
-    return DenseBranch(scores.permute(0, 2, 1), sides, anchors, strides)
+    extra = None if extra is None else extra.permute(0, 2, 1)
+    return DenseBranch(scores.permute(0, 2, 1), sides, anchors, strides, extra=extra, proto=proto)
 
 
 @dataclass(frozen=True)

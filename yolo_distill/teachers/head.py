@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import OBB, Detect, Proto
 from ultralytics.utils.tal import make_anchors
 
 #: Strides of the levels that YOLO heads have, finest first.
@@ -21,6 +22,8 @@ Size = tuple[int, int]
 class Needs:
     """What a teacher is asked for: class logits, side outputs, both of the one-to-one branch as well, the neck's maps.
 
+    `extra` is what a head has beside these: mask coefficients and prototypes, keypoints, or angles.
+
     What is not needed is not computed.
     """
 
@@ -28,20 +31,23 @@ class Needs:
     boxes: bool = True
     one2one: bool = True
     maps: bool = True
+    extra: bool = False
 
 
 class NeededHead(nn.Module):
     """Stands where the host's `Detect` stood and gives the raw outputs that are needed, by name.
 
-    Names are `scores` and `boxes` for the one-to-many branch, `one2one_scores` and `one2one_boxes` for the other, and
-    `map8`, `map16`, ... for the maps: flat, so that an exported file has the same outputs under the same names.
+    Names are `scores`, `boxes` and `extra` for the one-to-many branch, `one2one_scores` and so on for the other,
+    `proto` for the prototypes of masks, and `map8`, `map16`, ... for the maps: flat, so that an exported file has the
+    same outputs under the same names.
     """
 
     def __init__(self, head: Detect, needs: Needs) -> None:
         """Take over what is needed of `head`.
 
         Relies on: `cv2`, `cv3` and their `one2one_` copies hold one small network a level, whose outputs the host
-        concatenates over the levels; `f` and `i` say where a layer stands in the model.
+        concatenates over the levels; so do `cv4` and, behind it in the pose head of 26, `cv4_kpts`; `proto` makes the
+        prototypes of the finest map, in 26 of all maps. `f` and `i` say where a layer stands in the model.
         """
         super().__init__()
         self.f, self.i = head.f, head.i
@@ -52,11 +58,19 @@ class NeededHead(nn.Module):
         self.outputs = nn.ModuleDict(
             {f"{branch}{name}": getattr(head, f"{branch}{own}") for branch in branches for name, own in layers.items()}
         )
+        self.proto = getattr(head, "proto", None) if needs.extra else None
+        self._angles = type(head) is OBB  # that of 26 gives them as they are
+        if needs.extra and hasattr(head, "cv4"):
+            for branch in branches:
+                parts = [getattr(head, f"{branch}{name}", None) for name in ("cv4", "cv4_kpts")]
+                levels = zip(*(part for part in parts if part is not None), strict=True)
+                self.outputs[f"{branch}extra"] = nn.ModuleList(nn.Sequential(*level) for level in levels)
 
     @property
     def names(self) -> list[str]:
         """Names of the outputs, in their order."""
-        return [*self.outputs, *(f"map{stride}" for stride in self.strides if self.maps)]
+        proto = [] if self.proto is None else ["proto"]
+        return [*self.outputs, *proto, *(f"map{stride}" for stride in self.strides if self.maps)]
 
     def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
         """Return outputs of shape (B, channels, A), and maps as they come."""
@@ -64,6 +78,11 @@ class NeededHead(nn.Module):
         for name, layers in self.outputs.items():
             assert isinstance(layers, nn.ModuleList)
             found[name] = torch.cat([layer(m).flatten(2) for layer, m in zip(layers, maps, strict=True)], -1)
+            if self._angles and name.endswith("extra"):
+                found[name] = (found[name].sigmoid() - 0.25) * math.pi
+        if self.proto is not None:
+            proto = self.proto(maps[0] if type(self.proto) is Proto else maps)
+            found["proto"] = proto[0] if isinstance(proto, tuple) else proto
         return found | {f"map{stride}": m for stride, m in zip(self.strides, maps, strict=True) if self.maps}
 
 

@@ -18,7 +18,7 @@ from yolo_distill.machine import usable_cores
 from yolo_distill.models.checkpoint import find_checkpoint, is_architecture, kind_of, load_ultralytics
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import split
-from yolo_distill.teachers.class_names import names_by_number, read_yaml
+from yolo_distill.teachers.class_names import names_by_number
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
@@ -29,6 +29,7 @@ from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.torchvision_detector import TorchvisionTeacher, known_name
 from yolo_distill.teachers.torchvision_weights import load_detector_file, pretrained, read_weights
 from yolo_distill.teachers.yolo import YoloTeacher
+from yolo_distill.validation import read_yaml
 
 TORCHVISION = "torchvision:"
 

@@ -36,8 +36,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.class_names import read_yaml
-from yolo_distill.validation import first_problem
+from yolo_distill.validation import first_problem, read_yaml
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -51,7 +51,7 @@ def answering_classes(folder: Path) -> dict[int, str]:
         raise RequestError(f"{said}: yolo-distill label has not finished it; give the same command once more")
     try:
         return dict(enumerate(json.loads((folder / PLAN).read_text(encoding="utf-8"))["names"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(f"{said}: its {PLAN} cannot be read ({type(error).__name__}); label again") from None
 
 

@@ -22,6 +22,7 @@ class YoloTeacher(Teacher):
     """Answers densely for a batch of pictures.
 
     Attributes:
+        head: the host's class of its head.
         architecture: the host's name of the file that it was built from, without its ending; empty if unknown.
         forward: what computes the answers; see `yolo_distill.teachers.precision` for the choice.
     """
@@ -34,6 +35,7 @@ class YoloTeacher(Teacher):
         self.names = {int(k): str(v) for k, v in model.names.items()}
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
+        self.head = type(head)
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
         self.needs = needs or Needs()
         model.model[-1] = NeededHead(head, self.needs)
@@ -84,7 +86,15 @@ class YoloTeacher(Teacher):
         raw = {name: value.to(torch.float32, copy=True) for name, value in raw.items()}
         anchors, strides, counts = self.grid(images)
         branches = [
-            make_branch(raw[f"{name}scores"], raw.get(f"{name}boxes"), anchors, strides, self.reg_max)
+            make_branch(
+                raw[f"{name}scores"],
+                raw.get(f"{name}boxes"),
+                anchors,
+                strides,
+                self.reg_max,
+                raw.get(f"{name}extra"),
+                raw.get("proto"),
+            )
             if f"{name}scores" in raw
             else None
             for name in ("", "one2one_")

@@ -37,22 +37,44 @@ export function drawFound(context, { xyxy, scores, classId }, names, { scale, un
     context.strokeStyle = css(colourOf(classId[i]));
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
   }
-  for (const i of order) {
-    const [x1, y1] = cornersOf(i);
-    label(context, `${names[classId[i]]} ${scores[i].toFixed(2)}`, x1, y1, colourOf(classId[i]), text, unit);
-  }
+  const labels = place(context, [...order].reverse().map((i) => ({
+    words: `${names[classId[i]]} ${scores[i].toFixed(2)}`, box: cornersOf(i), colour: colourOf(classId[i]),
+  })), text, unit);
+  for (const label of labels.reverse()) write(context, label, text, unit);
 }
 
-/** Write above a corner; below it, or further left, where it would not be seen. */
-function label(context, words, x, y, colour, text, unit) {
-  const margin = 5 * unit;
-  const wide = context.measureText(words).width + 2 * margin;
-  const tall = text + margin;
-  const left = Math.max(Math.min(x - 1.25 * unit, context.canvas.width - wide), 0);
-  const top = y >= tall ? y - tall : y;
+/** Give each label a place beside its box where it covers the others least; the first has the first choice. */
+function place(context, labels, text, unit) {
+  const tall = text + 5 * unit;
+  const { width, height } = context.canvas;
+  const taken = [];
+  for (const label of labels) {
+    const wide = context.measureText(label.words).width + 10 * unit;
+    const [x1, y1, x2, y2] = label.box;
+    let least = Infinity;
+    // Above the box, inside it, and below it; at its left and at its right side.
+    for (const y of [...(y1 >= tall ? [y1 - tall] : []), y1, y2, y2 - tall]) {
+      for (const x of [x1 - 1.25 * unit, x2 + 1.25 * unit - wide]) {
+        const left = Math.max(Math.min(x, width - wide), 0);
+        const top = Math.max(Math.min(y, height - tall), 0);
+        let shared = 0;
+        for (const one of taken) {
+          shared += Math.max(Math.min(left + wide, one.left + one.wide) - Math.max(left, one.left), 0)
+            * Math.max(tall - Math.abs(top - one.top), 0);
+        }
+        if (shared < least) [least, label.left, label.top, label.wide] = [shared, left, top, wide];
+      }
+    }
+    taken.push(label);
+  }
+  return labels;
+}
+
+function write(context, { words, colour, left, top, wide }, text, unit) {
+  const tall = text + 5 * unit;
   context.fillStyle = css(colour);
   context.fillRect(left, top, wide, tall);
   const [red, green, blue] = colour;
   context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
-  context.fillText(words, left + margin, top + tall / 2 + text / 16);
+  context.fillText(words, left + 5 * unit, top + tall / 2 + text / 16);
 }

@@ -63,7 +63,9 @@ export class View {
       canvas.style.height = `${height * fit}px`;
     }
     context.drawImage(copy ?? frame, 0, 0, wide, tall);
-    drawFound(context, found, names, { scale: wide / width, unit: density });
+    // Lines and letters grow with the picture, within what can be read.
+    const unit = density * Math.min(Math.max(((width + height) * fit) / 1100, 0.75), 1.5);
+    drawFound(context, found, names, { scale: wide / width, unit });
     canvas.hidden = false;
   }
 

@@ -1,0 +1,53 @@
+// Runs a file of `yolo-distill export` on Android, with com.microsoft.onnxruntime:onnxruntime-android.
+package yolo
+
+import ai.onnxruntime.OnnxJavaType
+import ai.onnxruntime.OnnxTensor
+import ai.onnxruntime.OrtEnvironment
+import ai.onnxruntime.OrtSession
+import ai.onnxruntime.TensorInfo
+import android.graphics.Bitmap
+import java.nio.FloatBuffer
+
+/**
+ * A detector. Open it once and keep it; several threads may call it at once.
+ *
+ * @param file the bytes of an `.onnx` or `.ort` file.
+ * @param options where it runs and with how many threads.
+ */
+class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.SessionOptions()) : AutoCloseable {
+    private val environment = OrtEnvironment.getEnvironment()
+    private val session = environment.createSession(file, options)
+    private val notes = session.metadata.customMetadata
+    private val input = session.inputInfo.entries.first()
+    private val end2end = notes["end2end"] == "True"
+    private val size = Regex("""\d+""").findAll(notes.getValue("imgsz")).map { it.value.toInt() }.toList()
+
+    /** Class names by `classId`. */
+    val names = readNames(notes.getValue("names"))
+
+    init {
+        val type = (input.value.info as TensorInfo).type
+        require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
+    }
+
+    /** What the picture holds: boxes in its pixels, best first. A `HARDWARE` bitmap has to be copied before. */
+    fun detect(picture: Bitmap, settings: Settings = Settings()): List<Detection> {
+        val transform = Transform(picture.height, picture.width, size[0], size[1])
+        val argb = IntArray(picture.width * picture.height)
+        picture.getPixels(argb, 0, picture.width, 0, 0, picture.width, picture.height)
+        val floats = FloatBuffer.wrap(letterbox(argb, transform))
+        val shape = longArrayOf(1, 3, size[0].toLong(), size[1].toLong())
+        OnnxTensor.createTensor(environment, floats, shape).use { tensor ->
+            session.run(mapOf(input.key to tensor)).use { answers ->
+                val answer = answers[0] as OnnxTensor
+                val (_, rows, columns) = answer.info.shape.map { it.toInt() }
+                check(if (end2end) columns == 6 else rows == 4 + names.size) { "the model answers $rows x $columns" }
+                val raw = FloatArray(rows * columns).also { answer.floatBuffer.get(it) }
+                return decode(raw, rows, columns, end2end, settings).map { transform.toPicture(it) }
+            }
+        }
+    }
+
+    override fun close() = session.close()
+}

@@ -1,0 +1,56 @@
+// Runs a file of `yolo-distill export` on iOS, with the package onnxruntime-swift-package-manager.
+import CoreGraphics
+import Foundation
+import OnnxRuntimeBindings  // of the pod onnxruntime-objc: onnxruntime_objc
+
+/// What `best.json` says; onnxruntime's Swift API does not hand out the file's own notes.
+private struct About: Decodable {
+    struct Tensor: Decodable { let name, type: String; let shape: [Int] }
+    let names: [String: String], imgsz: [Int], end2end: Bool, tensors: [String: Tensor]
+}
+
+enum DetectorError: Error { case noFloats, noPicture }
+
+/// A detector. Open it once and keep it.
+final class Detector {
+    let names: [String]  // by classId
+    private let about: About, input: About.Tensor, output: About.Tensor
+    private let environment: ORTEnv, session: ORTSession
+
+    /// `file` is an `.onnx` or `.ort` file, `json` the `.json` that was exported with it; `options` say where it runs.
+    init(file: URL, json: URL, options: ORTSessionOptions? = nil) throws {
+        about = try JSONDecoder().decode(About.self, from: Data(contentsOf: json))
+        names = (0..<about.names.count).map { about.names[String($0)]! }
+        (input, output) = (about.tensors["input"]!, about.tensors["output"]!)
+        if input.type != "float32" { throw DetectorError.noFloats }  // export it with input=floats
+        environment = try ORTEnv(loggingLevel: .warning)
+        session = try ORTSession(env: environment, modelPath: file.path, sessionOptions: options)
+    }
+
+    /// What the picture holds: boxes in its pixels, best first.
+    func detect(_ picture: CGImage, _ settings: Settings = Settings()) throws -> [Detection] {
+        let (height, width) = (picture.height, picture.width)
+        let transform = Transform(
+            height: height, width: width, inputHeight: about.imgsz[0], inputWidth: about.imgsz[1])
+        var rgba = [UInt8](repeating: 0, count: 4 * height * width)
+        try rgba.withUnsafeMutableBytes { bytes in
+            guard let canvas = CGContext(
+                data: bytes.baseAddress, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width,
+                space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
+            else { throw DetectorError.noPicture }
+            canvas.draw(picture, in: CGRect(x: 0, y: 0, width: width, height: height))
+        }
+        let floats = letterbox(rgba, transform)
+        let data = NSMutableData(bytes: floats, length: 4 * floats.count)
+        let shape = input.shape.map { NSNumber(value: $0) }
+        let tensor = try ORTValue(tensorData: data, elementType: .float, shape: shape)
+        let answer = try session.run(withInputs: [input.name: tensor], outputNames: [output.name], runOptions: nil)
+        let raw = try withExtendedLifetime(answer) {  // it owns what is read here
+            let bytes = Data(referencing: try answer[output.name]!.tensorData())
+            return bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+        }
+        let (rows, columns) = (output.shape[1], output.shape[2])
+        let found = try decode(raw, rows: rows, columns: columns, end2end: about.end2end, settings)
+        return found.map(transform.toPicture)
+    }
+}

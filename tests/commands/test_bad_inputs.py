@@ -1,0 +1,168 @@
+"""Files and values that nobody can use: each is refused in one line that says what was wrong, and where."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from made_detector import dense, write_detector
+
+from yolo_distill.cli import main
+from yolo_distill.data.unlabelled import _link, _short
+from yolo_distill.errors import RequestError
+from yolo_distill.models.checkpoint import load_detector
+
+
+@pytest.fixture
+def words(tiny_student, tiny_teacher, tiny_data) -> dict[str, str]:
+    """Return the words of a short training, by key."""
+    short = {"imgsz": "64", "epochs": "1", "batch": "4", "plots": "false", "device": "cpu", "project": "runs"}
+    return {"teacher": tiny_teacher, "student": tiny_student, "data": str(tiny_data), **short}
+
+
+@pytest.fixture
+def own_data(tiny_data) -> Path:
+    """Return a copy of the tiny data set that a test may change."""
+    shutil.copytree(tiny_data.parent, "data", ignore=shutil.ignore_patterns("*.cache"))
+    described = Path("data/data.yaml").absolute()
+    described.write_text(described.read_text().replace(str(tiny_data.parent), str(described.parent)))
+    return described
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+MERGED = "a: &a {x: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 10)}]}}\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize("key", ["data", "recipe", "class_map", "student", "teacher_outputs"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"\0\1\2", "is not YAML"),
+        (b"\xff\xfe\xfd", "is not YAML"),
+        (b"[" * 5000, "too many brackets"),
+        (b"{a: " * 5000, "too many brackets"),
+        (b"a" * 5000, ""),
+        (b"a: 2001-99-99", "is not YAML"),
+        (b"? [a, b]\n: c", "is not YAML"),
+        (b"&a [*a]", "more than 1,000,000 values"),
+        (BOMB.encode(), "more than 1,000,000 values"),
+        (MERGED.encode(), "more than 1,000,000 values"),
+        (None, "a device or a pipe"),
+    ],
+)
+def test_yaml_that_cannot_be_read(key, text, says, words, refused):
+    if text is not None:
+        Path("bad.yaml").write_bytes(text)
+    elif sys.platform == "win32":
+        pytest.skip("Windows has no pipes that are files")
+    else:
+        os.mkfifo("bad.yaml")
+    if key == "teacher_outputs":
+        words["teacher"] = str(write_detector(Path("other.onnx"), dense()))
+    said = refused("train", *(f"{name}={value}" for name, value in {**words, key: "bad.yaml"}.items()))
+    assert "bad.yaml" in said
+    assert says in said or (key in {"data", "recipe"} and says == "a device or a pipe")
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize("label", ["0 nan nan nan nan", "1e300 .5 .5 .1 .1", "disc .5 .5 .1 .1", "7 .5 .5 .1 .1"])
+@pytest.mark.parametrize("command", ["train", "val"])
+def test_labels_of_which_none_can_be_used(command, label, words, own_data, refused):
+    for file in own_data.parent.rglob("labels/*/*.txt"):
+        file.write_text(label)
+    words["data"] = str(own_data)
+    given = words if command == "train" else {"model": words["teacher"], "data": own_data, "imgsz": 64}
+    assert main([command, *(f"{key}={value}" for key, value in given.items())]) == 2
+
+
+def test_the_first_of_them_is_named(own_data, tiny_teacher, refused):
+    for file in own_data.parent.rglob("labels/*/*.txt"):
+        file.write_text("7 .5 .5 .1 .1")
+    said = refused("val", f"model={tiny_teacher}", f"data={own_data}", "imgsz=64")
+    assert "none of the 4 pictures" in said
+    assert "0.png: Label class 7 exceeds" in said
+
+
+def test_pictures_of_floats_are_left_out(own_data, tiny_teacher, capsys):
+    picture = own_data.parent / "images" / "val" / "0.png"
+    cv2.imwrite(str(picture.with_suffix(".tif")), cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE).astype(np.float32))
+    picture.unlink()
+    assert main(["val", f"model={tiny_teacher}", f"data={own_data}", "imgsz=64"]) == 0
+    assert "all            3 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("nc", ["10000000", "1e300", "-2", "many"])
+def test_classes_without_number(nc, own_data, tiny_teacher, refused):
+    own_data.write_text(own_data.read_text().partition("names:")[0] + f"nc: {nc}\n")
+    assert "nc is" in refused("val", f"model={tiny_teacher}", f"data={own_data}")
+
+
+@pytest.mark.parametrize("changes", [{"logit": "1e300"}, {"recipe": "mine.yaml", "imgsz": None}])
+def test_values_that_train_nothing(changes, words, refused):
+    Path("mine.yaml").write_text("imgsz: big\n")
+    said = refused("train", *(f"{key}={value}" for key, value in {**words, **changes}.items() if value))
+    assert "logit=1e300: must be between 0 and 10000" in said or "imgsz=big: expected a whole number" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train_args": [1]}, r"its training settings are \[1\]"),
+        ({"train_args": {1: 2}}, r"its training settings are \{1: 2\}"),
+        ({"train_args": {"imgsz": "big"}}, "trained at imgsz='big'"),
+        ({"train_args": {"imgsz": 2**40}}, "trained at imgsz=1099511627776"),
+        ({"names": 7}, "2 classes apart, and its names are 7"),
+        ({"names": {"a": "b"}}, "its names are {'a': 'b'}"),
+        ({"names": {0: "a"}}, "its names are {0: 'a'}"),
+        ({"args": 7}, "its training settings are 7"),
+        ({"stride": "x"}, "its stride is 'x'"),
+        ({"stride": torch.tensor([0.0])}, "its stride is"),
+    ],
+)
+def test_a_checkpoint_with_values_of_another_type(changes, says, tiny_teacher):
+    content = torch.load(tiny_teacher, weights_only=False)
+    for key, value in changes.items():
+        if key == "train_args":
+            content[key] = value
+        else:
+            setattr(content["model"], key, value)
+    torch.save(content, "other.pt")
+    with pytest.raises(RequestError, match=f"^model=other.pt: [^\n]*{says}"):
+        load_detector("other.pt")
+
+
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.9])
+def test_a_checkpoint_with_flipped_bytes_is_damaged(place, tiny_teacher):
+    data = bytearray(Path(tiny_teacher).read_bytes())
+    at = int(len(data) * place)
+    for place in range(at, at + 100):
+        data[place] ^= 255
+    Path("flipped.pt").write_bytes(data)
+    with pytest.raises(RequestError, match=r"^model=flipped.pt: [^\n]*(damaged|cut off)"):
+        load_detector("flipped.pt")
+
+
+@pytest.mark.parametrize("key", ["resume", "teacher", "data", "recipe", "class_map"])
+def test_a_value_too_long_for_a_name(key, words, refused):
+    said = refused("train", *(f"{name}={value}" for name, value in {**words, key: f"{'a' * 5000}.yaml"}.items()))
+    assert "too long" in said
+
+
+def test_long_names(own_data):
+    model = write_detector(Path("best.onnx"), dense((16, 32, 8, 8, 0.9, 0, 0)))
+    long = Path("x" * 250 + ".png").absolute()
+    shutil.copyfile(own_data.parent / "images" / "val" / "0.png", long)
+    assert main(["predict", f"model={model}", f"source={long}", "out=out"]) == 0
+    assert (Path("out") / long.name).is_file()
+    _link(long, Path(f"000000_{_short(long)}.png"))
+    assert Path(f"000000_{'x' * 150}.png").exists()

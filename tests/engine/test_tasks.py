@@ -1,0 +1,141 @@
+"""Students of other tasks than detection: whose start, terms, figures and data are those of their task."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_yolo import write_architecture
+from ultralytics import YOLO
+
+from yolo_distill.cli import main
+from yolo_distill.engine.step_cost import made_batch
+from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.models.checkpoint import load_architecture
+from yolo_distill.models.tasks import TASKS, task_of
+from yolo_distill.teachers.answer import read_head
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.yolo import YoloTeacher
+
+OTHERS = ("segment", "pose", "obb")
+#: Where the terms of a task stand in results.csv.
+OWN = {"segment": ["train/kd_masks"], "pose": ["train/kd_points"], "obb": ["train/local_loss"]}
+
+
+@pytest.fixture(scope="session")
+def of_task(tiny_data, tmp_path_factory):
+    """Return a function that returns the tiny data with labels of a task, made of its boxes."""
+    root = tmp_path_factory.mktemp("tasks")
+
+    def row(words: list[str], task: str) -> str:
+        x, y, w, h = map(float, words[1:])
+        corners = [(x - w / 2, y - h / 2), (x + w / 2, y - h / 2), (x + w / 2, y + h / 2), (x - w / 2, y + h / 2)]
+        flat = [value for corner in corners for value in np.clip(corner, 0, 1)]
+        if task == "pose":
+            flat = [x, y, w, h, *(value for k in range(4) for value in (*flat[2 * k : 2 * k + 2], 2))]
+        return " ".join([words[0], *(f"{value:.6f}" for value in flat)])
+
+    def make(task: str) -> Path:
+        folder = root / task
+        if not folder.exists():
+            shutil.copytree(tiny_data.parent, folder)
+            for label in (folder / "labels").rglob("*.txt"):
+                rows = [row(line.split(), task) for line in label.read_text().splitlines()]
+                label.write_text("\n".join(rows) + "\n")
+            plan = {**yaml.safe_load(tiny_data.read_text()), "path": str(folder)}
+            if task == "pose":
+                plan |= {"kpt_shape": [4, 3], "flip_idx": [1, 0, 3, 2]}
+            (folder / "data.yaml").write_text(yaml.safe_dump(plan))
+        return folder / "data.yaml"
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["seg", "pose", "obb"])
+@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo26"])
+def test_a_teacher_answers_like_the_host(family, kind):
+    model = load_architecture(f"{family}n-{kind}.yaml", 2, kpt_shape=(4, 3))
+    images = torch.rand(1, 3, 64, 96)
+    answer = YoloTeacher(model, needs=Needs(extra=True))(images)
+    head = model.model[-1]
+    head.training = True  # it then decodes nothing
+    with torch.no_grad():
+        wanted = read_head(model(images), [int(s) for s in head.stride], int(head.reg_max))
+    assert len(answer.branches) == len(wanted.branches)
+    for branch, other in zip(answer.branches, wanted.branches, strict=True):
+        assert (branch.proto is None) == (kind != "seg")
+        for name in ("logits", "sides", "extra") + (() if branch.proto is None else ("proto",)):
+            torch.testing.assert_close(getattr(branch, name), getattr(other, name), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_path, capsys):
+    small = write_architecture(tmp_path / "small.yaml", task=task)
+    large = write_architecture(tmp_path / "large.yaml", width=2, task=task)
+    words = [f"teacher={large}", f"student={small}", f"data={of_task(task)}", f"project={tmp_path}", "name=run"]
+    short = [
+        "imgsz=64",
+        "epochs=1",
+        "teacher_epochs=1",
+        "batch=4",
+        "workers=0",
+        "plots=False",
+        "teach=true",
+        "box_floor=0",
+    ]
+    assert main(["train", *words, *short]) == 0
+    model = YOLO(tmp_path / "run" / "weights" / "best.pt").model
+    assert type(model) is TASKS[task].model
+    assert task_of(model) == task
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {"map", "parameters"} <= summary["student"].keys() & summary["teacher"].keys()
+    assert ("of_boxes" in summary["student"]) == (task != "obb")
+    header, values = (tmp_path / "run" / "results.csv").read_text().splitlines()
+    losses = dict(zip(header.split(","), map(float, values.split(",")), strict=True))
+    assert all(losses[name] > 0 for name in OWN[task])
+
+
+@pytest.mark.parametrize(
+    ("task", "of", "says"),
+    [
+        ("segment", "detect", "has a row of 5 values, and the model is for segment, which learns from outlines"),
+        ("obb", "detect", "has a row of 5 values, and the model is for obb, which learns from turned boxes"),
+        ("pose", "segment", "has no kpt_shape, and the model is for pose, which learns from boxes and keypoints"),
+        ("detect", "pose", "has kpt_shape: [4, 3], and the model is for detect, which learns from boxes"),
+    ],
+)
+def test_labels_of_another_task_are_refused(task, of, says, of_task, tiny_data, tmp_path, capsys):
+    small = write_architecture(tmp_path / "small.yaml", task=task)
+    large = write_architecture(tmp_path / "large.yaml", width=2, task=task)
+    data = tiny_data if of == "detect" else of_task(of)
+    assert main(["train", f"teacher={large}", f"student={small}", f"data={data}"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_the_students_is_refused(tiny_data, tiny_student, capsys):
+    assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "task=pose"]) == 2
+    assert f"task=pose: student={tiny_student} is a detect model; leave task= out" in capsys.readouterr().err
+    assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "mask=1"]) == 2
+    assert f"mask=1: student={tiny_student} is a detect model, which has no masks" in capsys.readouterr().err
+
+
+def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):
+    model = write_architecture(tmp_path / "small.yaml", task="obb")
+    own = {"model": str(model), "teacher": str(model), "data": str(of_task("obb")), "project": str(tmp_path)}
+    trainer = DistillationTrainer(overrides=own)
+    assert isinstance(trainer, TASKS["obb"].trainer)
+    assert trainer.args.task == "obb"
+
+
+def test_made_labels_are_those_of_the_task():
+    for task in OTHERS:
+        kind = {"segment": "seg"}.get(task, task)
+        model = load_architecture(f"yolo26n-{kind}.yaml", 2)
+        model.args = type("Args", (), {**model.args})
+        loss, _ = model.train().loss(made_batch(torch.rand(2, 3, 64, 64), model=model))
+        assert torch.isfinite(loss).all()

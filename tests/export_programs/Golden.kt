@@ -1,0 +1,42 @@
+// Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.kt.
+package yolo
+
+fun said(one: Detection) = "${one.x1} ${one.y1} ${one.x2} ${one.y2} ${one.score} ${one.classId}"
+
+fun boxes(numbers: List<Float>) =
+    numbers.chunked(6).map { Detection(it[0], it[1], it[2], it[3], it[4], it[5].toInt()) }
+
+fun answer(what: String, words: List<String>): String {
+    fun whole(place: Int) = words[place].toInt()
+    fun floats(from: Int) = words.drop(from).map { it.toFloat() }
+    fun transform() = Transform(whole(0), whole(1), whole(2), whole(3))
+    return when (what) {
+        "letterbox" -> {
+            val argb = words.drop(4).chunked(3) { (red, green, blue) ->
+                255 shl 24 or (red.toInt() shl 16) or (green.toInt() shl 8) or blue.toInt()
+            }
+            val lies = transform()
+            val input = letterbox(argb.toIntArray(), lies)
+            "${lies.rows} ${lies.columns} ${lies.top} ${lies.left} ${input.joinToString(" ")}"
+        }
+        "back" -> boxes(floats(4)).joinToString(" ") { said(transform().toPicture(it)) }
+        "decode" -> {
+            val settings = Settings(words[0].toFloat(), words[1].toDouble(), whole(2))
+            try {
+                decode(floats(6).toFloatArray(), whole(4), whole(5), whole(3) != 0, settings)
+                    .joinToString(" ") { said(it) }
+            } catch (error: IllegalStateException) {
+                "refused"
+            }
+        }
+        "nms" -> nms(boxes(floats(2)), Settings(0f, words[0].toDouble(), whole(1))).joinToString(" ")
+        else -> error(what)
+    }
+}
+
+fun main() {
+    System.`in`.bufferedReader().forEachLine { line ->
+        val (what, rest) = line.split(" ", limit = 2)
+        println(if (what == "names") readNames(rest).joinToString("\t") else answer(what, rest.split(" ")))
+    }
+}
