@@ -14,12 +14,15 @@ from tiny_yolo import write_architecture
 from ultralytics import YOLO
 
 from yolo_distill.cli import main
+from yolo_distill.engine.run import default_student
 from yolo_distill.engine.step_cost import made_batch
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.models.checkpoint import load_architecture
 from yolo_distill.models.tasks import TASKS, task_of
+from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.yolo import YoloTeacher
 
 OTHERS = ("segment", "pose", "obb")
@@ -130,6 +133,12 @@ def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):
     trainer = DistillationTrainer(overrides=own)
     assert isinstance(trainer, TASKS["obb"].trainer)
     assert trainer.args.task == "obb"
+
+
+def test_a_student_of_which_nothing_is_said_is_of_the_teachers_task():
+    for task, name in (("detect", "yolo26n.yaml"), ("segment", "yolo26n-seg.yaml"), ("obb", "yolo26n-obb.yaml")):
+        teacher = f"yolo26s{TASKS[task].ending}.yaml"
+        assert default_student(Teachers.of(make_recipe({"teacher": teacher}))) == name
 
 
 def test_made_labels_are_those_of_the_task():

@@ -47,15 +47,14 @@ from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz
+from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz, task_of_file
 from yolo_distill.models.sizes import sized_student
+from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.train_request import read_train_request
 from yolo_distill.validation import read_yaml
-
-DEFAULT_STUDENT = "yolo26n.yaml"
 
 
 def train(
@@ -94,15 +93,15 @@ def train(
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
+    teachers = Teachers.of(checked)
     # The host takes ~ for the name of a folder.
-    student = os.path.expanduser(student or DEFAULT_STUDENT)  # noqa: PTH111 - it may be an address
+    student = os.path.expanduser(student or default_student(teachers))  # noqa: PTH111 - it may be an address
     student = sized_student(student, sizes or {}, runs_folder(settings))
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     _check_device(checked, settings)
     require_teachable(checked, settings)
     settings["task"] = require_task(student, settings.get("task"), checked, data)
-    teachers = Teachers.of(checked)
     checked = check_pair(student, checked, teachers, data, settings)
     inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
@@ -132,6 +131,19 @@ def train(
     if checked.init == "try":
         checked = with_better_start(checked, data, settings, student, distil)
     return _distil(checked, teachers, settings, student)
+
+
+def default_student(teachers: Teachers) -> str:
+    """Return the architecture of a student of which nothing was said: the smallest one for the teacher's task.
+
+    Raises:
+        RequestError: the teacher can't be opened.
+    """
+    one = teachers.members[0]
+    task = "detect"
+    if teachers.is_one_yolo:
+        task = task_of_file(str(one.file)) if one.untrained else str(teachers.model(one).task)
+    return f"yolo26n{TASKS[task].ending}.yaml"
 
 
 def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | None = None) -> Path:

@@ -26,6 +26,7 @@ class Task:
             prediction dict that the losses and the runtime read.
         predictor: of it.
         finds: what its main mAP is about.
+        ending: of the host's names for architectures of it.
     """
 
     model: type[DetectionModel]
@@ -34,11 +35,12 @@ class Task:
     predictor: type[DetectionPredictor]
     heads: tuple[type[nn.Module], ...]
     finds: str
+    ending: str
 
 
 TASKS = {
     "detect": Task(
-        DetectionModel, DetectionTrainer, DetectionValidator, DetectionPredictor, (Detect, v10Detect), "boxes"
+        DetectionModel, DetectionTrainer, DetectionValidator, DetectionPredictor, (Detect, v10Detect), "boxes", ""
     ),
     "segment": Task(
         SegmentationModel,
@@ -47,9 +49,10 @@ TASKS = {
         SegmentationPredictor,
         (Segment, Segment26),
         "masks",
+        "-seg",
     ),
-    "pose": Task(PoseModel, PoseTrainer, PoseValidator, PosePredictor, (Pose, Pose26), "keypoints"),
-    "obb": Task(OBBModel, OBBTrainer, OBBValidator, OBBPredictor, (OBB, OBB26), "turned boxes"),
+    "pose": Task(PoseModel, PoseTrainer, PoseValidator, PosePredictor, (Pose, Pose26), "keypoints", "-pose"),
+    "obb": Task(OBBModel, OBBTrainer, OBBValidator, OBBPredictor, (OBB, OBB26), "turned boxes", "-obb"),
 }
 
 
