@@ -48,3 +48,12 @@ def require_labels_of(task: str, data: Mapping[str, Any], split: str, said: str)
                     f"{said}: {label.name} has a row of {count} values, and the model is for {task}, which learns "
                     f"from {_HOLDS[task]}"
                 )
+
+
+def labels_are_of(task: str, data: Mapping[str, Any], split: str) -> bool:
+    """Return whether `require_labels_of` is content."""
+    try:
+        require_labels_of(task, data, split, "data")
+    except RequestError:
+        return False
+    return True

@@ -26,12 +26,14 @@ class ObjectTerms:
     Attributes:
         names: of the terms that student and teacher have in common.
         turned: whether the boxes of both are turned ones.
+        comparable: whether both or neither are.
     """
 
     def __init__(self, student: nn.Module | None, teacher: type[nn.Module] | None) -> None:
         """See what the heads of student and teacher have in common; None: nothing."""
         both = [type(student), teacher or type(None)]
-        self.turned = all(issubclass(head, OBB) for head in both)
+        turned = [issubclass(head, OBB) for head in both]
+        self.turned, self.comparable = all(turned), all(turned) or not any(turned)
         self.names: list[str] = []
         if all(issubclass(head, Segment) for head in both):
             self.names = ["mask"]

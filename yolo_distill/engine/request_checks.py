@@ -69,6 +69,9 @@ def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[s
     for name, gain in recipe.gains.items():
         if TABLE[name].task not in {None, found}:
             raise RequestError(f"{name}={gain:g}: student={student} is a {found} model, which has no {name}s")
+    if recipe.unlabeled_conf is not None and found != "detect":
+        said = f"unlabeled_conf={recipe.unlabeled_conf:g}"
+        raise RequestError(f"{said}: makes labels of boxes, and student={student} is a {found} model; leave it out")
     require_labels_of(found, data, "train", f"data={data['yaml_file']}")
     return found
 

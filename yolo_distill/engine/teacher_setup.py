@@ -12,6 +12,7 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.class_mapping import ClassMatch, match_classes, read_class_map, require_match, taught_names
 from yolo_distill.data.dataset import check_data
+from yolo_distill.data.label_tasks import labels_are_of
 from yolo_distill.distillation.terms import require_classes
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.torchvision_training import train_torchvision
@@ -169,7 +170,9 @@ def _measure(
     if teachers.alone and members[0].ultralytics and not recipe.class_map:
         model = teachers.model(members[0])
         same = [str(name) for name in model.names.values()] == list(names.values())
-        if kind_of(model) == "yolo" and (same or single_cls):
+        # One of another task than the data's is measured by its boxes, below.
+        fits = kind_of(model) == "yolo" and labels_are_of(model.task, check_data(data, split), split)
+        if fits and (same or single_cls):
             return evaluate(model, data, split=split, imgsz=rounded_imgsz(model, recipe.teacher_imgsz or imgsz), **how)
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
     where: dict[str, Any] = {"split": split, "imgsz": _side(recipe, imgsz), "single_cls": single_cls}

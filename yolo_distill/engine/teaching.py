@@ -101,6 +101,10 @@ class Teaching:
         if table := classes.table(teacher.names):
             LOGGER.info(table)
         objects = ObjectTerms(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        if "localization" in self._gains and not objects.comparable:
+            raise RequestError(
+                "localization=: boxes of one are turned and those of the other are not; give localization=0"
+            )
         for name in self._gains:
             if TABLE[name].kind == "object" and name not in objects.names:
                 LOGGER.warning(f"{PREFIX}{name}= has no effect: teacher and student have no {name}s in common")

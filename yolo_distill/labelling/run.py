@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics.nn.modules import OBB
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device
 
@@ -47,6 +48,7 @@ from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.teacher import Teacher
+from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Gives the teacher of a request, and the side in pixels of the squares that it was opened for.
 Opener = Callable[[Request], tuple[Teacher, int]]
@@ -74,6 +76,8 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
     # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
     needs = Needs(one2one=False, maps=False)
     teacher = teachers.open(needs, select_device(parse_device(request.device), verbose=False), imgsz).teacher
+    if isinstance(teacher, YoloTeacher) and issubclass(teacher.head, OBB):
+        raise RequestError(f"teacher={request.teacher}: finds turned boxes, and label writes upright ones")
     if request.imgsz is None and isinstance(teacher, OnnxTeacher) and teacher.size is not None:
         imgsz = max(teacher.size)  # it would resize others
     return teacher, imgsz
