@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,33 @@ from yolo_distill.errors import DistillError, RequestError
 def partial_name(path: Path) -> Path:
     """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def remove_partials(folder: Path, of: Path | None = None) -> None:
+    """Remove what processes that were killed left in a folder of files that they were writing.
+
+    Args:
+        folder: may be missing.
+        of: the file that it was to be; any when not given.
+    """
+    pattern = f".{glob.escape(of.stem)}.*.part{glob.escape(of.suffix)}" if of else ".*.part*"
+    for left in folder.glob(pattern):
+        number = left.name.removesuffix(left.suffix).removesuffix(".part").rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            with suppress(PermissionError):  # on Windows, where it is still being written
+                left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return False  # a signal would end it; but there a file that is open can't be removed
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        pass
+    return True
 
 
 @contextmanager
@@ -72,6 +100,7 @@ def check_writable(path: Path, said: str, read: Mapping[str, str] | None = None)
         raise RequestError(f"{said}: is a device or a pipe; give the name of a file")
     if not path.parent.is_dir():
         raise RequestError(f"{said}: there is no folder {path.parent}; make it first or give another name")
+    remove_partials(path.parent, path)
     partial = partial_name(path)
     try:
         partial.touch()
@@ -126,6 +155,7 @@ def claim_folder(path: Path, *, reuse: bool) -> Path:
         folder = path if number == 1 else path.with_name(f"{path.name}{number}")
         try:
             folder.mkdir(parents=True, exist_ok=reuse)
+            remove_partials(folder)
             return folder
         except FileExistsError as error:
             if reuse:

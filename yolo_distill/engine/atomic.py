@@ -47,8 +47,13 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
 
 
 def forget_lost_epochs(results: Path, epochs: int) -> None:
-    """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""
-    if results.exists():
+    """Drop rows of results.csv that are of no epoch so far: of one whose checkpoint a killed run could not finish.
+
+    Of a run that begins they all go: the host would write on below them, under another run's header.
+    """
+    if not epochs:
+        results.unlink(missing_ok=True)
+    elif results.exists():
         header, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [row for row in rows if int(row.split(",", 1)[0]) <= epochs]
         write_bytes(results, "".join([header, *kept]).encode())

@@ -15,13 +15,14 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import torch_safe_load, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.optimizer_steps import EnoughSteps
+from yolo_distill.engine.run_folder import held_run, runs_folder
 from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.architectures import Kind
@@ -103,7 +104,7 @@ class TeacherTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         self.precision.apply(self)
-        if self.resume and RANK in {-1, 0}:
+        if RANK in {-1, 0}:
             forget_lost_epochs(self.csv, self.start_epoch)
 
     def save_model(self) -> bool:
@@ -158,7 +159,7 @@ _TRAINERS: dict[Kind, type[TeacherTrainer]] = {"yolo": TeacherTrainer, "rtdetr":
 
 
 def strip_checkpoints(last: Path, *, trust: bool) -> None:
-    """Strip the optimizer from the checkpoints of a run that was stopped while the host did so."""
+    """Strip the optimizer from the checkpoints of a run that had all its epochs, where the host did not come to it."""
     for file in (last, last.with_name("best.pt")):
         load_ultralytics(file, trust=trust, role="resume")  # the host opens it without restriction
         with replacing(file) as partial:
@@ -184,28 +185,27 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
         LOGGER.info(f"{PREFIX}found finished: {best}")
         return best
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
-    if last.is_file() and _goes_on(last):
-        LOGGER.info(f"{PREFIX}going on with {last}")
-        # The folder may have been moved, and the machine may be another one than that which the checkpoint remembers.
-        moved: dict[str, Any] = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
-        trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
-    elif not (last.is_file() and best.is_file()):
-        LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
-        trainer(overrides={**settings, "model": architecture, **place}).train()
-    write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_run(folder):
+        left = _epochs_left(last) if last.is_file() and best.is_file() else None
+        if left is None:
+            LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
+            trainer(overrides={**settings, "model": architecture, **place}).train()
+        elif left:
+            LOGGER.info(f"{PREFIX}going on with {last}")
+            # The folder may have been moved, and the machine be another one than that which the checkpoint remembers.
+            moved: dict[str, Any] = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
+            trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
+        else:
+            strip_checkpoints(last, trust=False)
+        write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
     return best
 
 
-def _goes_on(last: Path) -> bool:
-    """Return whether a run of ours has epochs left; the host marks a finished checkpoint with epoch -1."""
+def _epochs_left(last: Path) -> int:
+    """Return how many epochs a run of ours has left; the host marks a finished checkpoint with epoch -1."""
     checkpoint, _ = torch_safe_load(last, safe_only=True)
-    return 0 <= checkpoint["epoch"] < int(checkpoint["train_args"]["epochs"]) - 1
-
-
-def runs_folder(settings: Mapping[str, Any]) -> Path:
-    """Return the folder that the host would put this run's folder into."""
-    project = Path(settings.get("project") or "")
-    return (project if project.is_absolute() else Path(SETTINGS["runs_dir"]) / "detect" / project).resolve()
+    return int(checkpoint["train_args"]["epochs"]) - 1 - checkpoint["epoch"] if checkpoint["epoch"] >= 0 else 0
 
 
 def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

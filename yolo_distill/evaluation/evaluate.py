@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgs
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
+from yolo_distill.temporary import temporary_folder
 
 _TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
@@ -199,10 +199,10 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
 def _in_floats(file: Path) -> Iterator[str]:
     """Yield a file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
     graph = onnx.load(str(file))
-    with host_sessions(), tempfile.TemporaryDirectory() as folder:
+    with host_sessions(), temporary_folder() as folder:
         if graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
             take_floats(graph)
-            file = Path(folder) / file.name
+            file = folder / file.name
             onnx.save(graph, str(file))
         yield str(file)
 

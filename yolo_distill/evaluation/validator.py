@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
 
 
@@ -92,8 +92,8 @@ def measure(
         DistillError: the evaluator failed.
     """
     fixed = {"task": "detect", "mode": "val", "plots": plots is not None, "save_json": False}
-    with no_auto_install(), warnings_only(), tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(elsewhere if plots is None else plots)
+    with no_auto_install(), warnings_only(), temporary_folder() as elsewhere:
+        folder = elsewhere if plots is None else Path(plots)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
