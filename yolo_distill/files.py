@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError
+
+_LITTLE = 1 << 16  # bytes of a disk below which it is tried out
 
 
 def partial_name(path: Path) -> Path:
@@ -179,5 +184,23 @@ def printable(path: str) -> str:
 
 
 def cannot_write(path: Path, error: OSError) -> DistillError:
-    """Return the error for a disk that refused."""
-    return DistillError(f"{path}: cannot be written ({error.strerror or error})")
+    """Return the error for a disk that refused; of a full one, how much room it still has."""
+    why = str(error.strerror or error)
+    if error.errno == errno.ENOSPC:
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        why += f": {shutil.disk_usage(there).free / 1e3:,.0f} kB are left"
+    return DistillError(f"{path}: cannot be written ({why})")
+
+
+def require_room(path: Path) -> None:
+    """Check that a disk takes more of a file that is written by a library which does not say when it is full.
+
+    Raises:
+        DistillError: it does not.
+    """
+    if shutil.disk_usage(path.parent).free < _LITTLE:
+        try:  # some of a disk may be kept for this user
+            with tempfile.TemporaryFile(dir=path.parent) as probe:
+                probe.write(bytes(_LITTLE))
+        except OSError as error:
+            raise cannot_write(path, error) from error

@@ -11,7 +11,7 @@ from typing import Any
 from ultralytics.utils import RANK
 
 from yolo_distill.engine.temporarily import temporarily
-from yolo_distill.files import move_into_place, write_bytes
+from yolo_distill.files import cannot_write, move_into_place, write_bytes
 
 
 @contextmanager
@@ -26,6 +26,9 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
     Args:
         trainer: of the host.
         rewritten: those that are there are read and written again, as `final_eval` does.
+
+    Raises:
+        DistillError: the disk cannot be written.
     """
     if RANK not in {-1, 0}:  # it only waits for the first
         yield
@@ -42,6 +45,8 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
             yield
         for file in sorted(stage.iterdir()):
             move_into_place(file, wdir / file.name)
+    except OSError as error:
+        raise cannot_write(files["last"], error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -186,8 +186,8 @@ def _finish(trainer: DistillationTrainer) -> Path:
         summarise(Path(trainer.save_dir), trainer.recipe, trainer.teachers, trainer.args.data, vars(trainer.args))
     except BaseException as error:
         saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
-        if saved and isinstance(error, KeyboardInterrupt):
-            LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
+        if saved and isinstance(error, (KeyboardInterrupt, OSError, DistillError)):
+            LOGGER.warning(f"stopped; go on with: yolo-distill train resume={trainer.last}")
         raise
     return Path(trainer.save_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from filelock import FileLock, Timeout
 from ultralytics.utils import SETTINGS
 
 from yolo_distill.errors import RequestError
-from yolo_distill.files import remove_partials
+from yolo_distill.files import cannot_write, remove_partials
 
 #: There as long as a process works in the folder, or where it was killed.
 _LOCK = ".lock"
+#: What the system says where nothing more can be written.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 #: What a run that failed leaves, or else nothing.
 _WORTH_KEEPING = (Path("weights", "last.pt"), Path("results.csv"))
 
@@ -68,22 +71,28 @@ def held_run(folder: Path) -> Iterator[None]:
 
     Raises:
         RequestError: another process works there.
+        DistillError: the disk is full.
     """
     lock = FileLock(folder / _LOCK, timeout=0, fallback_to_soft=False)
     try:
-        lock.acquire()
-    except Timeout:
-        raise _Busy(f"{folder}: another process is at work there; wait for it") from None
-    except NotImplementedError:
-        pass  # a disk without locks
-    try:
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _Busy(f"{folder}: another process is at work there; wait for it") from None
+        except NotImplementedError:
+            pass  # a disk without locks
         remove_partials(folder)
         remove_partials(folder / "weights")
         shutil.rmtree(folder / "weights" / ".saving", ignore_errors=True)
         yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise cannot_write(Path(error.filename or folder), error) from error
     finally:
-        lock.release()
-        (folder / _LOCK).unlink(missing_ok=True)
+        if lock.is_locked:
+            (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
 
 
 class _Busy(RequestError):
