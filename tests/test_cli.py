@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -188,6 +190,16 @@ def test_debug_shows_the_traceback_and_keeps_the_code(word, kind, code, command,
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
 @pytest.mark.parametrize("unbuffered", [[], ["-u"]])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_sigterm_is_ctrl_c(command, capsys, monkeypatch):
+    before, frozen = signal.getsignal(signal.SIGTERM), []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: frozen.append(True))  # no seconds of clearing up behind torch
+    monkeypatch.setattr(command, "run", lambda settings: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["train", "model=a"]) == 130
+    assert (refusal(capsys), frozen) == ("yolo-distill: interrupted", [True])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_reader_that_goes_away_is_no_error(unbuffered):
     process = subprocess.Popen(
         [sys.executable, *unbuffered, "-c", f"input()\n{LIGHT}", "torch", "export", "--help"],

@@ -187,9 +187,14 @@ def cannot_write(path: Path, error: OSError) -> DistillError:
     """Return the error for a disk that refused; of a full one, how much room it still has."""
     why = str(error.strerror or error)
     if error.errno == errno.ENOSPC:
-        there = next(folder for folder in path.absolute().parents if folder.exists())
-        why += f": {shutil.disk_usage(there).free / 1e3:,.0f} kB are left"
+        why += f"; {room_for(path)}"
     return DistillError(f"{path}: cannot be written ({why})")
+
+
+def room_for(path: Path) -> str:
+    """Return in words how much more the disk of a file takes."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return f"{shutil.disk_usage(there).free / 1e3:,.0f} kB are free"
 
 
 def require_room(path: Path) -> None:

@@ -21,6 +21,7 @@ from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
+from yolo_distill.engine.exact_resume import forget_exact, keep_exact, restore_exact
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.run_folder import held_run, runs_folder
 from yolo_distill.engine.step_cost import without_criterion
@@ -108,14 +109,27 @@ class TeacherTrainer(DetectionTrainer):
             forget_lost_epochs(self.csv, self.start_epoch)
 
     def save_model(self) -> bool:
-        """Save as the host does."""
+        """Save as the host does, and what makes going on exact."""
+        if RANK in {-1, 0}:
+            keep_exact(self)
         with whole_checkpoints(self), self.precision.saved_in(self.args):
-            return bool(super().save_model())
+            saved = bool(super().save_model())
+        if RANK in {-1, 0}:
+            forget_exact(self.wdir, but=self.epoch)
+        return saved
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on as the host does, and then exactly where the run was."""
+        super().resume_training(ckpt)
+        if self.start_epoch:
+            restore_exact(self)
 
     def final_eval(self) -> None:
         """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""
         with whole_checkpoints(self, rewritten=True):
             super().final_eval()
+        if RANK in {-1, 0}:
+            forget_exact(self.wdir)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         """Restore a checkpoint, on resume and when the host recovers from NaN.
@@ -164,6 +178,7 @@ def strip_checkpoints(last: Path, *, trust: bool) -> None:
         load_ultralytics(file, trust=trust, role="resume")  # the host opens it without restriction
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
+    forget_exact(last.parent)
 
 
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:

@@ -243,7 +243,7 @@ def _scripts_saved_by_python() -> Iterator[None]:
 
     Relies on: the host saves what it traced by `save`, with keywords that `save_to_buffer` takes as well.
     """
-    script: Any = vars(torch.jit)["RecursiveScriptModule"]
+    script: Any = torch.jit.ScriptModule
     original = script.save
 
     def save(self: Any, file: str | Path, **rest: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, move_into_place, partial_name, require_room, write_bytes
+from yolo_distill.files import cannot_write, move_into_place, partial_name, require_room, room_for, write_bytes
 from yolo_distill.runtime.capture import count_frames
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
@@ -143,7 +143,9 @@ class Video:
         except RequestError:
             whole = False
         if not whole:
-            raise DistillError(f"{self.path}: the video could not be written to its end; is the disk full?")
+            raise DistillError(
+                f"{self.path}: the video could not be written to its end; is the disk full ({room_for(self.path)})?"
+            )
         with _saying_why(self.path):
             move_into_place(self._partial, self.path)
 
