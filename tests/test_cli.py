@@ -188,8 +188,6 @@ def test_debug_shows_the_traceback_and_keeps_the_code(word, kind, code, command,
     assert err.splitlines()[-1].startswith("yolo-distill: ")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
-@pytest.mark.parametrize("unbuffered", [[], ["-u"]])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_sigterm_is_ctrl_c(command, capsys, monkeypatch):
     before, frozen = signal.getsignal(signal.SIGTERM), []
@@ -200,6 +198,8 @@ def test_sigterm_is_ctrl_c(command, capsys, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]])
 def test_a_reader_that_goes_away_is_no_error(unbuffered):
     process = subprocess.Popen(
         [sys.executable, *unbuffered, "-c", f"input()\n{LIGHT}", "torch", "export", "--help"],

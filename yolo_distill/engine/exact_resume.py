@@ -68,21 +68,16 @@ def restore_exact(trainer: Any) -> None:
     if _buffer(trainer) is not None:
         for index in state["mosaic"]:
             loader.dataset.load_image(index)
-    done, closing = (
-        trainer.start_epoch,
-        trainer.epochs - trainer.args.close_mosaic if trainer.args.close_mosaic else None,
-    )
+    done = trainer.start_epoch
+    closed_at = max(trainer.epochs - trainer.args.close_mosaic, 0) if trainer.args.close_mosaic else trainer.epochs
 
     def first_iterator() -> Any:
         del loader._get_iterator
         iterator = loader._get_iterator()
-        before = done if closing is None else min(done, max(closing, 0))
-        _pass_by(iterator, before * len(loader))
-        if closing is not None and before and done >= closing:
+        _pass_by(iterator, min(done, closed_at) * len(loader))
+        if 0 < closed_at <= done:  # the run that was not stopped made another one here
             iterator = loader._get_iterator()
-            _pass_by(iterator, (done - before) * len(loader))
-        elif not before:
-            _pass_by(iterator, done * len(loader))
+        _pass_by(iterator, max(done - closed_at, 0) * len(loader))
         _set_random(state)
         return iterator
 

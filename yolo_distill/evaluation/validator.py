@@ -138,10 +138,10 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
             for thread in threading.enumerate():
                 if "plot_images" in thread.name:
                     thread.join()
-            for error in failed:
-                if isinstance(error, OSError):
-                    raise error
-                LOGGER.warning(f"plots={plots}: a picture could not be drawn: {type(error).__name__}: {error}")
+            for why in failed:
+                if isinstance(why, OSError):
+                    raise why
+                LOGGER.warning(f"plots={plots}: a picture could not be drawn: {type(why).__name__}: {why}")
             for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
                 place = wanted / file.relative_to(folder)
                 place.parent.mkdir(exist_ok=True)
