@@ -117,9 +117,9 @@ def test_ctrl_c_says_how_to_go_on(words, teacher, tmp_path):
 def test_a_full_disk_names_the_file(words, teacher, tmp_path, full_disk, capsys):
     with full_disk(50_000):
         assert main(["train", *words, f"teacher={teacher}"]) == 1
-    last = tmp_path / "runs" / "train" / "weights" / "last.pt"
-    assert f"yolo-distill: {last}: cannot be written (File too large)" in capsys.readouterr().err
-    assert list(last.parent.rglob("*")) == []
+    weights = tmp_path / "runs" / "train" / "weights"
+    assert f"yolo-distill: {weights / 'exact-0.pt'}: cannot be written (File too large)" in capsys.readouterr().err
+    assert list(weights.rglob("*")) == []
 
 
 def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_path, monkeypatch):

@@ -258,7 +258,7 @@ def test_a_package_that_is_missing_is_named_and_never_installed(checkpoint, tmp_
     [
         (RuntimeError("it broke\nin many\nlines"), DistillError, "exporter failed: RuntimeError: it broke$"),
         (FileNotFoundError("no compiler on PATH"), DistillError, "exporter failed: no compiler on PATH"),
-        (OSError(28, "No space left on device"), DistillError, r"failed \(No space left on device\)"),
+        (OSError(28, "No space left on device"), DistillError, r"written \(No space left on device; "),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
