@@ -38,8 +38,14 @@ def rows(folder: Path) -> list[list[str]]:
     ("epoch", "kind"), [(1, TeacherTrainer), (2, DistillationTrainer)], ids=["with mosaic", "taught, as it closes"]
 )
 def test_stopped_and_gone_on(epoch, kind, settings, tiny_pair, tmp_path):
-    taught = {"teacher": tiny_pair["teacher"], "teacher_precision": "fp32", "cwd": 1.0, "logit": 1.0, "ramp_epochs": 0}
-    given = {**settings, "model": tiny_pair["model"], "epochs": 4, "close_mosaic": 1, "amp": False}
+    taught = {
+        "teacher": tiny_pair["teacher"],
+        "teacher_precision": "fp32",
+        "balance": "auto",
+        "logit": 1.0,
+        "ramp_epochs": 0,
+    }
+    given = {**settings, "model": tiny_pair["model"], "epochs": 4, "close_mosaic": 2, "amp": False}
     given |= taught if kind is DistillationTrainer else {}
     kind(overrides={**given, "name": "whole"}).train()
     with pytest.raises(Stopped):

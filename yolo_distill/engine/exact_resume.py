@@ -36,6 +36,7 @@ def keep_exact(trainer: Any) -> None:
             "python": random.getstate(),
             "numpy": [numbers[0], torch.from_numpy(numbers[1].astype(np.int64)), *map(float, numbers[2:])],
             "torch": torch.get_rng_state(),
+            "balance": trainer.criterion.balance() if getattr(trainer, "criterion", None) else {},
             "mosaic": list(_buffer(trainer) or ()),
         }
         memory = io.BytesIO()
@@ -50,15 +51,15 @@ def forget_exact(folder: Path, but: int | None = None) -> None:
             file.unlink()
 
 
-def restore_exact(trainer: Any) -> None:
-    """Take the state of the last epoch on, where it was kept.
+def restore_exact(trainer: Any) -> dict[str, Any]:
+    """Take the state of the last epoch on, where it was kept, and return where its gains are balanced.
 
     Relies on: the host makes the iterator of its loader when the first batch is asked for, and anew where mosaic is
     closed; it and its order draw from a generator of the loader's own, which has the run's seed.
     """
     file = _file(trainer.wdir, trainer.start_epoch - 1)
     if not _can_be_exact(trainer) or not file.is_file():
-        return
+        return {}
     state = torch.load(file, map_location="cpu", weights_only=True)
     model, loader = unwrap_model(trainer.model), trainer.train_loader
     with without_criterion(model):
@@ -82,6 +83,7 @@ def restore_exact(trainer: Any) -> None:
         return iterator
 
     loader._get_iterator = first_iterator
+    return dict(state["balance"])
 
 
 def _pass_by(iterator: Any, batches: int) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -49,7 +50,10 @@ class TeacherTrainer(DetectionTrainer):
     Attributes:
         precision: in which it trains on a CPU.
         trust: open checkpoints without the allow-list; `trust` among the overrides.
+        balance: of the gains of a run that goes on exactly where it was.
     """
+
+    balance: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         overrides = dict(overrides or {})
@@ -122,7 +126,7 @@ class TeacherTrainer(DetectionTrainer):
         """Go on as the host does, and then exactly where the run was."""
         super().resume_training(ckpt)
         if self.start_epoch:
-            restore_exact(self)
+            self.balance = restore_exact(self)
 
     def final_eval(self) -> None:
         """Strip the optimizer from the finished checkpoints and validate the best one, as the host does."""

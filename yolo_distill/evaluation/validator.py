@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, move_into_place
+from yolo_distill.files import cannot_write, move_into_place, require_room
 from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
@@ -122,8 +123,11 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
         DistillError: the disk cannot be written.
     """
     if plots is None:
-        with temporary_folder() as folder:
-            yield folder
+        try:
+            with temporary_folder() as folder:
+                yield folder
+        except OSError as error:
+            raise cannot_write(Path(tempfile.gettempdir()), error) from error
         return
     wanted = Path(plots)
     try:
@@ -142,6 +146,7 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
                 if isinstance(why, OSError):
                     raise why
                 LOGGER.warning(f"plots={plots}: a picture could not be drawn: {type(why).__name__}: {why}")
+            require_room(wanted / "*.png")  # the host makes a warning of what it could not draw for want of it
             for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
                 place = wanted / file.relative_to(folder)
                 place.parent.mkdir(exist_ok=True)
@@ -162,7 +167,7 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
         raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
-            raise cannot_write(folder, error) from error
+            raise
         if "No valid images" in str(error):
             raise RequestError(
                 f"data={data}: the host can use no picture of {settings['split']}: each is damaged, or has a label "
