@@ -61,29 +61,35 @@ def restore_exact(trainer: Any) -> dict[str, Any]:
     if not _can_be_exact(trainer) or not file.is_file():
         return {}
     state = torch.load(file, map_location="cpu", weights_only=True)
-    model, loader = unwrap_model(trainer.model), trainer.train_loader
+    model = unwrap_model(trainer.model)
     with without_criterion(model):
         model.load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["ema"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     if _buffer(trainer) is not None:
         for index in state["mosaic"]:
-            loader.dataset.load_image(index)
-    done = trainer.start_epoch
-    closed_at = max(trainer.epochs - trainer.args.close_mosaic, 0) if trainer.args.close_mosaic else trainer.epochs
-
-    def first_iterator() -> Any:
-        del loader._get_iterator
-        iterator = loader._get_iterator()
-        _pass_by(iterator, min(done, closed_at) * len(loader))
-        if 0 < closed_at <= done:  # the run that was not stopped made another one here
-            iterator = loader._get_iterator()
-        _pass_by(iterator, max(done - closed_at, 0) * len(loader))
-        _set_random(state)
-        return iterator
-
-    loader._get_iterator = first_iterator
+            trainer.train_loader.dataset.load_image(index)
+    _go_on_in_order(trainer)
+    _set_random(state)
     return dict(state["balance"])
+
+
+def _go_on_in_order(trainer: Any) -> None:
+    """Give the loader the iterator that it would have, or once mosaic is closed get, in a run that was not stopped."""
+    loader, done = trainer.train_loader, trainer.start_epoch
+    closed_at = max(trainer.epochs - trainer.args.close_mosaic, 0) if trainer.args.close_mosaic else trainer.epochs
+    loader.iterator = loader._get_iterator()
+    _pass_by(loader.iterator, min(done, closed_at) * len(loader))
+    if done <= closed_at:
+        return
+    later = loader._get_iterator() if closed_at else loader.iterator
+    _pass_by(later, (done - closed_at) * len(loader))
+
+    def once() -> Any:  # the host closes mosaic again
+        del loader._get_iterator
+        return later
+
+    loader._get_iterator = once
 
 
 def _pass_by(iterator: Any, batches: int) -> None:

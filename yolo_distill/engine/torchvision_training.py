@@ -80,9 +80,10 @@ def train_torchvision(
     if done.is_file() and best.is_file():
         LOGGER.info(f"{PREFIX}found finished: {best}")
         return best
+    training = TorchvisionTraining(name, data, settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with held_run(folder):
-        TorchvisionTraining(name, data, settings, folder).train()
+        training.train()
         write_bytes(done, json.dumps({"architecture": name, "weights": "weights/best.pth"}).encode())
     return best
 
