@@ -6,6 +6,7 @@ Fixtures import torch inside, as many tests never load it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,23 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
         )
     LOGGER.removeHandler(listener)
     return TaughtRun(folder, place / "interrupted", made[0], Path(tiny_teacher), states, "\n".join(heard))
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Return a function that lets no file grow beyond so many bytes, which fails as a full disk does."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit for a file's size")
+
+    @contextlib.contextmanager
+    def limit(most: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 class Killed(BaseException):

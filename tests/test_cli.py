@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -184,6 +186,16 @@ def test_debug_shows_the_traceback_and_keeps_the_code(word, kind, code, command,
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
     assert err.splitlines()[-1].startswith("yolo-distill: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_sigterm_is_ctrl_c(command, capsys, monkeypatch):
+    before, frozen = signal.getsignal(signal.SIGTERM), []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: frozen.append(True))  # no seconds of clearing up behind torch
+    monkeypatch.setattr(command, "run", lambda settings: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["train", "model=a"]) == 130
+    assert (refusal(capsys), frozen) == ("yolo-distill: interrupted", [True])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")

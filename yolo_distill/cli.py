@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import reprlib
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain
@@ -32,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 bad request, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = False
+    before = _end_politely()
     try:
         debug, words = _take_debug(words)
         code = _dispatch(words)
         sys.stdout.flush()  # here, where a reader that went away is expected, and not when Python shuts down
         return code
     except KeyboardInterrupt:
+        gc.freeze()  # else Python looks through all that torch made before it ends, which takes seconds
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -50,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(f"{reprlib.repr(error.filename)}: the name is too long for the disk; shorten it", 2)
         text = " ".join(str(error).split()) or "no message"
         return _complain(f"{type(error).__name__}: {text}{'' if debug else ' (debug=true shows where)'}", 1)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end_politely() -> Any:
+    """Let SIGTERM, by which service managers and schedulers end a process, do what Ctrl-C does; return what it did."""
+    # Python lets the main thread alone handle signals. One that is ignored (nohup) stays ignored.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        return signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return None
 
 
 def _take_debug(words: list[str]) -> tuple[bool, list[str]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,44 @@ from yolo_distill.errors import DistillError, RequestError
 
 #: Bytes of a name that leave room for more: most disks take 255 in all.
 _LONGEST_STEM = 200
+_LITTLE = 1 << 16  # bytes of a disk below which it is tried out
 
 
 def partial_name(path: Path) -> Path:
     """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
+    return path.with_name(f".{_short_stem(path)}.{os.getpid()}.part{path.suffix}")
+
+
+def _short_stem(path: Path) -> str:
     stem = os.fsencode(path.stem)
-    kept = path.stem if len(stem) <= _LONGEST_STEM else hashlib.sha256(stem).hexdigest()
-    return path.with_name(f".{kept}.{os.getpid()}.part{path.suffix}")
+    return path.stem if len(stem) <= _LONGEST_STEM else hashlib.sha256(stem).hexdigest()
+
+
+def remove_partials(folder: Path, of: Path | None = None) -> None:
+    """Remove what processes that were killed left in a folder of files that they were writing.
+
+    Args:
+        folder: may be missing.
+        of: the file that it was to be; any when not given.
+    """
+    pattern = f".{glob.escape(_short_stem(of))}.*.part{glob.escape(of.suffix)}" if of else ".*.part*"
+    for left in folder.glob(pattern):
+        number = left.name.removesuffix(left.suffix).removesuffix(".part").rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            with suppress(PermissionError):  # on Windows, where it is still being written
+                left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return False  # a signal would end it; but there a file that is open can't be removed
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        pass
+    return True
 
 
 @contextmanager
@@ -78,6 +113,7 @@ def check_writable(path: Path, said: str, read: Mapping[str, str] | None = None)
         raise RequestError(f"{said}: is a device or a pipe; give the name of a file")
     if not path.parent.is_dir():
         raise RequestError(f"{said}: there is no folder {path.parent}; make it first or give another name")
+    remove_partials(path.parent, path)
     partial = partial_name(path)
     try:
         partial.touch()
@@ -132,6 +168,7 @@ def claim_folder(path: Path, *, reuse: bool) -> Path:
         folder = path if number == 1 else path.with_name(f"{path.name}{number}")
         try:
             folder.mkdir(parents=True, exist_ok=reuse)
+            remove_partials(folder)
             return folder
         except FileExistsError as error:
             if reuse:
@@ -155,5 +192,28 @@ def printable(path: str) -> str:
 
 
 def cannot_write(path: Path, error: OSError) -> DistillError:
-    """Return the error for a disk that refused."""
-    return DistillError(f"{path}: cannot be written ({error.strerror or error})")
+    """Return the error for a disk that refused; of a full one, how much room it still has."""
+    why = str(error.strerror or error)
+    if error.errno == errno.ENOSPC:
+        why += f"; {room_for(path)}"
+    return DistillError(f"{path}: cannot be written ({why})")
+
+
+def room_for(path: Path) -> str:
+    """Return in words how much more the disk of a file takes."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return f"{shutil.disk_usage(there).free / 1e3:,.0f} kB are free"
+
+
+def require_room(path: Path) -> None:
+    """Check that a disk takes more of a file that is written by a library which does not say when it is full.
+
+    Raises:
+        DistillError: it does not.
+    """
+    if shutil.disk_usage(path.parent).free < _LITTLE:
+        try:  # some of a disk may be kept for this user
+            with tempfile.TemporaryFile(dir=path.parent) as probe:
+                probe.write(bytes(_LITTLE))
+        except OSError as error:
+            raise cannot_write(path, error) from error

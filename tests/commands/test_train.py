@@ -114,6 +114,14 @@ def test_ctrl_c_says_how_to_go_on(words, teacher, tmp_path):
     assert (last.parent.parent / "summary.json").exists()
 
 
+def test_a_full_disk_names_the_file(words, teacher, tmp_path, full_disk, capsys):
+    with full_disk(50_000):
+        assert main(["train", *words, f"teacher={teacher}"]) == 1
+    weights = tmp_path / "runs" / "train" / "weights"
+    assert f"yolo-distill: {weights / 'exact-0.pt'}: cannot be written (File too large)" in capsys.readouterr().err
+    assert list(weights.rglob("*")) == []
+
+
 def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_path, monkeypatch):
     from yolo_distill.engine.trainer import DistillationTrainer
 

@@ -134,8 +134,12 @@ def test_the_branches_of_an_end_to_end_model(measured: tuple[Path, Path], tmp_pa
         evaluate(file, data, nms=True)
 
 
-# The host draws in a thread, and does not like the boxes of an untrained model.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_plots_on_a_full_disk_are_whole_or_not_there(measured: tuple[Path, Path], tmp_path: Path, full_disk) -> None:
+    with full_disk(1000), pytest.raises(DistillError, match=r"curves: cannot be written \(File too large\)"):
+        evaluate(measured[0].absolute(), measured[1].absolute(), plots="curves")
+    assert not list((tmp_path / "curves").iterdir())
+
+
 def test_nothing_is_written_unless_asked_for(measured: tuple[Path, Path], tmp_path: Path) -> None:
     evaluate(measured[0].absolute(), measured[1].absolute())
     assert not list(tmp_path.iterdir())

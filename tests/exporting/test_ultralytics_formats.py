@@ -187,6 +187,12 @@ def test_every_format_of_the_host_is_made_in_something():
             assert row.quantize(precision) in {32, 16, 8, "w8a16"}
 
 
+def test_a_full_disk_ends_no_process_and_leaves_nothing(checkpoint, tmp_path, full_disk):
+    with full_disk(50_000), pytest.raises(DistillError, match=r"\.torchscript: cannot be written \(File too large\)"):
+        export_by_host(checkpoint, "torchscript", imgsz=64, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [("target=phone", "target=phone"), ("opset=15", "opset=15"), ("input=pictures", "input="), ("calibrate=9", "=9")],
@@ -252,7 +258,7 @@ def test_a_package_that_is_missing_is_named_and_never_installed(checkpoint, tmp_
     [
         (RuntimeError("it broke\nin many\nlines"), DistillError, "exporter failed: RuntimeError: it broke$"),
         (FileNotFoundError("no compiler on PATH"), DistillError, "exporter failed: no compiler on PATH"),
-        (OSError(28, "No space left on device"), DistillError, r"failed \(No space left on device\)"),
+        (OSError(28, "No space left on device"), DistillError, r"written \(No space left on device; "),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )

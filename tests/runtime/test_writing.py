@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from made_detector import NAMES
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import check_writable, replacing
+from yolo_distill.files import check_writable, claim_folder, replacing
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.webcam import Recording
@@ -122,12 +123,39 @@ finally:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for a file's size")
-def test_a_video_on_a_disk_that_is_full(tmp_path):
-    path = tmp_path / "a.mp4"
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_a_video_on_a_disk_that_is_full(tmp_path, name):
+    path = tmp_path / name
     path.write_text("old")
     run = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, timeout=120)
-    assert run.stdout == f"{path}: the video could not be written to its end; is the disk full?\n", run.stderr
-    assert (path.read_text(), names_in(tmp_path)) == ("old", ["a.mp4"])
+    said = f"{path}: the video could not be written to its end; is the disk full ("
+    assert run.stdout.startswith(said), run.stderr
+    assert (path.read_text(), names_in(tmp_path)) == ("old", [name])
+
+
+def test_a_full_disk_is_said_while_the_video_is_written(tmp_path, monkeypatch):
+    def full(**settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=5000))
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    video = Video(tmp_path / "a.mp4", 10)
+    with pytest.raises(DistillError, match=r"a\.mp4: cannot be written \(No space left on device; 5 kB are free\)"):
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    video.discard()
+
+
+def test_what_killed_processes_left_goes_with_the_next_start(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for number in (ended.pid, os.getppid()):
+        (tmp_path / f".a.{number}.part.mp4").touch()
+        (tmp_path / f".b.{number}.part.mp4").touch()
+    check_writable(tmp_path / "a.mp4", "save=a.mp4")
+    kept = [f".a.{os.getppid()}.part.mp4", f".b.{os.getppid()}.part.mp4"]
+    assert sorted(names_in(tmp_path)) == sorted([*kept, f".b.{ended.pid}.part.mp4"])
+    claim_folder(tmp_path, reuse=True)
+    assert sorted(names_in(tmp_path)) == kept
 
 
 @pytest.mark.parametrize(

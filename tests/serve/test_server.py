@@ -241,6 +241,26 @@ def test_who_takes_it_slowly_gets_all_of_it(impatient, site):
         assert receive(client, pause=0.02).endswith(b"x" * 3_000_000)  # in longer than one step in all
 
 
+def test_those_who_do_not_read_give_their_places_to_one_of_the_same_address(site, monkeypatch):
+    monkeypatch.setattr(connection_limit, "STALLED_SECONDS", 0.3)
+    raw = put(site, 10_000_000)
+    with running(site) as server:
+        crowd = [connect(server) for _ in range(200)]
+        for client in crowd:
+            with suppress(ConnectionError):  # turned away already
+                client.sendall(raw)
+        deadline = time.monotonic() + 20
+        # Until the server has all the requests, and what the system keeps for each client is full.
+        while time.monotonic() < deadline and not (
+            len(server.connections) == 64
+            and all(one.answered and one.stepped < time.monotonic() - 0.3 for one in server.connections)
+        ):
+            time.sleep(0.05)
+        assert get(server, "/")[0].status == 200
+        for client in crowd:
+            client.close()
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="has one loopback address")
 def test_those_who_do_not_read_keep_nobody_else_waiting(site):
     """Those of one address are 64 at most; whoever comes from another one has the page at once."""

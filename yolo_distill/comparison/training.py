@@ -21,6 +21,7 @@ from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.assistants import distil_assistants
 from yolo_distill.engine.init_trial import with_better_start
 from yolo_distill.engine.run import look_at_both, own_weights
+from yolo_distill.engine.run_folder import held_run
 from yolo_distill.engine.run_recipe import MOVABLE
 from yolo_distill.engine.summary import summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, strip_checkpoints, train_teacher
@@ -37,6 +38,11 @@ def train(job: Job) -> Path:
         if not is_architecture(job.teacher):
             return Path(job.teacher)
         return train_teacher(job.teacher, check_data(job.data, ("train", "val")), job.host, job.teacher_epochs)
+    with held_run(job.path):
+        return _train_student(job)
+
+
+def _train_student(job: Job) -> Path:
     if job.kind == DISTILLED:
         recipe, teachers = _prepared(job)
         trainer = partial(DistillationTrainer, teachers=teachers)
@@ -58,7 +64,6 @@ def _train_in(
     epoch, epochs = _last_epoch(last) if last.is_file() else (None, 0)
     own = recipe.model_dump() if recipe else {}
     if epoch is None:
-        (folder / "results.csv").unlink(missing_ok=True)  # the host would write on where an earlier attempt ended
         kind(overrides={**settings, **own}).train()
     elif 0 <= epoch < epochs - 1:
         # The folder may have been moved, and the device may be another one than that which the checkpoint remembers.

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.errors import RequestError
 from yolo_distill.teachers.stored import PLAN, SOFT, TOLD, StoredAnswers, answering_classes, lay_out
+from yolo_distill.temporary import temporary_folder
 
 PREFIX = colorstr("teacher: ")
 
@@ -102,8 +102,8 @@ def stored_answers(folder: Path, runs: Path) -> StoredAnswers:
     with torch_distributed_zero_first(LOCAL_RANK):
         if not laid.is_dir():
             runs.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=runs, prefix=".answers-") as staged:
-                whole = Path(staged) / "answers"
+            with temporary_folder(runs, ".answers-") as staged:
+                whole = staged / "answers"
                 whole.mkdir()
                 lay_out(folder, whole)
                 shutil.move(whole, laid)

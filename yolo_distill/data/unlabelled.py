@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +26,7 @@ from yolo_distill.files import size_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
+from yolo_distill.temporary import temporary_folder
 
 PREFIX = colorstr("unlabeled: ")
 _DONE = "unlabeled.json"
@@ -52,8 +52,8 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
             return folder / "images"
         kept = _without_known(sources.pictures, held_out, train, said)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unlabeled-") as staged:
-            made = Path(staged) / folder.name
+        with temporary_folder(folder.parent, ".unlabeled-") as staged:
+            made = staged / folder.name
             images = made / "images"
             images.mkdir(parents=True)
             for number, file in enumerate(map(Path, kept)):

@@ -7,7 +7,7 @@ it, its checkpoints are the host's, and a compiled student is the host's busines
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -77,6 +77,18 @@ class DistillationCriterion:
         # Otherwise once an epoch, by its last batch.
         self._measure_at = steps + (0 if self.balancer else max(measure_every - 1, 0))
         self._first = steps
+
+    def balance(self) -> dict[str, Any]:
+        """Return where the balancer is, and when it looks again, for `go_on_balancing`; empty without one."""
+        if self.balancer is None:
+            return {}
+        return {"factors": dict(self.balancer.factors), "first": self._first, "next": self._measure_at}
+
+    def go_on_balancing(self, balance: Mapping[str, Any]) -> None:
+        """Balance as a run did that was interrupted, behind `start_at`."""
+        if self.balancer is not None and balance:
+            self.balancer.restore(balance["factors"])
+            self._first, self._measure_at = balance["first"], balance["next"]
 
     def gains(self) -> dict[str, float]:
         """Return the terms' gains at full strength, as the balancer has them now."""

@@ -16,7 +16,8 @@ from typing import Any
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.provenance import digest_of_teachers, digests_of_files
-from yolo_distill.engine.teacher_training import content_key, runs_folder
+from yolo_distill.engine.run_folder import runs_folder
+from yolo_distill.engine.teacher_training import content_key
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("chain: ")

@@ -11,7 +11,7 @@ from typing import Any
 from ultralytics.utils import RANK
 
 from yolo_distill.engine.temporarily import temporarily
-from yolo_distill.files import move_into_place, write_bytes
+from yolo_distill.files import cannot_write, move_into_place, write_bytes
 
 
 @contextmanager
@@ -26,6 +26,9 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
     Args:
         trainer: of the host.
         rewritten: those that are there are read and written again, as `final_eval` does.
+
+    Raises:
+        DistillError: the disk cannot be written.
     """
     if RANK not in {-1, 0}:  # it only waits for the first
         yield
@@ -42,13 +45,20 @@ def whole_checkpoints(trainer: Any, *, rewritten: bool = False) -> Iterator[None
             yield
         for file in sorted(stage.iterdir()):
             move_into_place(file, wdir / file.name)
+    except OSError as error:
+        raise cannot_write(files["last"], error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 def forget_lost_epochs(results: Path, epochs: int) -> None:
-    """Drop rows of results.csv that a killed run wrote for an epoch whose checkpoint it could not finish."""
-    if results.exists():
+    """Drop rows of results.csv that are of no epoch so far: of one whose checkpoint a killed run could not finish.
+
+    Of a run that begins they all go: the host would write on below them, under another run's header.
+    """
+    if not epochs:
+        results.unlink(missing_ok=True)
+    elif results.exists():
         header, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [row for row in rows if int(row.split(",", 1)[0]) <= epochs]
         write_bytes(results, "".join([header, *kept]).encode())

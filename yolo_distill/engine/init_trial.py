@@ -17,7 +17,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.engine.assistants import Distil, run_stage, stage_key
-from yolo_distill.engine.teacher_training import runs_folder
+from yolo_distill.engine.run_folder import runs_folder
 from yolo_distill.errors import DistillError
 from yolo_distill.recipe import Recipe
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from yolo_distill.engine.request_checks import (
     require_teachable,
     without_effect,
 )
+from yolo_distill.engine.run_folder import held_run, new_run, runs_folder
 from yolo_distill.engine.run_recipe import MOVABLE, opened_recipe
 from yolo_distill.engine.step_cost import require_trainable
 from yolo_distill.engine.summary import SUMMARY, measured_by, summarise
@@ -42,7 +42,7 @@ from yolo_distill.engine.teacher_setup import (
     require_known_classes,
     with_trained_teachers,
 )
-from yolo_distill.engine.teacher_training import STUDENTS_OWN, runs_folder, strip_checkpoints
+from yolo_distill.engine.teacher_training import STUDENTS_OWN, strip_checkpoints
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
@@ -174,11 +174,12 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     teachers = Teachers.of(recipe, known)
     check_teachers(recipe, teachers)
     checkpoint, _ = torch_safe_load(last, safe_only=not trust)
-    if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
-        return _finish_stripping(last, recipe, teachers, host)
-    overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
-    overrides["task"] = model.task
-    return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
+    with held_run(folder):
+        if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
+            return _finish_stripping(last, recipe, teachers, host)
+        overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
+        overrides["task"] = model.task
+        return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
 def _distil(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], student: str) -> Path:
@@ -188,30 +189,29 @@ def _distil(recipe: Recipe, teachers: Teachers, settings: Mapping[str, Any], stu
         folder = Path(last).absolute().parent.parent
         if checkpoint["epoch"] < 0:  # stopped while it was measured
             trained = {**checkpoint["train_args"], "device": settings.get("device")}
-            summarise(folder, recipe, teachers, settings["data"], trained)
+            with held_run(folder):
+                summarise(folder, recipe, teachers, settings["data"], trained)
             return folder
         moved = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
         return resume({key: getattr(recipe, key) for key in MOVABLE}, {**moved, "resume": last}, teachers)
-    overrides = {**settings, "model": student, **recipe.model_dump()}
-    return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
+    with new_run(settings) as folder:
+        overrides = {**settings, "model": student, **recipe.model_dump(), "save_dir": str(folder)}
+        return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
 
 
 def _finish(trainer: DistillationTrainer) -> Path:
-    folder = Path(trainer.save_dir)
     started = time.time()
     try:
         trainer.train()
         if not trainer.best.exists():
             raise DistillError(f"{trainer.best}: no checkpoint was written; the host's messages above say why")
-        summarise(folder, trainer.recipe, trainer.teachers, trainer.args.data, vars(trainer.args))
+        summarise(Path(trainer.save_dir), trainer.recipe, trainer.teachers, trainer.args.data, vars(trainer.args))
     except BaseException as error:
         saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
-        if not saved and not trainer.csv.exists() and not trainer.args.exist_ok:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif saved and isinstance(error, KeyboardInterrupt):
-            LOGGER.warning(f"interrupted; go on with: yolo-distill train resume={trainer.last}")
+        if saved and isinstance(error, (KeyboardInterrupt, OSError, DistillError)):
+            LOGGER.warning(f"stopped; go on with: yolo-distill train resume={trainer.last}")
         raise
-    return folder
+    return Path(trainer.save_dir)
 
 
 def _finish_stripping(last: Path, recipe: Recipe, teachers: Teachers, moved: Mapping[str, Any]) -> Path:

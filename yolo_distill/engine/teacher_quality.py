@@ -7,7 +7,6 @@ anything new. A student that is taught on these same pictures then learns little
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ultralytics.utils import LOGGER, colorstr
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.temporary import temporary_folder
 
 PREFIX = colorstr("teacher: ")
 #: Pictures of each split that are looked at: enough to see a gap of this size, and half a minute for a small teacher.
@@ -120,8 +120,7 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
     The host keeps a list of labels beside them, one a folder: in a folder of links, so that the one beside the real
     pictures stays as it is.
     """
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
+    with temporary_folder() as root:
         for split in ("train", "val"):
             pictures = pictures_of(dict(data), split)
             chosen = [pictures[round(at)] for at in np.linspace(0, len(pictures) - 1, min(len(pictures), most))]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from copy import copy
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import nn
@@ -20,13 +21,15 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, SETTINGS, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
+from yolo_distill.engine.exact_resume import forget_exact, keep_exact, restore_exact
 from yolo_distill.engine.optimizer_steps import EnoughSteps
+from yolo_distill.engine.run_folder import held_run, runs_folder
 from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
@@ -53,8 +56,10 @@ class TeacherTrainer(DetectionTrainer):
     Attributes:
         precision: in which it trains on a CPU.
         trust: open checkpoints without the allow-list; `trust` among the overrides.
+        balance: of the gains of a run that goes on exactly where it was.
     """
 
+    balance: Mapping[str, Any] = MappingProxyType({})
     #: The class of this trainer for each task but detection.
     of_task: ClassVar[dict[str, type[TeacherTrainer]]] = {}
 
@@ -139,13 +144,24 @@ class TeacherTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         self.precision.apply(self)
-        if self.resume and RANK in {-1, 0}:
+        if RANK in {-1, 0}:
             forget_lost_epochs(self.csv, self.start_epoch)
 
     def save_model(self) -> bool:
-        """Save as the host does."""
+        """Save as the host does, and what makes going on exact."""
+        if RANK in {-1, 0}:
+            keep_exact(self)
         with whole_checkpoints(self), self.precision.saved_in(self.args):
-            return bool(super().save_model())
+            saved = bool(super().save_model())
+        if RANK in {-1, 0}:
+            forget_exact(self.wdir, but=self.epoch)
+        return saved
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on as the host does, and then exactly where the run was."""
+        super().resume_training(ckpt)
+        if self.start_epoch:
+            self.balance = restore_exact(self)
 
     def final_eval(self) -> None:
         """Strip the optimizer from the finished checkpoints and validate the best one, as the host does.
@@ -155,6 +171,8 @@ class TeacherTrainer(DetectionTrainer):
         LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
         with warnings_only(), whole_checkpoints(self, rewritten=True):
             super().final_eval()
+        if RANK in {-1, 0}:
+            forget_exact(self.wdir)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         """Restore a checkpoint, on resume and when the host recovers from NaN.
@@ -210,11 +228,12 @@ RtdetrTrainer.of_task = {}
 
 
 def strip_checkpoints(last: Path, *, trust: bool) -> None:
-    """Strip the optimizer from the checkpoints of a run that was stopped while the host did so."""
+    """Strip the optimizer from the checkpoints of a run that had all its epochs, where the host did not come to it."""
     for file in (last, last.with_name("best.pt")):
         load_ultralytics(file, trust=trust, role="resume")  # the host opens it without restriction
         with replacing(file) as partial:
             strip_optimizer(file, s=str(partial))
+    forget_exact(last.parent)
 
 
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
@@ -237,29 +256,27 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
         LOGGER.info(f"{PREFIX}found finished: {best}")
         return best
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
-    if last.is_file() and _goes_on(last):
-        LOGGER.info(f"{PREFIX}going on with {last}")
-        # The folder may have been moved, and the machine may be another one than that which the checkpoint remembers.
-        moved: dict[str, Any] = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
-        trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
-    elif not (last.is_file() and best.is_file()):
-        LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
-        trainer(overrides={**settings, "model": architecture, **place}).train()
-    write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_run(folder):
+        left = _epochs_left(last) if last.is_file() and best.is_file() else None
+        if left is None:
+            LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
+            trainer(overrides={**settings, "model": architecture, **place}).train()
+        elif left:
+            LOGGER.info(f"{PREFIX}going on with {last}")
+            # The folder may have been moved, and the machine be another one than that which the checkpoint remembers.
+            moved: dict[str, Any] = {key: settings[key] for key in ("data", "device", "workers") if key in settings}
+            trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
+        else:
+            strip_checkpoints(last, trust=False)
+        write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
     return best
 
 
-def _goes_on(last: Path) -> bool:
-    """Return whether a run of ours has epochs left; the host marks a finished checkpoint with epoch -1."""
+def _epochs_left(last: Path) -> int:
+    """Return how many epochs a run of ours has left; the host marks a finished checkpoint with epoch -1."""
     checkpoint, _ = torch_safe_load(last, safe_only=True)
-    return 0 <= checkpoint["epoch"] < int(checkpoint["train_args"]["epochs"]) - 1
-
-
-def runs_folder(settings: Mapping[str, Any]) -> Path:
-    """Return the folder that the host would put this run's folder into."""
-    project = Path(settings.get("project") or "")
-    runs = Path(SETTINGS["runs_dir"]) / str(settings.get("task") or "detect")
-    return (project if project.is_absolute() else runs / project).resolve()
+    return int(checkpoint["train_args"]["epochs"]) - 1 - checkpoint["epoch"] if checkpoint["epoch"] >= 0 else 0
 
 
 def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -27,7 +27,8 @@ from ultralytics.utils.torch_utils import init_seeds, parse_device, select_devic
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.engine.repeatable import RepeatablePictures
-from yolo_distill.engine.teacher_training import content_key, runs_folder
+from yolo_distill.engine.run_folder import held_run, runs_folder
+from yolo_distill.engine.teacher_training import content_key
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
 from yolo_distill.files import write_bytes
@@ -79,8 +80,11 @@ def train_torchvision(
     if done.is_file() and best.is_file():
         LOGGER.info(f"{PREFIX}found finished: {best}")
         return best
-    TorchvisionTraining(name, data, settings, folder).train()
-    write_bytes(done, json.dumps({"architecture": name, "weights": "weights/best.pth"}).encode())
+    training = TorchvisionTraining(name, data, settings, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_run(folder):
+        training.train()
+        write_bytes(done, json.dumps({"architecture": name, "weights": "weights/best.pth"}).encode())
     return best
 
 

@@ -258,6 +258,7 @@ class DistillationTrainer(TeacherTrainer):
         if RANK in {-1, 0}:
             self.pace = measure_pace(self)
         self._place(self.criterion, self.start_epoch)
+        self.criterion.go_on_balancing(self.balance)  # results.csv has the gains rounded
         model.criterion = self.criterion
 
     def _start_epoch(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
+from yolo_distill.temporary import temporary_folder
 
 #: Of what `evaluate` returns, the shares of 1.
 SHARES = frozenset({"map", "map50", "precision", "recall"})
@@ -215,10 +215,10 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
 def _in_floats(file: Path) -> Iterator[str]:
     """Yield a file, or for one that takes pictures as they are a copy that takes the floats of the evaluator."""
     graph = onnx.load(str(file))
-    with host_sessions(), tempfile.TemporaryDirectory() as folder:
+    with host_sessions(), temporary_folder() as folder:
         if graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
             take_floats(graph)
-            file = Path(folder) / file.name
+            file = folder / file.name
             onnx.save(graph, str(file))
         yield str(file)
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import cannot_write, move_into_place, require_room
 from yolo_distill.models.checkpoint import no_auto_install, one_line
 from yolo_distill.models.tasks import TASKS
+from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
 
 
@@ -105,12 +108,7 @@ def measure(
         DistillError: the evaluator failed.
     """
     fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
-    with no_auto_install(), warnings_only(), tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(elsewhere if plots is None else plots)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
+    with no_auto_install(), warnings_only(), _drawn_whole(plots) as folder:
         validator = _run(source, {**settings, **fixed}, folder, data)
     if validator.device.type == "cuda":
         torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
@@ -128,6 +126,51 @@ def measure(
     }
 
 
+@contextlib.contextmanager
+def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
+    """Give a folder to draw into, and move what is drawn to where it was asked for once all of it is there.
+
+    Relies on: the host draws pictures of samples in threads whose function is called `plot_images`, and waits for none.
+
+    Raises:
+        RequestError: the folder cannot be made.
+        DistillError: the disk cannot be written.
+    """
+    if plots is None:
+        try:
+            with temporary_folder() as folder:
+                yield folder
+        except OSError as error:
+            raise cannot_write(Path(tempfile.gettempdir()), error) from error
+        return
+    wanted = Path(plots)
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
+    failed: list[BaseException | None] = []
+    usual, threading.excepthook = threading.excepthook, lambda thread: failed.append(thread.exc_value)
+    try:
+        with temporary_folder(wanted, ".drawing-") as folder:
+            yield folder
+            for thread in threading.enumerate():
+                if "plot_images" in thread.name:
+                    thread.join()
+            for why in failed:
+                if isinstance(why, OSError):
+                    raise why
+                LOGGER.warning(f"plots={plots}: a picture could not be drawn: {type(why).__name__}: {why}")
+            require_room(wanted / "*.png")  # the host makes a warning of what it could not draw for want of it
+            for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
+                place = wanted / file.relative_to(folder)
+                place.parent.mkdir(exist_ok=True)
+                move_into_place(file, place)
+    except OSError as error:
+        raise cannot_write(wanted, error) from error
+    finally:
+        threading.excepthook = usual
+
+
 def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
     """Run the host's evaluator, which writes into a folder, and return it."""
     try:
@@ -139,6 +182,8 @@ def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, 
         # What the host raises about a setting: an unknown one, a wrong value, a device that is not there.
         raise RequestError(f"the host refuses these settings: {one_line(error)}") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise DistillError(f"validation on {data} failed: {type(error).__name__}: {one_line(error)}") from error
     if not int(validator.metrics.nt_per_class.sum()):
         raise RequestError(f"data={data}: the split {settings['split']} has no boxes; nothing can be measured on it")

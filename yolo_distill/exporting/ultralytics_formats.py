@@ -133,7 +133,7 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
     plan.progress(f"Ultralytics exports {row.format}")
     notes = notes_of_source(plan.file)
     said: dict[str, Any] = {}
-    with silence(), _missing_packages_refused(row.format, plan.precision):
+    with silence(), _missing_packages_refused(row.format, plan.precision), _scripts_saved_by_python():
         made = _converted(plan, row, folder, settings, _noting({**MADE_BY, **notes}, row.format, plan.nms, said))
     if row.format == "ncnn":
         (made / "model_ncnn.py").unlink(missing_ok=True)  # an example that only runs in the workspace
@@ -236,6 +236,25 @@ def _missing_packages_refused(format: str, precision: str) -> Iterator[None]:
         yield
     finally:
         _swap(check, original)
+
+
+@contextlib.contextmanager
+def _scripts_saved_by_python() -> Iterator[None]:
+    """Have TorchScript written by Python, which raises where the disk is full; by itself it ends the process then.
+
+    Relies on: the host saves what it traced by `save`, with keywords that `save_to_buffer` takes as well.
+    """
+    script: Any = torch.jit.ScriptModule
+    original = script.save
+
+    def save(self: Any, file: str | Path, **rest: Any) -> None:
+        Path(file).write_bytes(self.save_to_buffer(**rest))
+
+    script.save = save
+    try:
+        yield
+    finally:
+        script.save = original
 
 
 def _swap(old: Any, new: Any) -> None:

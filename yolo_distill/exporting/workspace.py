@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.models.checkpoint import one_line
+from yolo_distill.errors import RequestError
+from yolo_distill.files import cannot_write
+from yolo_distill.temporary import temporary_folder
 
 #: Each folder that the host exports holds one of these.
 _MARKS = ("metadata.yaml", "metadata.json", "Manifest.json")
@@ -51,16 +51,16 @@ def workspace(path: Path, out: str | Path | None) -> Iterator[Path]:
     said = f"out={out}" if out is not None else f"{path}"
     if not path.parent.is_dir():
         raise RequestError(f"{said}: there is no folder {path.parent}; make it first")
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".yolo-distill-export-", dir=path.parent))
-    except OSError as error:
-        raise RequestError(f"{said}: cannot write into {path.parent} ({error.strerror}); give another out=") from error
-    try:
-        yield folder
-    except OSError as error:
-        raise DistillError(f"writing {path} failed ({error.strerror or one_line(error)})") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder(path.parent, ".yolo-distill-export-"))
+        except OSError as error:
+            why = f"cannot write into {path.parent} ({error.strerror})"
+            raise RequestError(f"{said}: {why}; give another out=") from error
+        try:
+            yield folder
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 def earlier_extras(proof: Path) -> list[Path]:

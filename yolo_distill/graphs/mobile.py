@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,8 @@ from onnxruntime.tools.mobile_helpers.usability_checker import (
     check_nnapi_partitions,
 )
 from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
+
+from yolo_distill.temporary import temporary_folder
 
 #: The providers that are checked, and who knows their operators.
 PROVIDERS = {
@@ -98,8 +99,8 @@ def check_suitability(file: Path) -> dict[str, dict[str, Any]]:
         costs), the `nodes` in them `of` all nodes, `suits` (the check's recommendation: `yes`, `partly` or `no`), and
         `why` it takes no more.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        asked_about = Path(scratch) / file.name
+    with temporary_folder() as scratch:
+        asked_about = scratch / file.name
         if any(one.data_type == TensorProto.FLOAT16 for one in onnx.load(str(file)).graph.initializer):
             shutil.copyfile(file, asked_about)
         else:
@@ -175,8 +176,8 @@ def write_ort(file: Path, folder: Path, *, fused: bool) -> tuple[Path, Path]:
     os.environ[_LEVEL] = "all" if fused else "basic"
     try:
         logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
-        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as scratch:
-            source = Path(scratch) / file.name
+        with contextlib.redirect_stdout(io.StringIO()), temporary_folder() as scratch:
+            source = scratch / file.name
             shutil.copyfile(file, source)
             convert_onnx_models_to_ort(
                 source, output_dir=folder, optimization_styles=[OptimizationStyle.Fixed], target_platform="arm"

@@ -6,7 +6,6 @@ import contextlib
 import io
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
+from yolo_distill.temporary import temporary_folder
 
 #: Ways to choose the range that 8 bits are spread over: the widest that was seen, or how many percent of what was seen
 #: lie in it. A few outliers widen every step; cutting them off costs little, and which of the two costs less differs
@@ -55,14 +55,14 @@ class Quantiser:
             method: one of `METHODS`.
         """
         percent = METHODS[method]
-        with tempfile.TemporaryDirectory() as folder, _quiet():
-            prepared = Path(folder) / "prepared.onnx"
+        with temporary_folder() as folder, _quiet():
+            prepared = folder / "prepared.onnx"
             # Dynamic sizes are more than the symbolic shape inference can follow.
             quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
             self.model = onnx.load(str(prepared))
             calibrator = create_calibrator(
                 prepared,
-                augmented_model_path=str(Path(folder) / "watched.onnx"),
+                augmented_model_path=str(folder / "watched.onnx"),
                 calibrate_method=CalibrationMethod.MinMax if percent is None else CalibrationMethod.Percentile,
                 extra_options={} if percent is None else {"percentile": percent},
             )

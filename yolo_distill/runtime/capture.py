@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ class Capture:
         self.close()
 
 
+_INDEXED = {".mp4", ".m4v", ".mov"}
+
+
 def open_video(path: Path) -> Capture:
     """Open a video file.
 
@@ -94,6 +98,27 @@ def open_video(path: Path) -> Capture:
     empty = RequestError(f"{path}: the video holds no frame that can be decoded; give another one")
     with quiet():
         return Capture(cv2.VideoCapture(str(path)), str(path), False, closed, empty)
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames a video file holds.
+
+    What the file says of itself is an estimate unless it has an index that it can't be opened without. In others each
+    is looked for, but not decoded.
+
+    Raises:
+        RequestError: see `open_video`.
+    """
+    with open_video(path) as capture:
+        if capture.total is not None and path.suffix.lower() in _INDEXED:
+            return capture.total
+    with quiet():
+        source = cv2.VideoCapture(str(path))
+        source.set(cv2.CAP_PROP_FORMAT, -1)
+        try:
+            return next(number for number in itertools.count() if not source.grab())
+        finally:
+            source.release()
 
 
 def open_camera(index: int | str) -> Capture:

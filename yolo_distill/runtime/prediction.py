@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError
-from yolo_distill.files import claim_folder, write_bytes
+from yolo_distill.files import claim_folder, remove_partials, write_bytes
 from yolo_distill.runtime.capture import Capture
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.detector import Detector
@@ -246,6 +246,7 @@ class Prediction:
         """Return the folder of this run; it is made with the first result, so that a failed start leaves none."""
         if self._outcome.folder is None:
             self._outcome.folder = claim_folder(self.out, reuse=self.exist_ok)
+            remove_partials(self._outcome.folder / "labels")
         return self._outcome.folder
 
     def _video_for(self, frame: _Frame, stem: str) -> Video:

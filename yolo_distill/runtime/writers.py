@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, move_into_place, partial_name, write_bytes
-from yolo_distill.runtime.capture import open_video
+from yolo_distill.files import cannot_write, move_into_place, partial_name, require_room, room_for, write_bytes
+from yolo_distill.runtime.capture import count_frames
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
 
@@ -115,7 +115,7 @@ class Video:
         """Add a frame (H, W, 3); one of another size is resized to that of the first.
 
         Raises:
-            DistillError: this OpenCV cannot write such a video here.
+            DistillError: this OpenCV cannot write such a video here, or the disk is full.
         """
         size = (image.shape[1], image.shape[0])
         if self._writer is None:
@@ -126,6 +126,7 @@ class Video:
                 raise DistillError(f"{self.path}: cannot be written as a video ({size[0]}x{size[1]}, {self.fps:g} fps)")
         self._writer.write(image if size == self._size else cv2.resize(image, self._size))
         self.frames += 1
+        require_room(self.path)
 
     def finish(self) -> None:
         """Close the video and give it its name.
@@ -138,12 +139,13 @@ class Video:
         self._writer.release()
         try:
             # OpenCV does not say when a disk is full; a video that was cut off cannot be opened or lacks frames.
-            with open_video(self._partial) as written:
-                whole = written.total is None or written.total >= self.frames
+            whole = count_frames(self._partial) >= self.frames
         except RequestError:
             whole = False
         if not whole:
-            raise DistillError(f"{self.path}: the video could not be written to its end; is the disk full?")
+            raise DistillError(
+                f"{self.path}: the video could not be written to its end; is the disk full ({room_for(self.path)})?"
+            )
         with _saying_why(self.path):
             move_into_place(self._partial, self.path)
 

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from yolo_distill.serve.connection_limit import MOST, MOST_OF_ONE
+
 if TYPE_CHECKING:
     from yolo_distill.serve.certificate import Certificate
 
@@ -47,6 +49,10 @@ def banner(
         lines.append("only this machine reaches it; Ctrl-C ends it. For a phone: host=0.0.0.0 https=true")
     else:
         lines.append("everyone in its networks can open it and take the model along; Ctrl-C ends it")
+        lines.append(
+            f"it takes {MOST} connections, {MOST_OF_ONE} of one address: somebody with several addresses can take them "
+            "all and keep others out"
+        )
     if certificate and certificate.given:
         lines.append(f"the certificate is good for: {', '.join(certificate.names) or 'no address at all'}")
     elif certificate:

@@ -14,6 +14,8 @@ MOST_OF_ONE = 64  # of one address; a browser opens about six
 STEP_SECONDS = 15.0
 #: Seconds: who takes an answer for longer goes when nobody else can.
 ANSWER_SECONDS = 60.0
+#: Seconds: likewise who has taken nothing of its answer for so long.
+STALLED_SECONDS = 2.0
 
 
 class Connection:
@@ -25,6 +27,7 @@ class Connection:
         transport: what sends and receives, once there is one.
         answered: whether a request of it is being answered.
         since: when it began to be answered, or to wait for its next request (monotonic, in seconds).
+        stepped: when it did its last step.
         deadline: by when its next step has to be done.
     """
 
@@ -40,7 +43,8 @@ class Connection:
 
     def step(self) -> None:
         """Note that it has done a step, and give it time for the next one."""
-        self.deadline = time.monotonic() + STEP_SECONDS
+        self.stepped = time.monotonic()
+        self.deadline = self.stepped + STEP_SECONDS
 
     def drop(self) -> None:
         """End it at once; what it was still to be sent is lost."""
@@ -55,7 +59,7 @@ class Connections:
     """Takes newcomers in as long as anyone can go: whoever has waited longest without asking for anything.
 
     So connections that say nothing, or say it a byte at a time, never keep others out; nor do those that take their
-    answer a byte at a time.
+    answer a byte at a time, or not at all.
     """
 
     def __init__(self, most: int = MOST, most_of_one: int = MOST_OF_ONE) -> None:
@@ -80,8 +84,12 @@ class Connections:
         return free
 
     def _free_one(self, crowd: list[Connection]) -> bool:
-        late = time.monotonic() - ANSWER_SECONDS
-        may_go = [other for other in crowd if not other.answered or other.since < late]
+        now = time.monotonic()
+        may_go = [
+            other
+            for other in crowd
+            if not other.answered or other.since < now - ANSWER_SECONDS or other.stepped < now - STALLED_SECONDS
+        ]
         if not may_go:
             return False
         # Of those that wait, if there are any.

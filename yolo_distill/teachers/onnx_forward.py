@@ -6,7 +6,6 @@ third of an fp32 one. Building the file takes seconds, so it pays in runs of som
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.graphs.quantise import Quantiser
 from yolo_distill.teachers.onnx_session import open_session
+from yolo_distill.temporary import temporary_folder
 
 OPSET = 17
 
@@ -33,12 +33,12 @@ class OnnxForward:
         """
         self._names = model.model[-1].names
         channels = int(next(p for p in model.parameters() if p.ndim == 4).shape[1])
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "teacher.onnx"
+        with temporary_folder() as folder:
+            file = folder / "teacher.onnx"
             _export(model, torch.zeros(2, channels, 64, 64) if calibration is None else calibration[:2], file)
             if calibration is not None:
                 quantiser = Quantiser(file, (picture[None].numpy() for picture in calibration))
-                file = Path(folder) / "int8.onnx"
+                file = folder / "int8.onnx"
                 quantiser.write(file)
             self._session = open_session(file.read_bytes())
 
