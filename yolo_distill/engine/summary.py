@@ -17,6 +17,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, in_points, side_by_side
 from yolo_distill.files import write_bytes
 from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
+from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.version import __version__
@@ -60,7 +61,8 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     write_bytes(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     two = getattr(student.model[-1], "one2one_cv2", None) is not None
     branch = ", by the one-to-many branch and NMS" if two else ""
-    LOGGER.info(f"\nTeacher and student on val at {imgsz} px{branch}, 0 to 100:\n{side_by_side(rows)}\n")
+    about = "" if student.task == "detect" else f", by their {TASKS[student.task].finds}"
+    LOGGER.info(f"\nTeacher and student on val at {imgsz} px{about}{branch}, 0 to 100:\n{side_by_side(rows)}\n")
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best} data={data}")
 
 

@@ -22,7 +22,7 @@ from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
-from yolo_distill.models.tasks import task_of
+from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
@@ -172,18 +172,27 @@ def in_points(figures: Mapping[str, Any]) -> dict[str, Any]:
         found[key] = None if found[key] is None else round(100 * found[key], 3)
     if "classes" in found:
         found["classes"] = [in_points(row) for row in found["classes"]]
+    if "of_boxes" in found:
+        found["of_boxes"] = in_points(found["of_boxes"])
     return found
 
 
 def class_table(figures: Mapping[str, Any]) -> str:
-    """Return what `evaluate` measured, in points, as a plain table: one line a class under a line for all of them."""
+    """Return what `evaluate` measured, in points, as a plain table: one line a class under a line for all of them.
+
+    Behind these stand the boxes around masks or keypoints, which have figures of their own.
+    """
     keys = ("precision", "recall", "map50", "map")
     lines = []
     for row in ({"name": "all", **figures}, *figures["classes"]):
         shown = [NO_VALUE if row[key] is None else f"{row[key]:.1f}" for key in keys]
         lines.append([row["name"], str(row["pictures"]), str(row["boxes"]), *shown])
+    if boxes := figures.get("of_boxes"):
+        shown = [f"{boxes[key]:.1f}" for key in keys]
+        lines.append(["boxes around", str(figures["pictures"]), str(figures["boxes"]), *shown])
     header = ["class", "pictures", "boxes", "P", "R", "mAP50", "mAP50-95"]
-    return Table("", header, lines).text().removeprefix("\n")
+    about = "" if figures["task"] == "detect" else f"Figures are of {TASKS[figures['task']].finds}.\n"
+    return about + Table("", header, lines).text().removeprefix("\n")
 
 
 def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any, str]:
