@@ -230,7 +230,7 @@ def as_tar(call: Call) -> bytes:
 def architectures(assets: Assets, folder: Path) -> Iterator[Case]:
     """Architectures with code where the host evaluates, or that build from files, as .yaml and inside checkpoints."""
     torch.save(CALLS["touch"], folder / "evil.pt")
-    text = ARCHITECTURE.format(end2end=True, width=1)
+    text = ARCHITECTURE.format(end2end=True, width=1, head="Detect, [nc]")
     (folder / "hostile.yaml").write_text(f"{text}activation: {EXPRESSION} or torch.nn.SiLU()\n")
     activations = [
         f"{EXPRESSION} or torch.nn.SiLU()", f"torch.nn.Threshold({EXPRESSION}, 1)", f"nn.SiLU(inplace={EXPRESSION})",
