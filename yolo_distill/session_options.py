@@ -19,7 +19,7 @@ _FOLDED = ("optimization.constant_folding_max_output_size_in_bytes", str(64 << 2
 _ARENA = ("session.use_env_allocators", "1")
 _USUAL_MEMORY = 16 << 30  # where the system does not say
 #: Most pixels of one input, pictures at a time counted.
-MOST_PIXELS = 2**27
+_MOST_PIXELS = 2**27
 
 
 def prepare(options: Any) -> None:
@@ -47,8 +47,8 @@ def require_size(shape: Iterable[Any], said: str) -> None:
         shape: pictures at a time, height and width; what is no number may be anything.
         said: what the error begins with.
     """
-    if math.prod(side for side in shape if isinstance(side, int)) > MOST_PIXELS:
-        raise RequestError(f"{said}: the model takes inputs of more than {MOST_PIXELS:,} pixels; export it again")
+    if math.prod(side for side in shape if isinstance(side, int)) > _MOST_PIXELS:
+        raise RequestError(f"{said}: the model takes inputs of more than {_MOST_PIXELS:,} pixels; export it again")
 
 
 @contextmanager

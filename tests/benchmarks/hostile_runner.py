@@ -146,12 +146,14 @@ def run_all(cases: Iterable[Case], base: Path, options: dict[str, str]) -> int:
             rows.setdefault(case.kind, []).append((case, outcome))
             if faults := outcome.faults() or ["shown"] * ("show" in options):
                 said = "\n    ".join((outcome.lines or outcome.said.splitlines())[-3:])
-                asked = " ".join(given).replace(str(base), "")
+                asked = " ".join(given).replace(str(base), "")[:500]
                 print(f"{case.name}: {', '.join(faults)} (code {outcome.code}; {asked})\n    {said}", flush=True)
             if count % 50 == 0:
                 print(f"... {count} runs, at {case.name}", flush=True)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ultralytics", "torch", "onnxruntime"))
-    print(f"\n{versions}\n\n| kind | files | runs | executed | refused in one line | nothing to refuse | faults |", end="")
+    print(
+        f"\n{versions}\n\n| kind | files | runs | executed | refused in one line | nothing to refuse | faults |", end=""
+    )
     print(" worst s | worst MiB |\n|---|---|---|---|---|---|---|---|---|")
     every = [pair for pairs in rows.values() for pair in pairs]
     for kind, pairs in [*rows.items(), ("all", every)]:

@@ -170,8 +170,11 @@ def require_runs(model: DetectionModel, said: str) -> None:
         bare = torch.empty_like(one, device="meta", dtype=torch.float32 if one.is_floating_point() else None)
         known[id(one)] = torch.nn.Parameter(bare, False) if isinstance(one, torch.nn.Parameter) else bare
     bare_model = copy.deepcopy(model, known).float().eval()
+    head, taken = bare_model.model[-1], []
+    head.register_forward_pre_hook(lambda _, given: taken.append([copy.copy(one) for one in given]))
     with torch.device("meta"), torch.no_grad(), _maps_watched(said):
         bare_model(torch.empty(1, (model.yaml.get("channels") or 3), 256, 256))
+        head.train()(*taken[0])  # which has another branch
 
 
 def _require_few(layers: torch.nn.Module, said: str) -> None:
