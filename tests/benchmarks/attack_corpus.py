@@ -10,6 +10,7 @@ prints a table by kind. Ends with 1 where code ran, or a command ended in anythi
 from __future__ import annotations
 
 import builtins
+import functools
 import gzip
 import io
 import os
@@ -61,7 +62,7 @@ CALLS = {
     "subprocess": Call(subprocess.check_call, ["touch", MARK]),
     "open": Call(open, MARK, "w"),
     "getattr": Call(builtins.__import__, "os"),
-    "torch": Call(torch.load, "evil.pt", None, pickle, state={"weights_only": False}),
+    "partial": Call(functools.partial(os.system, f"touch {MARK}")),
     "setstate": Call(object.__new__, Path, state={"a": Call(os.system, f"touch {MARK}")}),
 }
 
