@@ -168,7 +168,7 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
 
     def keep(trainer: Any) -> None:
         if trainer.epoch == 0:
-            shutil.copytree(trainer.save_dir, place / "interrupted")
+            shutil.copytree(trainer.save_dir, place / "interrupted", ignore=shutil.ignore_patterns(".lock"))
 
     class Watched(run.DistillationTrainer):
         def __init__(self, *args: Any, **settings: Any) -> None:

@@ -109,7 +109,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
         (lambda: yolo_distill.train(data="d.yaml"), "teacher= is missing; give it, e.g. teacher=yolo26s.pt"),
         (lambda: yolo_distill.train("t.pt"), "data= is missing; give the data.yaml of your pictures, "),
         (lambda: yolo_distill.train("t.pt", epocs=3), "unknown key 'epocs'; did you mean 'epochs'?"),
-        (lambda: yolo_distill.train("t.pt", logit=-1), "logit=-1: must be at least 0"),
+        (lambda: yolo_distill.train("t.pt", logit=-1), "logit=-1: must be between 0 and 10000"),
         (lambda: yolo_distill.train({"a": 1}), "teacher=: takes text, a number, true or false, a path"),
         (lambda: yolo_distill.export("nowhere/best.pt"), "model=nowhere/best.pt: no such file"),
         (

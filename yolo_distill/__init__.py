@@ -32,6 +32,7 @@ Importing the package loads neither torch nor onnxruntime; the names load what t
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from yolo_distill.engine.trainer import DistillationTrainer
     from yolo_distill.errors import DistillError, RequestError
     from yolo_distill.runtime.detector import Detections, Detector
+
+# Before OpenCV is imported, which reads it once: pictures of more pixels are not decoded. The largest that Pillow, by
+# which Ultralytics checks a data set, opens.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
 
 __all__ = [
     "Detections", "Detector", "DistillError", "DistillationTrainer", "RequestError", "__version__", "benchmark",

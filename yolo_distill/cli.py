@@ -28,6 +28,7 @@ from yolo_distill.version import __version__
 COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "shrink", "serve")
 
 HELP = {"help", "-h", "--help"}
+_LONGEST_LINE = 1400  # of what the host says, it may hold a whole value
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 
 
@@ -124,7 +125,8 @@ def _explained(command: ModuleType) -> dict[str, Setting]:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"yolo-distill: {message}", file=sys.stderr)
+    shown = message if len(message) < _LONGEST_LINE else f"{message[:1000]} ... {message[-300:]}"
+    print(f"yolo-distill: {shown}", file=sys.stderr)
     return code
 
 

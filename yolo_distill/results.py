@@ -83,8 +83,8 @@ class ShrinkResult(_Result):
 
     Attributes:
         file: the checkpoint.
-        map: mAP50-95 on val, 0 to 1.
-        map50: mAP50, 0 to 1.
+        map: mAP50-95 on val, 0 to 100.
+        map50: mAP50, 0 to 100.
         parameters: how many.
         megabytes: of the file.
         figures: all that was measured, as `val` has it.

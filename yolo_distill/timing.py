@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from yolo_distill.session_options import EXACT_INT8
+from yolo_distill.session_options import prepare
 
 #: Pictures that a model is timed on, at most: a few keep a CPU busy. On a GPU the time of a few is that of starting its
 #: kernels, in which nothing differs.
@@ -94,7 +94,7 @@ def session_run(file: Path, threads: int) -> Callable[[], Any]:
     """Return a call that runs a file once on an input of noise, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry(*EXACT_INT8)
+    prepare(options)
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
     noise = np.random.default_rng(0).random(given.shape)

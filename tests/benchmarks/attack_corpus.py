@@ -1,15 +1,16 @@
 """Files from elsewhere that would run code, or take all memory, where they are opened: none may.
 
-    python tests/benchmarks/attack_corpus.py [folder=/tmp/attacks] [only=WORD]
+    python tests/benchmarks/attack_corpus.py [folder=/tmp/attacks] [kind=pickles] [only=WORD] [ways=all]
 
-Builds the files, runs commands over them, each in a forked process, and prints a table by kind. Ends with 1 where code
-ran, or a command ended in anything but one line, took more than 30 s or 2 GiB.
+Builds the files, runs a command over each (ways=all: each command that opens such files), in a forked process, and
+prints a table by kind. Ends with 1 where code ran, or a command ended in anything but one line, took more than 30 s or
+2 GiB.
 """
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import builtins
+import functools
 import gzip
 import io
 import os
@@ -22,9 +23,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from struct import pack
 from typing import Any
+from zlib import crc32
 
-from hostile_runner import MARK, MARKUP, Case, import_everything, in_fork, run_all
+from hostile_runner import MARK, MARKUP, Case, in_fork, options_of, run_all, words
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
@@ -33,7 +36,7 @@ import torch  # isort: skip
 import yaml  # isort: skip
 from live_detector import draw, live_detector, save  # isort: skip
 from made_detector import dense, write_detector  # isort: skip
-from tiny_yolo import ARCHITECTURE, write_architecture  # isort: skip
+from tiny_yolo import ARCHITECTURE, HEADS, write_architecture  # isort: skip
 
 SCRIPT = f"import pathlib; pathlib.Path({MARK!r}).touch()"
 EXPRESSION = f"__import__('pathlib').Path({MARK!r}).touch()"
@@ -59,7 +62,7 @@ CALLS = {
     "subprocess": Call(subprocess.check_call, ["touch", MARK]),
     "open": Call(open, MARK, "w"),
     "getattr": Call(builtins.__import__, "os"),
-    "torch": Call(torch.load, "evil.pt", None, pickle, state={"weights_only": False}),
+    "partial": Call(functools.partial(os.system, f"touch {MARK}")),
     "setstate": Call(object.__new__, Path, state={"a": Call(os.system, f"touch {MARK}")}),
 }
 
@@ -68,15 +71,53 @@ class Assets:
     """What commands need besides a bad file."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        folder.mkdir(parents=True)
+        self.folder, self.first = folder, False
         self.student = write_architecture(folder / "tiny.yaml")
         wide = write_architecture(folder / "wide.yaml", width=2)
         self.teacher = save(live_detector(str(wide), ("disc", "square")), folder / "teacher.pt", 64)
-        self.onnx = write_detector(
-            folder / "good.onnx", dense((16, 32, 8, 8, 0.9, 0), anchors=40), names={0: "disc", 1: "square"}
-        )
+        answer = dense((16, 32, 8, 8, 0.9, 0), anchors=40)
+        self.onnx = write_detector(folder / "good.onnx", answer, names={0: "disc", 1: "square"})
         self.data = self.write_data(folder / "data")
         self.pictures = self.data.parent / "images" / "val"
+        there = {"teacher": self.teacher, "student": self.student, "data": self.data}
+        short = {"imgsz": 64, "epochs": 1, "batch": 4, "plots": "false", "workers": 0, "force": "true"}
+        self.usual: dict[str, dict[str, Any]] = {
+            "train": {**there, **short, "device": "cpu", "project": "runs"},
+            "compare": {**there, **short, "device": "cpu", "arms": "plain", "seeds": 0, "out": "out"},
+            "val": {"model": self.teacher, "data": self.data, "device": "cpu"},
+            "predict": {"model": self.onnx, "source": self.pictures},
+            "label": {"teacher": self.teacher, "source": self.pictures, "out": "out", "conf": 0.01, "device": "cpu"},
+            "export": {"model": self.teacher, "out": "x.onnx"},
+            "benchmark": {"model": self.onnx, "backends": "ours", "rounds": 2, "seconds": 0.1},
+        }
+
+    def ask(self, command: str, **changed: Any) -> list[str]:
+        """Return the words of a short command."""
+        return words(command, **{**self.usual[command], **changed})
+
+    def as_checkpoint(self, file: Path) -> list[list[str]]:
+        """Return commands, one of each way into a checkpoint."""
+        return [
+            self.ask("val", model=file),
+            self.ask("export", model=file),
+            self.ask("benchmark", model=file, backends="host", imgsz=64),
+            self.ask("label", teacher=file),
+            *(self.ask("train", **{key: file}) for key in ("teacher", "student", "assistant", "pretrained")),
+            words("train", resume=file),
+            self.ask("compare", student=file),
+            self.ask("predict", model=file),
+        ]
+
+    def as_data(self, data: Path) -> list[list[str]]:
+        """Return commands, one of each way into a data set."""
+        return [
+            self.ask("train", data=data),
+            self.ask("val", data=data),
+            self.ask("export", data=data, precision="int8", max_drop=100),
+            self.ask("label", data=data),
+            self.ask("benchmark", data=data),
+        ]
 
     def write_data(self, root: Path) -> Path:
         for split, count in (("train", 6), ("val", 3)):
@@ -89,39 +130,21 @@ class Assets:
         data.write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames: [disc, square]\n")
         return data
 
+    def copy_data(self, root: Path) -> Path:
+        """Return a copy of the data set, to change."""
+        shutil.copytree(self.data.parent, root)
+        data = root / "data.yaml"
+        data.write_text(data.read_text().replace(str(self.data.parent), str(root)))
+        return data
+
     def run_first(self) -> None:
-        """Write what commands leave: answers of `label`, a finished run and an interrupted one, a comparison."""
+        """Write what commands leave: answers of `label`, a run that was interrupted, a comparison."""
         from yolo_distill.cli import main
 
         def work() -> int:
-            train = [
-                "train",
-                f"teacher={self.teacher}",
-                f"student={self.student}",
-                f"data={self.data}",
-                "teach=true",
-                "pkd=1",
-            ]
-            short = ["imgsz=64", "epochs=1", "batch=4", "plots=false", "device=cpu", "workers=0", "force=true"]
-            done = main(
-                [
-                    "label",
-                    f"teacher={self.teacher}",
-                    f"source={self.pictures}",
-                    "out=answers",
-                    "conf=0.01",
-                    "device=cpu",
-                ]
-            )
-            done |= main([*train, *short, f"project={self.folder / 'runs'}", "name=run"])
-            compare = [
-                "compare",
-                f"teacher={self.teacher}",
-                f"student={self.student}",
-                f"data={self.data}",
-                "arms=plain",
-            ]
-            return done | main([*compare, *short, "seeds=0", "out=comparison"])
+            train = self.ask("train", teach="true", pkd=1, project=self.folder / "runs", name="run")
+            compare = self.ask("compare", out="comparison")
+            return main(self.ask("label", out="answers")) | main(train) | main(compare)
 
         outcome = in_fork(work, self.folder, most=900)
         if outcome.code:
@@ -133,86 +156,31 @@ class Assets:
         content["train_args"]["epochs"] = 2
         torch.save(content, last)
 
-    def short(self, **changed: Any) -> list[str]:
-        """Return the words of a short training."""
-        words = {
-            "teacher": self.teacher,
-            "student": self.student,
-            "data": self.data,
-            "imgsz": 64,
-            "epochs": 1,
-            "batch": 4,
-        }
-        words |= {"plots": "false", "device": "cpu", "workers": 0, "project": "runs", "force": "true", **changed}
-        return ["train", *(f"{key}={value}" for key, value in words.items())]
-
-    def as_checkpoint(self, file: Path) -> list[list[str]]:
-        """Return commands, one of each way into a checkpoint."""
-        return [
-            ["val", f"model={file}", f"data={self.data}", "device=cpu"],
-            ["export", f"model={file}", "out=x.onnx"],
-            ["benchmark", f"model={file}", "backends=host", "rounds=2", "seconds=0.1", "imgsz=64"],
-            ["label", f"teacher={file}", f"source={self.pictures}", "out=out", "device=cpu"],
-            *([*self.short(**{key: file})] for key in ("teacher", "student", "assistant", "pretrained")),
-            ["train", f"resume={file}"],
-            [
-                "compare",
-                f"teacher={file}",
-                f"student={self.student}",
-                f"data={self.data}",
-                "epochs=1",
-                "imgsz=64",
-                "arms=plain",
-                "seeds=0",
-                "out=out",
-            ],
-            [
-                "compare",
-                f"teacher={self.teacher}",
-                f"student={file}",
-                f"data={self.data}",
-                "epochs=1",
-                "imgsz=64",
-                "arms=plain",
-                "seeds=0",
-                "out=out",
-            ],
-            ["predict", f"model={file}", f"source={self.pictures}"],
-        ]
-
 
 def pickles(assets: Assets, folder: Path) -> Iterator[Case]:
     """Checkpoints that call something: as a whole, or in one of their entries, in every form that torch writes."""
     good = torch.load(assets.teacher, weights_only=False)
     torch.save(CALLS["touch"], folder / "evil.pt")
-    number = 0
-    for name, call in CALLS.items():
+    for number, (name, call) in enumerate(CALLS.items()):
         contents = {
             "whole": call,
-            "model": {**good, "model": call},
-            "ema": {**good, "ema": call},
+            **{key: {**good, key: call} for key in ("model", "ema", "names", "date")},
             "args": {**good, "train_args": {"imgsz": call}},
-            "names": {**good, "names": call},
-            "date": {**good, "date": call},
             "optimizer": {"model": call, "epoch": 1, "optimizer": call, "train_args": {}},
         }
         for place, content in contents.items():
             file = folder / f"{name}-{place}.pt"
-            torch.save(content, file, _use_new_zipfile_serialization=number % 3 != 2)
-            ways = assets.as_checkpoint(file)
-            for step in (0, 5):
-                yield Case("checkpoint", file.name, ways[(number + step) % len(ways)])
-            number += 1
+            torch.save(content, file, _use_new_zipfile_serialization=(number + len(place)) % 3 != 2)
+            yield Case("checkpoint", file.name, assets.as_checkpoint(file))
         forms = {"raw": pickle.dumps(call), "gz": gzip.compress(pickle.dumps(call)), "tar": as_tar(call)}
         for form, data in forms.items():
             file = folder / f"{name}-{form}.pt"
             file.write_bytes(data)
-            yield Case("checkpoint", file.name, assets.as_checkpoint(file)[number % 12])
-            number += 1
+            yield Case("checkpoint", file.name, assets.as_checkpoint(file))
         file = folder / f"{name}.pth"
         torch.save({"state": call} if number % 2 else call, file)
         teacher = f"torchvision:ssdlite320_mobilenet_v3_large:{file}"
-        yield Case("torchvision weights", file.name, assets.short(teacher=teacher))
+        yield Case("torchvision weights", file.name, [assets.ask("train", teacher=teacher)])
 
 
 def as_tar(call: Call) -> bytes:
@@ -227,60 +195,98 @@ def as_tar(call: Call) -> bytes:
     return stream.getvalue()
 
 
+def insides(assets: Assets, folder: Path) -> Iterator[Case]:
+    """Checkpoints whose layers are none, do not fit together, or ask for much memory."""
+    head, tensor = "model.5", torch.nn.Parameter
+    up = torch.nn.Upsample(scale_factor=4096)
+    up.f, up.i, up.type = -1, 1, "Upsample"
+    changes: dict[str, tuple[str, Any]] = {
+        "f-99": ("model.3.f", 99), "f-text": ("model.3.f", "x"), "f-none": ("model.2.f", None), "i": ("model.3.i", "x"),
+        "head-f": (f"{head}.f", [2, 3]), "head-f-99": (f"{head}.f", [99, 98, 97]), "reg-max": (f"{head}.reg_max", 16),
+        "reg-max-1e9": (f"{head}.reg_max", 10**9), "nc": (f"{head}.nc", 99999), "nc-text": (f"{head}.nc", "two"),
+        "nl": (f"{head}.nl", 99), "no": (f"{head}.no", 7), "stride-none": (f"{head}.stride", None),
+        "stride-0": (f"{head}.stride", torch.zeros(3)), "model-stride": ("stride", None), "save": ("save", [99]),
+        "save-none": ("save", None), "yaml-none": ("yaml", None), "max-det": (f"{head}.max_det", "x"),
+        "no-boxes": (f"{head}.cv2", None), "no-scores": (f"{head}.cv3", torch.nn.ModuleList()), "names": ("names", 7),
+        "no-conv": ("model.1.conv", None), "no-bn": ("model.1.bn", None), "no-act": ("model.1.act", None),
+        "act": ("model.1.act", torch.nn.Linear(5, 5)), "conv-stride": ("model.1.conv.stride", (0, 0)),
+        "conv-padding": ("model.1.conv.padding", (10**5, 10**5)), "conv-groups": ("model.1.conv.groups", 7),
+        "weight-shape": ("model.1.conv.weight", tensor(torch.zeros(3, 3, 3, 3))), "task": ("task", "pose"),
+        "weight-int": ("model.1.conv.weight", tensor(torch.zeros(32, 16, 3, 3, dtype=torch.int32), False)),
+        "weight-meta": ("model.1.conv.weight", tensor(torch.empty(32, 16, 3, 3, device="meta"))),
+        "weight-of-one": ("model.1.conv.weight", tensor(torch.zeros(1).half().expand(10**6, 10**5))),
+        "weight-nan": ("model.1.conv.weight", tensor(torch.full((32, 16, 3, 3), float("nan")))),
+        "upsample": ("model.1", up), "args": ("args", 7), "end2end": ("end2end", "x"),
+        "empty": ("model", torch.nn.Sequential()),
+        "layer-missing": ("model", None),
+    }  # fmt: skip
+    for name, (path, value) in changes.items():
+        content = torch.load(assets.teacher, weights_only=False)
+        owner, _, last = f"x.{path}".rpartition(".")
+        model = content["model"]
+        if name == "layer-missing":
+            value = torch.nn.Sequential(*(layer for at, layer in enumerate(model.model) if at != 2))
+        try:
+            setattr(model.get_submodule(owner.removeprefix("x").removeprefix(".")), last, value)
+        except AttributeError:  # a property
+            continue
+        file = folder / f"{name}.pt"
+        torch.save(content, file)
+        yield Case("layers in a checkpoint", file.name, assets.as_checkpoint(file))
+
+
 def architectures(assets: Assets, folder: Path) -> Iterator[Case]:
     """Architectures with code where the host evaluates, or that build from files, as .yaml and inside checkpoints."""
     torch.save(CALLS["touch"], folder / "evil.pt")
-    text = ARCHITECTURE.format(end2end=True, width=1)
+    text = ARCHITECTURE.format(end2end=True, width=1, head=HEADS["detect"])
     (folder / "hostile.yaml").write_text(f"{text}activation: {EXPRESSION} or torch.nn.SiLU()\n")
     activations = [
         f"{EXPRESSION} or torch.nn.SiLU()", f"torch.nn.Threshold({EXPRESSION}, 1)", f"nn.SiLU(inplace={EXPRESSION})",
-        "torch.nn.SiLU().__class__.__base__()", f"exec({SCRIPT!r})", f"[x for x in [{EXPRESSION}]]", f"nn.ReLU(*[{EXPRESSION}])",
-        f"lambda: {EXPRESSION}", f"nn.SiLU()\n{EXPRESSION}", f"nn.SiLU(f'{{{EXPRESSION}}}')", "x" * 5000, "(" * 5000,
+        "torch.nn.SiLU().__class__.__base__()", f"exec({SCRIPT!r})", f"[x for x in [{EXPRESSION}]]", "x" * 5000,
+        f"nn.ReLU(*[{EXPRESSION}])", f"lambda: {EXPRESSION}", f"nn.SiLU()\n{EXPRESSION}", "(" * 5000,
+        f"nn.SiLU(f'{{{EXPRESSION}}}')",
     ]  # fmt: skip
     layers = [
-        "[-1, 1, torch_safe_load, [evil.pt]]", "[-1, 1, torch_load, [evil.pt]]", "[-1, 1, DetectionModel, [hostile.yaml]]",
-        "[-1, 1, nn.init, []]", f"[-1, 1, Conv, [\"{EXPRESSION}\"]]", f"[\"{EXPRESSION}\", 1, Conv, [8, 3, 2]]",
-        f"[-1, \"{EXPRESSION}\", Conv, [8, 3, 2]]", f"[-1, 1, \"{EXPRESSION}\", [8]]", "[-1, 1, load_checkpoint, [evil.pt]]",
-        "[-1, 1, nn.modules.module.torch.load, [evil.pt]]", "[-1, 1, torchvision.ops.misc, []]", "[-1, 1, Conv, [.inf, 3, 2]]",
-        "[-1, 1, Conv, [1.0e+300, 3, 2]]", "[-1, 1, Conv, [8, 99999, 2]]", "[-1, 1, Conv, [99999, 99, 2]]",
-        "[-1, 99999, Conv, [8, 3, 1]]", "[-1, 99999, C3k2, [8]]", "[-1, 1, Conv, [-8, 3, 2]]", "[99999, 1, Conv, [8, 3, 2]]",
-        "[-1, 1, nn.Linear, [99999, 99999]]", "[-1, 1, nn.Conv3d, [99999, 99999, 9]]", "[-1, 1, nn.Embedding, [99999, 99999]]",
+        "1, torch_safe_load, [evil.pt]]", "1, torch_load, [evil.pt]]", "1, DetectionModel, [hostile.yaml]]",
+        "1, nn.init, []]", f"1, Conv, [\"{EXPRESSION}\"]]", f"\"{EXPRESSION}\", Conv, [8, 3, 2]]",
+        f"1, \"{EXPRESSION}\", [8]]", "1, load_checkpoint, [evil.pt]]", "1, torchvision.ops.misc, []]",
+        "1, nn.modules.module.torch.load, [evil.pt]]", "1, Conv, [.inf, 3, 2]]", "1, Conv, [1.0e+300, 3, 2]]",
+        "1, Conv, [8, 99999, 2]]", "1, Conv, [99999, 99, 2]]", "99999, Conv, [8, 3, 1]]", "99999, C3k2, [8]]",
+        "1, Conv, [-8, 3, 2]]", "1, nn.Linear, [99999, 99999]]", "1, nn.Conv3d, [99999, 99999, 9]]",
+        "1, nn.Embedding, [99999, 99999]]", "1, Conv, [100000000, 3, 2]]", "1000000000, Conv, [32, 3, 2]]",
     ]  # fmt: skip
     plans = {f"activation-{n}": f"{text}activation: {yaml.safe_dump(value)}" for n, value in enumerate(activations)}
-    for n, layer in enumerate(layers):
-        plans[f"layer-{n}"] = text.replace("[-1, 1, Conv, [32, 3, 2]]", layer)
+    third = "[-1, 1, Conv, [32, 3, 2]]"
+    plans |= {f"layer-{n}": text.replace(third, f"[-1, {layer}") for n, layer in enumerate(layers)}
+    deeper = text.replace("width_multiple: 1", "depth_multiple: 100000\nwidth_multiple: 1")
     plans |= {
-        "nc-1e7": text.replace("nc: 2", "nc: 10000000"), "nc-99999": text.replace("nc: 2", "nc: 99999"),
-        "nc-minus": text.replace("nc: 2", "nc: -2"), "nc-text": text.replace("nc: 2", f"nc: \"{EXPRESSION}\""),
-        "channels-1e8": text.replace("[32, 3", "[100000000, 3"), "repeats-1e9": text.replace("[-1, 1, Conv, [32", "[-1, 1000000000, Conv, [32"),
+        "from-99999": text.replace(third, "[99999, 1, Conv, [8, 3, 2]]"),
+        "from-text": text.replace(third, f"[\"{EXPRESSION}\", 1, Conv, [8, 3, 2]]"),
+        **{f"nc-{n}": text.replace("nc: 2", f"nc: {n}") for n in ("10000000", "99999", "-2", f'"{EXPRESSION}"')},
         "width-1e5": text.replace("width_multiple: 1", "width_multiple: 100000"),
-        "depth-1e5": text.replace("width_multiple: 1", "depth_multiple: 100000\nwidth_multiple: 1").replace("[-1, 1, Conv, [16, 3, 2]]", "[-1, 9, C3k2, [16]]", 1),
-        "scales": text + "scales: {n: [99999, 99999, 99999]}\nscale: n\n", "reg-max": text.replace("reg_max: 1", "reg_max: 99999"),
-        "bomb": bomb() + text, "bomb-as-head": f"{bomb()}nc: 2\nbackbone: *h\nhead: *h\n", "tag": f"{text}activation: !!python/object/apply:os.system ['touch {MARK}']\n",
-        "deep": "[" * 5000 + "]" * 5000, "letters": "a" * 5000, "binary": "\x00\x01\x02", "head-of-2": "nc: 2\nbackbone: 2\nhead: 2\n",
-        "kpt": text + "kpt_shape: [99999, 99999]\n", "strides": text + "strides: [0, 0, 0]\n", "channels-0": text + "channels: 99999\n",
+        "depth-1e5": deeper.replace("[-1, 1, Conv, [16, 3, 2]]", "[-1, 9, C3k2, [16]]", 1),
+        "scales": f"{text}scales: {{n: [99999, 99999, 99999]}}\nscale: n\n", "bomb": bomb() + text,
+        "reg-max": text.replace("reg_max: 1", "reg_max: 99999"),
+        "bomb-as-head": f"{bomb()}nc: 2\nbackbone: *h\nhead: *h\n",
+        "tag": f"{text}activation: !!python/object/apply:os.system ['touch {MARK}']\n", "deep": "[" * 5000 + "]" * 5000,
+        "letters": "a" * 5000, "binary": "\x00\x01\x02", "head-of-2": "nc: 2\nbackbone: 2\nhead: 2\n",
+        "kpt": f"{text}kpt_shape: [99999, 99999]\n", "strides": f"{text}strides: [0, 0, 0]\n",
+        "channels": f"{text}channels: 99999\n",
         "many-layers": text.replace("head:", "- [-1, 1, Conv, [32, 3, 1]]\n" * 20000 + "head:"),
     }  # fmt: skip
     good = torch.load(assets.teacher, weights_only=False)
     for number, (name, plan) in enumerate(plans.items()):
-        file = folder / f"{name}.yaml"
+        file = folder / f"{number}-{name[:16]}.yaml"
         file.write_text(plan)
-        for key in ("student", "teacher") if number % 2 else ("student", "assistant"):
-            yield Case(
-                "architecture",
-                file.name,
-                assets.short(**{key: file}, teacher_epochs=1) if key == "teacher" else assets.short(**{key: file}),
-            )
+        ways = [assets.ask("train", **{key: file}, teacher_epochs=1) for key in ("teacher", "student", "assistant")]
+        yield Case("architecture", file.name, [*ways, assets.ask("compare", student=file)])
         try:
-            content = yaml.safe_load(plan)
-        except Exception:
+            good["model"].yaml = yaml.safe_load(plan)
+        except (yaml.YAMLError, ValueError, RecursionError):
             continue
-        good["model"].yaml = content
-        file = folder / f"{name}.pt"
+        file = file.with_suffix(".pt")
         torch.save(good, file)
-        ways = assets.as_checkpoint(file)
-        yield Case("architecture in a checkpoint", file.name, ways[number % len(ways)])
-        yield Case("architecture in a checkpoint", file.name, ways[(number + 4) % len(ways)])
+        yield Case("architecture in a checkpoint", file.name, assets.as_checkpoint(file))
 
 
 def bomb(levels: str = "abcdefgh") -> str:
@@ -299,7 +305,9 @@ YAMLS = {
     "tag-exec": f"a: !!python/object/apply:builtins.exec [{SCRIPT!r}]",
     "bomb": bomb(),
     "bomb-as-names": f"{bomb()}names: *h\ntrain: a\nval: b\n",
-    "merge-bomb": "a: &a {x: 1}\n" + "\n".join(f"{c}: &{c} {{<<: [{', '.join([f'*{p}'] * 10)}]}}" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+    "merge-bomb": "a: &a {x: 1}\n" + "".join(
+        f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 10)}]}}\n" for old, new in pairwise("abcdefghi")
+    ),
     "deep-brackets": "[" * 5000,
     "deep-braces": "{a: " * 5000,
     "deep-dashes": "- " * 5000 + "a",
@@ -318,111 +326,73 @@ YAMLS = {
 
 
 def yamls(assets: Assets, folder: Path) -> Iterator[Case]:
-    """Data sets, recipes, class maps, names and descriptions of outputs."""
+    """Data sets, recipes, class maps, names and descriptions of outputs, and pipes in place of files."""
     for name, text in YAMLS.items():
         file = folder / f"{name}.yaml"
         file.write_text(text)
-        yield Case("recipe", file.name, assets.short(recipe=file))
-        yield Case(
-            "recipe",
-            file.name,
-            [
-                "compare",
-                f"teacher={assets.teacher}",
-                f"student={assets.student}",
-                f"data={assets.data}",
-                f"recipe={file}",
-                "out=out",
-            ],
-        )
-        yield Case("class map", file.name, assets.short(class_map=file))
-        yield Case("teacher_outputs", file.name, assets.short(teacher=assets.onnx, teacher_outputs=file))
-        yield Case("teacher_names", file.name, assets.short(teacher=assets.onnx, teacher_names=file))
-        yield Case("data", file.name, assets.short(data=file))
-        yield Case("data", file.name, ["val", f"model={assets.teacher}", f"data={file}", "device=cpu"])
-        yield Case(
-            "data",
-            file.name,
-            ["benchmark", f"model={assets.onnx}", f"data={file}", "backends=ours", "rounds=2", "seconds=0.1"],
-        )
-        yield Case("data", file.name, ["export", f"model={assets.teacher}", f"data={file}", "out=x.onnx"])
-        yield Case(
-            "data",
-            file.name,
-            ["label", f"teacher={assets.teacher}", f"source={assets.pictures}", f"data={file}", "out=out"],
-        )
+        given = [assets.ask("train", recipe=file), assets.ask("compare", recipe=file)]
+        given.append(assets.ask("train", class_map=file))
+        given += [assets.ask("train", teacher=assets.onnx, **{f"teacher_{key}": file}) for key in ("outputs", "names")]
+        for kind, way in zip(("recipe", "recipe", "class map", "teacher_outputs", "teacher_names"), given, strict=True):
+            yield Case(kind, file.name, [way])
+        yield Case("data", file.name, assets.as_data(file))
+        for kind in ("openvino", "ncnn"):
+            model = folder / f"{name}_{kind}_model"
+            model.mkdir()
+            (model / "metadata.yaml").write_text(text)
+            for ending in (".xml", ".bin", ".param"):
+                (model / f"m{ending}").write_bytes(pickle.dumps(CALLS["touch"]))
+            yield Case("folders of OpenVINO, ncnn", model.name, [assets.ask("benchmark", model=model)])
     good = yaml.safe_load(assets.data.read_text())
-    os.mkfifo(folder / "pipe")
-    os.mkfifo(folder / "pipe.yaml")
+    pipes = {kind: folder / f"pipe.{kind}" for kind in ("yaml", "pt", "onnx", "png", "mp4", "pth", "none")}
+    for pipe in pipes.values():
+        os.mkfifo(pipe)
     (folder / "list.txt").write_text("/dev/zero\n/etc/passwd\n" + "a" * 5000 + ".png\n")
+    nowhere = {"train": "nowhere", "val": "nowhere"}
     changes: dict[str, dict[str, Any]] = {
-        "script": {"download": SCRIPT, "train": "nowhere", "val": "nowhere"},
-        "bash": {"download": f"bash touch {MARK}", "train": "nowhere", "val": "nowhere"},
-        "address": {"download": "http://127.0.0.1:9/x.zip", "train": "nowhere", "val": "nowhere"},
-        "nc": {"names": None, "nc": 10_000_000},
-        "nc-1e300": {"names": None, "nc": 1e300},
-        "nc-text": {"names": None, "nc": EXPRESSION},
-        "nc-minus": {"names": None, "nc": -5},
-        "names-text": {"names": "disc"},
-        "names-number": {"names": 7},
-        "names-sparse": {"names": {0: "a", 10_000_000: "b"}},
-        "names-nested": {"names": [["a"], {"b": 1}]},
-        "names-none": {"names": [None, None]},
-        "path-list": {"path": ["a", "b"]},
-        "path-number": {"path": 7},
-        "path-null": {"path": "\0"},
-        "path-long": {"path": "a" * 5000},
-        "train-number": {"train": 7},
-        "train-dict": {"train": {"a": 1}},
-        "train-nested": {"train": [[1], ["a"]]},
-        "train-fifo": {"train": str(folder / "pipe")},
+        "script": {"download": SCRIPT, **nowhere}, "bash": {"download": f"bash touch {MARK}", **nowhere},
+        "address": {"download": "http://127.0.0.1:9/x.zip", **nowhere},
+        **{f"nc-{nc:.8}": {"names": None, "nc": nc} for nc in ("10000000", "1e300", EXPRESSION, "-5")},
+        "nc-1e7": {"names": None, "nc": 10_000_000}, "names-text": {"names": "disc"}, "names-number": {"names": 7},
+        "names-sparse": {"names": {0: "a", 10_000_000: "b"}}, "names-nested": {"names": [["a"], {"b": 1}]},
+        "names-none": {"names": [None, None]}, "path-list": {"path": ["a", "b"]}, "path-number": {"path": 7},
+        "path-null": {"path": "\0"}, "path-long": {"path": "a" * 5000}, "train-number": {"train": 7},
+        "train-dict": {"train": {"a": 1}}, "train-nested": {"train": [[1], ["a"]]},
         "train-zero": {"train": "/dev/zero"},
-        "train-list": {"train": str(folder / "list.txt")},
-        "train-proc": {"train": "/proc/self"},
-        "train-null": {"train": "images\0/train"},
+        "train-pipe": {"train": str(pipes["none"])}, "train-list": {"train": str(folder / "list.txt")},
+        "train-proc": {"train": "/proc/self"}, "train-null": {"train": "images\0/train"},
         "train-long": {"train": "a" * 5000},
-        "channels-1": {"channels": 1},
-        "channels-1e6": {"channels": 1_000_000},
-        "channels-text": {"channels": "three"},
+        "channels-1": {"channels": 1}, "channels-1e6": {"channels": 1_000_000}, "channels-text": {"channels": "three"},
         "kpt": {"kpt_shape": [99999, 99999]},
-    }
+    }  # fmt: skip
     for name, change in changes.items():
         file = folder / f"data-{name}.yaml"
         file.write_text(yaml.safe_dump({key: value for key, value in {**good, **change}.items() if value is not None}))
-        yield Case("data", file.name, assets.short(data=file))
-        yield Case("data", file.name, ["val", f"model={assets.teacher}", f"data={file}", "device=cpu"])
-        yield Case("data", file.name, ["export", f"model={assets.teacher}", f"data={file}", "out=x.onnx"])
+        yield Case("data", file.name, assets.as_data(file))
     for key in ("data", "recipe", "class_map", "student", "assistant"):
-        yield Case("pipe", "pipe.yaml", assets.short(**{key: folder / "pipe.yaml"}))
-    for name in ("pipe.pt", "pipe.onnx", "pipe.png", "pipe.mp4", "pipe.pth"):
-        os.mkfifo(folder / name)
-    for words in assets.as_checkpoint(folder / "pipe.pt"):
-        yield Case("pipe", "pipe.pt", words)
-    for name in ("pipe.png", "pipe.mp4"):
-        yield Case("pipe", name, ["predict", f"model={assets.onnx}", f"source={folder / name}"])
-        yield Case("pipe", name, ["label", f"teacher={assets.teacher}", f"source={folder / name}", "out=out"])
-        yield Case("pipe", name, assets.short(unlabeled=folder / name))
-    yield Case("pipe", "pipe.onnx", ["predict", f"model={folder / 'pipe.onnx'}", f"source={assets.pictures}"])
-    yield Case("pipe", "pipe.onnx", assets.short(teacher=folder / "pipe.onnx"))
-    yield Case(
-        "pipe", "pipe.pth", assets.short(teacher=f"torchvision:ssdlite320_mobilenet_v3_large:{folder / 'pipe.pth'}")
-    )
+        yield Case("pipe", f"{key}.yaml", [assets.ask("train", **{key: pipes["yaml"]})])
+    for number, way in enumerate(assets.as_checkpoint(pipes["pt"])):
+        yield Case("pipe", f"{number}.pt", [way])
+    for kind in ("png", "mp4"):
+        yield Case("pipe", f"predict.{kind}", [assets.ask("predict", source=pipes[kind])])
+        yield Case("pipe", f"label.{kind}", [assets.ask("label", source=pipes[kind])])
+        yield Case("pipe", f"unlabeled.{kind}", [assets.ask("train", unlabeled=pipes[kind])])
+    yield Case("pipe", "pipe.onnx", [assets.ask("predict", model=pipes["onnx"])])
+    yield Case("pipe", "teacher.onnx", [assets.ask("train", teacher=pipes["onnx"])])
+    teacher = f"torchvision:ssdlite320_mobilenet_v3_large:{pipes['pth']}"
+    yield Case("pipe", "pipe.pth", [assets.ask("train", teacher=teacher)])
 
 
 def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
     """ONNX files with operators, data and sizes that are not theirs."""
     from onnx import TensorProto, helper
 
-    def changed(name: str, change: Callable[[Any], None]) -> Path:
-        model = onnx.load(assets.onnx)
-        change(model)
-        file = folder / f"{name}.onnx"
-        file.write_bytes(model.SerializeToString())
-        return file
+    def raw_of(model: Any) -> Any:
+        return next(one for one in model.graph.initializer if one.name == "raw")
 
     def outside(place: str, offset: int = 0, length: int = 960) -> Callable[[Any], None]:
         def change(model: Any) -> None:
-            raw = next(one for one in model.graph.initializer if one.name == "raw")
+            raw = raw_of(model)
             raw.ClearField("raw_data")
             raw.data_location = TensorProto.EXTERNAL
             for key, value in {"location": place, "offset": offset, "length": length}.items():
@@ -430,10 +400,11 @@ def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
 
         return change
 
-    def sized(*dims: int) -> Callable[[Any], None]:
+    def sized(kind: str, *dims: int) -> Callable[[Any], None]:
         def change(model: Any) -> None:
-            node = helper.make_node("ConstantOfShape", ["huge"], ["filled"])
             model.graph.initializer.append(helper.make_tensor("huge", TensorProto.INT64, [len(dims)], dims))
+            model.graph.initializer.append(helper.make_tensor("seed", TensorProto.FLOAT, [1] * len(dims), [1.0]))
+            node = helper.make_node(kind, ["huge"] if kind == "ConstantOfShape" else ["seed", "huge"], ["filled"])
             model.graph.node.insert(0, node)
             model.graph.node.insert(1, helper.make_node("ReduceMean", ["filled"], ["one"], keepdims=0))
             model.graph.node[-1].input[0] = "changed"
@@ -441,19 +412,15 @@ def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
 
         return change
 
-    def note(**notes: str) -> Callable[[Any], None]:
-        return lambda model: (
-            [setattr(one, "value", notes[one.key]) for one in model.metadata_props if one.key in notes] and None
-        )
+    def note(key: str, value: str) -> Callable[[Any], None]:
+        return lambda model: [setattr(one, "value", value) for one in model.metadata_props if one.key == key] and None
 
     def lying(model: Any) -> None:
-        raw = next(one for one in model.graph.initializer if one.name == "raw")
-        raw.dims[:] = [1, 2**17, 2**17]
+        raw_of(model).dims[:] = [1, 2**17, 2**17]
 
-    def dimensions(*dims: Any) -> Callable[[Any], None]:
+    def takes(*dims: int) -> Callable[[Any], None]:
         def change(model: Any) -> None:
-            shape = model.graph.input[0].type.tensor_type.shape
-            for one, size in zip(shape.dim, dims, strict=True):
+            for one, size in zip(model.graph.input[0].type.tensor_type.shape.dim, dims, strict=True):
                 one.dim_value = size
 
         return change
@@ -465,223 +432,188 @@ def onnx_files(assets: Assets, folder: Path) -> Iterator[Case]:
 
         return change
 
-    files = [
-        changed("external-passwd", outside("../../../../../../etc/passwd")), changed("external-absolute", outside("/etc/passwd")),
-        changed("external-zero", outside("/dev/zero", length=2**40)), changed("external-pipe", outside(str(folder / "pipe"))),
-        changed("external-missing", outside("missing.bin")), changed("external-offset", outside("good.onnx", 2**62)),
-        changed("external-minus", outside("good.onnx", -5, -5)), changed("external-address", outside("http://127.0.0.1:9/x")),
-        changed("custom-op", operator("evil.domain", "Run")), changed("python-op", operator("ai.onnx.contrib", "PyOp")),
-        changed("aten-op", operator("org.pytorch.aten", "ATen")), changed("python-op-2", operator("com.microsoft", "PythonOp")),
-        changed("fills-48-gib", sized(12, 2**30)), changed("fills-447-gib", sized(120_000_000_000)), changed("fills-2-40", sized(2**40)),
-        changed("fills-4-gib", sized(2**30)), changed("fills-minus", sized(-1)), changed("lies", lying),
-        changed("takes-2-40", dimensions(1, 3, 2**40, 2**40)), changed("takes-99999", dimensions(1, 3, 99968, 99968)), changed("takes-20000", dimensions(1, 3, 32000, 32000)),
-        changed("takes-many", dimensions(2**31, 3, 64, 64)), changed("takes-minus", dimensions(1, 3, -64, -64)), changed("takes-100000", dimensions(100_000, 3, 64, 64)),
-        *(changed(f"note-{key}", note(**{key: value})) for key, value in {
-            "names": EXPRESSION, "stride": EXPRESSION, "imgsz": EXPRESSION, "task": EXPRESSION, "batch": EXPRESSION, "end2end": EXPRESSION,
-        }.items()),
-        changed("note-imgsz-2-40", note(imgsz=f"[{2**40}, {2**40}]")), changed("note-stride-2-40", note(stride=str(2**40))),
-        changed("note-names-deep", note(names="[" * 5000)), changed("note-names-letters", note(names="a" * 50_000)),
-        changed("note-power", note(imgsz="9**9**9")), changed("note-names-mult", note(names="['a']*10**10")),
-    ]  # fmt: skip
+    sizes = {"48-gib": (12, 2**30), "447-gib": (120_000_000_000,), "2-40": (2**40,), "minus": (-1,)}
+    changes = {
+        **{f"external-{n}": outside(place) for n, place in enumerate([
+            "../../../../../../etc/passwd", "/etc/passwd", str(folder / "pipe"), "missing.bin", "http://127.0.0.1:9/x",
+        ])},
+        "external-zero": outside("/dev/zero", length=2**40), "external-offset": outside("good.onnx", 2**62),
+        "external-minus": outside("good.onnx", -5, -5), "custom": operator("evil.domain", "Run"), "lies": lying,
+        "python": operator("ai.onnx.contrib", "PyOp"), "aten": operator("org.pytorch.aten", "ATen"),
+        "python-2": operator("com.microsoft", "PythonOp"),
+        **{f"{kind}-{name}": sized(kind, *dims) for name, dims in sizes.items()
+           for kind in ("ConstantOfShape", "Tile", "Expand")},
+        **{f"takes-{n}": takes(*dims) for n, dims in enumerate([
+            (1, 3, 2**40, 2**40), (1, 3, 99968, 99968), (1, 3, 32000, 32000), (2**31, 3, 64, 64), (1, 3, -64, -64),
+            (100_000, 3, 64, 64),
+        ])},
+        **{f"note-{key}": note(key, EXPRESSION) for key in ("names", "stride", "imgsz", "task", "batch", "end2end")},
+        "imgsz": note("imgsz", f"[{2**40}, {2**40}]"), "stride": note("stride", str(2**40)),
+        "names-deep": note("names", "[" * 5000), "names-letters": note("names", "a" * 50_000),
+        "power": note("imgsz", "9**9**9"), "names-many": note("names", "['a']*10**10"),
+    }  # fmt: skip
     os.mkfifo(folder / "pipe")
     (folder / "good.onnx").write_bytes(assets.onnx.read_bytes())
-    (folder / "pickle.onnx").write_bytes(pickle.dumps(CALLS["touch"]))
-    for file in [*files, folder / "pickle.onnx"]:
-        yield Case("ONNX", file.name, ["predict", f"model={file}", f"source={assets.pictures}"])
-        yield Case("ONNX", file.name, ["benchmark", f"model={file}", "rounds=2", "seconds=0.1", "backends=ours,host"])
-        yield Case("ONNX", file.name, ["val", f"model={file}", f"data={assets.data}", "device=cpu"])
-        yield Case("ONNX", file.name, assets.short(teacher=file, teach="true"))
-        yield Case("ONNX", file.name, ["label", f"teacher={file}", f"source={assets.pictures}", "out=out"])
-    for name, text in YAMLS.items():
-        for kind in ("openvino", "ncnn"):
-            model = folder / f"{name}_{kind}_model"
-            model.mkdir()
-            (model / "metadata.yaml").write_text(text)
-            for ending in (".xml", ".bin", ".param"):
-                (model / f"m{ending}").write_bytes(pickle.dumps(CALLS["touch"]))
-            yield Case(
-                "folders of OpenVINO, ncnn", model.name, ["benchmark", f"model={model}", "rounds=2", "seconds=0.1"]
-            )
+    contents = {"pickle": pickle.dumps(CALLS["touch"])}
+    for name, change in changes.items():
+        model = onnx.load(assets.onnx)
+        change(model)
+        contents[name] = model.SerializeToString()
+    for name, content in contents.items():
+        file = folder / f"{name}.onnx"
+        file.write_bytes(content)
+        ways = [assets.ask("predict", model=file), assets.ask("val", model=file), assets.ask("label", teacher=file)]
+        ways.append(assets.ask("benchmark", model=file, backends="ours,host"))
+        ways.append(assets.ask("train", teacher=file, teach="true"))
+        yield Case("ONNX", file.name, ways)
 
 
 def beside_pictures(assets: Assets, folder: Path) -> Iterator[Case]:
-    """Pickles that lie where the host keeps what it read: caches of labels, `.npy` beside pictures, settings."""
+    """Pickles where the host and this package keep what they read, and pictures that say they are huge."""
     for name, call in CALLS.items():
-        root = folder / name
-        shutil.copytree(assets.data.parent, root)
-        data = root / "data.yaml"
-        data.write_text(data.read_text().replace(str(assets.data.parent), str(root)))
+        data = assets.copy_data(folder / name)
         array = np.empty((), object)
         array[()] = {"labels": call, "hash": "", "version": "1.0.3"}
+        stream = io.BytesIO()
+        np.save(stream, array, allow_pickle=True)
         for split in ("train", "val"):
-            with (root / "labels" / f"{split}.cache").open("wb") as stream:
-                np.save(stream, array, allow_pickle=True)
-            np.save(root / "images" / split / "0.npy", array, allow_pickle=True)
-        yield Case("caches beside labels", root.name, assets.short(data=data))
-        yield Case("caches beside labels", root.name, ["val", f"model={assets.teacher}", f"data={data}", "device=cpu"])
-        yield Case(
-            "caches beside labels",
-            root.name,
-            ["export", f"model={assets.teacher}", f"data={data}", "precision=int8", "out=x.onnx", "max_drop=100"],
-        )
+            (data.parent / "labels" / f"{split}.cache").write_bytes(stream.getvalue())
+            (data.parent / "images" / split / "0.npy").write_bytes(stream.getvalue())
+        yield Case("caches beside labels", name, assets.as_data(data))
+
+        from yolo_distill.data import label_cache
+
+        label_cache.FOLDER.mkdir(parents=True, exist_ok=True)
+        for split in ("train", "val"):
+            kept = label_cache._file_of(assets.data.parent / "labels" / f"{split}.cache")
+            np.savez(kept, **dict.fromkeys(("text", "shape", "boxes", "cls"), array))
+        yield Case("the host's settings folder", name, assets.as_data(assets.data))
+    for name, content in {
+        "png-2-30": png(2**15 - 1, 2**15), "png-2-40": png(2**20, 2**20), "png-14000": png(14000, 14000),
+        "text": b"a" * 99,
+        "bmp": b"BM" + pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
+        "pickle": pickle.dumps(CALLS["touch"]), "ppm": b"P6 99999 99999 255\n",
+        "pgm": b"P5 2147483647 2147483647 255\n",
+    }.items():  # fmt: skip
+        data = assets.copy_data(folder / name)
+        for split in ("train", "val"):
+            (data.parent / "images" / split / "0.png").write_bytes(content)
+        pictures = data.parent / "images" / "val"
+        shown = [assets.ask("predict", source=pictures), assets.ask("label", source=pictures)]
+        for kind, ways in {"data": assets.as_data(data)[:3], "source": shown}.items():
+            yield Case("pictures", f"{name} as {kind}", ways)
+
+
+def png(width: int, height: int) -> bytes:
+    """Return the start of a PNG file of so many pixels."""
+    head = b"IHDR" + pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + pack(">I", 13) + head + pack(">I", crc32(head)) + pack(">I", 10**6) + b"IDATx\x9c"
 
 
 def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
     """What commands write and read again: manifests, plans, records, Parquet, projectors, checkpoints that go on."""
     import polars as pl
 
-    texts = {
-        "brackets": "[" * 5000, "empty": "", "binary": "\x00\xff", "list": "[1, 2, 3]", "null": "null", "nan": '{"a": NaN}', "number": "1" * 5000,
-        "braces": '{"a":' * 5000, "text": '"__import__"', "keys": "{}", "pickle": repr(pickle.dumps(CALLS["system"])),
-    }  # fmt: skip
     assets.run_first()
+    texts = {
+        "brackets": "[" * 5000, "empty": "", "binary": "\x00\xff", "list": "[1, 2, 3]", "null": "null",
+        "nan": '{"a": NaN}',
+        "number": "1" * 5000, "braces": '{"a":' * 5000, "text": '"__import__"', "keys": "{}",
+        "pickle": repr(pickle.dumps(CALLS["system"])),
+    }  # fmt: skip
     answers, comparison = assets.folder / "answers", assets.folder / "comparison"
-    for name, text in texts.items():
-        root = folder / f"answers-{name}"
-        shutil.copytree(answers, root, symlinks=True)
-        (root / "label.json").write_text(text)
-        yield Case("answers of label", root.name, assets.short(teacher=root, teach="true"))
-        yield Case("answers of label", root.name, assets.short(unlabeled=root))
-        yield Case("answers of label", root.name, ["label", "merge=true", f"out={root}"])
-        yield Case(
-            "answers of label",
-            root.name,
-            [
-                "label",
-                f"teacher={assets.teacher}",
-                f"source={assets.pictures}",
-                f"out={root}",
-                "conf=0.01",
-                "device=cpu",
-            ],
-        )
-        for file in (
-            "plan.json",
-            "comparison.json",
-            "cost.json",
-            "equal-time.json",
-            "plain-s0/run.json",
-            "teacher/run.json",
-            "plain-s0/epochs.jsonl",
-        ):
-            root = folder / f"comparison-{name}-{file.replace('/', '-')}"
-            shutil.copytree(comparison, root)
-            if not (root / file).is_file() and "/" in file:
-                continue
-            (root / file).write_text(text)
-            words = [
-                "compare",
-                f"teacher={assets.teacher}",
-                f"student={assets.student}",
-                f"data={assets.data}",
-                "arms=plain",
-                "seeds=0",
-                f"out={root}",
-            ]
-            yield Case(
-                "comparison",
-                root.name,
-                [*words, "imgsz=64", "epochs=1", "batch=4", "plots=false", "device=cpu", "workers=0", "force=true"],
-            )
-    for name, frame in {
-        "columns": pl.DataFrame({"file": ["x"]}), "types": pl.DataFrame({"file": [1], "width": ["a"], "height": [2.0], "boxes": [3], "scores": [4]}),
-        "escape": pl.DataFrame({"file": ["../../../etc/passwd"], "width": [1], "height": [0], "boxes": [[[1.0, 2.0, 3.0, 4.0]]], "scores": [[[1.0, 2.0]]]}),
-    }.items():  # fmt: skip
-        root = folder / f"parquet-{name}"
-        shutil.copytree(answers, root, symlinks=True)
-        for part in (root / "soft").glob("*.parquet"):
-            frame.write_parquet(part)
-        yield Case("Parquet", root.name, assets.short(teacher=root, teach="true"))
-        yield Case("Parquet", root.name, ["label", "merge=true", f"out={root}"])
-    for name, data in {
-        "cut": b"PAR1" + bytes(50) + b"PAR1",
-        "pickle": pickle.dumps(CALLS["touch"]),
-        "empty": b"",
-        "length": b"PAR1" + b"\xff\xff\xff\x7fPAR1",
-    }.items():
-        root = folder / f"parquet-{name}"
-        shutil.copytree(answers, root, symlinks=True)
-        for part in (root / "soft").glob("*.parquet"):
-            part.write_bytes(data)
-        yield Case("Parquet", root.name, assets.short(teacher=root, teach="true"))
-        yield Case("Parquet", root.name, ["label", "merge=true", f"out={root}"])
     run = assets.folder / "runs" / "run"
-    for name, call in CALLS.items():
-        root = folder / f"run-{name}"
-        shutil.copytree(run, root)
-        torch.save({0: call, "pkd": call}, root / "weights" / "projectors.pt")
-        yield Case("run that goes on", root.name, ["train", f"resume={root / 'weights' / 'last.pt'}"])
-        root = folder / f"args-{name}"
-        shutil.copytree(run, root)
-        content = torch.load(run / "weights" / "last.pt", weights_only=False)
-        content["train_args"] = {
-            **content["train_args"],
-            "imgsz": EXPRESSION,
-            "distill": {**content["train_args"]["distill"], "trust": True, "teacher": str(folder / "evil.pt")},
-        }
-        torch.save(content, root / "weights" / "last.pt")
-        torch.save({"model": call}, folder / "evil.pt")
-        yield Case("run that goes on", root.name, ["train", f"resume={root / 'weights' / 'last.pt'}"])
+
+    def copied(name: str, source: Path) -> Path:
+        return Path(shutil.copytree(source, folder / name, symlinks=True))
+
+    def as_answers(root: Path) -> list[list[str]]:
+        train = [assets.ask("train", teacher=root, teach="true"), assets.ask("train", unlabeled=root)]
+        return [*train, words("label", merge="true", out=root), assets.ask("label", out=root)]
+
+    files = ["plan.json", "comparison.json", "cost.json", "equal-time.json"]
+    files += ["plain-s0/run.json", "teacher/run.json", "plain-s0/epochs.jsonl"]
+    for name, text in texts.items():
+        root = copied(f"answers-{name}", answers)
+        (root / "label.json").write_text(text)
+        yield Case("answers of label", root.name, as_answers(root))
+        root = copied(f"merge-{name}", answers)
+        copied(f"merge-{name}/shards/0", answers)
+        (root / "shards" / "0" / "label.json").write_text(text)
+        yield Case("label merges", root.name, [words("label", merge="true", out=root)])
+        for file in files:
+            if (comparison / file).is_file() or "/" not in file:
+                root = copied(f"comparison-{name}-{file.replace('/', '-')}", comparison)
+                (root / file).write_text(text)
+                yield Case("comparison", root.name, [assets.ask("compare", out=root)])
+    whole = {"width": [1], "height": [0], "boxes": [[[1.0, 2.0, 3.0, 4.0]]], "scores": [[[1.0, 2.0]]]}
+    parquet: dict[str, Any] = {
+        "columns": {"file": ["x"]}, "types": {"file": [1], "width": ["a"], "height": [2.0], "boxes": [3],
+        "scores": [4]},
+        "escape": {"file": ["../../../etc/passwd"], **whole}, "cut": b"PAR1" + bytes(50) + b"PAR1", "none": b"",
+        "pickled": pickle.dumps(CALLS["touch"]), "length": b"PAR1" + b"\xff\xff\xff\x7fPAR1",
+    }  # fmt: skip
+    for name, content in parquet.items():
+        root = copied(f"parquet-{name}", answers)
+        for part in (root / "soft").glob("*.parquet"):
+            part.write_bytes(content) if isinstance(content, bytes) else pl.DataFrame(content).write_parquet(part)
+        yield Case("Parquet", root.name, as_answers(root))
+    projectors: dict[str, Any] = {name: {0: call, "pkd": call} for name, call in CALLS.items()}
+    projectors |= {"number": 7, "keys": {}, "shapes": {"pkd.0.weight": torch.zeros(3)}, "cut": None}
+    for name, content in projectors.items():
+        root = copied(f"projectors-{name}", run)
+        torch.save(content, root / "weights" / "projectors.pt")
+        if content is None:
+            (root / "weights" / "projectors.pt").write_bytes((run / "weights" / "projectors.pt").read_bytes()[:200])
+        yield Case("run that goes on", root.name, [words("train", resume=root / "weights" / "last.pt")])
+    torch.save({"model": CALLS["touch"]}, folder / "evil.pt")
+    own = torch.load(run / "weights" / "last.pt", weights_only=False)
+    evil = {**own["train_args"]["distill"], "trust": True, "teacher": str(folder / "evil.pt")}
+    changes = {
+        "trust": {"distill": evil}, "imgsz": {"imgsz": EXPRESSION}, "epochs": {"epochs": "many"}, "data": {"data": 7},
+        "distill": {"distill": 7}, "teacher": {"distill": {**evil, "teacher": 7}},
+        "optimizer": {"optimizer": EXPRESSION},
+        "batch": {"batch": 10**12}, "name": {"name": "../../../x"}, "model": {"model": str(folder / "evil.pt")},
+    }  # fmt: skip
+    for name, change in changes.items():
+        root = copied(f"args-{name}", run)
+        torch.save({**own, "train_args": {**own["train_args"], **change}}, root / "weights" / "last.pt")
+        yield Case("run that goes on", root.name, [words("train", resume=root / "weights" / "last.pt")])
 
 
 def names_in_pages(assets: Assets, folder: Path) -> Iterator[Case]:
     """Names of files that would run in a page that shows them as they are."""
-    root = assets.write_data(folder / "data").parent
-    for split in ("train", "val"):
-        for kind, ending in (("images", "png"), ("labels", "txt")):
-            for number, file in enumerate(sorted((root / kind / split).iterdir())):
-                file.rename(file.with_name(f"{MARKUP}{number}.{ending}"))
-    data = root / f"{MARKUP}.yaml"
+    root = assets.copy_data(folder / "data").parent
+    for file in [file for file in root.rglob("*/*/*") if file.is_file()]:
+        file.rename(file.with_name(f"{MARKUP}{file.name}"))
+    data, names = root / f"{MARKUP}.yaml", (f"{MARKUP} a", f"{MARKUP} b")
     data.write_text(
-        yaml.safe_dump(
-            {"path": str(root), "train": "images/train", "val": "images/val", "names": [f"{MARKUP} a", f"{MARKUP} b"]}
-        )
+        yaml.safe_dump({"path": str(root), "train": "images/train", "val": "images/val", "names": [*names]})
     )
-    teacher = save(
-        live_detector(str(assets.folder / "wide.yaml"), (f"{MARKUP} a", f"{MARKUP} b")), folder / f"{MARKUP}.pt", 64
-    )
-    pages = "**/*.html"
-    yield Case(
-        "names in pages",
-        teacher.name,
-        ["label", f"teacher={teacher}", f"source={root / 'images' / 'val'}", "out=out", "conf=0.01", "device=cpu"],
-        pages,
-    )
-    words = [
-        "compare",
-        f"teacher={teacher}",
-        f"student={assets.student}",
-        f"data={data}",
-        "arms=plain,distilled",
-        "seeds=0",
-        f"out=out{MARKUP}",
-    ]
-    yield Case(
-        "names in pages",
-        data.name,
-        [*words, "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "force=true", "teach=true"],
-        pages,
-    )
+    teacher = save(live_detector(str(assets.folder / "wide.yaml"), names), folder / f"{MARKUP}.pt", 64)
+    label = assets.ask("label", teacher=teacher, source=root / "images" / "val")
+    yield Case("names in pages", teacher.name, [label], "**/*.html")
+    given = {"teacher": teacher, "data": data, "arms": "plain,distilled", "teach": "true", "plots": "true"}
+    yield Case("names in pages", data.name, [assets.ask("compare", **given, out=f"out{MARKUP}")], "**/*.html")
 
 
-def main(words: list[str]) -> int:
-    options = dict(word.split("=", 1) for word in words)
+KINDS = (pickles, insides, architectures, yamls, onnx_files, beside_pictures, left_by_commands, names_in_pages)
+
+
+def main(given: list[str]) -> int:
+    options = options_of(given)
     with tempfile.TemporaryDirectory(prefix="attacks-") as made:
         base = Path(options.get("folder", made)).resolve()
-        import_everything()
-        base.mkdir(exist_ok=True)
-        (base / "assets").mkdir()
         assets = Assets(base / "assets")
-        kinds = (pickles, architectures, yamls, onnx_files, beside_pictures, left_by_commands, names_in_pages)
 
         def cases() -> Iterator[Case]:
-            for kind in kinds:
-                if options.get("kind", kind.__name__) == kind.__name__:
+            for kind in KINDS:
+                if kind.__name__ in options.get("kind", kind.__name__).split(","):
                     folder = base / kind.__name__
                     folder.mkdir()
                     yield from kind(assets, folder)
 
-        return run_all(cases(), base, options.get("only", ""))
+        return run_all(cases(), base, options)
 
 
 if __name__ == "__main__":

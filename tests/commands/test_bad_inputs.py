@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from made_detector import dense, write_detector
 
 from yolo_distill.cli import main
 from yolo_distill.data.unlabelled import _link, _short
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.runtime.detector import Detector
 
 
 @pytest.fixture
@@ -139,6 +144,96 @@ def test_a_checkpoint_with_values_of_another_type(changes, says, tiny_teacher):
     torch.save(content, "other.pt")
     with pytest.raises(RequestError, match=f"^model=other.pt: [^\n]*{says}"):
         load_detector("other.pt")
+
+
+def _without_a_layer(model):
+    model.model = torch.nn.Sequential(*(layer for number, layer in enumerate(model.model) if number != 2))
+
+
+def _of_one_number(model):
+    model.model[1].conv.weight = torch.nn.Parameter(torch.zeros(1).half().expand(10**6, 10**5))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda model: setattr(model.model[3], "f", "x"), "do not run on a picture"),
+        (lambda model: setattr(model.model[-1], "reg_max", 16), "do not run on a picture"),
+        (lambda model: setattr(model.model[1].conv, "padding", (10**5, 10**5)), "a map of"),
+        (lambda model: model.yaml["backbone"][1].__setitem__(0, 99), "its architecture cannot be built"),
+        (lambda model: model.model[1].conv.to("meta"), "on meta; expected floats"),
+        (_without_a_layer, "do not run on a picture"),
+        (_of_one_number, "100,000,[0-9,]* parameters"),
+    ],
+)
+def test_a_checkpoint_whose_layers_do_not_fit_together(change, says, tiny_teacher):
+    content = torch.load(tiny_teacher, weights_only=False)
+    change(content["model"])
+    torch.save(content, "other.pt")
+    with pytest.raises(RequestError, match=f"^model=other.pt: [^\n]*{says}"):
+        load_detector("other.pt")
+
+
+def test_a_checkpoint_without_checksums(tiny_teacher):
+    content = torch.load(tiny_teacher, weights_only=False)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content, "other.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_detector("other.pt").names == load_detector(tiny_teacher).names
+
+
+@pytest.mark.parametrize("kind", ["ConstantOfShape", "Tile", "Expand"])
+def test_an_onnx_file_gets_half_of_the_memory(kind, monkeypatch):
+    file = write_detector(Path("best.onnx"), dense((16, 32, 8, 8, 0.9, 0, 0)))
+    model = onnx.load(file)
+    make, values = onnx.helper.make_node, onnx.numpy_helper.from_array
+    model.graph.initializer.append(values(np.array([2**26], np.int64), "huge"))
+    model.graph.initializer.append(values(np.ones(1, np.float32), "seed"))
+    model.graph.node[-1].input[0] = "changed"
+    model.graph.node.insert(0, make(kind, ["huge"] if kind == "ConstantOfShape" else ["seed", "huge"], ["filled"]))
+    model.graph.node.insert(1, make("ReduceMean", ["filled"], ["one"], keepdims=0))
+    model.graph.node.insert(len(model.graph.node) - 1, make("Add", ["change", "one"], ["changed"]))
+    onnx.save(model, file)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    Detector(file)(picture)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**15, "SC_PAGE_SIZE": 4096}.get)
+    with pytest.raises(DistillError, match="smaller than requested bytes"):
+        Detector(file)(picture)
+
+
+@pytest.mark.parametrize("changes", [{"imgsz": (99968, 99968)}, {"batch": 100_000}])
+def test_an_onnx_file_that_takes_no_picture(changes, refused, words, own_data):
+    picture = own_data.parent / "images" / "val" / "0.png"
+    file = write_detector(Path("best.onnx"), dense((16, 32, 8, 8, 0.9, 0, 0)), **changes)
+    assert "inputs of more than 134,217,728 pixels" in refused("predict", f"model={file}", f"source={picture}")
+    words["teacher"] = str(file)
+    refused("train", *(f"{name}={value}" for name, value in words.items()))
+
+
+def test_a_picture_of_too_many_pixels():
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    side = 14_000
+    content = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)), (b"IEND", b"")]
+    content.insert(1, (b"IDAT", zlib.compress(bytes((side // 8 + 1) * side))))
+    Path("x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in content))
+    asked = "from yolo_distill.runtime.pictures import as_picture; as_picture('x.png')"  # OpenCV reads its limit once
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert "cannot be decoded as a picture of at most 179 million pixels" in done.stderr
+
+
+@pytest.mark.parametrize("epochs", ["1e300", "0", "1.5"])
+def test_epochs_of_no_training(epochs, words, refused):
+    words["epochs"] = epochs
+    assert "epochs=" in refused("train", *(f"{name}={value}" for name, value in words.items()))
+
+
+def test_a_value_of_thousands_of_letters_is_shortened(words, refused):
+    words["device"] = "a" * 5000
+    assert len(refused("train", *(f"{name}={value}" for name, value in words.items()))) < 1500
 
 
 @pytest.mark.parametrize("place", [0.05, 0.5, 0.9])

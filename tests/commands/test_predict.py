@@ -146,7 +146,7 @@ def test_files_that_cannot_be_decoded(capsys):
     assert predict("source=in") == 1
     assert files("runs") == ["predict/a.jpg", "predict/c.bmp"]
     said = capsys.readouterr()
-    assert f"{Path('in/b.png')}: cannot be decoded as a picture; skipped" in said.err
+    assert f"{Path('in/b.png')}: cannot be decoded as a picture of at most 179 million pixels; skipped" in said.err
     assert f"{Path('in/d.mp4')}: cannot be opened as a video" in said.err
     assert "2 files could not be decoded and were skipped" in said.out
 

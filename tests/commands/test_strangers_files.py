@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_yolo import ARCHITECTURE, write_architecture
+from tiny_yolo import ARCHITECTURE, HEADS, write_architecture
 
 from yolo_distill.cli import main
 from yolo_distill.engine.teacher_training import TeacherTrainer
@@ -115,8 +115,9 @@ def test_known_activations_are_built():
 )  # fmt: skip
 def test_what_is_no_layer_is_refused(layer, tiny_teacher):
     torch.save(Payload(), "evil.pt")
-    Path("hostile.yaml").write_text(f"{ARCHITECTURE.format(end2end=True, width=1)}activation: {CODE}\n")
-    text = ARCHITECTURE.format(end2end=True, width=1).replace("[-1, 1, Conv, [32, 3, 2]]", layer)
+    plan = ARCHITECTURE.format(end2end=True, width=1, head=HEADS["detect"])
+    Path("hostile.yaml").write_text(f"{plan}activation: {CODE}\n")
+    text = plan.replace("[-1, 1, Conv, [32, 3, 2]]", layer)
     Path("plan.yaml").write_text(text)
     weights = save_with(Path("hostile.pt"), tiny_teacher, **yaml.safe_load(text))
     for open_it, file in ((load_architecture, "plan.yaml"), (load_detector, weights)):

@@ -57,7 +57,7 @@ def test_convolutions_are_fitted_as_asked(begin, caplog):
     weights = [begin(init_fit=fit)[0].state_dict()["model.2.conv.weight"] for fit in (False, True)]
     assert not torch.equal(*weights)
     (said,) = [entry.message for entry in caplog.records if "fitted" in entry.message]
-    assert re.search(r"to the teacher's answers to \d+ training pictures: \d\d convolutions, mean error 0\.", said)
+    assert re.search(r"and fitted to its answers to \d+ training pictures: \d\d convolutions, mean error 0\.", said)
 
 
 def test_a_student_of_another_family(begin):

@@ -133,7 +133,7 @@ def test_everything_that_was_looked_at_has_one_row(mixed, capsys):
     assert "00000151_0000004-film.jpg" in files("out/images/train")
     assert max(teacher.sizes) == 16
     told = capsys.readouterr().err
-    assert f"{mixed / '0077.jpg'}: cannot be decoded as a picture; skipped" in told
+    assert f"{mixed / '0077.jpg'}: cannot be decoded as a picture of at most 179 million pixels; skipped" in told
     assert "broken.mp4: cannot be opened as a video; is it one, and is it whole?; skipped" in told
 
 

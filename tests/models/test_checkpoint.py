@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_rtdetr import live_rtdetr, write_architecture
-from tiny_yolo import ARCHITECTURE as TINY
+from tiny_yolo import ARCHITECTURE, HEADS
 from ultralytics import YOLO
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel, SegmentationModel
@@ -28,6 +28,7 @@ from yolo_distill.models.checkpoint import (
     trained_imgsz,
 )
 
+TINY = ARCHITECTURE.format(end2end=True, width=1, head=HEADS["detect"])
 ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
 
@@ -266,13 +267,13 @@ def test_names_that_are_no_architecture(name, says):
         ("a: [1\nb", "is not YAML"),
         ("backbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [-1, 1, Nosuch, [8]]\n", "no layer 'Nosuch'"),
         ("backbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead: [1]\n", "the last layer under 'head'"),
-        (TINY.format(end2end=True, width=1).replace("nc: 2", "nc: 10000000"), "the number 1e+07"),
-        (TINY.format(end2end=True, width=1).replace("[8, 3, 2]", "['100000000', 3, 2]"), "the number 1e+08"),
-        (TINY.format(end2end=True, width=1).replace("1, Conv", "1000000000, Conv"), "the number 1e+09"),
-        (TINY.format(end2end=True, width=1) + ALIASES, "more than 1,000,000 values"),
-        (TINY.format(end2end=True, width=1).replace("1, Conv", "600, Conv"), "at most 1000 are built"),
-        (TINY.format(end2end=True, width=1).replace("[32, 3, 2]", "[9999, 99, 2]"), "parameters; at most"),
-        (TINY.format(end2end=True, width=1).replace("[8, 3, 2]", "[9999, 3, 1]"), "has a map of 9999x256x256"),
+        (TINY.replace("nc: 2", "nc: 10000000"), "the number 1e+07"),
+        (TINY.replace("[8, 3, 2]", "['100000000', 3, 2]"), "the number 1e+08"),
+        (TINY.replace("1, Conv", "1000000000, Conv"), "the number 1e+09"),
+        (TINY + ALIASES, "more than 1,000,000 values"),
+        (TINY.replace("1, Conv", "600, Conv"), "at most 1000 are built"),
+        (TINY.replace("[32, 3, 2]", "[9999, 99, 2]"), "parameters; at most"),
+        (TINY.replace("[8, 3, 2]", "[9999, 3, 1]"), "has a map of 9999x256x256"),
         ("backbone: 5\nhead:\n- [[5], 1, Detect, [nc]]\n", "backbone and head are not lists"),
         ("nc: 1\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [[5], 1, Detect, [nc]]\n", "cannot build"),
         ("", "describes no model"),

@@ -71,8 +71,8 @@ def test_why_a_picture_cannot_be_read(tmp_path):
     reasons = {
         "folder.jpg": "is a folder",
         "empty.jpg": "is empty",
-        "text.jpg": "cannot be decoded as a picture",
-        "head.png": "cannot be decoded as a picture",
+        "text.jpg": "cannot be decoded as a picture of at most 179 million pixels",
+        "head.png": "cannot be decoded as a picture of at most 179 million pixels",
         "link.jpg": "is a link to what is not there",
         "gone.jpg": "cannot be opened (No such file or directory)",
         "x" * 300: "cannot be opened (File name too long)",

@@ -51,10 +51,10 @@ def call(settings: dict[str, Any]) -> ShrinkResult:
         raise RequestError(f"out={out}: a checkpoint ends in .pt")
     check_writable(out, f"out={out}", {"teacher": teacher})
     with importing_for("shrink"):
-        from yolo_distill.evaluation.evaluate import evaluate
+        from yolo_distill.evaluation.evaluate import evaluate, in_points
         from yolo_distill.initialization.shrink import shrink
     model = shrink(teacher, data, out, **settings)
-    found = evaluate(model, data, device=settings["device"])
+    found = in_points(evaluate(model, data, device=settings["device"]))
     parameters = sum(p.numel() for p in model.parameters())
     return ShrinkResult(out, found["map"], found["map50"], parameters, out.stat().st_size / 1e6, found)
 
@@ -63,6 +63,6 @@ def run(settings: dict[str, Any]) -> None:
     """Shrink, and say what it finds."""
     made = call(settings)
     print(
-        f"{made.file}: mAP50-95 {100 * made.map:.1f}, mAP50 {100 * made.map50:.1f} on val at "
+        f"{made.file}: mAP50-95 {made.map:.1f}, mAP50 {made.map50:.1f} on val at "
         f"{made.figures['imgsz']} px; {made.parameters:,} parameters, {made.megabytes:.1f} MB"
     )

@@ -13,6 +13,7 @@ from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.terms_table import TABLE, TERMS
 
+_MOST_EPOCHS = 1_000_000
 _START = ("init_channels", "init_fit", "init_warmup")
 #: Settings that say how a teacher teaches.
 _OF_TEACHING = {*TERMS, "teacher_precision", "kd_until", "balance", "ramp_epochs", "schedule"}
@@ -24,8 +25,12 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Refuse a recipe whose terms could do nothing, or not what is asked of them, in a run of these settings.
 
     Raises:
-        RequestError: gains are to follow gradients that can't be measured, or a term would end before it begins.
+        RequestError: gains are to follow gradients that can't be measured, a term would end before it begins, or no
+            training has so many epochs.
     """
+    epochs = settings.get("epochs", DEFAULT_CFG_DICT["epochs"])
+    if epochs not in range(1, _MOST_EPOCHS + 1):
+        raise RequestError(f"epochs={epochs}: expected a whole number from 1 to {_MOST_EPOCHS:,}")
     compiled = settings.get("compile")
     if recipe.balance == "auto" and recipe.gains and compiled:
         raise RequestError(
@@ -42,7 +47,7 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
             f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0 rect=False, as "
             "levels of teacher and student are matched cell by cell"
         )
-    epochs, closing = (settings.get(key, DEFAULT_CFG_DICT[key]) for key in ("epochs", "close_mosaic"))
+    closing = given["close_mosaic"]
     ending = [name for name in recipe.gains if recipe.schedule.get(name) == "mosaic"]
     if ending and not settings.get("time") and epochs <= closing:
         raise RequestError(

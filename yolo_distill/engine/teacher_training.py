@@ -25,6 +25,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.exact_resume import forget_exact, keep_exact, restore_exact
@@ -248,7 +249,9 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
         RequestError: the host can't train such an architecture.
     """
     trainer = RtdetrTrainer if kind_of(architecture) == "rtdetr" else TeacherTrainer
-    settings = {**settings, "task": task_of_file(architecture, role="teacher")}
+    task = task_of_file(architecture, role="teacher")
+    require_labels_of(task, data, "train", f"teacher={architecture}: data={data['yaml_file']}")
+    settings = {**settings, "task": task}
     settings = {**settings, **({"epochs": epochs} if epochs else {})}
     folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import math
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -141,26 +142,60 @@ def require_affordable(plan: dict[str, Any], said: str) -> None:
     if any(depth and depth > _DEEPEST for depth in depths):
         raise RequestError(f"{said}: is made {max(filter(None, depths)):g} times as deep; at most {_DEEPEST} is taken")
 
+    with torch.device("meta"), torch.no_grad(), _maps_watched(said):  # where nothing takes memory
+        layers, _ = host.parse_model(copy.deepcopy(plan), ch=plan.get("channels", 3), verbose=False)
+        _require_few(layers, said)
+        answers: list[Any] = []
+        answer: Any = torch.empty(1, plan.get("channels", 3), 256, 256)
+        for layer in layers[:-1]:
+            above = [layer.f] if isinstance(layer.f, int) else layer.f
+            taken = [answer if place == -1 else answers[place] for place in above]
+            answer = layer(taken[0] if isinstance(layer.f, int) else taken)
+            answers.append(answer)
+
+
+def require_runs(model: DetectionModel, said: str) -> None:
+    """Run a detector on a picture of 256 px without its numbers, where nothing takes memory.
+
+    Raises:
+        RequestError: its weights or maps take more memory than any detector's.
+        Exception: whatever its layers raise where they do not fit together.
+    """
+    _require_few(model, said)
+    odd = next((one for one in model.parameters() if one.is_meta or not one.is_floating_point()), None)
+    if odd is not None:
+        raise RequestError(f"{said}: has weights of {odd.dtype} on {odd.device}; expected floats on the CPU")
+    known: dict[int, Any] = {}
+    for one in [*model.parameters(), *model.buffers()]:
+        bare = torch.empty_like(one, device="meta", dtype=torch.float32 if one.is_floating_point() else None)
+        known[id(one)] = torch.nn.Parameter(bare, False) if isinstance(one, torch.nn.Parameter) else bare
+    bare_model = copy.deepcopy(model, known).float().eval()
+    head, taken = bare_model.model[-1], []
+    head.register_forward_pre_hook(lambda _, given: taken.append([copy.copy(one) for one in given]))
+    with torch.device("meta"), torch.no_grad(), _maps_watched(said):
+        bare_model(torch.empty(1, (model.yaml.get("channels") or 3), 256, 256))
+        head.train()(*taken[0])  # which has another branch
+
+
+def _require_few(layers: torch.nn.Module, said: str) -> None:
+    if (count := sum(one.numel() for one in layers.parameters())) > _MOST_PARAMETERS:
+        raise RequestError(f"{said}: has {count:,} parameters; at most {_MOST_PARAMETERS:,} are built")
+
+
+@contextlib.contextmanager
+def _maps_watched(said: str) -> Iterator[None]:
+    """Refuse what layers answer with where it takes too much memory."""
+
     def look(_: Any, __: Any, answer: Any) -> None:
         if isinstance(answer, torch.Tensor) and answer.numel() > _MOST_VALUES_OF_A_MAP:
             shape = "x".join(map(str, answer.shape[1:]))
             raise RequestError(f"{said}: has a map of {shape} values at 256 px, more than memory has room for")
 
-    with torch.device("meta"), torch.no_grad():  # where nothing takes memory
-        layers, _ = host.parse_model(copy.deepcopy(plan), ch=plan.get("channels", 3), verbose=False)
-        if (count := sum(one.numel() for one in layers.parameters())) > _MOST_PARAMETERS:
-            raise RequestError(f"{said}: has {count:,} parameters; at most {_MOST_PARAMETERS:,} are built")
-        handle = register_module_forward_hook(look)  # not of each: the host's modules share their activation
-        try:
-            answers: list[Any] = []
-            answer: Any = torch.empty(1, plan.get("channels", 3), 256, 256)
-            for layer in layers[:-1]:
-                above = [layer.f] if isinstance(layer.f, int) else layer.f
-                taken = [answer if place == -1 else answers[place] for place in above]
-                answer = layer(taken[0] if isinstance(layer.f, int) else taken)
-                answers.append(answer)
-        finally:
-            handle.remove()
+    handle = register_module_forward_hook(look)  # not of each: the host's modules share their activation
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _named(name: str) -> Any:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from yolo_distill.errors import RequestError
 from yolo_distill.runtime.letterbox import PADDING, Picture, Transform, fit, letterbox, resize
 from yolo_distill.runtime.metadata import Metadata
+from yolo_distill.session_options import require_size
 
 Tensor = npt.NDArray[Any]  # uint8, float16 or float32
 
@@ -111,6 +112,7 @@ def input_form(inputs: Sequence[Any], notes: Metadata, file: str) -> InputForm:
             "for such an input; export it again"
         )
     batch, sides = one.shape[0], one.shape[1:3] if bytes_in else one.shape[2:]
+    require_size([batch, *sides], file)
     return InputForm(
         name=one.name,
         dtype=dtype,

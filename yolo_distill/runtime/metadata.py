@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolo_distill.errors import RequestError
+from yolo_distill.session_options import require_size
 
 _REQUIRED = ("task", "names", "stride", "imgsz")
 # What an input may be; the first of each is meant where a file does not say.
@@ -102,6 +103,7 @@ def _imgsz(value: Any, file: str) -> tuple[int, int]:
     sides = (value, value) if isinstance(value, int) else value
     if isinstance(sides, (list, tuple)) and len(sides) == 2:
         height, width = (_positive(side, "imgsz", file) for side in sides)
+        require_size((height, width), file)
         return height, width
     raise RequestError(f"{file}: the model's metadata has no readable size (imgsz = {_short(value)}); {_EXPORT}")
 

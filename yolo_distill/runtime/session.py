@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.session_options import EXACT_INT8
+from yolo_distill.session_options import prepare
 
 _ERRORS_ONLY = 3
 _SUFFIX = "ExecutionProvider"
@@ -41,7 +41,7 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"threads={threads}: must be at least 1")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry(*EXACT_INT8)
+    prepare(options)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

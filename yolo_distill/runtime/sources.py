@@ -115,7 +115,7 @@ def why_unread(path: str) -> str:
             empty = not file.read(1)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
-    return "is empty" if empty else "cannot be decoded as a picture"
+    return "is empty" if empty else "cannot be decoded as a picture of at most 179 million pixels"
 
 
 def cut_off_jpeg(data: npt.NDArray[np.uint8]) -> bool:

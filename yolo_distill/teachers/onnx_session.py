@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.session_options import EXACT_INT8
+from yolo_distill.session_options import prepare, require_size
 from yolo_distill.teachers.head import Size
 from yolo_distill.teachers.onnx_description import InputForm
 
@@ -30,7 +30,7 @@ def open_session(file: str | bytes, threads: int | None = None) -> onnxruntime.I
     options.inter_op_num_threads = 1
     # A thread that spins while the student has its turn takes the core from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(*EXACT_INT8)
+    prepare(options)
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
@@ -77,6 +77,7 @@ class OnnxSession:
         unrolled = self.notes.get("batch", 1) if with_nms(self.notes) else None
         first = 1 if self._alone else unrolled or shape[0]
         self.most: int | None = first if isinstance(first, int) else None
+        require_size([self.most, *self.usual], said)
 
     def run(self, images: Tensor) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Run the file on pictures (B, 3, H, W) of a size that it takes, RGB in 0..1, as many at a time as it takes.
