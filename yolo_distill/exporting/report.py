@@ -284,7 +284,13 @@ def _compared(part: Comparison) -> str:
     if not most:
         return f"{at}: none in these pictures, by either"
     edge = f", {part.borderline} on a threshold" if part.borderline else ""
-    return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}"
+    words = {
+        "mask_iou": "masks at least {:.4f} IoU",
+        "keypoint_px": "keypoints {:.2g} px",
+        "angle_deg": "angles {:.2g} degrees",
+    }
+    own = "".join(f"; {words[key].format(value)}" for key, value in part.own.items())
+    return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}{own}"
 
 
 def _maps(accuracy: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -92,8 +92,8 @@ class Detector:
         self._most = notes.most
         own = self._form.imgsz or notes.imgsz
         self.imgsz: tuple[int, int] = own if imgsz is None else self._choose_size(imgsz)
-        self._postprocess = self._choose_layout([one.shape for one in outputs], notes)
-        self.end2end = self._postprocess.end2end
+        self.meaning = self._choose_layout([one.shape for one in outputs], notes)
+        self.end2end = self.meaning.end2end
 
     # Of a text, which is a sequence of texts as well, mypy cannot see that the first one is meant.
     @overload
@@ -207,9 +207,9 @@ class Detector:
                 raise DistillError(f"{self.path}: running the model failed: {' '.join(str(error).split())}") from error
             parts.append([np.asarray(answer, np.float32)[: len(part) - lacking] for answer in answers])
         raw = [np.concatenate(same) if len(same) > 1 else same[0] for same in zip(*parts, strict=True)]
-        if not self._postprocess.fits([one.shape for one in raw]) or len(raw[0]) != count:
+        if not self.meaning.fits([one.shape for one in raw]) or len(raw[0]) != count:
             shapes = " and ".join(str(one.shape) for one in raw)
-            raise DistillError(f"{self.path}: the model answered {shapes}; expected {self._postprocess.expected()}")
+            raise DistillError(f"{self.path}: the model answered {shapes}; expected {self.meaning.expected()}")
         return raw[0] if len(raw) == 1 else (raw[0], raw[1])
 
     def postprocess(self, raw: Raw, transforms: Sequence[Transform], **settings: Unpack[Settings]) -> list[Detections]:
@@ -256,7 +256,7 @@ class Detector:
     def _decode(self, raw: Raw, transforms: Sequence[Transform], settings: dict[str, Any]) -> list[Detections]:
         """Return what the answers say about each picture; the settings have been checked."""
         try:
-            return self._postprocess(raw, transforms, **settings)
+            return self.meaning(raw, transforms, **settings)
         except FloatingPointError as error:
             raise DistillError(
                 f"{self.path}: {error}; the file is damaged, or a half-precision one that overflows: export it again, "

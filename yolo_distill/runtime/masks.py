@@ -77,6 +77,16 @@ class Masks:
         return [{"size": list(self.orig_shape), "counts": _counts(mask)} for mask in self.data]
 
 
+def mask_iou(one: Piece, other: Piece) -> float:
+    """Return intersection over union of two masks; 0 where both are empty."""
+    top, left = max(one.top, other.top), max(one.left, other.left)
+    cut = [piece.bits[top - piece.top :, left - piece.left :] for piece in (one, other)]
+    rows, columns = (min(part.shape[axis] for part in cut) for axis in (0, 1))
+    shared = int((cut[0][:rows, :columns] & cut[1][:rows, :columns]).sum())
+    union = int(one.bits.sum()) + int(other.bits.sum()) - shared
+    return shared / union if union else 0.0
+
+
 def decode_masks(weights: Floats, protos: Floats, xyxy: Floats, transform: Transform) -> Masks:
     """Return the masks of objects, as the host makes them at the picture's own size (its `retina_masks=True`).
 
