@@ -75,7 +75,7 @@ def test_a_file_whose_own_branch_is_wrong_is_refused(task, made, unlabelled, tmp
     assert said.startswith("the exported file does not answer like the checkpoint")
 
 
-@pytest.mark.parametrize(("task", "change"), [("segment", "masks"), ("pose", "keypoints"), ("obb", "xywhr")])
+@pytest.mark.parametrize(("task", "change"), [("segment", "masks"), ("pose", "keypoints"), ("obb", "turned")])
 def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelled, monkeypatch):
     checkpoint, done = made(task)
     right = Detector.postprocess
@@ -86,7 +86,7 @@ def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelle
         if change == "masks":
             own.pieces[:] = [piece._replace(bits=np.roll(piece.bits, 2, 0)) for piece in own.pieces]
         else:
-            (own.data if change == "keypoints" else own)[..., -1 if change == "xywhr" else 0] += 0.5
+            (own.data if change == "keypoints" else own)[..., -1 if change == "turned" else 0] += 0.5
         return [found]
 
     monkeypatch.setattr(Detector, "postprocess", wrong)

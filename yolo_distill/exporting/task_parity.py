@@ -58,7 +58,7 @@ def rows_of_found(found: Detections) -> Rows:
 
     Behind them stand xywhr of turned boxes, or x and y of keypoints.
     """
-    own = [found.xywhr] if found.xywhr is not None else []
+    own = [found.turned] if found.turned is not None else []
     own += [found.keypoints.xy.reshape(len(found), -1)] if found.keypoints is not None else []
     return np.column_stack([found.xyxy, found.confidence, found.class_id, *own]).astype(np.float64)
 
@@ -124,8 +124,8 @@ def compare_own(
     if not pairs:
         return {}
     ours, theirs = (list(side) for side in zip(*pairs, strict=True))
-    if found.xywhr is not None:
-        gap = found.xywhr[ours, 4] - host.own[theirs, -1].numpy()
+    if found.turned is not None:
+        gap = found.turned[ours, 4] - host.own[theirs, -1].numpy()
         return {"angle_deg": float(np.degrees(np.abs(gap).max()))}
     if found.keypoints is not None:
         gap = np.abs(found.keypoints.xy[ours] - host.own[theirs, :, :2].numpy())

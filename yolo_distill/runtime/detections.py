@@ -39,8 +39,7 @@ class Detections:
         orig_shape: height and width of the picture; (0, 0) where it is not known.
         masks: of task segment; `None` of all others, like the next two.
         keypoints: of task pose.
-        xywhr: of task obb, (N, 5) centre x, centre y, width and height in pixels of the picture, which turned boxes may
-            leave, and the angle in radians.
+        turned: of task obb, (N, 5) what `xywhr` returns.
         id: `None`, numbers of a tracker; for those libraries.
     """
 
@@ -51,7 +50,7 @@ class Detections:
     orig_shape: tuple[int, int] = (0, 0)
     masks: Masks | None = None
     keypoints: Keypoints | None = None
-    xywhr: Floats | None = None
+    turned: Floats | None = None
     id: ClassVar[None] = None
 
     def __len__(self) -> int:
@@ -61,7 +60,7 @@ class Detections:
         some: Any = [which] if isinstance(which, (int, np.integer)) else which
         own = {
             key: None if (value := getattr(self, key)) is None else value[some]
-            for key in ("masks", "keypoints", "xywhr")
+            for key in ("masks", "keypoints", "turned")
         }
         return Detections(
             self.xyxy[some], self.confidence[some], self.class_id[some], self.names, self.orig_shape, **own
@@ -92,12 +91,23 @@ class Detections:
     @property
     def obb(self) -> Detections | None:
         """These detections where their boxes are turned: where Ultralytics' results have such ones."""
-        return None if self.xywhr is None else self
+        return None if self.turned is None else self
 
     @property
-    def xyxyxyxy(self) -> Floats | None:
-        """(N, 4, 2) the corners of turned boxes in pixels of the picture; `None` of others."""
-        return None if self.xywhr is None else corners(self.xywhr)
+    def xywhr(self) -> Floats:
+        """(N, 5) turned boxes: centre x, centre y, width and height in pixels of the picture, and angle in radians.
+
+        They may leave the picture. Where boxes are upright the attribute is not there: that is how the host's trackers
+        know.
+        """
+        if self.turned is None:
+            raise AttributeError("xywhr: these boxes are not turned; only those of task obb are")
+        return self.turned
+
+    @property
+    def xyxyxyxy(self) -> Floats:
+        """(N, 4, 2) the corners of turned boxes in pixels of the picture; not there where boxes are upright."""
+        return corners(self.xywhr)
 
     @property
     def conf(self) -> Floats:
@@ -143,8 +153,8 @@ class Detections:
             **({} if self.keypoints is None else {"keypoints": _rounded(self.keypoints.data, 3)}),
             **(
                 {}
-                if self.xywhr is None
-                else {"xywhr": _rounded(self.xywhr, 4), "xyxyxyxy": _rounded(corners(self.xywhr), 2)}
+                if self.turned is None
+                else {"xywhr": _rounded(self.turned, 4), "xyxyxyxy": _rounded(corners(self.turned), 2)}
             ),
         }
 
@@ -179,8 +189,8 @@ class Detections:
             points = self.keypoints.data
             full = points if points.shape[2] == 3 else np.concatenate([points, np.ones_like(points[:, :, :1])], 2)
             own["keypoints"] = _rounded(full.reshape(len(self), -1), 3)
-        if self.xywhr is not None:
-            own["segmentation"] = [[one] for one in _rounded(corners(self.xywhr).reshape(-1, 8), 2)]
+        if self.turned is not None:
+            own["segmentation"] = [[one] for one in _rounded(corners(self.turned).reshape(-1, 8), 2)]
         boxes = np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
         columns = {
             "category_id": [(category_ids or {}).get(one, one) for one in self.class_id.tolist()],
@@ -216,7 +226,7 @@ class Detections:
             mask=None if self.masks is None else self.masks.data,
             data={
                 "class_name": np.array(self.labels(), dtype=str),
-                **({} if self.xywhr is None else {"xyxyxyxy": corners(self.xywhr)}),
+                **({} if self.turned is None else {"xyxyxyxy": corners(self.turned)}),
                 **({} if self.keypoints is None else {"keypoints": self.keypoints.data}),
             },
         )
@@ -238,8 +248,8 @@ def label_text(detections: Detections, size: tuple[int, int], *, with_confidence
             # A row of fewer than three points would be read as something else.
             outline = np.concatenate([outline, outline[-1:].repeat(max(3 - len(outline), 0), 0)])
             numbers = (outline / side).ravel()
-        elif detections.xywhr is not None:
-            numbers = (corners(detections.xywhr[place : place + 1])[0] / side).ravel()
+        elif detections.turned is not None:
+            numbers = (corners(detections.turned[place : place + 1])[0] / side).ravel()
         elif detections.keypoints is not None:
             points = detections.keypoints.data[place].astype(np.float64)
             numbers = np.concatenate([numbers, np.concatenate([points[:, :2] / side, points[:, 2:]], 1).ravel()])

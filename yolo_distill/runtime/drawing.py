@@ -35,7 +35,7 @@ def draw(image: Picture, detections: Detections) -> Picture:
     colours = [colour_of(int(class_id)) for class_id in detections.class_id]
     if detections.masks is not None:
         _tint(canvas, detections.masks, colours, line)
-    turned = detections.xyxyxyxy
+    turned = None if detections.turned is None else detections.xyxyxyxy
     # From the worst to the best, so that the best lies on top.
     for place, (box, name, confidence) in reversed(list(enumerate(found))):
         x1, y1, x2, y2 = (round(float(value)) for value in box)

@@ -87,8 +87,8 @@ class Postprocess:
     def _detections(self, boxes: Boxes, protos: Floats | None, transform: Transform) -> Detections:
         found: dict[str, Any] = {}
         if self.task == "obb":
-            found["xywhr"] = transform.turned_to_picture(np.concatenate([boxes.xyxy, boxes.own[:, -1:]], 1))
-            xyxy = upright(found["xywhr"], transform.picture)
+            found["turned"] = transform.turned_to_picture(np.concatenate([boxes.xyxy, boxes.own[:, -1:]], 1))
+            xyxy = upright(found["turned"], transform.picture)
         else:
             xyxy = transform.to_picture(boxes.xyxy)
         if self.kpt_shape:
