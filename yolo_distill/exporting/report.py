@@ -24,6 +24,7 @@ class _Report:
     Attributes:
         path: the exported file or folder.
         source: the checkpoint.
+        task: of it, in the host's word.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
         data: name of the data set that mAP was measured on; empty where it was not.
@@ -37,6 +38,7 @@ class _Report:
     path: str
     source: str
     precision: str
+    task: str
     imgsz: tuple[int, int]
     end2end: bool
     names: dict[int, str]
