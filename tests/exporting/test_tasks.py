@@ -100,3 +100,10 @@ def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelle
 def test_half_precision_agrees(task, made, unlabelled, tmp_path):
     done = export(made(task)[0], data=unlabelled, precision="fp16", out=tmp_path)
     assert done.accuracy["fp16"]["matched"] >= 0.95
+
+
+@pytest.mark.parametrize("task", OWN)
+def test_phones_run_all_of_it(task, made, unlabelled, tmp_path):
+    done = export(made(task)[0], data=unlabelled, target="phone", out=tmp_path)
+    assert {done.delegates[name]["suits"] for name in ("NNAPI", "CoreML MLProgram")} == {"yes"}
+    assert (tmp_path / "best.ort").is_file()

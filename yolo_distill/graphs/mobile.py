@@ -48,7 +48,7 @@ def suit_delegates(model: onnx.ModelProto) -> None:
     A resize without a region of interest counts as one of unknown shape: it gets a region, which nearest-neighbour
     resizing does not look at. NNAPI splits into equal parts only: other splits, those of attention, become slices. It
     knows no transposed convolution: that of the prototypes of masks, whose pieces do not overlap, becomes a convolution
-    whose channels are laid out as pixels.
+    whose channels are laid out as pixels. And it knows no cosine, which turned boxes need: a sine a quarter turn on.
     """
     graph = model.graph
     constants = {one.name: one for one in graph.initializer}
@@ -63,6 +63,12 @@ def suit_delegates(model: onnx.ModelProto) -> None:
             node.input[1] = region
         if node.op_type == "Split" and _unequal(node, constants):
             nodes.extend(_slices(graph, node, numpy_helper.to_array(constants[node.input[1]]).tolist()))
+            continue
+        if node.op_type == "Cos":
+            quarter, turned = f"{node.name}/quarter", f"{node.name}/turned"
+            graph.initializer.append(numpy_helper.from_array(np.array(np.pi / 2, np.float32), quarter))
+            nodes.append(helper.make_node("Add", [node.input[0], quarter], [turned], name=turned))
+            nodes.append(helper.make_node("Sin", [turned], [node.output[0]], name=node.name))
             continue
         if node.op_type == "ConvTranspose" and (pieces := _without_overlap(graph, node, constants)):
             nodes.extend(pieces)
