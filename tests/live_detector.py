@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from ultralytics.nn.tasks import DetectionModel
 
+from yolo_distill.models.tasks import TASKS, task_of
+
 
 def draw(count: int, height: int, width: int, seed: int = 0) -> list[np.ndarray]:
     """Return BGR pictures (height, width, 3) of a disc and a square on blurred noise."""
@@ -44,10 +46,12 @@ def fill_statistics(model: torch.nn.Module) -> Any:
     return answer
 
 
-def live_detector(architecture: str, names: Iterable[str] = ("round", "square"), seed: int = 4) -> DetectionModel:
+def live_detector(
+    architecture: str, names: Iterable[str] = ("round", "square"), seed: int = 4, task: str = "detect"
+) -> DetectionModel:
     """Return an untrained detector whose boxes and scores depend on the picture."""
     torch.manual_seed(seed)
-    model = DetectionModel(architecture, nc=len(names := list(names)), verbose=False)
+    model = TASKS[task].model(architecture, nc=len(names := list(names)), verbose=False)
     model.names = dict(enumerate(names))
     head = model.model[-1]
     branches = {"one2many": head.cv3, "one2one": getattr(head, "one2one_cv3", None)}
@@ -69,5 +73,5 @@ def live_detector(architecture: str, names: Iterable[str] = ("round", "square"),
 
 def save(model: DetectionModel, path: Path, imgsz: int) -> Path:
     """Save a checkpoint the way the host does."""
-    torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": "detect"}}, path)
+    torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": task_of(model)}}, path)
     return path

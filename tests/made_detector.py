@@ -38,6 +38,7 @@ def write_detector(
     dynamic: bool = False,
     half: bool = False,
     outputs: int = 1,
+    protos: np.ndarray | None = None,
     **notes: Any,
 ) -> Path:
     """Write a detector that answers `raw` + `gain` x mean of the input for each picture.
@@ -52,6 +53,7 @@ def write_detector(
         dynamic: whether height and width are free.
         half: whether input and output are float16.
         outputs: how often the answer is given.
+        protos: of "segment", (M, height, width).
         notes: metadata to change; `None` leaves a key out.
     """
     onnx = pytest.importorskip("onnx", reason="test models are written with onnx")
@@ -61,16 +63,18 @@ def write_detector(
     first = "batch" if batch is None else batch
     sides = ("height", "width") if dynamic else imgsz
     answers = [f"output{number}" for number in range(outputs)]
+    more = [] if protos is None else [make.make_tensor_value_info("protos", kind, [first, *protos.shape])]
     graph = make.make_graph(
         [
             make.make_node("ReduceMean", ["images"], ["mean4"], axes=[1, 2, 3], keepdims=1),
             make.make_node("Reshape", ["mean4", "shape"], ["mean"]),
             make.make_node("Mul", ["mean", "gain"], ["change"]),
             *(make.make_node("Add", ["change", "raw"], [answer]) for answer in answers),
+            *(make.make_node("Constant", [], ["protos"], value=held) for held in _held(protos, dtype)),
         ],
         "made",
         [make.make_tensor_value_info("images", kind, [first, channels, *sides])],
-        [make.make_tensor_value_info(answer, kind, [first, *raw.shape]) for answer in answers],
+        [*more, *(make.make_tensor_value_info(answer, kind, [first, *raw.shape]) for answer in answers)],
         [
             onnx.numpy_helper.from_array(np.array([-1, 1, 1], np.int64), "shape"),
             onnx.numpy_helper.from_array(gain[None].astype(dtype), "gain"),
@@ -90,6 +94,12 @@ def write_detector(
     make.set_model_props(model, {key: str(value) for key, value in said.items() if value is not None})
     onnx.save(model, str(path))
     return path
+
+
+def _held(protos: np.ndarray | None, dtype: Any) -> list[Any]:
+    from onnx import numpy_helper
+
+    return [] if protos is None else [numpy_helper.from_array(protos[None].astype(dtype))]
 
 
 def write_video(path: Path, frames: int = 12, fps: float = 10, size: tuple[int, int] = (64, 48)) -> Path:

@@ -72,7 +72,7 @@ def test_the_table_of_targets_says_what_the_files_say() -> None:
 
 
 def test_the_metadata_in_the_table_is_what_a_file_carries(report: ExportReport) -> None:
-    assert keys("## Metadata") == report.metadata.keys() | NOTES.keys() | {"kept_fp32"}
+    assert keys("## Metadata") == report.metadata.keys() | NOTES.keys() | {"kept_fp32", "kpt_shape"}
 
 
 def test_the_programs_for_phones_read_what_exists(report: ExportReport) -> None:

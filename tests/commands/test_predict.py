@@ -209,3 +209,22 @@ def test_real_pictures(shared_data):
     assert predict(f"source={folder}", "save_txt=true") == 0
     names = sorted(path.stem for path in folder.iterdir())
     assert [Path(name).stem for name in files("runs/predict/labels")] == names
+
+
+@pytest.mark.parametrize(
+    ("task", "own", "label", "keys"),
+    [
+        ("segment", (1, 0), "0 0.1875 0.375 0.1875 0.609375 0.304688 0.609375 0.304688 0.375 0.9\n", {"polygon"}),
+        ("pose", (16, 32, 0.9, 20, 32, 0.1), "0 0.25 0.5 0.125 0.25 0.25 0.5 0.9 0.3125 0.5 0.1 0.9\n", {"keypoints"}),
+        ("obb", (0,), "0 0.3125 0.625 0.3125 0.375 0.1875 0.375 0.1875 0.625 0.9\n", {"xywhr", "xyxyxyxy"}),
+    ],
+)
+def test_other_tasks_need_not_be_named(task, own, label, keys):
+    protos = np.stack([np.ones((16, 16)), np.zeros((16, 16))]) if task == "segment" else None
+    notes = {"task": task, "kpt_shape": [2, 3]} if task == "pose" else {"task": task}
+    write_detector(Path("best.onnx"), dense((*DISC, *own)), protos=protos, **notes)
+    assert predict("source=in/a.jpg", "save_txt=true", "save_conf=true", "jsonl=found.jsonl") == 0
+    assert Path("runs/predict/labels/a.txt").read_text() == label
+    (found,) = lines("found.jsonl")[0]["detections"]
+    assert found.keys() - {"class_id", "name", "confidence", "xyxy"} == keys
+    assert (cv2.imread("runs/predict/a.jpg") != 90).any()

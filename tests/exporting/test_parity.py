@@ -60,7 +60,7 @@ def test_a_file_with_a_wrong_weight_is_refused(factor, report, one_to_one, compl
         ("stride", "64"),
         ("end2end", "True"),
         ("imgsz", "[64, 64]"),
-        ("task", "segment"),
+        ("task", "classify"),
     ],
 )
 def test_a_file_with_wrong_metadata_is_refused(key, value, report, complaint):

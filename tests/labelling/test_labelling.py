@@ -296,7 +296,7 @@ def test_a_disk_that_is_full(disk):
     # The first label, one among others, the Parquet file of the first chunk, the first label behind it.
     for files_left, stopped_at in ((0, "0000.jpg"), (10, "0010.jpg"), (64, "part-00000000.parquet"), (65, "0064.jpg")):
         disk(files_left)
-        says = rf"{stopped_at}: cannot be written \(No space left on device\)"
+        says = rf"{stopped_at}: cannot be written \(No space left on device"
         with pytest.raises(DistillError, match=says) as found:
             run("in")
         assert str(found.value).endswith("; what is done is kept, and the same command goes on")

@@ -10,7 +10,6 @@ import pytest
 from host_files import export, pictures
 
 from yolo_distill import Detector
-from yolo_distill.errors import RequestError
 
 pytest.importorskip("ultralytics", reason="the host is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -106,12 +105,3 @@ def test_a_list_is_the_same_as_one_by_one(detector):
     # The network answers to the picture; otherwise nothing here would prove anything.
     assert len({one.confidence[:3].tobytes() for one in together}) == len(together)
     assert len(set(np.concatenate([one.class_id for one in together]).tolist())) > 5
-
-
-@pytest.mark.parametrize(("kind", "task"), [("seg", "segment"), ("cls", "classify"), ("pose", "pose"), ("obb", "obb")])
-def test_networks_of_other_tasks(tmp_path, kind, task):
-    """They are refused for what they are, in one line."""
-    file = export(f"yolo11n-{kind}.yaml", tmp_path, alive=False, imgsz=64)
-    with pytest.raises(RequestError) as caught:
-        Detector(file)
-    assert str(caught.value) == f"{file}: the model's task is '{task}'; only detectors (task 'detect') can be run"

@@ -44,7 +44,8 @@ def test_notes_of_others_may_be_anything(text):
     [
         (dict.fromkeys(NOTES, ""), "lacks task, names, stride, imgsz; export it with"),
         ({"names": "", "stride": ""}, "lacks names, stride"),
-        ({"task": "segment"}, "task is 'segment'; only detectors"),
+        ({"task": "classify"}, "task is 'classify'; detect, segment, pose and obb can be run"),
+        ({"task": "pose"}, "does not say how many keypoints there are (kpt_shape = None)"),
         ({"head": "RTDETRDecoder"}, "RTDETRDecoder"),
         ({"names": "[]"}, "names no classes"),
         ({"names": "{0: 'a', 2: 'b'}"}, "names no classes"),

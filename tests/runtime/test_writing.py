@@ -18,7 +18,7 @@ from yolo_distill.files import check_writable, claim_folder, replacing
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.webcam import Recording
-from yolo_distill.runtime.writers import Video, label_text, write_picture
+from yolo_distill.runtime.writers import Video, write_picture
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
 
@@ -65,8 +65,8 @@ def test_check_writable_without_permission(tmp_path):
 
 def test_labels_without_confidence():
     table = np.array([(0, 0, 100, 50), (0, 0, 1, 1)], np.float32)
-    found = Detections(table, np.array([0.9, 0.3], np.float32), np.array([0, 1]), NAMES)
-    assert label_text(found, (50, 100), with_confidence=False) == "0 0.5 0.5 1 1\n1 0.005 0.01 0.01 0.02\n"
+    found = Detections(table, np.array([0.9, 0.3], np.float32), np.array([0, 1]), NAMES, (50, 100))
+    assert found.to_yolo() == "0 0.5 0.5 1 1\n1 0.005 0.01 0.01 0.02\n"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".avi", ".MP4"])

@@ -15,10 +15,10 @@ import numpy as np
 
 from yolo_distill.benchmarking.models import Model, read_folder_metadata, weights_file
 from yolo_distill.errors import DistillError
-from yolo_distill.runtime.decode import decode_dense, decode_end2end
 from yolo_distill.runtime.inputs import InputForm, Tensor, input_form
-from yolo_distill.runtime.letterbox import Floats, Picture, Transform
+from yolo_distill.runtime.letterbox import Picture, Transform
 from yolo_distill.runtime.metadata import read_metadata
+from yolo_distill.runtime.postprocess import Postprocess, Raw
 from yolo_distill.session_options import host_sessions
 
 _IOU, _MAX_DET = 0.7, 300  # what both predict commands take
@@ -122,7 +122,7 @@ class HostEngine(Engine):
         size = list(job.model.imgsz)
         self._settings = {"imgsz": size, "conf": job.conf, "iou": _IOU, "device": job.device, "verbose": False}
         with no_auto_install(), warnings_only(), host_sessions(job.threads):
-            self._yolo: Any = YOLO(str(job.model.path), task="detect")
+            self._yolo: Any = YOLO(str(job.model.path), task=job.model.task)
             # Only now is the file opened.
             self.detect(np.full((*size, 3), 114, np.uint8))
         use_threads(job.threads)  # again: choosing its device, the host sets a number of its own
@@ -141,7 +141,7 @@ class HostEngine(Engine):
         return answer
 
     def detect(self, picture: Picture) -> int:
-        return len(self._yolo.predict(picture, **self._settings)[0].boxes.cpu().numpy())
+        return len(self._yolo.predict(picture, **self._settings)[0].cpu().numpy())
 
 
 class _Steps:
@@ -156,22 +156,20 @@ class _Steps:
             detector = Detector(path, imgsz=model.imgsz if model.free_size else None, providers="cpu", threads=1)
             notes = read_metadata(detector.session.get_modelmeta().custom_metadata_map, path)
             form = input_form(detector.session.get_inputs(), notes, path)
-            self._end2end = detector.end2end
+            self._postprocess = detector.meaning
         else:
-            self._end2end = read_folder_metadata(model.path).end2end
+            notes = read_folder_metadata(model.path)
+            self._postprocess = Postprocess.of(notes, end2end=notes.end2end)
         self._form, self._input = form, form.empty(1, model.imgsz)  # one for all pictures, as the detector has it
 
     def preprocess(self, picture: Picture) -> tuple[Tensor, Transform]:
         """Return the network's input, which the next call overwrites, and how the picture lies in it."""
         return self._input, self._form.fill(self._input[0], picture)
 
-    def count(self, raw: Floats, transform: Transform, conf: float) -> int:
-        """Return how many boxes a raw answer for one picture holds, once they are in pixels of the picture."""
-        if self._end2end:
-            boxes = decode_end2end(raw[0], conf=conf, max_det=_MAX_DET, classes=None)
-        else:
-            boxes = decode_dense(raw[0], conf=conf, iou=_IOU, max_det=_MAX_DET, classes=None, agnostic=False)
-        return len(transform.to_picture(boxes.xyxy))
+    def count(self, raw: Raw, transform: Transform, conf: float) -> int:
+        """Return how many objects a raw answer for one picture holds, once they are in pixels of the picture."""
+        settings = {"conf": conf, "iou": _IOU, "max_det": _MAX_DET, "classes": None, "agnostic": False}
+        return len(self._postprocess(raw, [transform], **settings)[0])
 
 
 class _NetworkEngine(Engine):
@@ -195,10 +193,13 @@ class _NetworkEngine(Engine):
     def first(self, picture: Picture) -> None:
         self.forward(np.zeros(self._job.model.input_shape, self._job.model.input_dtype))
 
-    def _only(self, answers: list[Any]) -> Any:
-        if len(answers) != 1:
-            raise DistillError(f"{self._job.model.path}: answers with {len(answers)} arrays; expected one")
-        return answers[0]
+    def _raw(self, answers: list[Any]) -> Raw:
+        """Return the arrays that came, boxes before prototypes."""
+        wanted = 2 if self._job.model.task == "segment" else 1
+        if len(answers) != wanted:
+            raise DistillError(f"{self._job.model.path}: answers with {len(answers)} arrays; expected {wanted}")
+        arrays = sorted((np.asarray(one, np.float32) for one in answers), key=np.ndim)
+        return arrays[0] if wanted == 1 else (arrays[0], arrays[1])
 
 
 class OpenVinoEngine(_NetworkEngine):
@@ -227,7 +228,7 @@ class OpenVinoEngine(_NetworkEngine):
     def forward(self, prepared: Any) -> Any:
         self._request.infer({0: prepared}, share_inputs=True)
         answers = [self._request.get_output_tensor(place).data for place in self._outputs]
-        return np.asarray(self._only(answers), np.float32)
+        return self._raw(answers)
 
 
 class NcnnEngine(_NetworkEngine):
@@ -248,5 +249,5 @@ class NcnnEngine(_NetworkEngine):
     def forward(self, prepared: Any) -> Any:
         with self._net.create_extractor() as extractor:
             extractor.input(self._input, self._ncnn.Mat(prepared[0]))
-            answers = [np.array(extractor.extract(name)[1], np.float32) for name in self._outputs]
-        return self._only(answers)[None]
+            answers = [np.array(extractor.extract(name)[1], np.float32)[None] for name in self._outputs]
+        return self._raw(answers)

@@ -35,6 +35,7 @@ class Model:
         input_dtype: of that array.
         size: bytes on the disk.
         sha256: of its content.
+        task: what it looks for, in the host's word.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Model:
     input_dtype: str
     size: int
     sha256: str
+    task: str = "detect"
 
 
 def find_models(text: str, imgsz: tuple[int, int] | None, trust: bool) -> list[Model]:
@@ -128,7 +130,7 @@ def _describe(path: Path, label: str, kind: str, imgsz: tuple[int, int] | None, 
     quantize = args.get("quantize") if isinstance(args, dict) else None
     precision = {8: "int8", 16: "fp16"}.get(quantize if isinstance(quantize, int) else 0, "fp32")
     shape = (1, 3, *notes.imgsz)
-    return Model(path, label, kind, notes.imgsz, False, precision, shape, "float32", *_content(path))
+    return Model(path, label, kind, notes.imgsz, False, precision, shape, "float32", *_content(path), task=notes.task)
 
 
 def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Model:
@@ -139,7 +141,9 @@ def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Mod
     tensor: Any = detector.preprocess(np.zeros((*detector.imgsz, 3), np.uint8))[0]
     free = any(not isinstance(side, int) for side in detector.session.get_inputs()[0].shape[1:])
     said, shape = precision_of(detector), tensor.shape
-    return Model(path, label, "onnx", detector.imgsz, free, said, shape, str(tensor.dtype), *_content(path))
+    return Model(
+        path, label, "onnx", detector.imgsz, free, said, shape, str(tensor.dtype), *_content(path), detector.task
+    )
 
 
 def _describe_checkpoint(path: Path, label: str, imgsz: tuple[int, int] | None, trust: bool) -> Model:
@@ -159,7 +163,7 @@ def _describe_checkpoint(path: Path, label: str, imgsz: tuple[int, int] | None, 
             raise RequestError(f"imgsz={_sides(imgsz)}: {path} takes multiples of {stride} only")
         sides = (-(-sides[0] // stride) * stride, -(-sides[1] // stride) * stride)  # as the host rounds it
     file = Path(str(model.pt_path))
-    return Model(file, label, "pt", sides, True, "fp32", (), "", *_content(file))
+    return Model(file, label, "pt", sides, True, "fp32", (), "", *_content(file), model.task)
 
 
 def _content(path: Path) -> tuple[int, str]:

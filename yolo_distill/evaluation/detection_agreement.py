@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.metrics import OKS_SIGMA, batch_probiou, box_iou, kpt_iou
 
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.masks import mask_iou
 
 _CONF = 0.25
 _ENOUGH = 20  # detections; of fewer, one more or less would decide
@@ -29,7 +30,10 @@ MAX_SCORE_GAP = 0.03
 
 
 class Found(Protocol):
-    """What was found in one picture: `xyxy` (N, 4) in pixels, `confidence` (N,) and `class_id` (N,), all numpy."""
+    """What was found in one picture: `xyxy` (N, 4) in pixels, `confidence` (N,) and `class_id` (N,), all numpy.
+
+    What has `masks`, `keypoints` or `xywhr` as well, as `Detections` does, is compared by them.
+    """
 
     @property
     def xyxy(self) -> Any: ...
@@ -46,7 +50,8 @@ class Agreement:
     """Detections of one detector beside those of another on the same pictures.
 
     Attributes:
-        matched: share of all detections, of either, that have a partner in the other: same class, IoU above 0.5.
+        matched: share of all detections, of either, that have a partner in the other: same class, IoU above 0.5. That
+            is the IoU of masks or turned boxes where there are any; of keypoints that of boxes and their similarity.
         score_gap: mean difference of the scores of partners, 0 to 1.
         detections: how many the first has.
         conf: the threshold: 0.25, or lower where fewer than 20 detections of the second pass that.
@@ -110,10 +115,34 @@ def _counted(found: Found, conf: float) -> int:
 
 def _partners(ours: Found, theirs: Found, near: float) -> list[tuple[int, int]]:
     """Return pairs of detections surer than `near` of one class that overlap, each once at most, best overlap first."""
-    overlap = box_iou(torch.from_numpy(ours.xyxy), torch.from_numpy(theirs.xyxy)).numpy()
+    overlap = _overlap(ours, theirs)
     sure = (ours.confidence[:, None] > near) & (theirs.confidence[None] > near)
     alike = sure & (ours.class_id[:, None] == theirs.class_id[None])
     return greedy_pairs(overlap, alike & (overlap > _IOU), closest_first=True)
+
+
+def _overlap(ours: Found, theirs: Found) -> npt.NDArray[Any]:
+    """Return how far each detection covers each other one, (N, M), by what its task looks for."""
+    sides: list[Any] = [ours, theirs]
+    own: dict[str, list[Any]] = {
+        key: [getattr(side, key, None) for side in sides] for key in ("xywhr", "keypoints", "masks")
+    }
+    turned, points, masks = own.values()
+    if turned[0] is not None and turned[1] is not None:
+        return batch_probiou(turned[0], turned[1]).numpy()
+    boxes = [torch.from_numpy(side.xyxy) for side in sides]
+    overlap = box_iou(*boxes).numpy()
+    if points[0] is not None and points[1] is not None:
+        count = points[0].data.shape[1]
+        sigma = OKS_SIGMA if count == len(OKS_SIGMA) else np.full(count, 1 / count)
+        # The host leaves points out that are marked as not seen; all of these are compared.
+        given = [torch.from_numpy(np.concatenate([one.xy, np.ones_like(one.xy[..., :1])], 2)) for one in points]
+        area = (boxes[0][:, 2:] - boxes[0][:, :2]).prod(1)
+        return np.minimum(overlap, kpt_iou(*given, area, sigma).numpy())
+    if masks[0] is not None and masks[1] is not None:
+        for a, b in zip(*np.nonzero(overlap > _IOU), strict=True):
+            overlap[a, b] = mask_iou(masks[0].pieces[a], masks[1].pieces[b])
+    return overlap
 
 
 def greedy_pairs(

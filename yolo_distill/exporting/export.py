@@ -33,6 +33,7 @@ from yolo_distill.exporting.workspace import check_card, destination, earlier_ex
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
 from yolo_distill.machine import busy, cpu_name
+from yolo_distill.models.tasks import task_of
 from yolo_distill.timing import in_turns, session_run
 
 Accuracy = dict[str, dict[str, float]]
@@ -277,12 +278,20 @@ def _tensors(file: Path, plan: _Plan) -> dict[str, dict[str, Any]]:
     """Return what goes in and what comes out, so that a stranger's program can be written from it."""
     graph = onnx.load(str(file)).graph
     colours = "blue, green, red, 0 to 255" if plan.input == "pictures" else "red, green, blue, 0 to 1"
-    answer = f"a column a box: centre x, y, width, height in pixels of the input, then {len(plan.model.names)} scores"
+    task, centre = task_of(plan.model), "centre x, y, width, height in pixels of the input"
+    answer = f"a column a box: {centre}, then {len(plan.model.names)} scores"
     if plan.end2end:
-        answer = "a row a box, best first: x1, y1, x2, y2 in pixels of the input, score, class"
+        box = centre if task == "obb" else "x1, y1, x2, y2 in pixels of the input"
+        answer = f"a row a box, best first: {box}, score, class"
+    if task == "pose":
+        answer += f", then keypoints {'x'.join(map(str, plan.model.model[-1].kpt_shape))}: x, y in pixels, visibility"
+    answer += {"segment": ", then a weight for each prototype", "obb": ", then the angle in radians"}.get(task, "")
     given = f"a picture, letterboxed: {colours}"
+    parts = [("input", graph.input[0], given), ("output", graph.output[0], answer)]
+    if task == "segment":
+        parts.append(("prototypes", graph.output[1], "the weighed sum is above 0 where the object is, inside its box"))
     described = {}
-    for key, value, text in (("input", graph.input[0], given), ("output", graph.output[0], answer)):
+    for key, value, text in parts:
         kind = value.type.tensor_type
         described[key] = {
             "name": value.name,

@@ -23,6 +23,15 @@ _LICENCE = (
 )
 
 
+#: Of a task: what the model is, what it does, and the word of hubs for it.
+_WORDS = {
+    "detect": ("An object detector", "object detection", "object-detection"),
+    "segment": ("An instance segmenter", "instance segmentation (boxes and masks)", "image-segmentation"),
+    "pose": ("A pose estimator", "pose estimation (boxes and keypoints)", "keypoint-detection"),
+    "obb": ("An oriented object detector", "oriented object detection (turned boxes)", "object-detection"),
+}
+
+
 def write_card(report: ExportReport | HostReport, folder: Path) -> tuple[Path, Path]:
     """Write the card of a report into a folder; return it, and its place beside the exported file."""
     file = folder / "card.md"
@@ -34,11 +43,12 @@ def model_card(report: ExportReport | HostReport) -> str:
     """Return the card, in Markdown."""
     audience = f" for {report.audience}" if isinstance(report, ExportReport) else ""
     classes, count = ", ".join(map(code, report.names.values())), len(report.names)
+    what, does, _ = _WORDS[report.task]
     sections = {
         "": [
-            f"An object detector in {report.precision}{audience}, exported from {code(Path(report.source).name)} by "
+            f"{what} in {report.precision}{audience}, exported from {code(Path(report.source).name)} by "
             f"yolo-distill {report.versions['yolo_distill']}.\n",
-            f"- **Task**: object detection, {count} class{'es' * (count > 1)}\n- **Classes**: {classes}",
+            f"- **Task**: {does}, {count} class{'es' * (count > 1)}\n- **Classes**: {classes}",
             *_size(report),
         ],
         "Training": list(_training(report)),
@@ -86,8 +96,8 @@ def _front_matter(report: ExportReport | HostReport) -> str:
     said = {
         "license": report.license.split()[0].lower(),
         "library_name": "ultralytics",
-        "pipeline_tag": "object-detection",
-        "tags": ["yolo-distill", "yolo", "object-detection", format, report.precision],
+        "pipeline_tag": _WORDS[report.task][2],
+        "tags": ["yolo-distill", "yolo", _WORDS[report.task][2], format, report.precision],
         **({"metrics": ["mAP50-95", "mAP50"]} if report.data else {}),
     }
     return yaml.safe_dump(said, sort_keys=False)
@@ -152,6 +162,8 @@ def _tensors(report: ExportReport | HostReport) -> Iterator[str]:
             shown[key] = f"{code(tensor['name'])}, {tensor['type']}, {shape}: {tensor['meaning']}"
     yield f"- **Input**: {shown['input']}"
     yield f"- **Output**: {shown['output']}; {report.branch}"
+    if "prototypes" in shown:
+        yield f"- **Prototypes**: {shown['prototypes']}"
     yield f"- **All details**: {code(report.json_file.name)}"
 
 
@@ -164,6 +176,6 @@ def _how_to_run(report: ExportReport | HostReport) -> Iterator[str]:
         yield _block("bash", f"yolo-distill predict model={shlex.quote(name)} source=pictures/")
         yield f"\nFor the device: {report.advice}."
     elif report.proof is not None:
-        lines = ["from ultralytics import YOLO", f"found = YOLO({name!r}, task='detect')('picture.jpg')"]
+        lines = ["from ultralytics import YOLO", f"found = YOLO({name!r}, task={report.task!r})('picture.jpg')"]
         yield _block("python", *lines, "print(found[0].to_json())")
-        yield _block("bash", f"yolo predict task=detect model={shlex.quote(name)} source=pictures/")
+        yield _block("bash", f"yolo predict task={report.task} model={shlex.quote(name)} source=pictures/")

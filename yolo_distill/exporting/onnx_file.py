@@ -21,6 +21,7 @@ from ultralytics.utils import LOGGER
 from yolo_distill.errors import DistillError
 from yolo_distill.exporting.parity import MAX_DET
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.tasks import task_of
 from yolo_distill.version import __version__
 
 MADE_BY = {"author": "yolo-distill", "yolo_distill": __version__}
@@ -55,7 +56,7 @@ def host_export(
         DistillError: it failed.
         OSError: the disk failed.
     """
-    always = {"task": "detect", "mode": "export", "batch": 1, "dynamic": False, "max_det": MAX_DET}
+    always = {"task": task_of(model), "mode": "export", "batch": 1, "dynamic": False, "max_det": MAX_DET}
     traced: Any = copy.deepcopy(model)
     traced.pt_path = str(folder / f"{stem}.pt")  # the host writes beside it
     before = LOGGER.level

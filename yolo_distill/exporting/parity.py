@@ -12,13 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.metrics import bbox_ioa
-from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import scale_boxes
+from ultralytics.utils.metrics import batch_probiou, bbox_ioa
 
 from yolo_distill.errors import DistillError
 from yolo_distill.evaluation.detection_agreement import agreement, greedy_pairs
+from yolo_distill.exporting.task_parity import (
+    TURNED,
+    as_raw,
+    check_own,
+    compare_own,
+    host_detections,
+    own_gap,
+    rows_of,
+    rows_of_found,
+    worst_of,
+)
+from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.postprocess import Postprocess, Raw
 
 Rows = npt.NDArray[Any]
 
@@ -39,6 +50,8 @@ class Comparison:
         missing: how many stand alone without that excuse; one is enough to refuse the file.
         box_px: largest difference of a paired box, in pixels of the picture.
         score: largest difference of a paired score.
+        own: of other tasks the worst of what they have besides: `mask_iou`, the smallest of a paired mask;
+            `keypoint_px` and `angle_deg`, the largest differences, the former in pixels of the picture.
     """
 
     conf: float
@@ -49,26 +62,35 @@ class Comparison:
     missing: int
     box_px: float
     score: float
+    own: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Answer(NamedTuple):
     """What both sides say about one picture.
 
     Attributes:
-        ours: raw answer of the file, (1, 4 + nc, A) or (1, max_det, 6).
+        name: of the picture.
+        ours: raw answer of the file for it, (1, 4 + nc + E, A) or (1, max_det, 6 + E), and of masks the prototypes.
         theirs: raw answer of torch, of the same shape.
         transform: what the runtime needs to undo its letterbox.
         picture_size: height and width of the picture.
     """
 
-    ours: Rows
-    theirs: Rows
+    name: str
+    ours: Raw
+    theirs: Raw
     transform: Any
     picture_size: tuple[int, ...]
 
 
 class Gap(NamedTuple):
-    """How far raw answers are apart: any of a box's four numbers in pixels of the network's input, and scores."""
+    """How far raw answers are apart.
+
+    Attributes:
+        box_px: any of a box's four numbers, and keypoints, in pixels of the network's input.
+        score: scores, and what else a task's answer has: how sure keypoints are, angles in radians, and prototypes and
+            their weights, as shares of the largest.
+    """
 
     box_px: float
     score: float
@@ -128,15 +150,15 @@ def prove(
     gaps, answers = [], []
     for name, picture in pictures:
         tensor, transform = detector.preprocess(picture)
-        ours = np.asarray(detector.infer(tensor))
+        ours = detector.infer(tensor)
         with torch.inference_mode():
-            theirs = reference(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy()
-        gaps.append(check_raw(ours, theirs, name, end2end=nms is False))
-        answers.append(Answer(ours, theirs, transform, picture.shape[:2]))
+            theirs = as_raw(reference(torch.from_numpy(np.ascontiguousarray(tensor)))[0])
+        gaps.append(check_raw(ours, theirs, name, detector.meaning))
+        answers.append(Answer(name, ours, theirs, transform, picture.shape[:2]))
     noise = widest(gaps)
     comparisons = [_compare_detections(detector, answers, CONF, noise)]
     if comparisons[0].torch < _ENOUGH_DETECTIONS:
-        lower = _lower_threshold(answers, noise.score, nms)
+        lower = _lower_threshold(answers, noise.score, detector.meaning)
         comparisons.append(_compare_detections(detector, answers, lower, noise))
     for part in comparisons:
         if part.missing:
@@ -148,11 +170,11 @@ def prove(
 
 
 def check_raw(
-    ours: Rows,
-    theirs: Rows,
+    ours: Raw,
+    theirs: Raw,
     picture: str,
+    means: Postprocess,
     *,
-    end2end: bool,
     allowed: Gap | None = TOLERANCES,
     who: str = "the exported file",
     whom: str = "the checkpoint",
@@ -162,9 +184,13 @@ def check_raw(
     Raises:
         DistillError: they are of different shapes, or too far apart.
     """
-    if ours.shape != theirs.shape:
-        raise DistillError(f"{who} answers {ours.shape}, torch {theirs.shape}; no file is kept")
-    gap = _raw_gap(ours, theirs, end2end=end2end)
+    sizes = [[one.shape for one in (raw if isinstance(raw, tuple) else (raw,))] for raw in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        file, torchs = (" and ".join(map(str, each)) for each in sizes)
+        raise DistillError(f"{who} answers {file}, torch {torchs}; no file is kept")
+    gap = _raw_gap(rows_of(ours)[0], rows_of(theirs)[0], means)
+    if isinstance(ours, tuple) and isinstance(theirs, tuple):
+        gap = widest([gap, Gap(*own_gap(ours[1][0], theirs[1][0], means))])
     # Written so that nan is a mismatch as well.
     if allowed and not (gap.box_px <= allowed.box_px and gap.score <= allowed.score):
         raise DistillError(
@@ -185,7 +211,8 @@ def _check_notes(detector: Any, model: DetectionModel, nms: bool | None) -> None
     notes = {
         "names": (dict(detector.names), dict(model.names)),
         "stride": (detector.stride, max(int(model.stride.max()), 32)),
-        "task": (detector.task, "detect"),
+        "task": (detector.task, task_of(model)),
+        "kpt_shape": (list(detector.meaning.kpt_shape or []), list(getattr(model.model[-1], "kpt_shape", []))),
         "end2end": (says.get("end2end"), nms is False),
         "imgsz": (tuple(says.get("imgsz", ())), tuple(detector.session.get_inputs()[0].shape[2:])),
     }
@@ -194,28 +221,31 @@ def _check_notes(detector: Any, model: DetectionModel, nms: bool | None) -> None
             raise DistillError(f"the exported file says {key} {file!r} where {checkpoint!r} is right; no file is kept")
 
 
-def _raw_gap(ours: Rows, theirs: Rows, *, end2end: bool) -> Gap:
-    if not end2end:  # (1, 4 + nc, A): anchors in the same order on both sides
-        gap = np.abs(ours.astype(np.float64) - theirs)
-        return Gap(float(gap[:, :4].max()), float(gap[:, 4:].max()))
-    # (1, max_det, 6): sorted by score, where equal scores may change places and the last rows fall off the end
-    rows, others = ours[0], theirs[0]
+def _raw_gap(rows: Rows, others: Rows, means: Postprocess) -> Gap:
+    if not means.end2end:  # (4 + nc + E, A): anchors in the same order on both sides
+        own = 4 + len(means.names)
+        gap = np.abs(rows[:own].astype(np.float64) - others[:own])
+        boxes = Gap(float(gap[:4].max()), float(gap[4:].max()))
+        return widest([boxes, Gap(*own_gap(rows[own:], others[own:], means))])
+    # (max_det, 6 + E): sorted by score, where equal scores may change places and the last rows fall off the end
     pairs, alone_a, alone_b = _pair(rows, others, TOLERANCES.box_px)
     last = max(rows[:, 4].min(), others[:, 4].min())
     alone = np.concatenate([rows[alone_a, 4], others[alone_b, 4]])
     if not pairs or not (alone <= last + TOLERANCES.score).all():
         return Gap(np.inf, np.inf)
     a, b = np.array(pairs).T
-    return Gap(float(np.abs(rows[a, :4] - others[b, :4]).max()), float(np.abs(rows[a, 4] - others[b, 4]).max()))
+    boxes = Gap(float(np.abs(rows[a, :4] - others[b, :4]).max()), float(np.abs(rows[a, 4] - others[b, 4]).max()))
+    return widest([boxes, Gap(*own_gap(rows[a, 6:].T, others[b, 6:].T, means))])
 
 
-def _lower_threshold(answers: Sequence[Answer], noise: float, nms: bool | None) -> float:
+def _lower_threshold(answers: Sequence[Answer], noise: float, means: Postprocess) -> float:
     """Return a confidence that about a hundred candidates a picture pass, in a gap between scores wider than `noise`.
 
     An untrained model scores whole levels alike; the threshold then falls between two levels.
     """
-    raw = [answer.theirs[0] for answer in answers]
-    scores = np.sort(np.concatenate([one[4:].max(0) if nms is None else one[:, 4] for one in raw]))[::-1]
+    raw = [rows_of(answer.theirs)[0] for answer in answers]
+    end = 4 + len(means.names)
+    scores = np.sort(np.concatenate([one[:, 4] if means.end2end else one[4:end].max(0) for one in raw]))[::-1]
     top = scores[: 100 * len(raw) + 1].astype(np.float64)
     gaps = top[:-1] - top[1:]
     if not len(gaps):
@@ -229,20 +259,22 @@ def _compare_detections(detector: Detector, answers: Sequence[Answer], conf: flo
     """Post-process the file's answers with the runtime and torch's with the host, and pair what comes out."""
     counts = {"torch": 0, "file": 0, "same": 0, "borderline": 0, "missing": 0}
     box_px = score = 0.0
+    own: list[dict[str, float]] = []
+    means = detector.meaning
     for answer in answers:
         found = detector.postprocess(answer.ours, [answer.transform], conf=conf, iou=IOU, max_det=MAX_DET)[0]
-        file = np.column_stack([found.xyxy, found.confidence, found.class_id]).astype(np.float64)
-        raw = torch.from_numpy(answer.theirs.copy())
-        kept = non_max_suppression(raw, conf, IOU, max_det=MAX_DET, nc=0, end2end=detector.end2end)[0]
-        lies = _letterbox(answer.picture_size, detector.imgsz)
-        kept[:, :4] = scale_boxes(detector.imgsz, kept[:, :4], answer.picture_size, ratio_pad=lies)
-        checkpoint = kept[:, :6].numpy().astype(np.float64)
+        file = rows_of_found(found)
+        settings = {"conf_thres": conf, "iou_thres": IOU, "max_det": MAX_DET}
+        host = host_detections(answer.theirs, means, detector.imgsz, answer.picture_size, **settings)
+        checkpoint = host.rows
         # A pixel of the input is several of a picture that was shrunk.
         enlarged = max(side / size for side, size in zip(answer.picture_size, detector.imgsz, strict=True))
         pairs, alone_file, alone_torch = _pair(file, checkpoint, TOLERANCES.box_px * max(1.0, enlarged))
         for a, b in pairs:
             box_px = max(box_px, float(np.abs(file[a, :4] - checkpoint[b, :4]).max()))
             score = max(score, float(abs(file[a, 4] - checkpoint[b, 4])))
+        own.append(compare_own(found, host, answer.theirs, pairs))
+        check_own(own[-1], max(1.0, enlarged), answer.name)
         edge = _borderline(
             file,
             checkpoint,
@@ -251,37 +283,28 @@ def _compare_detections(detector: Detector, answers: Sequence[Answer], conf: flo
             conf=conf,
             margin=4 * noise.score,
             wobble=noise.box_px * enlarged,
-            full=answer.ours.shape[1] if detector.end2end else MAX_DET,
-            scores=None if detector.end2end else answer.theirs[0, 4:],
+            full=rows_of(answer.ours).shape[1] if detector.end2end else MAX_DET,
+            scores=None if detector.end2end else rows_of(answer.theirs)[0, 4 : 4 + len(means.names)],
         )
         counts["torch"] += len(checkpoint)
         counts["file"] += len(file)
         counts["same"] += len(pairs)
         counts["borderline"] += edge
         counts["missing"] += len(alone_file) + len(alone_torch) - edge
-    return Comparison(conf=conf, box_px=box_px, score=score, **counts)
-
-
-def _letterbox(picture: Sequence[int], size: Sequence[int]) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Return how a picture lies in the input: enlargement (y, x) and padding (left, top) in pixels.
-
-    Worked out here because the host's releases differ: the older ones forget that a resized side is a whole number.
-    """
-    gain = min(side / whole for side, whole in zip(size, picture, strict=True))
-    height, width = (max(round(whole * gain), 1) for whole in picture)
-    padding = (round((size[1] - width) / 2 - 0.1), round((size[0] - height) / 2 - 0.1))
-    return (height / picture[0], width / picture[1]), padding
+    return Comparison(conf=conf, box_px=box_px, score=score, own=worst_of(own), **counts)
 
 
 def _pair(rows: Rows, others: Rows, box_tolerance: float) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Pair rows (x1, y1, x2, y2, score, class) of the same class, box and score within tolerance.
+    """Pair rows (x1, y1, x2, y2, score, class, ...) of the same class, box and score within tolerance.
 
     Returns:
         index pairs, and the indices on either side that found no partner.
     """
-    gap = np.abs(rows[:, None, :4].astype(np.float64) - others[None, :, :4]).max(-1)
+    apart = np.abs(rows[:, None].astype(np.float64) - others[None])
+    gap = apart[:, :, :4].max(-1)
     near = (gap <= box_tolerance) & (np.abs(rows[:, None, 4] - others[None, :, 4]) <= TOLERANCES.score)
-    pairs = greedy_pairs(-gap, near & (rows[:, None, 5] == others[None, :, 5]))
+    # Boxes that end at all borders of the picture are equal; what a task has besides tells them apart.
+    pairs = greedy_pairs(-gap - apart[:, :, 6:].max(-1, initial=0), near & (rows[:, None, 5] == others[None, :, 5]))
     left, right = {a for a, _ in pairs}, {b for _, b in pairs}
     return pairs, [a for a in range(len(rows)) if a not in left], [b for b in range(len(others)) if b not in right]
 
@@ -305,7 +328,7 @@ def _borderline(
     because of such a one.
 
     Args:
-        file: detections (x1, y1, x2, y2, score, class) of the file.
+        file: detections of the file, as `rows_of_found` gives them.
         checkpoint: the same of torch.
         alone_file: rows of `file` without a partner.
         alone_torch: rows of `checkpoint` without a partner.
@@ -356,7 +379,9 @@ def _tied(row: Rows, rival: Rows, margin: float, scores: Rows | None) -> bool:
 
 
 def _overlap(row: Rows, others: Rows) -> Rows:
-    """Return the IoU of one box with several."""
+    """Return the IoU of one box with several, as NMS takes it."""
+    if len(row) == TURNED:
+        return np.asarray(batch_probiou(row[None, 6:], others[:, 6:])[0])
     return np.asarray(bbox_ioa(row[None, :4], others[:, :4], iou=True)[0])
 
 
@@ -381,4 +406,4 @@ def prove_same(file: Path, reference: Path, pictures: Sequence[tuple[str, Any]],
     one, other = (Detector(each, providers="cpu") for each in (file, reference))
     for name, picture in pictures:
         ours, theirs = (detector.infer(detector.preprocess(picture)[0]) for detector in (one, other))
-        check_raw(ours, theirs, name, end2end=one.end2end, who=file.name, whom=reference.name)
+        check_raw(ours, theirs, name, one.meaning, who=file.name, whom=reference.name)

@@ -24,6 +24,7 @@ class _Report:
     Attributes:
         path: the exported file or folder.
         source: the checkpoint.
+        task: of it, in the host's word.
         imgsz: height and width of the input, in pixels.
         end2end: whether the file holds the one-to-one branch, which needs no NMS.
         data: name of the data set that mAP was measured on; empty where it was not.
@@ -38,6 +39,7 @@ class _Report:
     path: str
     source: str
     precision: str
+    task: str
     imgsz: tuple[int, int]
     end2end: bool
     names: dict[int, str]
@@ -288,7 +290,13 @@ def _compared(part: Comparison) -> str:
     if not most:
         return f"{at}: none in these pictures, by either"
     edge = f", {part.borderline} on a threshold" if part.borderline else ""
-    return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}"
+    words = {
+        "mask_iou": "masks at least {:.4f} IoU",
+        "keypoint_px": "keypoints {:.2g} px",
+        "angle_deg": "angles {:.2g} degrees",
+    }
+    own = "".join(f"; {words[key].format(value)}" for key, value in part.own.items())
+    return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}{own}"
 
 
 def _maps(accuracy: Mapping[str, Mapping[str, float]]) -> list[str]:

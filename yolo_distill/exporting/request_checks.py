@@ -13,6 +13,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.exporting.export_data import ExportData
 from yolo_distill.exporting.training import name_of, training_of
 from yolo_distill.models.checkpoint import load_detector, require_side, trained_imgsz
+from yolo_distill.models.tasks import task_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Plan:
             "path": str(self.path),
             "source": self.source,
             "precision": self.precision,
+            "task": task_of(self.model),
             "imgsz": self.size,
             "end2end": self.end2end,
             "names": dict(self.model.names),

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.engine import validator as host_validator
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import LOGGER, MACOS
-from ultralytics.utils.nms import non_max_suppression
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError
@@ -28,7 +27,12 @@ from yolo_distill.exporting.acceptance import measure, points
 from yolo_distill.exporting.parity import IOU, MAX_DET, TOLERANCES, Gap, check_raw, float_copy, torch_run, widest
 from yolo_distill.exporting.report import HostProof
 from yolo_distill.exporting.request_checks import Plan
+from yolo_distill.exporting.task_parity import as_raw
 from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.tasks import task_of
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Transform
+from yolo_distill.runtime.postprocess import Postprocess, Raw
 from yolo_distill.timing import in_turns
 
 #: Format to the module that runs it and the package that holds the module.
@@ -50,14 +54,6 @@ RUNTIMES = {
 # up to 7.9 pixels, and single scores by 0.1. A conversion that is wrong shows in the detections, which are judged too.
 _OWN_PRECISION = {"mnn", "engine", "coreml"}
 _OWN_TOLERANCES = Gap(box_px=16, score=0.2)
-
-
-class _Rows(NamedTuple):
-    """Detections in one picture, as `agree` takes them."""
-
-    xyxy: Any
-    confidence: Any
-    class_id: Any
 
 
 def why_not(format: str) -> str:
@@ -96,15 +92,17 @@ def prove_host_file(file: Path, plan: Plan, format: str, device: str, *, end2end
     tolerances = _OWN_TOLERANCES if format in _OWN_PRECISION else TOLERANCES
     allowed = tolerances if plan.precision == "fp32" else None
     reference = float_copy(plan.model, end2end=end2end)
+    shape = getattr(plan.model.model[-1], "kpt_shape", None)
+    means = Postprocess(names, task_of(plan.model), tuple(shape) if shape else None, end2end)
     gaps, findings, as_run = [], [], []
     for name, tensor in _tensors(plan):
         with _runs(), torch.inference_mode():
-            theirs = reference(tensor)[0]
-            ours, faster = (opened(tensor.to(opened.device)).cpu().float() for opened in (strict, usual))
-        gaps.append(check_raw(ours.numpy(), theirs.numpy(), name, end2end=end2end, allowed=allowed))
-        wanted = _detections(theirs, end2end)
-        findings.append((_detections(ours, end2end), wanted))
-        as_run.append((_detections(faster, end2end), wanted))
+            theirs = as_raw(reference(tensor)[0])
+            ours, faster = (as_raw(opened(tensor.to(opened.device))) for opened in (strict, usual))
+        gaps.append(check_raw(ours, theirs, name, means, allowed=allowed))
+        wanted = _detections(theirs, means, plan.size)
+        findings.append((_detections(ours, means, plan.size), wanted))
+        as_run.append((_detections(faster, means, plan.size), wanted))
     found, computes_in = agree(findings), _computes_in(usual)
     measured = {plan.precision: strict, **({f"in {computes_in}": usual} if computes_in else {})}
     accuracy = _accuracy(plan, file, measured, device, end2end=end2end)
@@ -143,7 +141,7 @@ def _accuracy(
     if plan.size[0] == plan.size[1]:
         accuracy["torch"] = measure(plan.model, data, imgsz=plan.size[0], nms=nms, device=device)
     settings = {
-        "task": "detect",
+        "task": task_of(plan.model),
         "model": str(file), "data": str(check_data(data, "val")["yaml_file"]), "split": "val", "imgsz": max(plan.size),
         "batch": 1, "device": device, "iou": IOU, "nms": nms, "rect": False, "workers": 0,
     }  # fmt: skip
@@ -234,10 +232,10 @@ def _tensors(plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
         yield name, torch.from_numpy(np.ascontiguousarray(laid[None])).float() / 255
 
 
-def _detections(answer: torch.Tensor, end2end: bool) -> _Rows:
-    """Return what the host makes of a raw answer, boxes in pixels of the input."""
-    rows = non_max_suppression(answer.clone(), LOW, IOU, max_det=MAX_DET, nc=0, end2end=end2end)[0].numpy()
-    return _Rows(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+def _detections(answer: Raw, means: Postprocess, size: tuple[int, int]) -> Detections:
+    """Return what a raw answer says, in pixels of the input."""
+    settings = {"conf": LOW, "iou": IOU, "max_det": MAX_DET, "classes": None, "agnostic": False}
+    return means(answer, [Transform(size, size, size, 0, 0)], **settings)[0]
 
 
 def _judge(found: Agreement, accuracy: Mapping[str, dict[str, float]], precision: str, max_drop: float) -> None:

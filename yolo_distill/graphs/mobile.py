@@ -47,7 +47,9 @@ def suit_delegates(model: onnx.ModelProto) -> None:
     """Rewrite a graph, in place and with the same answers, so that NNAPI and CoreML take all of it.
 
     A resize without a region of interest counts as one of unknown shape: it gets a region, which nearest-neighbour
-    resizing does not look at. NNAPI splits into equal parts only: other splits, those of attention, become slices.
+    resizing does not look at. NNAPI splits into equal parts only: other splits, those of attention, become slices. It
+    knows no transposed convolution: that of the prototypes of masks, whose pieces do not overlap, becomes a convolution
+    whose channels are laid out as pixels. And it knows no cosine, which turned boxes need: a sine a quarter turn on.
     """
     graph = model.graph
     constants = {one.name: one for one in graph.initializer}
@@ -62,6 +64,15 @@ def suit_delegates(model: onnx.ModelProto) -> None:
             node.input[1] = region
         if node.op_type == "Split" and _unequal(node, constants):
             nodes.extend(_slices(graph, node, numpy_helper.to_array(constants[node.input[1]]).tolist()))
+            continue
+        if node.op_type == "Cos":
+            quarter, turned = f"{node.name}/quarter", f"{node.name}/turned"
+            graph.initializer.append(numpy_helper.from_array(np.array(np.pi / 2, np.float32), quarter))
+            nodes.append(helper.make_node("Add", [node.input[0], quarter], [turned], name=turned))
+            nodes.append(helper.make_node("Sin", [turned], [node.output[0]], name=node.name))
+            continue
+        if node.op_type == "ConvTranspose" and (pieces := _without_overlap(graph, node, constants)):
+            nodes.extend(pieces)
             continue
         nodes.append(node)
     del graph.node[:]
@@ -85,6 +96,32 @@ def _slices(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: list[int]) -> l
         slices.append(helper.make_node("Slice", [node.input[0], *bounds], [output], name=f"{node.name}/part.{number}"))
         start += size
     return slices
+
+
+def _without_overlap(
+    graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mapping[str, TensorProto]
+) -> list[onnx.NodeProto]:
+    """Return what answers like a transposed convolution that writes each pixel once; nothing for any other."""
+    said = {one.name: list(one.ints) or one.i for one in node.attribute}
+    weights = numpy_helper.to_array(constants[node.input[1]])  # (in, out, rows, columns)
+    side = weights.shape[2]
+    if said.get("strides") != [side, weights.shape[3]] or side != weights.shape[3] or any(said.get("pads", [])):
+        return []
+    if said.get("group", 1) != 1 or len(node.input) < 3:
+        return []
+    flat = weights.transpose(2, 3, 1, 0).reshape(-1, weights.shape[0], 1, 1)
+    bias = np.tile(numpy_helper.to_array(constants[node.input[2]]), side * side)
+    names = [f"{node.name}/{what}" for what in ("weights", "bias", "channels")]
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value), name)
+        for value, name in zip((flat, bias), names, strict=False)
+    )
+    return [
+        helper.make_node(
+            "Conv", [node.input[0], *names[:2]], [names[2]], name=f"{node.name}/Conv", kernel_shape=[1, 1]
+        ),
+        helper.make_node("DepthToSpace", [names[2]], [node.output[0]], name=f"{node.name}/pixels", blocksize=side),
+    ]
 
 
 def check_suitability(file: Path) -> dict[str, dict[str, Any]]:

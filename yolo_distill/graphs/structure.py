@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import onnx
 
-_LAYER = re.compile(r"^/model\.(\d+)/(?:((?:one2one_)?cv[23])\.(\d)/)?")
+_LAYER = re.compile(r"^/model\.(\d+)/(?:((?:one2one_)?cv[234])\.(\d)/)?")
 
 
 def decode_tail(model: onnx.ModelProto) -> list[str]:

@@ -16,10 +16,9 @@ from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, write_bytes
 from yolo_distill.labelling.inference import Found
 from yolo_distill.labelling.request import item_name
-from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.detections import Detections, label_text
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
-from yolo_distill.runtime.writers import label_text
 from yolo_distill.teachers import stored
 
 DATA, IMAGES, LABELS = stored.DATA, stored.PICTURES, Path("labels", "train")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 import numpy as np
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.runtime.decode import decode_dense, decode_end2end
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.inputs import Tensor, input_form
 from yolo_distill.runtime.letterbox import Floats, Picture, Transform
-from yolo_distill.runtime.metadata import read_metadata
+from yolo_distill.runtime.metadata import Metadata, read_metadata
 from yolo_distill.runtime.pictures import AnyPicture, as_picture
+from yolo_distill.runtime.postprocess import Postprocess, Raw
 from yolo_distill.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Settings(TypedDict, total=False):
 
 
 class Detector:
-    """A YOLO detector in an ONNX file, exported by `yolo-distill export` or by the host.
+    """A YOLO in an ONNX file, exported by `yolo-distill export` or by the host.
 
     `detector(image)` does all; `preprocess`, `infer` and `postprocess` are its three steps.
 
@@ -47,8 +47,9 @@ class Detector:
         names: class index to name.
         imgsz: height and width of the network's input, in pixels.
         stride: largest stride of the network, in pixels.
-        task: "detect".
-        end2end: whether the network's answer is final, (B, N, 6), or dense, (B, 4 + nc, A), and needs NMS.
+        task: "detect", "segment", "pose" or "obb".
+        end2end: whether the network's answer is final, (B, N, 6), or dense, (B, 4 + nc, A), and needs NMS; of other
+            tasks than "detect" with E numbers more for each box.
         batch: pictures that the file takes at a time; `None` for any number.
         metadata: all notes of the file.
         session: the onnxruntime session.
@@ -73,7 +74,7 @@ class Detector:
             threads: threads for one operator; `None` leaves it to onnxruntime.
 
         Raises:
-            RequestError: there is no such file, it is no detector of a known form, or a setting has to change.
+            RequestError: there is no such file, it is no YOLO of a known form, or a setting has to change.
             DistillError: onnxruntime cannot run the model.
         """
         self.path = Path(path).expanduser()
@@ -85,12 +86,14 @@ class Detector:
         self.metadata = notes.everything
         outputs = self.session.get_outputs()
         self._form = input_form(self.session.get_inputs(), notes, str(self.path))
-        self._output = outputs[0].name
+        outputs.sort(key=lambda one: len(one.shape))  # boxes before prototypes
+        self._outputs = [one.name for one in outputs]
         self.batch: int | None = self._form.batch
         self._most = notes.most
         own = self._form.imgsz or notes.imgsz
         self.imgsz: tuple[int, int] = own if imgsz is None else self._choose_size(imgsz)
-        self.end2end = self._choose_layout([one.shape for one in outputs], notes.end2end)
+        self.meaning = self._choose_layout([one.shape for one in outputs], notes)
+        self.end2end = self.meaning.end2end
 
     # Of a text, which is a sequence of texts as well, mypy cannot see that the first one is meant.
     @overload
@@ -172,7 +175,7 @@ class Detector:
         """Turn B pictures, at least one, into one input of B; otherwise as `preprocess`."""
         return self._fill([as_picture(image) for image in images], self.imgsz)
 
-    def infer(self, tensor: Tensor) -> Floats:
+    def infer(self, tensor: Tensor) -> Raw:
         """Run the network.
 
         Args:
@@ -180,7 +183,8 @@ class Detector:
                 takes fewer at a time is run as often as it takes.
 
         Returns:
-            its raw answer: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
+            its raw answer: (B, 4 + nc, A), or (B, N, 6) where `end2end`; of "segment" a pair of it and the prototypes,
+            (B, M, height, width).
 
         Raises:
             RequestError: floats for a file that takes bytes, or bytes for one that takes floats.
@@ -192,28 +196,27 @@ class Detector:
                 f"{self.path}: got an input of {tensor.dtype}; expected {dtype}, as preprocess() gives it"
             )
         count, step = len(tensor), self.batch or self._most or max(len(tensor), 1)
-        parts = []
+        parts: list[list[Floats]] = []
         for start in range(0, count, step):
             part = tensor[start : start + step].astype(dtype, copy=False)
             if lacking := (self.batch or len(part)) - len(part):
                 part = np.concatenate([part, np.zeros((lacking, *part.shape[1:]), dtype)])
             try:
-                answer = self.session.run([self._output], {self._form.name: part})[0]
+                answers = self.session.run(self._outputs, {self._form.name: part})
             except Exception as error:  # onnxruntime's errors share no class of their own
                 raise DistillError(f"{self.path}: running the model failed: {' '.join(str(error).split())}") from error
-            parts.append(np.asarray(answer, np.float32)[: len(part) - lacking])
-        raw = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if not self._fits(raw.shape, self.end2end) or len(raw) != count:
-            raise DistillError(f"{self.path}: the model answered {raw.shape}; expected {self._expected()}")
-        return raw
+            parts.append([np.asarray(answer, np.float32)[: len(part) - lacking] for answer in answers])
+        raw = [np.concatenate(same) if len(same) > 1 else same[0] for same in zip(*parts, strict=True)]
+        if not self.meaning.fits([one.shape for one in raw]) or len(raw[0]) != count:
+            shapes = " and ".join(str(one.shape) for one in raw)
+            raise DistillError(f"{self.path}: the model answered {shapes}; expected {self.meaning.expected()}")
+        return raw[0] if len(raw) == 1 else (raw[0], raw[1])
 
-    def postprocess(
-        self, raw: Floats, transforms: Sequence[Transform], **settings: Unpack[Settings]
-    ) -> list[Detections]:
+    def postprocess(self, raw: Raw, transforms: Sequence[Transform], **settings: Unpack[Settings]) -> list[Detections]:
         """Turn the network's raw answer into detections.
 
         Args:
-            raw: (B, 4 + nc, A), or (B, N, 6) where `end2end`.
+            raw: what `infer` returned.
             transforms: B, as `preprocess` returned them.
             settings: conf, iou, max_det, classes and agnostic, as `__call__` takes them.
 
@@ -250,19 +253,15 @@ class Detector:
         tensor = self._form.empty(len(pictures), size)
         return tensor, [self._form.fill(place, image) for place, image in zip(tensor, pictures, strict=True)]
 
-    def _decode(self, raw: Floats, transforms: Sequence[Transform], settings: dict[str, Any]) -> list[Detections]:
+    def _decode(self, raw: Raw, transforms: Sequence[Transform], settings: dict[str, Any]) -> list[Detections]:
         """Return what the answers say about each picture; the settings have been checked."""
-        results = []
-        for one, transform in zip(raw, transforms, strict=True):
-            try:
-                found = (decode_end2end if self.end2end else decode_dense)(one, **settings)
-            except FloatingPointError as error:
-                raise DistillError(
-                    f"{self.path}: {error}; the file is damaged, or a half-precision one that overflows: export it "
-                    "again, in full precision"
-                ) from error
-            results.append(Detections(transform.to_picture(found.xyxy), found.scores, found.class_id, self.names))
-        return results
+        try:
+            return self.meaning(raw, transforms, **settings)
+        except FloatingPointError as error:
+            raise DistillError(
+                f"{self.path}: {error}; the file is damaged, or a half-precision one that overflows: export it again, "
+                "in full precision"
+            ) from error
 
     def _checked(
         self,
@@ -279,8 +278,7 @@ class Detector:
         if max_det < 1:
             raise RequestError(f"max_det={max_det}: must be at least 1")
         wanted = None if classes is None else np.array(self.class_ids(classes), np.int64)
-        suppression = {} if self.end2end else {"iou": iou, "agnostic": agnostic}
-        return {"conf": conf, "max_det": max_det, "classes": wanted, **suppression}
+        return {"conf": conf, "max_det": max_det, "classes": wanted, "iou": iou, "agnostic": agnostic}
 
     def _choose_size(self, wanted: int | tuple[int, int]) -> tuple[int, int]:
         """Return the wanted input size, if the file takes it."""
@@ -302,24 +300,14 @@ class Detector:
             raise RequestError(f"imgsz={height},{width}: {self.path} takes multiples of {self.stride} only")
         return height, width
 
-    def _choose_layout(self, shapes: Sequence[Sequence[Any]], noted: bool) -> bool:
-        """Return whether the output is end to end; a fixed shape says it better than the notes of older exports."""
-        if len(shapes) == 1:
-            fits = [end2end for end2end in (noted, not noted) if self._fits(shapes[0], end2end)]
-            if fits:
-                return fits[0]
+    def _choose_layout(self, shapes: Sequence[Sequence[Any]], notes: Metadata) -> Postprocess:
+        """Return what the outputs mean; a fixed shape says it better than the notes of older exports."""
+        both = [Postprocess.of(notes, end2end=end2end) for end2end in (notes.end2end, not notes.end2end)]
+        for one in both:
+            if one.fits(shapes):
+                return one
         text = ", ".join(str(tuple(shape)) for shape in shapes)
-        raise RequestError(f"{self.path}: the model answers {text}; expected {self._expected()}")
-
-    def _fits(self, shape: Sequence[Any], end2end: bool) -> bool:
-        """Return whether a shape, with names for dynamic sides, is that of a dense or an end-to-end answer."""
-        if len(shape) != 3:
-            return False
-        side, want = (shape[2], 6) if end2end else (shape[1], 4 + len(self.names))
-        return side == want if isinstance(side, int) else True
-
-    def _expected(self) -> str:
-        return f"(B, {4 + len(self.names)}, A) for {len(self.names)} classes, or (B, N, 6)"
+        raise RequestError(f"{self.path}: the model answers {text}; expected {both[0].expected()}")
 
 
 def precision_of(detector: Detector) -> str:

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.keypoints import PERSON, Keypoints
 from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.masks import Masks
 
 Colour = tuple[int, int, int]
 
@@ -26,20 +28,50 @@ def colour_of(class_id: int) -> Colour:
 
 
 def draw(image: Picture, detections: Detections) -> Picture:
-    """Return a copy of `image` (H, W, 3) with a box, the name and the confidence of each detection."""
+    """Return a copy of `image` (H, W, 3) with what was found, names and confidences: boxes, masks and keypoints."""
     canvas: Picture = image.copy()
     line, scale, thickness = _sizes(canvas)
-    found = list(zip(detections.xyxy, detections.labels(), detections.confidence, detections.class_id, strict=True))
+    found = list(zip(detections.xyxy, detections.labels(), detections.confidence, strict=True))
+    colours = [colour_of(int(class_id)) for class_id in detections.class_id]
     boxes = [tuple(round(float(value)) for value in box) for box, *_ in found]
+    if detections.masks is not None:
+        _tint(canvas, detections.masks, colours, line)
+    turned = None if detections.turned is None else np.rint(detections.xyxyxyxy).astype(np.int32)
     # From the worst to the best, so that the best lies on top.
-    for (x1, y1, x2, y2), (*_, class_id) in zip(reversed(boxes), reversed(found), strict=True):
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour_of(int(class_id)), line)
+    for place, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
+        if turned is None:
+            cv2.rectangle(canvas, (x1, y1), (x2, y2), colours[place], line)
+        else:
+            cv2.polylines(canvas, [turned[place]], True, colours[place], line, cv2.LINE_AA)
     labels = [
-        (f"{name} {float(confidence):.2f}", box, colour_of(int(class_id)))
-        for box, (_, name, confidence, class_id) in zip(boxes, found, strict=True)
+        (f"{name} {float(confidence):.2f}", box, colour)
+        for box, (_, name, confidence), colour in zip(boxes, found, colours, strict=True)
     ]
     write_labels(canvas, labels, scale, thickness)
+    if detections.keypoints is not None:
+        _dot(canvas, detections.keypoints, colours, line)
     return canvas
+
+
+def _tint(canvas: Picture, masks: Masks, colours: Sequence[Colour], line: int) -> None:
+    """Mix each object with half of its colour, and draw its outline, in place."""
+    for (top, left, bits), colour in reversed(list(zip(masks.pieces, colours, strict=True))):
+        part = canvas[top : top + bits.shape[0], left : left + bits.shape[1]]
+        np.copyto(part, (part // 2 + np.array(colour, np.uint8) // 2), where=bits[:, :, None])
+        outlines, _ = cv2.findContours(bits.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(canvas, outlines, -1, colour, line, offset=(left, top))
+
+
+def _dot(canvas: Picture, keypoints: Keypoints, colours: Sequence[Colour], line: int) -> None:
+    """Draw the keypoints that are seen, each in a colour of its own, and the bones of persons, in place."""
+    count = keypoints.data.shape[1]
+    for points, seen, colour in reversed(list(zip(np.rint(keypoints.xy), keypoints.seen, colours, strict=True))):
+        places = [(int(x), int(y)) for x, y in points]
+        for start, end in PERSON if count == 17 else ():
+            if seen[start] and seen[end]:
+                cv2.line(canvas, places[start], places[end], colour, line, cv2.LINE_AA)
+        for number in np.flatnonzero(seen):
+            cv2.circle(canvas, places[number], line + 1, colour_of(int(number)), -1, cv2.LINE_AA)
 
 
 def draw_note(image: Picture, *lines: str) -> None:

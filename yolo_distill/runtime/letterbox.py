@@ -52,13 +52,28 @@ class Transform:
 
     def to_picture(self, xyxy: Floats) -> Floats:
         """Return boxes (N, 4) in pixels of the picture, cut off at its borders, from boxes in pixels of the input."""
+        return self.points_to_picture(xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+
+    def points_to_picture(self, points: Floats) -> Floats:
+        """Return points (..., 2), x and y, in pixels of the picture, inside it, from points in pixels of the input."""
+        limit = np.array(self.picture[::-1], np.float32)
+        moved: Floats = np.clip((points - self._offset) / self._scale, np.float32(0), limit)
+        return moved.astype(np.float32, copy=False)
+
+    def turned_to_picture(self, xywhr: Floats) -> Floats:
+        """Return turned boxes (N, 5) in pixels of the picture, which they may leave, likewise."""
+        centre, sides = (xywhr[:, :2] - self._offset) / self._scale, xywhr[:, 2:4] / self._scale
+        return np.concatenate([centre, sides, xywhr[:, 4:]], 1)
+
+    @property
+    def _offset(self) -> Floats:
+        return np.array([self.left, self.top], np.float32)
+
+    @property
+    def _scale(self) -> Floats:
+        """Pixels of the input to one of the picture; the two sides are rounded apart, so each has its own."""
         (height, width), (tall, wide) = self.picture, self.resized
-        offset = np.array([self.left, self.top] * 2, np.float32)
-        # The two sides are rounded apart, so each has a scale of its own.
-        scale = np.array([wide / width, tall / height] * 2, np.float32)
-        limit = np.array([width, height] * 2, np.float32)
-        moved: Floats = np.clip((xyxy - offset) / scale, np.float32(0), limit).astype(np.float32, copy=False)
-        return moved
+        return np.array([wide / width, tall / height], np.float32)
 
 
 def fit(picture: tuple[int, int], size: tuple[int, int]) -> Transform:

@@ -11,6 +11,8 @@ from yolo_distill.errors import RequestError
 from yolo_distill.session_options import require_size
 
 _REQUIRED = ("task", "names", "stride", "imgsz")
+#: What a network can be for, to be run here.
+TASKS = ("detect", "segment", "pose", "obb")
 # What an input may be; the first of each is meant where a file does not say.
 _INPUT = {"input_layout": ("NCHW", "NHWC"), "input_colour": ("RGB", "BGR"), "input_range": ("0-1", "0-255")}
 _EXPORT = "export it with: yolo-distill export model=best.pt"
@@ -24,7 +26,8 @@ class Metadata:
         names: class index to name.
         stride: largest stride of the network, in pixels.
         imgsz: height and width it was exported for, in pixels.
-        task: "detect".
+        task: one of `TASKS`.
+        kpt_shape: of "pose": how many keypoints an object has, and numbers each: x, y and perhaps visibility.
         end2end: whether its answer is final and needs no NMS.
         most: pictures that it answers for at a time; `None` for any number.
         input_layout: "NCHW" or "NHWC".
@@ -37,6 +40,7 @@ class Metadata:
     stride: int
     imgsz: tuple[int, int]
     task: str
+    kpt_shape: tuple[int, int] | None
     end2end: bool
     most: int | None
     input_layout: str
@@ -53,14 +57,14 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
         file: the file's name, for errors.
 
     Raises:
-        RequestError: a note is missing or is not what it should be, or the file is no detector.
+        RequestError: a note is missing or is not what it should be, or the file is of another task.
     """
     if missing := [key for key in _REQUIRED if not notes.get(key)]:
         raise RequestError(f"{file}: the model's metadata lacks {', '.join(missing)}; {_EXPORT}")
     everything = {key: _value(text) for key, text in notes.items()}
     task = str(everything["task"])
-    if task != "detect":
-        raise RequestError(f"{file}: the model's task is {task!r}; only detectors (task 'detect') can be run")
+    if task not in TASKS:
+        raise RequestError(f"{file}: the model's task is {task!r}; {', '.join(TASKS[:-1])} and {TASKS[-1]} can be run")
     head = str(everything.get("head", ""))
     if head.startswith("RTDETR"):
         raise RequestError(f"{file}: the model has the head {head}; only YOLO detectors can be run")
@@ -71,6 +75,7 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
         stride=_positive(everything["stride"], "stride", file),
         imgsz=_imgsz(everything["imgsz"], file),
         task=task,
+        kpt_shape=_kpt_shape(everything.get("kpt_shape"), file) if task == "pose" else None,
         end2end=everything.get("end2end") is True or with_nms,
         # The host's NMS is unrolled for that many pictures, and answers with nothing for all others.
         most=_positive(everything.get("batch", 1), "batch", file) if with_nms else None,
@@ -106,6 +111,15 @@ def _imgsz(value: Any, file: str) -> tuple[int, int]:
         require_size((height, width), file)
         return height, width
     raise RequestError(f"{file}: the model's metadata has no readable size (imgsz = {_short(value)}); {_EXPORT}")
+
+
+def _kpt_shape(value: Any, file: str) -> tuple[int, int]:
+    if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] in {2, 3}:
+        return _positive(value[0], "kpt_shape", file), int(value[1])
+    raise RequestError(
+        f"{file}: the model's metadata does not say how many keypoints there are (kpt_shape = {_short(value)}); "
+        f"{_EXPORT}"
+    )
 
 
 def _positive(value: Any, key: str, file: str) -> int:

@@ -9,7 +9,7 @@ from yolo_distill.runtime.letterbox import Floats
 
 # Boxes of different classes are moved this far apart, so that one pass serves all classes. The host adds the same
 # number in float32; a different one would round the overlaps differently.
-_CLASS_OFFSET = np.float32(7680)
+CLASS_OFFSET = np.float32(7680)
 
 _BLOCK = 64  # candidates that are compared with each other at a time
 
@@ -36,7 +36,7 @@ def nms(
         agnostic: whether boxes of different classes suppress each other as well.
     """
     order = np.argsort(-scores, kind="stable")
-    boxes = xyxy if agnostic else xyxy + class_id[:, None].astype(np.float32) * _CLASS_OFFSET
+    boxes = xyxy if agnostic else xyxy + class_id[:, None].astype(np.float32) * CLASS_OFFSET
     corners = boxes[order].T
     threshold = _at_most(iou)
     left = np.arange(len(order))

@@ -21,7 +21,7 @@ from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.runtime.sources import Item, read_picture, why_unread
 from yolo_distill.runtime.window import Screen
-from yolo_distill.runtime.writers import JsonLines, Video, label_text, write_picture
+from yolo_distill.runtime.writers import JsonLines, Video, write_picture
 from yolo_distill.sources import PICTURES, VIDEOS
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
@@ -233,7 +233,7 @@ class Prediction:
         if self.save_txt:
             folder = self._folder() / "labels"
             folder.mkdir(exist_ok=True)
-            text = label_text(found, (height, width), with_confidence=self.save_conf)
+            text = found.to_yolo(with_confidence=self.save_conf)
             write_bytes(folder / f"{stem}{f'_{frame.number}' if frame.number else ''}.txt", text.encode())
         if self.save and frame.number:
             self._video_for(frame, stem).write(draw(frame.image, found))

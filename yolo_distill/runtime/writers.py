@@ -1,4 +1,4 @@
-"""Writes results: pictures, YOLO text, JSON lines, video."""
+"""Writes results: pictures, JSON lines, video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import cv2
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, move_into_place, partial_name, require_room, room_for, write_bytes
 from yolo_distill.runtime.capture import count_frames
-from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Picture
 
 # Codecs that the OpenCV on PyPI can write everywhere; it has no H.264 encoder.
@@ -33,25 +32,6 @@ def write_picture(path: Path, image: Picture) -> None:
     if not done:
         raise DistillError(f"{path}: cannot be encoded as {path.suffix}")
     write_bytes(path, data.tobytes())
-
-
-def label_text(detections: Detections, size: tuple[int, int], *, with_confidence: bool) -> str:
-    """Return detections as YOLO text: class, centre x, centre y, width, height, relative to the picture.
-
-    Args:
-        detections: what was found.
-        size: height and width of the picture, in pixels.
-        with_confidence: whether the confidence ends each line.
-    """
-    height, width = size
-    lines = []
-    for (x1, y1, x2, y2), class_id, confidence in zip(
-        detections.xyxy.tolist(), detections.class_id.tolist(), detections.confidence.tolist(), strict=True
-    ):
-        numbers = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
-        numbers += [confidence] if with_confidence else []
-        lines.append(" ".join([str(class_id), *(f"{number:.6g}" for number in numbers)]))
-    return "".join(f"{line}\n" for line in lines)
 
 
 class JsonLines:
