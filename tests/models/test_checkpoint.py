@@ -12,7 +12,7 @@ from tiny_rtdetr import live_rtdetr, write_architecture
 from tiny_yolo import ARCHITECTURE, HEADS
 from ultralytics import YOLO
 from ultralytics.nn.distill_model import DistillationModel
-from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel, SegmentationModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel
 from ultralytics.utils import DEFAULT_CFG, checks
 
 from yolo_distill.errors import RequestError
@@ -170,8 +170,7 @@ def test_files_that_are_something_else():
     for content, says in (
         (torch.zeros(1), "cannot be read as an Ultralytics checkpoint"),
         ({"conv.weight": torch.zeros(1)}, "holds no Ultralytics model (its keys: conv.weight)"),
-        ({"model": ClassificationModel("yolo26n-cls.yaml", verbose=False)}, "is a classify model, not a detector"),
-        ({"model": SegmentationModel("yolo26n-seg.yaml", verbose=False)}, "is a segment model, not a detector"),
+        ({"model": ClassificationModel("yolo26n-cls.yaml", verbose=False)}, "is a classify model; give one with"),
     ):
         torch.save(content, "other.pt")
         assert says in refusal("other.pt")
@@ -226,7 +225,7 @@ def test_which_kind_a_model_is_of_is_read_from_its_plan(transformer, plain, monk
     assert kind_of("yolo26n.yaml") == "yolo"
     assert kind_of("rtdetr-l.yaml") == kind_of(write_architecture(Path("tiny.yaml"))) == "rtdetr"
     with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model, not a detector"):
-        kind_of("yolo26n-seg.yaml")
+        kind_of("yolo26n-cls.yaml")
 
 
 @pytest.mark.parametrize("name", ["yolo26n.yaml", "yolo12n.yaml", "yolov10n.yaml", "own.yaml", "tiny.yml"])
@@ -249,7 +248,7 @@ def test_architectures_by_name(name):
         ("yolo26q.yaml", "did you mean 'yolo26"),
         ("yolo62n.yaml", "did you mean 'yolo"),
         ("nowhere/yolo26n.yaml", "no such file"),
-        ("yolo26n-seg.yaml", "is a segment model, not a detector"),
+        ("yolo26n-cls.yaml", "is a classify model; give one with task"),
         ("rtdetr-l.yaml", "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be taught"),
         ("yolov8s-world.yaml", "head WorldDetect are not supported yet"),
         ("yolo26n.pt", "an architecture is a .yaml file"),
@@ -273,7 +272,7 @@ def test_names_that_are_no_architecture(name, says):
         (TINY + ALIASES, "more than 1,000,000 values"),
         (TINY.replace("1, Conv", "600, Conv"), "at most 1000 are built"),
         (TINY.replace("[32, 3, 2]", "[9999, 99, 2]"), "parameters; at most"),
-        (TINY.replace("[8, 3, 2]", "[9999, 3, 1]"), "has a map of 9999x256x256"),
+        (TINY.replace("[8, 3, 2]", "[9999, 3, 1]"), "has a map of 10000x256x256"),
         ("backbone: 5\nhead:\n- [[5], 1, Detect, [nc]]\n", "backbone and head are not lists"),
         ("nc: 1\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [[5], 1, Detect, [nc]]\n", "cannot build"),
         ("", "describes no model"),

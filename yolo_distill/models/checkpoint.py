@@ -36,6 +36,7 @@ from yolo_distill.validation import read_yaml
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
+_TRAINED = {"student", "assistant", "pretrained"}
 _LARGEST_STRIDE = 256
 
 
@@ -120,6 +121,8 @@ def load_detector(
     require_detector(model, kinds, said, tasks)
     with _tried_without_memory(said, "its layers do not run on a picture"):
         require_runs(model, said)
+    if role in _TRAINED and getattr(model.model[-1], "cv2", True) is None:
+        raise RequestError(f"{said}: was fused, and has lost the branch that learns; give the checkpoint it came from")
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
     own, args = _settings(getattr(model, "args", None), said), _settings(checkpoint.get("train_args"), said)
