@@ -68,7 +68,7 @@ def test_names_that_are_there_twice_become_paths(tmp_path, monkeypatch):
         ("best.onnx,./best.onnx", None, "model=./best.onnx: is given twice, as best.onnx too"),
         ("a_ncnn_model", (96, 96), "imgsz=96,96: a_ncnn_model takes 64,96 only"),
         ("empty.onnx", None, "empty.onnx: is empty"),
-        ("bare_openvino_model", None, "model=bare_openvino_model: its metadata.yaml cannot be read"),
+        ("bare_openvino_model", None, "model=bare_openvino_model: its metadata.yaml: cannot be read"),
     ],
 )
 def test_bad_entries(text, imgsz, says, folder, monkeypatch):

@@ -159,7 +159,7 @@ def test_nothing_is_written_unless_asked_for(measured: tuple[Path, Path], tmp_pa
         ("best.pt", "more", {}, "has 2 classes (round, square)"),
         ("best.pt", "more", {}, "has 3 (round, square, star)"),
         ("best.pt", "empty", {}, "none of the 6 pictures of val has a label"),
-        ("best.pt", "damaged", {}, "none of the 4 pictures in"),
+        ("best.pt", "damaged", {}, "none of the 6 pictures in"),
         ("bets.onnx", "data", {}, "no such file; did you mean 'best.onnx'?"),
         ("text.onnx", "data", {}, "is not an ONNX file, or is cut off"),
         ("cut.onnx", "data", {}, "is not an ONNX file, or is cut off"),

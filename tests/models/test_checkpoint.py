@@ -224,7 +224,7 @@ def test_which_kind_a_model_is_of_is_read_from_its_plan(transformer, plain, monk
         monkeypatch.setattr(kind, "__init__", lambda *_, **__: pytest.fail("was built"))
     assert kind_of("yolo26n.yaml") == "yolo"
     assert kind_of("rtdetr-l.yaml") == kind_of(write_architecture(Path("tiny.yaml"))) == "rtdetr"
-    with pytest.raises(RequestError, match=r"^teacher=yolo26n-seg\.yaml: is a segment model, not a detector"):
+    with pytest.raises(RequestError, match=r"^teacher=yolo26n-cls\.yaml: is a classify model"):
         kind_of("yolo26n-cls.yaml")
 
 

@@ -121,7 +121,8 @@ def load_detector(
     require_detector(model, kinds, said, tasks)
     with _tried_without_memory(said, "its layers do not run on a picture"):
         require_runs(model, said)
-    if role in _TRAINED and getattr(model.model[-1], "cv2", True) is None:
+    head: Any = cast("torch.nn.Sequential", model.model)[-1]
+    if role in _TRAINED and getattr(head, "cv2", True) is None:
         raise RequestError(f"{said}: was fused, and has lost the branch that learns; give the checkpoint it came from")
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
