@@ -174,6 +174,12 @@ def test_a_checkpoint_whose_layers_do_not_fit_together(change, says, tiny_teache
         load_detector("other.pt")
 
 
+def test_a_name_that_the_host_cannot_open(tiny_teacher):
+    shutil.copyfile(tiny_teacher, "Bob's.pt")
+    with pytest.raises(RequestError, match="^model=Bob's.pt: .* rename file or folder"):
+        load_detector("Bob's.pt")
+
+
 @pytest.mark.parametrize("key", ["student", "assistant", "pretrained"])
 def test_a_fused_checkpoint_cannot_be_trained(key, tiny_teacher, words, refused):
     content = torch.load(tiny_teacher, weights_only=False)

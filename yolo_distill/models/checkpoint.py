@@ -255,6 +255,8 @@ def find_checkpoint(path: str | Path, said: str) -> Path:
         other = ", torchvision's weights are given as torchvision:NAME:FILE" if file.suffix.lower() == ".pth" else ""
         raise RequestError(f"{said}: is {what}; an Ultralytics checkpoint ends in .pt{other}")
     if file.is_file():
+        if "'" in str(file.absolute()):
+            raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename file or folder")
         return file.absolute()
     if file.name != text:
         near = [f.name for f in file.parent.glob("*.pt")] if file.parent.is_dir() else []
@@ -424,6 +426,8 @@ def _require_sizes(model: Any, said: str) -> None:
 def _check_architecture_exists(name: Path, said: str) -> None:
     if name.is_dir():
         raise RequestError(f"{said}: is a folder, not an architecture")
+    if "'" in name.name:  # runs are named after it
+        raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename the file")
     if name.exists() or _without_scale(name).exists():
         return
     if len(name.parts) > 1:
