@@ -174,6 +174,21 @@ def test_a_checkpoint_whose_layers_do_not_fit_together(change, says, tiny_teache
         load_detector("other.pt")
 
 
+def test_a_name_that_the_host_cannot_open(tiny_teacher):
+    shutil.copyfile(tiny_teacher, "Bob's.pt")
+    with pytest.raises(RequestError, match="^model=Bob's.pt: .* rename file or folder"):
+        load_detector("Bob's.pt")
+
+
+@pytest.mark.parametrize("key", ["student", "assistant", "pretrained"])
+def test_a_fused_checkpoint_cannot_be_trained(key, tiny_teacher, words, refused):
+    content = torch.load(tiny_teacher, weights_only=False)
+    content["model"].model[-1].cv2 = None
+    torch.save(content, "fused.pt")
+    said = refused("train", *(f"{name}={value}" for name, value in {**words, key: "fused.pt"}.items()))
+    assert "has lost the branch that learns" in said
+
+
 def test_a_checkpoint_without_checksums(tiny_teacher):
     content = torch.load(tiny_teacher, weights_only=False)
     torch.serialization.set_crc32_options(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -95,7 +94,7 @@ class Report:
     def _costs(self, runs: list[Run], measure: bool) -> dict[str, Any]:
         """Return the cost of one model of each arm; measured once, when no run is in the way of the clock."""
         file = self._out / COST
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known: dict[str, Any] = read_json(file, dict, "what a comparison measured") if file.is_file() else {}
         for run in runs:
             weights = weights_of(run, self._plan) if measure and run.arm.label not in known else None
             if weights is None or not weights.is_file():

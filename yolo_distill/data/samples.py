@@ -23,6 +23,14 @@ def reading_flag(channels: int) -> int:
     return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
 
 
+def read_picture(file: str, flag: int) -> Any:
+    """Return a picture as the host reads it, or None where it cannot be read, or has more pixels than are decoded."""
+    try:
+        return imread(file, flag)
+    except cv2.error:
+        return None
+
+
 def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
@@ -35,7 +43,7 @@ def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> lis
     letterbox = LetterBox(size, scaleup=True)
     pictures = []
     for at in np.linspace(0, len(files) - 1, min(len(files), count)):
-        picture = imread(files[round(at)], flags=flag)
+        picture = read_picture(files[round(at)], flag)
         if picture is not None and picture.shape[-1] == channels:
             pictures.append(letterbox(image=picture)[..., :: -1 if channels == 3 else 1].transpose(2, 0, 1))
     return pictures

@@ -19,6 +19,7 @@ from yolo_distill.losses.devices import of_first_device
 from yolo_distill.teachers.precision import Choice, choose_forward, goes_on_here
 from yolo_distill.teachers.yolo import YoloTeacher
 from yolo_distill.timing import AT_A_TIME_ON_GPU, timed_pictures
+from yolo_distill.validation import read_json
 
 #: A teacher that takes more than this many of the student's own steps is warned of.
 DEAR = 2.0
@@ -92,4 +93,4 @@ def keep_pace(folder: Path, pace: dict[str, Any] | None) -> None:
 def read_pace(folder: Path) -> dict[str, Any] | None:
     """Return what `measure_pace` found for the run in a folder; None for one that had no teacher."""
     file = folder / PACE
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return read_json(file, dict, "what a run measured of its teacher") if file.is_file() else None

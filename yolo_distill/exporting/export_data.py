@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
-from ultralytics.utils.patches import imread
 
 from yolo_distill.data.dataset import check_data, has_labels, pictures_of
-from yolo_distill.data.samples import read_samples
+from yolo_distill.data.samples import read_picture, read_samples
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.validator import check_names
 
@@ -92,7 +91,7 @@ def proof_pictures(data: str | Path | None) -> list[tuple[str, Any]]:
     else:
         files = pictures_of(check_data(data, "val", need_labels=False), "val", f"data={data}")
         files = [files[int(at)] for at in np.linspace(0, len(files) - 1, min(len(files), _MOST_PICTURES))]
-    pictures = [(Path(file).name, imread(file, cv2.IMREAD_COLOR)) for file in files]
+    pictures = [(Path(file).name, read_picture(file, cv2.IMREAD_COLOR)) for file in files]
     readable = [(name, picture) for name, picture in pictures if picture is not None]
     if not readable and data is None:
         raise RequestError("data= is missing: Ultralytics came without its pictures, and the file is proved on some")

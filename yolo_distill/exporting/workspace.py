@@ -76,7 +76,7 @@ def earlier_extras(proof: Path) -> list[Path]:
         if "source_sha256" not in earlier:
             raise ValueError("no proof")
         return [proof.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise RequestError(f"{proof}: would be overwritten by the proof, and is none; give another out=") from error
 
 

@@ -38,6 +38,7 @@ from yolo_distill.validation import read_yaml
 
 _SCALES = "nsmlx"
 _LARGEST_SIDE = 8192
+_TRAINED = {"student", "assistant", "pretrained"}
 _LARGEST_STRIDE = 256
 
 
@@ -120,6 +121,9 @@ def load_detector(
     require_detector(model, kinds, said, tasks)
     with _tried_without_memory(said, "its layers do not run on a picture"):
         require_runs(model, said)
+    head: Any = cast("torch.nn.Sequential", model.model)[-1]
+    if role in _TRAINED and getattr(head, "cv2", True) is None:
+        raise RequestError(f"{said}: was fused, and has lost the branch that learns; give the checkpoint it came from")
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
     own, args = _settings(getattr(model, "args", None), said), _settings(checkpoint.get("train_args"), said)
@@ -273,6 +277,8 @@ def find_checkpoint(path: str | Path, said: str) -> Path:
         other = ", torchvision's weights are given as torchvision:NAME:FILE" if file.suffix.lower() == ".pth" else ""
         raise RequestError(f"{said}: is {what}; an Ultralytics checkpoint ends in .pt{other}")
     if file.is_file():
+        if "'" in str(file.absolute()):
+            raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename file or folder")
         return file.absolute()
     if file.name != text:
         near = [f.name for f in file.parent.glob("*.pt")] if file.parent.is_dir() else []
@@ -442,6 +448,8 @@ def _require_sizes(model: Any, said: str) -> None:
 def _check_architecture_exists(name: Path, said: str) -> None:
     if name.is_dir():
         raise RequestError(f"{said}: is a folder, not an architecture")
+    if "'" in name.name:  # runs are named after it
+        raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename the file")
     if name.exists() or _without_scale(name).exists() or _of_ours(name).is_file():
         return
     if len(name.parts) > 1:
