@@ -27,6 +27,7 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
     val names = readNames(notes.getValue("names"))
 
     init {
+        require(notes["task"] == "detect") { "the model is for ${notes["task"]}, and this program finds boxes" }
         val type = (input.value.info as TensorInfo).type
         require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
     }

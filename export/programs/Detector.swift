@@ -6,10 +6,10 @@ import OnnxRuntimeBindings  // of the pod onnxruntime-objc: onnxruntime_objc
 /// What `best.json` says; onnxruntime's Swift API does not hand out the file's own notes.
 private struct About: Decodable {
     struct Tensor: Decodable { let name, type: String; let shape: [Int] }
-    let names: [String: String], imgsz: [Int], end2end: Bool, tensors: [String: Tensor]
+    let names: [String: String], imgsz: [Int], task: String, end2end: Bool, tensors: [String: Tensor]
 }
 
-enum DetectorError: Error { case noFloats, noPicture }
+enum DetectorError: Error { case findsNoBoxes, noFloats, noPicture }
 
 /// A detector. Open it once and keep it.
 final class Detector {
@@ -22,6 +22,7 @@ final class Detector {
         about = try JSONDecoder().decode(About.self, from: Data(contentsOf: json))
         names = (0..<about.names.count).map { about.names[String($0)]! }
         (input, output) = (about.tensors["input"]!, about.tensors["output"]!)
+        if about.task != "detect" { throw DetectorError.findsNoBoxes }
         if input.type != "float32" { throw DetectorError.noFloats }  // export it with input=floats
         environment = try ORTEnv(loggingLevel: .warning)
         session = try ORTSession(env: environment, modelPath: file.path, sessionOptions: options)

@@ -20,6 +20,7 @@ class Detector {
     // `options` says where it runs and with how many threads.
     explicit Detector(const ORTCHAR_T* file, const Ort::SessionOptions& options = Ort::SessionOptions())
         : session(env, file, options) {
+        if (note("task") != "detect") throw bad("is for " + note("task") + ", and this program finds boxes");
         names = read_names(note("names"));
         end2end = note("end2end") == "True";
         input = session.GetInputNameAllocated(0, memory).get();
