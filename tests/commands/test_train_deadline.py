@@ -178,6 +178,5 @@ def test_the_file_that_was_timed_is_the_file_that_is_exported(wider, tmp_path, t
 def shape_of(file: Path) -> tuple[Counter[str], Counter[tuple[int, ...]]]:
     """Return what takes time: operators, and the shapes of weights; equal biases are kept once."""
     graph = onnx.load(str(file)).graph
-    return Counter(node.op_type for node in graph.node), Counter(
-        tuple(one.dims) for one in graph.initializer if len(one.dims) > 1
-    )
+    weights = (tuple(one.dims) for one in graph.initializer)
+    return Counter(node.op_type for node in graph.node), Counter(shape for shape in weights if len(shape) > 1)

@@ -85,10 +85,8 @@ def front_chart(summary: Mapping[str, Any]) -> Chart | None:
     points = front_points(summary)
     if len(points) < 2:
         return None
-    colours = len(LIGHT.lines)
-    curves = [
-        Curve(name, place % colours, 0, [np.array(point, float)]) for place, (name, point) in enumerate(points.items())
-    ]
+    order, colours = [*summary["arms"], TEACHER], len(LIGHT.lines)  # colours are those of the curves
+    curves = [Curve(name, order.index(name) % colours, 0, [np.array(point, float)]) for name, point in points.items()]
     front = np.array([points[name] for name in front_of(points)])
     drawn = [
         _svg(_draw_points(curves, front, theme, inches)) for inches in (_INCHES, _NARROW) for theme in (LIGHT, DARK)
@@ -99,8 +97,8 @@ def front_chart(summary: Mapping[str, Any]) -> Chart | None:
 def front_points(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Return milliseconds a picture and mAP50-95 of teacher and arms, those that have both."""
     where = (summary["headline"]["split"], "one-to-many", "mAP50-95")
-    found = {TEACHER: look_up((summary["teacher"] or {}).get("figures", {}), *where)}
-    found |= {label: look_up(arm["figures"], *where, "mean") for label, arm in summary["arms"].items()}
+    found = {label: look_up(arm["figures"], *where, "mean") for label, arm in summary["arms"].items()}
+    found[TEACHER] = look_up((summary["teacher"] or {}).get("figures", {}), *where)
     costs = summary.get("cost") or {}
     return {
         label: (costs[label]["ms"], value) for label, value in found.items() if value is not None and label in costs

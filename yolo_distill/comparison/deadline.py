@@ -282,7 +282,7 @@ def _time(
     missing = [one for one in found if one.file not in there]
     progress = Progress()
     if missing:
-        LOGGER.info(f"{PREFIX}latency={asked.latency:g}: {len(missing)} candidates, untrained, go into {folder}")
+        LOGGER.info(f"{PREFIX}latency={asked.latency:g}: {len(missing)} candidates, untrained, in {folder}")
     for place, one in enumerate(missing, 1):
         progress.report(f"making {one.file} ({place}/{len(missing)})")
         _write(folder / one.file, models[one.student], one.imgsz, asked.precision, data)
