@@ -161,16 +161,21 @@ class Choice:
             "taken": asdict(taken),
             "candidates": [asdict(one) for one in found],
         }
-        return write_plan(models[taken.student].yaml, folder), taken.imgsz
+        student = write_plan(models[taken.student].yaml, folder)
+        self._write(folder)  # a run that is interrupted has none of its own
+        return student, taken.imgsz
 
     def keep(self, folder: Path) -> None:
         """Write `latency.json` into the folder of the finished run, and say how to export what was promised."""
-        write_bytes(folder / JSON, (json.dumps(self._report, indent=1) + "\n").encode())
+        self._write(folder)
         taken, best = self._report["taken"], folder / "weights" / "best.pt"
         LOGGER.info(
             f"Promised: {taken['ms']:.1f} ms a picture ({_how(self._asked)}) of\n         yolo-distill export "
             f"model={best} data={self._report['data']} precision={self._asked.precision}"
         )
+
+    def _write(self, folder: Path) -> None:
+        write_bytes(folder / JSON, (json.dumps(self._report, indent=1) + "\n").encode())
 
 
 def _teacher(asked: Deadline, recipe: Recipe) -> DetectionModel:
