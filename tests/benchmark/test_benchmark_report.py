@@ -41,6 +41,16 @@ def report_of(*arms: Arm, data: str | None = None, threads: tuple[int, ...] = (1
     return {**report, "notes": notes_of(report)}
 
 
+def test_the_front_is_named():
+    """Neither what is slower and no better, nor what has no mAP, is on it."""
+    report = report_of(arm("a.onnx", TWENTY), arm("b.onnx", TEN), arm("c.onnx", TEN), arm("d.onnx", TWENTY), data="d")
+    for row, found in zip(report["rows"], (50.0, 40.0, 39.0, None), strict=True):
+        row["map"] = found
+    assert [note for note in notes_of({**report, "left_out": []}) if "front" in note] == [
+        "on the front of time and mAP, fastest first: b.onnx by yolo-distill, a.onnx by yolo-distill"
+    ]
+
+
 def test_figures_of_an_arm():
     figures = arm_figures(arm("b.onnx", [[15.0, 15.0], [50.0]]), arm("a.onnx", [[10.0, 10.0], [20.0]]))
     assert figures["p50_ms"] == 15.0

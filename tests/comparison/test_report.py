@@ -47,6 +47,10 @@ def three_seeds(**last: Any) -> Records:
     ]
 
 
+#: Milliseconds of a picture; plain's and ours' network is one.
+COSTS = {"teacher": 9.0, "plain": 3.0, "distilled": 3.0}
+
+
 def longer(label: str, epochs: int) -> Records:
     return [record(label, seed, 0.41, kind="plain", epochs=epochs) for seed in (0, 1, 2)]
 
@@ -240,10 +244,12 @@ class Links(HTMLParser):
 
 def test_the_page_needs_nothing_else_and_says_it_all(summary_of: Summarise) -> None:
     panes = {"labels": "AAAA", "plain": "BBBB", "distilled": "CCCC"}
-    text = html_report(summary_of(three_seeds()), [Shown("a.jpg", {"plain": 0.2, "distilled": 0.9}, panes)])
+    summary = summary_of(three_seeds())
+    summary["cost"] = {label: {"parameters": 9, "gflops": 1.0, "ms": ms} for label, ms in COSTS.items()}
+    text = html_report(summary, [Shown("a.jpg", {"plain": 0.2, "distilled": 0.9}, panes)])
     links = Links(text)
-    # Two charts, wide and narrow, for light and for dark, and three pictures.
-    assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 8 + ["data:image/jpeg"] * 3
+    # Three charts, wide and narrow, for light and for dark, and three pictures.
+    assert [link.partition(";")[0] for link in links.found] == ["data:image/svg+xml"] * 12 + ["data:image/jpeg"] * 3
     assert not {"script", "link", "iframe", "object"} & links.tags
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text
@@ -255,6 +261,8 @@ def test_the_page_needs_nothing_else_and_says_it_all(summary_of: Summarise) -> N
         "F1 0.90",
         "mAP50-95 on val, by epoch",
         "gradient at the neck",
+        "mAP50-95 on test, by ms a picture (torch, CPU)",
+        "On the front of time and mAP50-95, fastest first: distilled, teacher.",
         "60.0 (70",
     ):
         assert words in text

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yolo_distill.benchmarking.backends import BACKENDS
-from yolo_distill.benchmarking.report import DOUBT
+from yolo_distill.benchmarking.report import DOUBT, front_of, front_points
 
 ACCURACY, LATENCY = "accuracy_latency.png", "latency.png"
 _MARKS = {"ours": "o", "host": "s", "openvino": "^", "openvino-fp32": "v", "ncnn": "D"}
@@ -31,6 +31,10 @@ def picture_of(report: Mapping[str, Any]) -> tuple[str, bytes] | None:
     said = f"ms a picture, whole detection, {count} thread{'s' if count != '1' else ''}"
     if measured:
         _scatter(axes, measured, count)
+        points = front_points(report)
+        front = [points[name] for name in front_of(points)]
+        axes.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0, label="front")
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     else:
         _bars(axes, rows, count)
     axes.set_xlabel(f"{said}: median, line to the 95th percentile")
@@ -70,7 +74,6 @@ def _scatter(axes: Any, rows: Sequence[Mapping[str, Any]], count: str) -> None:
         axes.scatter([], [], marker="_", s=200, linewidths=5, color=colour, label=label)
     for backend in dict.fromkeys(row["backend"] for row in rows):
         axes.scatter([], [], marker=_MARKS[backend], color="grey", label=BACKENDS[backend].title)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_ylabel("mAP50-95")
     values = [row["map"] for row in rows]
     # A tenth of a point is not to look like a difference.

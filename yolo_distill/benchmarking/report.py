@@ -101,6 +101,25 @@ def model_figures(model: Model, accuracy: Mapping[str, Any] | None) -> dict[str,
     }
 
 
+def front_of(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return the names on the front of milliseconds and accuracy, fastest first: nothing else is as good in both."""
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def front_points(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return median milliseconds on the first number of threads and mAP of each row that has both, by its name."""
+    count = str(report["settings"]["threads"][0])
+    return {
+        f"{row['model']} by {BACKENDS[row['backend']].title}": (row["threads"][count]["p50_ms"], row["map"])
+        for row in report["rows"]
+        if row["map"] is not None and count in row["threads"]
+    }
+
+
 def notes_of(report: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the tables has to know, one sentence each."""
     rows, models = report["rows"], report["models"]
@@ -120,6 +139,8 @@ def notes_of(report: Mapping[str, Any]) -> list[str]:
     if any(row["backend"] == "host" and kinds[row["model"]] == "pt" for row in rows):
         notes.append("ultralytics gives a .pt the smallest rectangle that holds the picture, a static file a square")
     notes += _different_work(rows) + _lower_precision(report)
+    if len(points := front_points(report)) > 1:
+        notes.append(f"on the front of time and mAP, fastest first: {', '.join(front_of(points))}")
     folders = [label for label, kind in kinds.items() if kind in FOLDERS]
     if report["settings"]["data"] and folders:
         notes.append(f"no mAP of {', '.join(folders)}: only .pt and .onnx are measured")

@@ -38,11 +38,11 @@ _OWN = {
     ),
 }
 
-SETTINGS = {**_OWN, **{key: setting for key, setting in train.SETTINGS.items() if key not in _OWN}}
+SETTINGS = {**_OWN, **{key: setting for key, setting in train.SETTINGS.items() if key not in {*_OWN, *train.DEADLINE}}}
 HOST_SETTINGS = {key: setting for key, setting in train.HOST_SETTINGS.items() if key not in _OWN}
 GROUPS = {
     "The comparison": list(_OWN),
-    **{heading: [key for key in keys if key not in _OWN] for heading, keys in list(train.GROUPS.items())[1:]},
+    **{heading: [key for key in keys if key not in _OWN] for heading, keys in list(train.GROUPS.items())[2:]},
 }
 
 NOTES = """\

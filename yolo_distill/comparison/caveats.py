@@ -7,7 +7,9 @@ from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
+from yolo_distill.benchmarking.report import front_of
 from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN, TEACHER
+from yolo_distill.comparison.charts import front_points
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.durations import duration
 from yolo_distill.engine.teacher_quality import PICTURES, Look
@@ -70,6 +72,8 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
         notes.append("host is Ultralytics' own distillation (distill_model=).")
     if summary["equal_time"] and EQUAL_TIME in summary["arms"]:
         notes.append(_equal_time(summary["equal_time"]))
+    if len(points := front_points(summary)) > 1:
+        notes.append(f"On the front of time and mAP50-95, fastest first: {', '.join(front_of(points))}.")
     records = summary["records"]
     notes += _prepared(summary)
     versions = {str(record["versions"]) for record in records}

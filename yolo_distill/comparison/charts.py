@@ -13,6 +13,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from yolo_distill.benchmarking.report import front_of
+from yolo_distill.comparison.arms import TEACHER
+from yolo_distill.comparison.tables import look_up
 from yolo_distill.models.tasks import main_map
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +68,7 @@ def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
     series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
     for record in summary["records"]:
         series.get(record["arm"], []).append(np.array(main_map(record["curve"]), float))
-    return chart(series, "mAP50-95 on val")
+    return chart(series, "mAP50-95 on val, by epoch")
 
 
 def share_chart(summary: Mapping[str, Any]) -> Chart | None:
@@ -74,7 +77,32 @@ def share_chart(summary: Mapping[str, Any]) -> Chart | None:
     for record in summary["records"]:
         for term, curve in record["shares"].items() if record["arm"] == summary["headline"]["arm"] else ():
             series.setdefault(term, []).append(curve)
-    return chart(series, "gradient at the neck, by the task's")
+    return chart(series, "gradient at the neck, by the task's, by epoch")
+
+
+def front_chart(summary: Mapping[str, Any]) -> Chart | None:
+    """Return accuracy against time, a mark an arm, with a line through the front; None without two that have both."""
+    points = front_points(summary)
+    if len(points) < 2:
+        return None
+    order, colours = [*summary["arms"], TEACHER], len(LIGHT.lines)  # colours are those of the curves
+    curves = [Curve(name, order.index(name) % colours, 0, [np.array(point, float)]) for name, point in points.items()]
+    front = np.array([points[name] for name in front_of(points)])
+    drawn = [
+        _svg(_draw_points(curves, front, theme, inches)) for inches in (_INCHES, _NARROW) for theme in (LIGHT, DARK)
+    ]
+    return Chart(f"mAP50-95 on {summary['headline']['split']}, by ms a picture (torch, CPU)", curves, *drawn)
+
+
+def front_points(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return milliseconds a picture and mAP50-95 of teacher and arms, those that have both."""
+    where = (summary["headline"]["split"], "one-to-many", "mAP50-95")
+    found = {label: look_up(arm["figures"], *where, "mean") for label, arm in summary["arms"].items()}
+    found[TEACHER] = look_up((summary["teacher"] or {}).get("figures", {}), *where)
+    costs = summary.get("cost") or {}
+    return {
+        label: (costs[label]["ms"], value) for label, value in found.items() if value is not None and label in costs
+    }
 
 
 def chart(series: Mapping[str, Sequence[Line]], title: str) -> Chart | None:
@@ -107,6 +135,21 @@ def draw(curves: Sequence[Curve], theme: Theme, inches: tuple[float, float] = _I
         _plot(axes, _mean(curve.lines), **style, linewidth=2.4, zorder=3)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finished(figure, axes, theme)
+
+
+def _draw_points(curves: Sequence[Curve], front: Floats, theme: Theme, inches: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=inches, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*front.T, color=theme.text, linewidth=1)
+    for curve in curves:
+        axes.plot(*curve.lines[0], color=theme.lines[curve.colour], marker="o", markersize=9)
+    axes.set_xlim(left=0)
+    axes.margins(0.1)
+    return _finished(figure, axes, theme)
+
+
+def _finished(figure: Figure, axes: Any, theme: Theme) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.ticklabel_format(useOffset=False)
     axes.tick_params(length=0, labelsize=12, colors=theme.text)

@@ -11,7 +11,7 @@ from typing import Any
 from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.budget import decided, equal_time_arm
 from yolo_distill.comparison.caveats import caveats_of, sentence, setting_line
-from yolo_distill.comparison.charts import DARK, LIGHT, accuracy_chart, share_chart
+from yolo_distill.comparison.charts import DARK, LIGHT, accuracy_chart, front_chart, share_chart
 from yolo_distill.comparison.pictures import CONFIDENCE, Shown, most_different
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.results import summarise
@@ -157,7 +157,11 @@ def terminal(summary: dict[str, Any], width: int) -> str:
 def html_report(summary: Mapping[str, Any], pictures: Sequence[Shown]) -> str:
     """Return one HTML file that needs nothing else: styles, charts and pictures are inside it."""
     plan = summary["plan"]
-    charts = {"Curves": accuracy_chart(summary), "Gradient shares": share_chart(summary)}
+    charts = {
+        "Accuracy and time": front_chart(summary),
+        "Curves": accuracy_chart(summary),
+        "Gradient shares": share_chart(summary),
+    }
     heading = ""
     if pictures:
         base, ours = pictures[0].scores

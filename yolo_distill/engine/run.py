@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def train(
     student: str | None = None,
     sizes: Mapping[str, Any] | None = None,
     recipe: str = "default",
+    choose: Callable[[Recipe, Mapping[str, Any], Mapping[str, Any]], tuple[str, int]] | None = None,
 ) -> Path:
     """Run a distillation from the teacher to the table of both.
 
@@ -73,6 +74,7 @@ def train(
         student: weights or architecture of the student.
         sizes: of it, see `sized_student`, which writes an architecture beside the run's folder.
         recipe: name or path of the recipe that fills in the rest.
+        choose: returns another student and the side of its pictures, of recipe, settings of Ultralytics and data.
 
     Returns:
         the run's folder: `weights/best.pt`, `results.csv`, `recipe.yaml`, `summary.json`.
@@ -93,6 +95,9 @@ def train(
     if settings.get("single_cls"):
         data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
+    if choose is not None:
+        _check_device(checked, settings)
+        student, settings["imgsz"] = choose(checked, settings, data)
     teachers = Teachers.of(checked)
     # The host takes ~ for the name of a folder.
     student = os.path.expanduser(student or default_student(teachers))  # noqa: PTH111 - it may be an address

@@ -41,6 +41,11 @@ def sized_student(student: str, sizes: Mapping[str, Any], folder: Path) -> str:
         )
     plan = resized(read_plan(student, "student"), *sizes.values(), said=f"student={student}")
     require_buildable(plan, " ".join(f"{key}={value}" for key, value in given.items()))
+    return write_plan(plan, folder)
+
+
+def write_plan(plan: Mapping[str, Any], folder: Path) -> str:
+    """Write an architecture that `resized` returned into a folder, which is made, and return the file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / str(plan["yaml_file"])
     told = {key: value for key, value in plan.items() if key not in {"scale", "yaml_file"}}
