@@ -176,7 +176,7 @@ def test_a_checkpoint_whose_layers_do_not_fit_together(change, says, tiny_teache
 
 def test_a_name_that_the_host_cannot_open(tiny_teacher):
     shutil.copyfile(tiny_teacher, "Bob's.pt")
-    with pytest.raises(RequestError, match="^model=Bob's.pt: .* rename file or folder"):
+    with pytest.raises(RequestError, match=r"^model=Bob's\.pt: .* rename file or folder"):
         load_detector("Bob's.pt")
 
 
