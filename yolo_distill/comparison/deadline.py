@@ -36,8 +36,8 @@ from yolo_distill.benchmarking.timing_pictures import load_pictures
 from yolo_distill.data.samples import random_state_kept, read_samples
 from yolo_distill.engine.request_checks import require_teachable
 from yolo_distill.engine.run import may_start_inside
+from yolo_distill.engine.run_folder import runs_folder
 from yolo_distill.engine.summary import measured_by
-from yolo_distill.engine.teacher_training import runs_folder
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.exporting.onnx_file import annotate, trace
