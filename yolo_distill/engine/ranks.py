@@ -174,7 +174,8 @@ class Team:
         self._send({"end": 1})
         _thread.interrupt_main()
         time.sleep(10)
-        os._exit(1)  # the main thread is deep in a calculation
+        if not self._ended:
+            os._exit(1)  # the main thread is deep in a calculation
 
     def _send(self, message: dict[str, Any], state: bytes = b"") -> None:
         for link in self._others.values():
@@ -223,6 +224,7 @@ def start_worker(place: Place, port: int, state: bytes) -> subprocess.Popen[byte
     """
     values = (place.rank, place.local_rank, place.world, place.local_world, place.address, port)
     environment = os.environ | {name: str(value) for name, value in zip(_VARIABLES, values, strict=True)}
+    environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each would remark on how the host has gradients averaged
     command = [sys.executable, "-m", "yolo_distill.engine.worker"]
     worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
     assert worker.stdin is not None
