@@ -26,6 +26,7 @@ def place(monkeypatch) -> ranks.Place:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    monkeypatch.setattr(ranks, "_by_torchrun", False)
     for name, value in {**AS_TORCHRUN, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
         monkeypatch.setenv(name, value)
     found = ranks.take_place()

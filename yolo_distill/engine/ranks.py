@@ -37,6 +37,7 @@ LEFT_ALONE = 75
 #: Of the environment, what torchrun sets beside all that begins with TORCHELASTIC_.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _team: Team | None = None
+_by_torchrun = False
 
 
 class Place(NamedTuple):
@@ -55,6 +56,7 @@ def take_place() -> Place | None:
 
     Relies on: Ultralytics takes a process with `RANK` for a worker, when it is imported, and trains in it.
     """
+    global _by_torchrun
     found = os.environ
     if "TORCHELASTIC_RUN_ID" not in found or int(found.get("WORLD_SIZE", 1)) < 2:
         return None
@@ -63,6 +65,7 @@ def take_place() -> Place | None:
     place = Place(rank, local_rank, world, local_world, found["MASTER_ADDR"], key)
     for name in [name for name in found if name in _VARIABLES or name.startswith("TORCHELASTIC_")]:
         del found[name]
+    _by_torchrun = True
     return place
 
 
@@ -75,7 +78,7 @@ def goes_on_by(last: Path | str | None) -> str:
     """Return what to type to go on with a run, of which `last` is the newest checkpoint, if there is one."""
     if last is None or not Path(last).is_file():
         return "the same command starts it again"
-    command = "yolo-distill" if _team is None else "the same torchrun -m yolo_distill"
+    command = "the same torchrun -m yolo_distill" if _by_torchrun else "yolo-distill"
     return f"go on with: {command} train resume={last}"
 
 

@@ -88,8 +88,20 @@ class TeacherTrainer(DetectionTrainer):
         if RANK != -1:
             self.world_size = WORLD_SIZE  # by its devices the host counts those of this machine
         elif (team := ranks.team()) is not None:
-            self.world_size, self.ddp = team.place.world, True
+            self.world_size = team.place.world
         self._steps.settle(self)
+
+    @property
+    def ddp(self) -> bool:
+        """Whether workers train, and this one waits for them.
+
+        Relies on: the host sets it by its devices, and where it is true leaves loggers to the workers.
+        """
+        return self._ddp or ranks.team() is not None
+
+    @ddp.setter
+    def ddp(self, several: bool) -> None:
+        self._ddp = several
 
     def train(self) -> Any:
         """Train, in the processes that torchrun started where there are any.

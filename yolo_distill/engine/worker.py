@@ -61,7 +61,7 @@ def _is_of_another(error: BaseException) -> bool:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # what is left of a group whose other workers are gone would wait for them
+    if code := main():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # what is left of a group whose other workers are gone would wait for them
