@@ -144,7 +144,7 @@ class Team:
             worker.kill()
         if any(codes.values()):
             self._send({"stop": port})
-            raise DistillError(self._why(codes))
+            raise DistillError(f"{self._why(codes)}; {goes_on_by(last)}")
 
     def _why(self, codes: dict[int, int]) -> str:
         """Return which worker failed first: one that was killed, or failed by itself, and not for want of another."""
