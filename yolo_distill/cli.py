@@ -87,6 +87,22 @@ def _nobody_reads() -> bool:
 
 
 def _dispatch(words: list[str]) -> int:
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _run(words)
+    from yolo_distill.engine import ranks
+
+    place = ranks.take_place()
+    if place is None:
+        return _run(words)
+    if place.rank:
+        return ranks.serve(place)
+    with ranks.Team(place):
+        if words[:1] != ["train"]:
+            raise RequestError(f"torchrun starts train, and no {' '.join(words[:1]) or 'other command'}")
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     if words[:1] in ([], ["version"], ["--version"], ["-V"]):
         print(__version__ if words else _overview())
         return 0

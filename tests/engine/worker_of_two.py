@@ -2,7 +2,6 @@
 
     RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python worker_of_two.py '{"model": ..., ...}'
 
-Only what the host does for GPUs alone is put in another way: which backend it takes, and on which device a model is.
 Prints what the process came to, as a line of JSON.
 """
 
@@ -11,27 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from typing import Any
 
-from torch import distributed, nn
+from torch import nn
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.trainer import DistillationTrainer
-
-wrap = nn.parallel.DistributedDataParallel
-
-
-class Trainer(DistillationTrainer):
-    def _setup_ddp(self) -> None:
-        distributed.init_process_group("gloo", rank=RANK, world_size=2)
-
-    def final_eval(self) -> None:
-        """Leave out what begins by asking which GPU it is on."""
-
-
-def on_cpu(model: nn.Module, device_ids: list[Any], **settings: Any) -> nn.Module:
-    return wrap(model, **settings)
 
 
 def digest(*modules: nn.Module) -> str:
@@ -41,9 +25,7 @@ def digest(*modules: nn.Module) -> str:
     return found.hexdigest()
 
 
-nn.parallel.DistributedDataParallel = on_cpu  # type: ignore[assignment, misc]
-trainer = Trainer(overrides=json.loads(sys.argv[1]))
-trainer.world_size = 2
+trainer = DistillationTrainer(overrides=json.loads(sys.argv[1]))
 seen: list[str] = []
 trainer.add_callback("on_train_batch_end", lambda t: seen.append(type(t.model).__name__))
 trainer.add_callback("on_fit_epoch_end", lambda t: seen.append(digest(unwrap_model(t.model), t.projectors)))

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.engine.step_cost import FullPrecisionLoss, choose_student_precision
 from yolo_distill.engine.temporarily import temporarily
+from yolo_distill.losses.devices import of_first_device
 from yolo_distill.models.checkpoint import rounded_imgsz
 from yolo_distill.timing import AT_A_TIME
 
@@ -38,8 +39,10 @@ class CpuPrecision:
                 args.amp = True
             return
         trainer.model.to(memory_format=torch.channels_last)
-        pictures = sample_pictures(trainer.data, rounded_imgsz(model, args.imgsz), AT_A_TIME)
-        self.chosen = choose_student_precision(model, pictures, args.amp)
+        if RANK in {-1, 0}:
+            pictures = sample_pictures(trainer.data, rounded_imgsz(model, args.imgsz), AT_A_TIME)
+            self.chosen = choose_student_precision(model, pictures, args.amp)
+        self.chosen = of_first_device(self.chosen)
         if args.amp == "bf16":
             args.amp = True  # the host refuses the other on a CPU
         if self.chosen != "fp32":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.nn.functional import interpolate
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.data.mixed_batches import MixedPictures, mix
 from yolo_distill.data.stored_answers import take_told, told_pictures
@@ -47,11 +47,11 @@ class TrainingPictures:
             parts = told_pictures(parts, self._stored, trainer.data["nc"])
         return MixedPictures(*parts) if len(parts) > 1 else parts[0]
 
-    def mix(self, trainer: Any, loader: Any, rank: int) -> None:
+    def mix(self, trainer: Any, loader: Any) -> None:
         """Let a loader of labelled and unlabelled pictures mix both in every batch."""
         if isinstance(loader.dataset, MixedPictures):
             ratio, seed = self._recipe.unlabeled_ratio, int(trainer.args.seed)
-            sampler = mix(loader, ratio, rank=rank, world=trainer.world_size, seed=seed)
+            sampler = mix(loader, ratio, rank=RANK, world=trainer.world_size, seed=seed)
             LOGGER.info(
                 f"{PREFIX}{len(loader.dataset.unlabelled)} unlabelled pictures, taught by the teacher alone; "
                 f"{sampler.share} of a batch of {loader.batch_size} are labelled"

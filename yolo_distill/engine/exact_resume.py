@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.engine.step_cost import without_criterion
@@ -70,7 +71,8 @@ def restore_exact(trainer: Any) -> dict[str, Any]:
         for index in state["mosaic"]:
             trainer.train_loader.dataset.load_image(index)
     _go_on_in_order(trainer)
-    _set_random(state)
+    if RANK in {-1, 0}:  # it is the first process's, and each draws its own
+        _set_random(state)
     return dict(state["balance"])
 
 

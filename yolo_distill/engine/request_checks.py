@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.utils.torch_utils import parse_device
 
 from yolo_distill.data.label_tasks import require_labels_of
+from yolo_distill.engine import ranks
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
@@ -19,6 +22,28 @@ _START = ("init_channels", "init_fit", "init_warmup")
 _OF_TEACHING = {*TERMS, "teacher_precision", "kd_until", "balance", "ramp_epochs", "schedule"}
 #: Terms that settings of one term alone are about.
 _TERM_OF = {key: name for name, term in TABLE.items() for key in term.settings}
+
+
+def for_all_ranks(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with a device for each process that torchrun started on a machine; as they are without torchrun.
+
+    Raises:
+        RequestError: there are more or fewer devices, or a batch can't be divided among the processes.
+    """
+    team = ranks.team()
+    if team is None:
+        return dict(settings)
+    world, here = team.place.world, team.place.local_world
+    device = parse_device(settings.get("device"))
+    if not device and torch.cuda.is_available():
+        device = ",".join(map(str, range(here)))
+    if device not in {"", "cpu"} and len(device.split(",")) != here:
+        raise RequestError(f"device={device}: torchrun started {here} processes on this machine; name {here} devices")
+    batch = settings.get("batch") or DEFAULT_CFG_DICT["batch"]
+    if batch < 1 or batch % world:
+        more = max(-(-int(batch) // world), 1) * world
+        raise RequestError(f"batch={batch}: is divided among {world} processes; give a multiple, as batch={more}")
+    return {**settings, "device": device or "cpu"}
 
 
 def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:

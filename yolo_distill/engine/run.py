@@ -19,11 +19,13 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
 from yolo_distill.distillation.terms import Levels, require_classes
+from yolo_distill.engine import ranks
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import open_model
 from yolo_distill.engine.request_checks import (
+    for_all_ranks,
     require_gains,
     require_larger,
     require_task,
@@ -104,6 +106,7 @@ def train(
     student = sized_student(student, sizes or {}, runs_folder(settings))
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
+    settings = for_all_ranks(settings)
     _check_device(checked, settings)
     require_teachable(checked, settings)
     settings["task"] = require_task(student, settings.get("task"), checked, data)
@@ -182,6 +185,8 @@ def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | No
     with held_run(folder):
         if stripped or checkpoint["epoch"] + 1 >= int(model.args["epochs"]):
             return _finish_stripping(last, recipe, teachers, host)
+        if ranks.team() is not None:
+            host = for_all_ranks({key: model.args.get(key) for key in ("device", "batch")} | dict(host))
         overrides = {**host, **{k: v for k, v in own.items() if v is not None}, "resume": str(last), "model": str(last)}
         overrides["task"] = model.task
         return _finish(DistillationTrainer(overrides=overrides, teachers=teachers))
@@ -214,7 +219,7 @@ def _finish(trainer: DistillationTrainer) -> Path:
     except BaseException as error:
         saved = trainer.last.exists() and (trainer.resume or trainer.last.stat().st_mtime >= started)
         if saved and isinstance(error, (KeyboardInterrupt, OSError, DistillError)):
-            LOGGER.warning(f"stopped; go on with: yolo-distill train resume={trainer.last}")
+            LOGGER.warning(f"stopped; {ranks.goes_on_by(trainer.last)}")
         raise
     return Path(trainer.save_dir)
 

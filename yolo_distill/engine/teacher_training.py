@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import copy
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import distributed, nn
 from torch.utils.data import Dataset
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
@@ -21,17 +22,20 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, WORLD_SIZE, colorstr
+from ultralytics.utils.dist import find_free_network_port
+from ultralytics.utils.torch_utils import strip_optimizer, unset_deterministic, unwrap_model
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.label_tasks import require_labels_of
+from yolo_distill.engine import ranks
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.exact_resume import forget_exact, keep_exact, restore_exact
 from yolo_distill.engine.optimizer_steps import EnoughSteps
 from yolo_distill.engine.run_folder import held_run, runs_folder
 from yolo_distill.engine.step_cost import without_criterion
+from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan, task_of_file
@@ -44,6 +48,8 @@ _NO_MATTER = {
     "save_period", "cache", "show", "task", "mode",
 }  # fmt: skip
 
+#: How long a worker waits for another on a CPU, as the host's do on GPUs.
+LONGEST_WAIT = timedelta(hours=3)
 #: Host settings that are meant for the student: weights of its own, and layers of these that stay as they are.
 STUDENTS_OWN = {"pretrained", "freeze"}
 
@@ -58,7 +64,10 @@ class TeacherTrainer(DetectionTrainer):
         precision: in which it trains on a CPU.
         trust: open checkpoints without the allow-list; `trust` among the overrides.
         balance: of the gains of a run that goes on exactly where it was.
+        resumable: `resume=` goes on with it; with a teacher the command that trains it does.
     """
+
+    resumable: ClassVar[bool] = False
 
     balance: Mapping[str, Any] = MappingProxyType({})
     #: The class of this trainer for each task but detection.
@@ -77,7 +86,49 @@ class TeacherTrainer(DetectionTrainer):
         self.trust = bool(overrides.pop("trust", False))
         self._steps, self.precision = EnoughSteps(overrides), CpuPrecision()
         super().__init__(cfg, overrides, _callbacks)
+        if RANK != -1:
+            self.world_size = WORLD_SIZE  # by its devices the host counts those of this machine
+        elif (team := ranks.team()) is not None:
+            self.world_size = team.place.world
         self._steps.settle(self)
+
+    @property
+    def ddp(self) -> bool:
+        """Whether workers train, and this one waits for them.
+
+        Relies on: the host sets it by its devices, and where it is true leaves loggers to the workers.
+        """
+        return self._ddp or ranks.team() is not None
+
+    @ddp.setter
+    def ddp(self, several: bool) -> None:
+        self._ddp = several
+
+    def train(self) -> Any:
+        """Train, in the processes that torchrun started where there are any.
+
+        Relies on: the host's workers of several devices are built and started as `worker.py` does it.
+        """
+        team = ranks.team()
+        if team is None:
+            return super().train()
+        import cloudpickle
+
+        self.args.rect = False  # as the host has it with several devices
+        names = {"args": vars(self.args), "model": self.model, "callbacks": self.callbacks}
+        state = cloudpickle.dumps({"trainer": type(self), **names})
+        try:
+            team.train(state, find_free_network_port(), self.last if self.resumable else None)
+        finally:
+            unset_deterministic()
+        return None
+
+    def _setup_ddp(self) -> None:
+        """Let processes find each other, on a CPU as the host does it for GPUs."""
+        if self.device.type == "cpu":
+            distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
+        else:
+            super()._setup_ddp()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host open the checkpoint that a run goes on from."""
@@ -143,7 +194,15 @@ class TeacherTrainer(DetectionTrainer):
         self.precision.choose(self)
 
     def _setup_train(self) -> None:
-        super()._setup_train()
+        """Set up training.
+
+        Relies on: the host wraps a model by `nn.parallel.DistributedDataParallel` with `device_ids=`; a CPU has none.
+        """
+        wrap: Any = nn.parallel.DistributedDataParallel
+        if self.device.type == "cpu":
+            wrap = partial(_wrap_on_cpu, wrap)
+        with temporarily(nn.parallel, DistributedDataParallel=wrap):
+            super()._setup_train()
         self.precision.apply(self)
         if RANK in {-1, 0}:
             forget_lost_epochs(self.csv, self.start_epoch)
@@ -167,8 +226,13 @@ class TeacherTrainer(DetectionTrainer):
     def final_eval(self) -> None:
         """Strip the optimizer from the finished checkpoints and validate the best one, as the host does.
 
-        What it says of that is left out: figures of yet another kind, in a folder that is gone by then.
+        What it says of that is left out: figures of yet another kind, in a folder that is gone by then. In several
+        processes on a CPU they are stripped alone: the host asks there which GPU it is on.
         """
+        if self.world_size > 1 and self.device.type == "cpu":
+            if RANK == 0:
+                strip_checkpoints(self.last, trust=self.trust)
+            return
         LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
         with warnings_only(), whole_checkpoints(self, rewritten=True):
             super().final_eval()
@@ -183,6 +247,11 @@ class TeacherTrainer(DetectionTrainer):
         """
         with without_criterion(unwrap_model(self.model)):
             super()._load_checkpoint_state(ckpt)
+
+
+def _wrap_on_cpu(wrap: Any, model: nn.Module, device_ids: list[Any], **settings: Any) -> nn.Module:
+    wrapped: nn.Module = wrap(model, **settings)
+    return wrapped
 
 
 class RtdetrTrainer(TeacherTrainer, RTDETRTrainer):

@@ -35,6 +35,7 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
+from yolo_distill.losses.devices import alone, of_first_device, start_as_first_device
 from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 
@@ -59,6 +60,7 @@ class DistillationTrainer(TeacherTrainer):
         pace: what teaching costs, see `measure_pace`.
     """
 
+    resumable = True
     recipe: Recipe
     teaching: Teaching | None = None
     criterion: DistillationCriterion | None = None
@@ -81,7 +83,8 @@ class DistillationTrainer(TeacherTrainer):
         Raises:
             RequestError: a recipe setting that is unknown, missing or wrong, or a teacher that can't be used.
         """
-        self._of_model = _callbacks is not None  # of the host's YOLO(), and not of a command, which has its own checks
+        # Of the host's YOLO(), and not of a command, which has its own checks, or a worker of one of them.
+        self._of_model = _callbacks is not None and RANK == -1
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
         self.teacher_stop = TeacherStop(overrides.pop(TEACHER_MAP_KEY, None))
@@ -158,9 +161,12 @@ class DistillationTrainer(TeacherTrainer):
         if self._of_model and not self.resume:
             self._check_pair(model)
         if not self.resume and self.recipe.init != "student":
-            report = start_student(self, model, has_weights=weights is not None)
-            if report is not None:
-                self._chosen = report.chosen
+            chosen = None
+            if RANK in {-1, 0}:  # the others get its weights when the host sets them up to train together
+                with alone():
+                    report = start_student(self, model, has_weights=weights is not None)
+                chosen = report.chosen if report is not None else None
+            self._chosen = of_first_device(chosen)
         return model
 
     def _check_pair(self, student: DetectionModel) -> None:
@@ -184,6 +190,7 @@ class DistillationTrainer(TeacherTrainer):
         if recipe.gains:
             self.teaching = Teaching(self)
             self.projectors = self.teaching.terms.projectors
+            start_as_first_device(self.projectors)
             self._write_recipe(self.teaching.recipe)
             self._pictures = TrainingPictures(self.recipe, self.teaching.stored)
         else:
@@ -212,7 +219,7 @@ class DistillationTrainer(TeacherTrainer):
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build the host's loader; one of labelled and unlabelled pictures mixes both in every batch."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
-        self._pictures.mix(self, loader, rank)
+        self._pictures.mix(self, loader)
         return loader
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:

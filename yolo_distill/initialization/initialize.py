@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
-from ultralytics.utils.torch_utils import torch_distributed_zero_first
+from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.data.calibration_batches import labelled_batches
 from yolo_distill.data.samples import sample_pictures
@@ -73,6 +72,4 @@ def _scores(teacher: DetectionModel, recipe: Recipe, args: Any, data: Mapping[st
         return None
     if recipe.init_channels == "norm":
         return norm_scores(teacher)
-    with torch_distributed_zero_first(LOCAL_RANK):  # the host keeps what it found in the labels in a file
-        batches = labelled_batches(args, data, teacher.names, imgsz=imgsz)
-    return importance_scores(teacher, batches)
+    return importance_scores(teacher, labelled_batches(args, data, teacher.names, imgsz=imgsz))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 _alone = ContextVar("alone", default=False)
@@ -44,3 +44,10 @@ def of_first_device(value: T) -> T:
     box = [value]
     distributed.broadcast_object_list(box, 0)
     return box[0]
+
+
+def start_as_first_device(module: nn.Module) -> None:
+    """Give a module the weights that it has in the first process of the default group; as it is with one process."""
+    if distributed.is_available() and distributed.is_initialized():
+        for value in module.state_dict().values():
+            distributed.broadcast(value, 0)
