@@ -1,6 +1,6 @@
 """Files from elsewhere that would run code, or take all memory, where they are opened: none may.
 
-    python tests/benchmarks/attack_corpus.py [folder=/tmp/attacks] [kind=pickles] [only=WORD] [ways=all]
+    python tests/benchmarks/attack_corpus.py [folder=/tmp/attacks] [kind=pickles] [only=WORDS] [ways=all]
 
 Builds the files, runs a command over each (ways=all: each command that opens such files), in a forked process, and
 prints a table by kind. Ends with 1 where code ran, or a command ended in anything but one line, took more than 30 s or
@@ -72,7 +72,7 @@ class Assets:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.folder, self.first = folder, False
+        self.folder = folder
         self.student = write_architecture(folder / "tiny.yaml")
         wide = write_architecture(folder / "wide.yaml", width=2)
         self.teacher = save(live_detector(str(wide), ("disc", "square")), folder / "teacher.pt", 64)
@@ -142,7 +142,8 @@ class Assets:
         from yolo_distill.cli import main
 
         def work() -> int:
-            train = self.ask("train", teach="true", pkd=1, project=self.folder / "runs", name="run")
+            run = {"project": self.folder / "runs", "name": "run", "epochs": 2, "save_period": 1}
+            train = self.ask("train", teach="true", pkd=1, **run)
             compare = self.ask("compare", out="comparison")
             return main(self.ask("label", out="answers")) | main(train) | main(compare)
 
@@ -150,11 +151,8 @@ class Assets:
         if outcome.code:
             sys.exit(outcome.said)
         (self.folder / ".said").unlink()
-        last = self.folder / "runs" / "run" / "weights" / "last.pt"
-        content = torch.load(last, weights_only=False)
-        content |= {"epoch": 0, "model": content["ema"] or content["model"]}
-        content["train_args"]["epochs"] = 2
-        torch.save(content, last)
+        weights = self.folder / "runs" / "run" / "weights"
+        (weights / "epoch0.pt").replace(weights / "last.pt")  # the last one that still can go on
 
 
 def pickles(assets: Assets, folder: Path) -> Iterator[Case]:
@@ -514,6 +512,8 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
     """What commands write and read again: manifests, plans, records, Parquet, projectors, checkpoints that go on."""
     import polars as pl
 
+    from yolo_distill.recipe import ARGS_KEY
+
     assets.run_first()
     texts = {
         "brackets": "[" * 5000, "empty": "", "binary": "\x00\xff", "list": "[1, 2, 3]", "null": "null",
@@ -556,7 +556,10 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
     for name, content in parquet.items():
         root = copied(f"parquet-{name}", answers)
         for part in (root / "soft").glob("*.parquet"):
-            part.write_bytes(content) if isinstance(content, bytes) else pl.DataFrame(content).write_parquet(part)
+            if isinstance(content, bytes):
+                part.write_bytes(content)
+            else:  # in a fork: after it, those of a process that used polars hang
+                in_fork(lambda part=part, content=content: pl.DataFrame(content).write_parquet(part) or 0, root)
         yield Case("Parquet", root.name, as_answers(root))
     projectors: dict[str, Any] = {name: {0: call, "pkd": call} for name, call in CALLS.items()}
     projectors |= {"number": 7, "keys": {}, "shapes": {"pkd.0.weight": torch.zeros(3)}, "cut": None}
@@ -568,10 +571,10 @@ def left_by_commands(assets: Assets, folder: Path) -> Iterator[Case]:
         yield Case("run that goes on", root.name, [words("train", resume=root / "weights" / "last.pt")])
     torch.save({"model": CALLS["touch"]}, folder / "evil.pt")
     own = torch.load(run / "weights" / "last.pt", weights_only=False)
-    evil = {**own["train_args"]["distill"], "trust": True, "teacher": str(folder / "evil.pt")}
+    evil = {**own["train_args"][ARGS_KEY], "trust": True, "teacher": str(folder / "evil.pt")}
     changes = {
-        "trust": {"distill": evil}, "imgsz": {"imgsz": EXPRESSION}, "epochs": {"epochs": "many"}, "data": {"data": 7},
-        "distill": {"distill": 7}, "teacher": {"distill": {**evil, "teacher": 7}},
+        "trust": {ARGS_KEY: evil}, "imgsz": {"imgsz": EXPRESSION}, "epochs": {"epochs": "many"}, "data": {"data": 7},
+        "distill": {ARGS_KEY: 7}, "teacher": {ARGS_KEY: {**evil, "teacher": 7}},
         "optimizer": {"optimizer": EXPRESSION},
         "batch": {"batch": 10**12}, "name": {"name": "../../../x"}, "model": {"model": str(folder / "evil.pt")},
     }  # fmt: skip

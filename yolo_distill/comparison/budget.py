@@ -82,9 +82,10 @@ def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict
 def decided(out: Path) -> dict[str, Any] | None:
     """Return the decision of an earlier call."""
     try:
-        return dict(json.loads((out / FILE).read_text(encoding="utf-8")))
+        decision = dict(json.loads((out / FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return decision if isinstance(decision.get("epochs"), int) else None
 
 
 def equal_time_arm(plain: Arm, decision: Mapping[str, Any]) -> Arm:

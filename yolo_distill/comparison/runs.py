@@ -54,9 +54,10 @@ class Run:
     def record(self) -> dict[str, Any] | None:
         """Return what it came to, or None while it is not finished."""
         try:
-            return dict(json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
+            record = dict(json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
+        return record if {"format", "epochs", "machine"} <= record.keys() else None
 
     @property
     def trained(self) -> bool:
