@@ -328,7 +328,7 @@ def yamls(assets: Assets, folder: Path) -> Iterator[Case]:
     for name, text in YAMLS.items():
         file = folder / f"{name}.yaml"
         file.write_text(text)
-        given = [assets.ask("train", recipe=file), assets.ask("compare", recipe=file)]
+        given = [assets.ask("train", recipe=file), assets.ask("compare", recipe=file, arms="plain,distilled")]
         given.append(assets.ask("train", class_map=file))
         given += [assets.ask("train", teacher=assets.onnx, **{f"teacher_{key}": file}) for key in ("outputs", "names")]
         for kind, way in zip(("recipe", "recipe", "class map", "teacher_outputs", "teacher_names"), given, strict=True):

@@ -42,3 +42,10 @@ def test_a_file_that_was_cut_off_is_said(tmp_path):
         (tmp_path / "part.parquet").write_bytes(whole[:left])
         with pytest.raises(DistillError, match=r"part.parquet: is not a whole Parquet file"):
             read_part(tmp_path / "part.parquet")
+
+
+@pytest.mark.parametrize("content", [{"number": [1]}, {"number": ["1"]}])
+def test_a_part_with_other_columns_is_refused(content, tmp_path):
+    pl.DataFrame(content).write_parquet(tmp_path / "part.parquet")
+    with pytest.raises(DistillError, match=r"part.parquet: is no part of labels \(its column "):
+        read_part(tmp_path / "part.parquet")

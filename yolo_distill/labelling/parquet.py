@@ -81,10 +81,15 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
         DistillError: it cannot be read.
     """
     try:
-        return pl.read_parquet(path, columns=list(columns) if columns else None, memory_map=True)
+        frame = pl.read_parquet(path, columns=list(columns) if columns else None, memory_map=True)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DistillError(f"{path}: is not a whole Parquet file ({reason}); delete it, and label again") from None
+    for key in columns or (*_PLAIN, "boxes", "scores"):
+        kind = frame.schema.get(key)
+        if kind != _PLAIN[key] if key in _PLAIN else not isinstance(kind, pl.List):
+            raise DistillError(f"{path}: is no part of labels (its column {key} is {kind}); delete it, and label again")
+    return frame
 
 
 def rows_of(frame: pl.DataFrame) -> list[Row]:
