@@ -111,7 +111,8 @@ def test_a_whole_comparison(whole: Whole) -> None:
     assert set(found["cost"]) == {"teacher", "plain", "distilled"}
     assert found["pairing"]["distilled"] == {str(seed): {"pictures": True, "weights": False} for seed in (0, 1)}
     assert len(list(whole.out.glob("teacher-yolo26n-*"))) == 1
-    assert (whole.out / "table.md").read_text() in whole.said
+    assert "differences in mAP50-95" in whole.said
+    assert (whole.out / "table.md").read_text().startswith("**No difference between distilled and plain")
 
 
 @pytest.mark.slow
@@ -124,7 +125,7 @@ def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, w
         "yolo-distill: 1 of 1 runs failed: plain@freeze=99 seed 0 (RuntimeError: 'freeze=99' froze the entire model"
     )
     assert "Traceback" not in captured.err
-    assert re.search(r"plain@freeze=99 +missing", captured.out)
+    assert re.search(r"plain@freeze=99.* missing", captured.out)
     found = json.loads((whole.out / "comparison.json").read_text())
     assert [(row["arm"], row["seed"]) for row in found["missing"]] == [("plain@freeze=99", 0)]
     assert found["arms"]["distilled"]["figures"]["test"]
