@@ -150,7 +150,6 @@ def metadata() -> list[dict[str, Any]]:
         {"head": "Detect", "kept_fp32": "['decoding', 'model.0']"},
         {"names": None},
         {"task": "", "stride": None},
-        {"task": "None"},
         {"head": "RTDETRDecoder"},
         {"names": "{}"},
         {"names": "a, b"},

@@ -139,4 +139,5 @@ def test_drawing():
     assert not pointed[30, 40].any()  # too unsure
     slanted = TURNED.plot(image)
     assert slanted[25, 30].any()
-    assert not slanted[27, 62].any() and not slanted[27, 86].any()
+    assert not slanted[27, 62].any()
+    assert not slanted[27, 86].any()
