@@ -246,6 +246,18 @@ def test_epochs_of_no_training(epochs, words, refused):
     assert "epochs=" in refused("train", *(f"{name}={value}" for name, value in words.items()))
 
 
+def test_an_unknown_optimizer(words, capsys):
+    words |= {"optimizer": "other", "workers": "0"}
+    assert main(["train", *(f"{name}={value}" for name, value in words.items())]) == 2
+    assert "yolo-distill: optimizer=other: " in capsys.readouterr().err
+
+
+def test_settings_of_another_type_in_a_run(tiny_teacher, refused):
+    content = torch.load(tiny_teacher, weights_only=False)
+    torch.save({**content, "train_args": {"epochs": "many", "distill": {}}}, "last.pt")
+    assert "the settings in it are none of a training" in refused("train", "resume=last.pt")
+
+
 def test_a_value_of_thousands_of_letters_is_shortened(words, refused):
     words["device"] = "a" * 5000
     assert len(refused("train", *(f"{name}={value}" for name, value in words.items()))) < 1500

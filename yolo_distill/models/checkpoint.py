@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 import yaml
 from torch import Tensor
+from ultralytics.cfg import check_cfg
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
@@ -129,6 +130,9 @@ def load_detector(
     own, args = _settings(getattr(model, "args", None), said), _settings(checkpoint.get("train_args"), said)
     model.train_args = {**own, **args}
     model.args = {**DEFAULT_CFG_DICT, **args}
+    if role == "resume":
+        with _tried_without_memory(said, "the settings in it are none of a training"):
+            check_cfg({key: model.args[key] for key in DEFAULT_CFG_DICT})
     model.pt_path = str(file)
     model.task = task_of(model)
     model.names = _names(model, said)
