@@ -35,11 +35,8 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-<<<<<<< HEAD
 from yolo_distill.losses.devices import alone, of_first_device, start_as_first_device
-=======
 from yolo_distill.models.checkpoint import one_line
->>>>>>> wt-r2
 from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 
