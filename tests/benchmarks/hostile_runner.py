@@ -29,7 +29,7 @@ MARK = "code-ran"
 #: A name of a file that would run where a page shows it as it is.
 MARKUP = "<img src=x onerror=alert(1)>"
 #: Seconds of the processor, as others may use it as well; a command that waits is ended after _PATIENCE.
-LIMIT_SECONDS, LIMIT_MIB, _PATIENCE = 30, 2048, 300
+LIMIT_SECONDS, LIMIT_MIB, _PATIENCE = 30, 2048, 900
 #: No process may have more, so that the machine lives; some that asked for it says so, and counts as too much.
 _ADDRESS_SPACE = 24 << 30
 _SPENT = ("bad_alloc", "bad allocation", "MemoryError", "can't allocate", "Unable to allocate", "Failed to allocate")
