@@ -89,7 +89,7 @@ def _nobody_reads() -> bool:
 def _dispatch(words: list[str]) -> int:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return _run(words)
-    from yolo_distill.engine import ranks
+    from yolo_distill.torchrun import ranks
 
     place = ranks.take_place()
     if place is None:

@@ -10,11 +10,11 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import parse_device
 
 from yolo_distill.data.label_tasks import require_labels_of
-from yolo_distill.engine import ranks
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.terms_table import TABLE, TERMS
+from yolo_distill.torchrun import ranks
 
 _MOST_EPOCHS = 1_000_000
 _START = ("init_channels", "init_fit", "init_warmup")

@@ -19,7 +19,6 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
 from yolo_distill.distillation.terms import Levels, require_classes
-from yolo_distill.engine import ranks
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
 from yolo_distill.engine.optimizer_steps import expected_steps, with_enough_steps
@@ -55,6 +54,7 @@ from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
+from yolo_distill.torchrun import ranks
 from yolo_distill.train_request import read_train_request
 from yolo_distill.validation import read_yaml
 

@@ -28,7 +28,6 @@ from ultralytics.utils.torch_utils import strip_optimizer, unset_deterministic, 
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.label_tasks import require_labels_of
-from yolo_distill.engine import ranks
 from yolo_distill.engine.atomic import forget_lost_epochs, whole_checkpoints
 from yolo_distill.engine.cpu_precision import CpuPrecision
 from yolo_distill.engine.exact_resume import forget_exact, keep_exact, restore_exact
@@ -39,6 +38,7 @@ from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
 from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan, task_of_file
+from yolo_distill.torchrun import ranks
 
 PREFIX = colorstr("teacher: ")
 

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from yolo_distill.engine import ranks
 from yolo_distill.engine.request_checks import for_all_ranks
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.torchrun import ranks
 
 AS_TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
-SERVE = "import json, sys; from yolo_distill.engine import ranks; sys.exit(ranks.serve(ranks.Place(*json.loads('{}'))))"
+SERVE = (
+    "import json, sys; from yolo_distill.torchrun import ranks; sys.exit(ranks.serve(ranks.Place(*json.loads('{}'))))"
+)
 
 
 @pytest.fixture

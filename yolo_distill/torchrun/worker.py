@@ -23,8 +23,8 @@ def main() -> int:
     from torch import distributed
     from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
-    from yolo_distill.engine.ranks import LEFT_ALONE
     from yolo_distill.errors import DistillError, RequestError
+    from yolo_distill.torchrun.ranks import LEFT_ALONE
 
     try:
         job = pickle.loads(state)  # from rank 0, as all that processes of torch send each other

@@ -228,7 +228,7 @@ def start_worker(place: Place, port: int, state: bytes) -> subprocess.Popen[byte
     values = (place.rank, place.local_rank, place.world, place.local_world, place.address, port)
     environment = os.environ | {name: str(value) for name, value in zip(_VARIABLES, values, strict=True)}
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each would remark on how the host has gradients averaged
-    command = [sys.executable, "-m", "yolo_distill.engine.worker"]
+    command = [sys.executable, "-m", "yolo_distill.torchrun.worker"]
     worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
     assert worker.stdin is not None
     with suppress(BrokenPipeError):  # it has ended, and its exit code is seen to

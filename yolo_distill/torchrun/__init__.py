@@ -1,0 +1,1 @@
+"""Training in processes that torchrun starts, on one machine or several."""
