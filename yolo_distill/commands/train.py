@@ -89,7 +89,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
     if asked is None:
         folder = train(own, host, student=student, sizes=sizes, recipe=recipe)
     else:
-        from yolo_distill.comparison.deadline import Choice, Deadline
+        from yolo_distill.comparison.candidates import Deadline
+        from yolo_distill.comparison.deadline import Choice
 
         choice = Choice(Deadline(**asked))
         folder = train(own, host, recipe=recipe, choose=choice)
