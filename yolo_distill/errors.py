@@ -48,3 +48,10 @@ def importing_for(what: str, *, torch: bool = True) -> Iterator[None]:
         if (error.name or "").startswith("yolo_distill"):
             raise
         raise missing_extra(str(error.name), what) from error
+
+
+def one_line(error: BaseException | None) -> str:
+    """Return the first line of what `error` says, with no decoration of the host's around it."""
+    lines = str(error).strip().splitlines()
+    text = " ".join((lines[0] if lines else type(error).__name__).split())
+    return text.replace("ERROR ❌️ ", "").replace("❌ ", "")[:300]

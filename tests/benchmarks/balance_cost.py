@@ -20,7 +20,8 @@ from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.step_cost import made_batch
-from yolo_distill.models.checkpoint import load_architecture, load_detector
+from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.yolo import YoloTeacher
 

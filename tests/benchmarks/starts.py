@@ -23,7 +23,8 @@ from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.initialization.channel_saliency import importance_scores, norm_scores
 from yolo_distill.initialization.least_squares import reconstruct
 from yolo_distill.initialization.weight_selection import plan_start
-from yolo_distill.models.checkpoint import load_architecture, load_detector
+from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.models.checkpoint import load_detector
 
 
 def main(words: list[str]) -> None:

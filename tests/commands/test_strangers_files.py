@@ -15,7 +15,8 @@ from tiny_yolo import ARCHITECTURE, HEADS, write_architecture
 from yolo_distill.cli import main
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.errors import RequestError
-from yolo_distill.models.checkpoint import kind_of, load_architecture, load_detector
+from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.models.checkpoint import kind_of, load_detector
 
 MARK = Path("code-ran")
 CODE = f"__import__('pathlib').Path('{MARK}').touch() or torch.nn.SiLU()"

@@ -17,7 +17,7 @@ from yolo_distill.cli import main
 from yolo_distill.engine.run import default_student
 from yolo_distill.engine.step_cost import made_batch
 from yolo_distill.engine.trainer import DistillationTrainer
-from yolo_distill.models.checkpoint import load_architecture
+from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head

@@ -17,16 +17,9 @@ from ultralytics.utils import DEFAULT_CFG, checks
 
 from yolo_distill.errors import RequestError
 from yolo_distill.models import checkpoint as module
-from yolo_distill.models.checkpoint import (
-    is_architecture,
-    kind_of,
-    load_architecture,
-    load_detector,
-    load_rtdetr,
-    load_ultralytics,
-    no_auto_install,
-    trained_imgsz,
-)
+from yolo_distill.models.architecture_files import is_architecture, load_architecture
+from yolo_distill.models.checkpoint import kind_of, load_detector, load_rtdetr, load_ultralytics, no_auto_install
+from yolo_distill.models.imgsz import trained_imgsz
 
 TINY = ARCHITECTURE.format(end2end=True, width=1, head=HEADS["detect"])
 ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))

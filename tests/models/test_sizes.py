@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import yaml_model_load
 
 import yolo_distill
 from yolo_distill.errors import RequestError
-from yolo_distill.models.checkpoint import load_architecture, read_plan
+from yolo_distill.models.architecture_files import load_architecture, read_plan
 from yolo_distill.models.sizes import resized, sized_student
 from yolo_distill.paths import cfg_dir
 

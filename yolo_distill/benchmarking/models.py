@@ -148,7 +148,8 @@ def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Mod
 
 def _describe_checkpoint(path: Path, label: str, imgsz: tuple[int, int] | None, trust: bool) -> Model:
     try:
-        from yolo_distill.models.checkpoint import load_detector, trained_imgsz
+        from yolo_distill.models.checkpoint import load_detector
+        from yolo_distill.models.imgsz import trained_imgsz
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise

@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.samples import random_state_kept
 from yolo_distill.errors import RequestError
-from yolo_distill.models.checkpoint import build_plan, read_plan
+from yolo_distill.models.architecture_files import build_plan, read_plan
 from yolo_distill.models.sizes import resized, width_of
 
 #: Sizes of a family, largest first; widths by the smallest one's where it has no pico and femto, and by the teacher's

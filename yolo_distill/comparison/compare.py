@@ -21,7 +21,7 @@ from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.errors import DistillError
 from yolo_distill.files import claim_folder
 from yolo_distill.lock import lock
-from yolo_distill.models.checkpoint import is_architecture
+from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.runtime.progress import Progress
 
 _POLL_SECONDS = 0.1

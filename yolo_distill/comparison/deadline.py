@@ -30,7 +30,7 @@ from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.files import write_bytes
 from yolo_distill.initialization.initialize import PREFIX, begin_inside
 from yolo_distill.machine import busy, cpu_name
-from yolo_distill.models.checkpoint import longest_side, require_side
+from yolo_distill.models.imgsz import longest_side, require_side
 from yolo_distill.models.sizes import write_plan
 from yolo_distill.recipe import Recipe
 from yolo_distill.tables import NO_VALUE, Table

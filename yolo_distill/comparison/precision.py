@@ -18,7 +18,7 @@ from yolo_distill.data.samples import sample_pictures
 from yolo_distill.engine.provenance import Source, open_model
 from yolo_distill.engine.step_cost import choose_student_precision, require_trainable
 from yolo_distill.errors import RequestError
-from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.timing import AT_A_TIME
 
 

@@ -19,9 +19,10 @@ from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.run_record import write_json
 from yolo_distill.comparison.runs import Run, run_of, teacher_run, weights_of
 from yolo_distill.comparison.tables import tables_of
+from yolo_distill.errors import one_line
 from yolo_distill.evaluation.evaluate import cost
 from yolo_distill.files import write_bytes
-from yolo_distill.models.checkpoint import one_line, rounded_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.templates import fill_in
 from yolo_distill.validation import read_json

@@ -26,7 +26,7 @@ from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, 
 from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.checkpoint import is_architecture
+from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.precision import require_precision

@@ -25,7 +25,8 @@ from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.machine import cpu_name, versions
-from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.recipe import USUAL, make_recipe
 from yolo_distill.teachers.loading import Teachers
 

@@ -27,7 +27,7 @@ from yolo_distill.engine.summary import summarise
 from yolo_distill.engine.teacher_training import TeacherTrainer, strip_checkpoints, train_teacher
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import DistillError
-from yolo_distill.models.checkpoint import is_architecture
+from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe
 from yolo_distill.teachers.loading import Teachers
 

@@ -12,8 +12,8 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_pat
 from ultralytics.utils import ROOT
 
 from yolo_distill.data.label_cache import keep_labels_here
-from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.errors import RequestError, did_you_mean, one_line
+from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.validation import read_yaml
 
 _MOST_CLASSES = 100_000

@@ -20,8 +20,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
-from yolo_distill.errors import DistillError
-from yolo_distill.models.checkpoint import one_line
+from yolo_distill.errors import DistillError, one_line
 from yolo_distill.runtime.progress import Progress
 
 TEACHER, STUDENT = "yolo26s.yaml", "yolo26n.yaml"

@@ -18,7 +18,7 @@ from yolo_distill.data.samples import sample_pictures
 from yolo_distill.engine.step_cost import FullPrecisionLoss, choose_student_precision
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.losses.devices import of_first_device
-from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.timing import AT_A_TIME
 
 

@@ -17,7 +17,8 @@ from yolo_distill.data.dataset import pictures_of
 from yolo_distill.data.unlabelled import find_unlabelled
 from yolo_distill.errors import RequestError
 from yolo_distill.files import size_of
-from yolo_distill.models.checkpoint import is_architecture, load_architecture, load_detector
+from yolo_distill.models.architecture_files import is_architecture, load_architecture
+from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers, is_names_file, named, with_absolute_paths
 from yolo_distill.teachers.stored import PLAN, SOFT

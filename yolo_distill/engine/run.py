@@ -48,7 +48,9 @@ from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.checkpoint import is_architecture, load_detector, require_side, rounded_imgsz, task_of_file
+from yolo_distill.models.architecture_files import is_architecture
+from yolo_distill.models.checkpoint import load_detector, task_of_file
+from yolo_distill.models.imgsz import require_side, rounded_imgsz
 from yolo_distill.models.sizes import sized_student
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys

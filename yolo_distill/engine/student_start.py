@@ -15,7 +15,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.initialization.gentle_training import follow_closely
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import StartReport, plan_start
-from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.recipe import Recipe
 
 PREFIX = colorstr("distill: ")

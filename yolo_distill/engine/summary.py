@@ -16,7 +16,8 @@ from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, in_points, side_by_side
 from yolo_distill.files import write_bytes
-from yolo_distill.models.checkpoint import load_detector, rounded_imgsz
+from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers

@@ -19,8 +19,10 @@ from yolo_distill.engine.torchvision_training import train_torchvision
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
+from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.architectures import KINDS
-from yolo_distill.models.checkpoint import kind_of, load_architecture, longest_side, rounded_imgsz
+from yolo_distill.models.checkpoint import kind_of
+from yolo_distill.models.imgsz import longest_side, rounded_imgsz
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.loading import TORCHVISION, Named, Teachers, read_names, with_absolute_files

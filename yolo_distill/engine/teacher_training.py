@@ -37,7 +37,8 @@ from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.evaluation.validator import say_figures, warnings_only
 from yolo_distill.files import replacing, size_of, write_bytes
-from yolo_distill.models.checkpoint import is_architecture, kind_of, load_ultralytics, read_plan, task_of_file
+from yolo_distill.models.architecture_files import is_architecture, read_plan
+from yolo_distill.models.checkpoint import kind_of, load_ultralytics, task_of_file
 from yolo_distill.torchrun import ranks
 
 PREFIX = colorstr("teacher: ")

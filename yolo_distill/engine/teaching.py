@@ -23,7 +23,7 @@ from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
 from yolo_distill.engine.teacher_setup import classes_of
 from yolo_distill.errors import RequestError
-from yolo_distill.models.checkpoint import rounded_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.loading import Teachers

@@ -33,10 +33,9 @@ from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import RequestError, one_line
 from yolo_distill.files import write_bytes
 from yolo_distill.losses.devices import alone, of_first_device, start_as_first_device
-from yolo_distill.models.checkpoint import one_line
 from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
 

@@ -18,10 +18,11 @@ from ultralytics.utils.torch_utils import get_flops
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.data.label_tasks import require_labels_of
-from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.errors import RequestError, did_you_mean, one_line
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
-from yolo_distill.models.checkpoint import load_detector, one_line, trained_imgsz
+from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import trained_imgsz
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.session_options import host_sessions

@@ -15,9 +15,9 @@ import torch
 from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import cannot_write, move_into_place, require_room
-from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__

@@ -12,7 +12,8 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill.errors import RequestError
 from yolo_distill.exporting.export_data import ExportData
 from yolo_distill.exporting.training import name_of, training_of
-from yolo_distill.models.checkpoint import load_detector, require_side, trained_imgsz
+from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import require_side, trained_imgsz
 from yolo_distill.models.tasks import task_of
 
 

@@ -21,7 +21,7 @@ from ultralytics.engine import exporter
 from ultralytics.utils import checks
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.errors import DistillError, RequestError, did_you_mean, one_line
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.exporting.model_card import write_card
 from yolo_distill.exporting.onnx_file import MADE_BY, host_export, notes_of_source, sha256
@@ -30,7 +30,6 @@ from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.ultralytics_parity import RUNTIMES, prove_host_file, silence, why_not
 from yolo_distill.exporting.workspace import check_card, destination, put_in_place, workspace
 from yolo_distill.machine import busy, cpu_name
-from yolo_distill.models.checkpoint import one_line
 
 #: What everyone calls a format that the host calls otherwise.
 _ALIASES = {"tflite": "litert", "tensorrt": "engine"}

@@ -20,7 +20,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import LOGGER, MACOS
 
 from yolo_distill.data.dataset import check_data
-from yolo_distill.errors import DistillError
+from yolo_distill.errors import DistillError, one_line
 from yolo_distill.evaluation import validator
 from yolo_distill.evaluation.detection_agreement import LOW, MAX_SCORE_GAP, MIN_MATCHED, Agreement, agree
 from yolo_distill.exporting.acceptance import measure, points
@@ -28,7 +28,7 @@ from yolo_distill.exporting.parity import IOU, MAX_DET, TOLERANCES, Gap, check_r
 from yolo_distill.exporting.report import HostProof
 from yolo_distill.exporting.request_checks import Plan
 from yolo_distill.exporting.task_parity import as_raw
-from yolo_distill.models.checkpoint import no_auto_install, one_line
+from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Transform

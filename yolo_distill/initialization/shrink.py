@@ -18,7 +18,9 @@ from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import RequestError
 from yolo_distill.files import replacing
 from yolo_distill.initialization.initialize import begin_inside
-from yolo_distill.models.checkpoint import build_plan, load_detector, read_plan, rounded_imgsz, trained_imgsz
+from yolo_distill.models.architecture_files import build_plan, read_plan
+from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import rounded_imgsz, trained_imgsz
 from yolo_distill.models.sizes import require_buildable, resized
 from yolo_distill.recipe import make_recipe
 

@@ -40,7 +40,7 @@ from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_l
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import lock
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.checkpoint import rounded_imgsz, trained_imgsz
+from yolo_distill.models.imgsz import rounded_imgsz, trained_imgsz
 from yolo_distill.results import LabelResult
 from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.sources import Sources, find_sources

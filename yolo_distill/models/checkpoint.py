@@ -1,4 +1,4 @@
-"""Opening what a user calls a model: an Ultralytics checkpoint (`.pt`) or architecture (`.yaml`), as a detector.
+"""Opening an Ultralytics checkpoint (`.pt`) as a detector, and telling of what kind and task a model is.
 
 A checkpoint is a pickle, and a pickle is a program. The host can load one with an allow-list of its own classes
 (`torch_safe_load(..., safe_only=True)`); that is what happens here unless the caller says that the file is trusted.
@@ -7,7 +7,6 @@ A checkpoint is a pickle, and a pickle is a program. The host can load one with 
 from __future__ import annotations
 
 import contextlib
-import copy
 import re
 import reprlib
 import zipfile
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
 from torch import Tensor
 from ultralytics.cfg import check_cfg
-from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, SETTINGS, checks
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load
+from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.errors import DistillError, RequestError, did_you_mean, one_line
+from yolo_distill.models.architecture_files import is_architecture, read_plan
 from yolo_distill.models.architectures import (
     KINDS,
     Kind,
@@ -33,19 +32,11 @@ from yolo_distill.models.architectures import (
     require_plan,
     require_runs,
 )
+from yolo_distill.models.imgsz import LARGEST_SIDE
 from yolo_distill.models.tasks import TASKS, task_of
-from yolo_distill.paths import cfg_dir
-from yolo_distill.validation import read_yaml
 
-_SCALES = "nsmlx"
-_LARGEST_SIDE = 8192
 _TRAINED = {"student", "assistant", "pretrained"}
 _LARGEST_STRIDE = 256
-
-
-def is_architecture(path: str | Path) -> bool:
-    """Return whether `path` names an architecture (`.yaml`), which has no weights yet, rather than a checkpoint."""
-    return Path(path).suffix.lower() in {".yaml", ".yml"}
 
 
 def kind_of(model: str | Path | DetectionModel) -> Kind:
@@ -148,109 +139,6 @@ def load_rtdetr(path: str | Path, *, trust: bool = False, role: str = "teacher")
 def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teacher") -> DetectionModel:
     """Open an Ultralytics checkpoint of either kind, which `kind_of` then tells; see `load_detector`."""
     return load_detector(path, trust=trust, role=role, kinds=KINDS)
-
-
-def load_architecture(
-    path: str | Path,
-    nc: int | None = None,
-    *,
-    role: str = "model",
-    kinds: Sequence[Kind] = ("yolo",),
-    kpt_shape: Sequence[int] | None = None,
-) -> DetectionModel:
-    """Build a detector with random weights from an architecture.
-
-    Args:
-        path: see `read_plan`.
-        nc: number of classes; the file's own when not given.
-        role: the setting that named the file, for the messages.
-        kinds: of detectors that are welcome.
-        kpt_shape: of a pose model: keypoints, and values of each; the file's own when not given.
-
-    Returns:
-        the model, float32, eval mode, on the CPU; names are the class numbers.
-
-    Raises:
-        RequestError: there is no such architecture, the file describes none, or it is no detector of these kinds.
-    """
-    model = build_plan(read_plan(path, role), nc, f"{role}={path}", kinds, kpt_shape)
-    model.args["model"] = str(path)
-    return model
-
-
-def build_plan(
-    plan: dict[str, Any],
-    nc: int | None,
-    said: str,
-    kinds: Sequence[Kind] = ("yolo",),
-    kpt_shape: Sequence[int] | None = None,
-) -> DetectionModel:
-    """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
-
-    Args:
-        plan: stays as it is.
-        nc: number of classes.
-        said: what the message begins with.
-        kinds: of detectors that are welcome.
-        kpt_shape: of a pose model.
-
-    Raises:
-        RequestError: it is no detector of these kinds, or the host can't build it.
-    """
-    build = require_plan(plan, kinds, said)
-    own = {"nc": nc or plan["nc"]}  # given as arguments, the host remarks on them
-    if kpt_shape and build is TASKS["pose"].model:
-        own["kpt_shape"] = list(kpt_shape)
-    try:
-        require_affordable({**plan, **own}, said)
-        model = build(copy.deepcopy({**plan, **own}), verbose=False)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(f"{said}: the host cannot build this architecture ({one_line(error)})") from error
-    model.task = task_of(model)
-    model.args = {**DEFAULT_CFG_DICT, "task": model.task}
-    return model.eval()
-
-
-def rounded_imgsz(model: torch.nn.Module, imgsz: int | Sequence[int]) -> int:
-    """Return the side of square pictures in pixels as the host rounds it when it trains `model`."""
-    stride = max(int(cast("Tensor", model.stride).max()), 32)
-    return -(-longest_side(imgsz) // stride) * stride
-
-
-def longest_side(imgsz: Any) -> int:
-    """Return the longer side of pictures in pixels.
-
-    Raises:
-        RequestError: it is none.
-    """
-    sides = imgsz if isinstance(imgsz, (list, tuple)) else [imgsz]
-    if not sides or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-        raise RequestError(f"imgsz={imgsz}: expected a whole number of pixels, such as 640")
-    return max(sides)
-
-
-def require_side(side: int, model: torch.nn.Module) -> None:
-    """Refuse a side of pictures in pixels that `model` does not take.
-
-    Raises:
-        RequestError: it is no multiple of the model's stride, or too large.
-    """
-    stride = max(int(cast("Tensor", model.stride).max()), 32)
-    if not 0 < side <= _LARGEST_SIDE or side % stride:
-        below = min(max(stride, side // stride * stride), _LARGEST_SIDE - stride)
-        raise RequestError(
-            f"imgsz={side}: the model takes multiples of {stride} up to {_LARGEST_SIDE}, such as {below} or "
-            f"{below + stride}"
-        )
-
-
-def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:
-    """Return the `imgsz` that `model` was trained at, in pixels, or None when its `args` do not say."""
-    args = getattr(model, "args", None)
-    size = args.get("imgsz") if isinstance(args, dict) else getattr(args, "imgsz", None)
-    return size if isinstance(size, (int, list)) and not isinstance(size, bool) else None
 
 
 @contextlib.contextmanager
@@ -443,78 +331,7 @@ def _require_sizes(model: Any, said: str) -> None:
             )
     size = model.args.get("imgsz", 32)
     sides = size if isinstance(size, (list, tuple)) else [size]
-    if len(sides) not in {1, 2} or not all(isinstance(one, int) and 0 < one <= _LARGEST_SIDE for one in sides):
+    if len(sides) not in {1, 2} or not all(isinstance(one, int) and 0 < one <= LARGEST_SIDE for one in sides):
         raise RequestError(
-            f"{said}: says that it was trained at imgsz={reprlib.repr(size)}; expected pixels of 1 to {_LARGEST_SIDE}"
+            f"{said}: says that it was trained at imgsz={reprlib.repr(size)}; expected pixels of 1 to {LARGEST_SIDE}"
         )
-
-
-def _check_architecture_exists(name: Path, said: str) -> None:
-    if name.is_dir():
-        raise RequestError(f"{said}: is a folder, not an architecture")
-    if "'" in name.name:  # runs are named after it
-        raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename the file")
-    if name.exists() or _without_scale(name).exists() or _of_ours(name).is_file():
-        return
-    if len(name.parts) > 1:
-        near = [f.name for f in name.parent.glob("*.y*ml")] if name.parent.is_dir() else []
-        raise RequestError(f"{said}: no such file{did_you_mean(name.name, near)}")
-    known = _architectures()
-    if name.name not in known:
-        raise RequestError(f"{said}: no such file, and no architecture of that name{did_you_mean(name.name, known)}")
-
-
-def _without_scale(name: Path) -> Path:
-    """Return the file that is read: the scale letter is no part of its name, yolo26n.yaml is read from yolo26.yaml."""
-    return name.with_name(re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", name.name))
-
-
-def _architectures() -> list[str]:
-    """Return the names the host knows, with and without scale letters."""
-    names = []
-    for file in sorted([*(ROOT / "cfg" / "models").rglob("*.yaml"), *(cfg_dir() / "models").glob("*.yaml")]):
-        names.append(file.name)
-        if parts := re.fullmatch(r"((?:yoloe-)?\D+\d+)(-.*)?", file.stem):
-            names += [f"{parts[1]}{scale}{parts[2] or ''}.yaml" for scale in _SCALES]
-    return names
-
-
-def _of_ours(name: Path) -> Path:
-    """Return where an architecture lies: in `cfg/models/` where a bare name is that of one of ours, else as named."""
-    ours = cfg_dir() / "models" / name
-    return ours if len(name.parts) == 1 and not name.is_file() and ours.is_file() else name
-
-
-def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
-    """Return what an architecture says, as the host builds it.
-
-    Args:
-        path: a `.yaml` file, a name of the host's such as `yolo26n.yaml`, whose letter picks width and depth, or one of
-            `cfg/models/`, such as `yolo26p.yaml`.
-        role: the setting that named it, for the messages.
-
-    Raises:
-        RequestError: there is none, or it is no YAML file.
-    """
-    name, said = Path(path), f"{role}={path}"
-    if not is_architecture(name):
-        raise RequestError(f"{said}: an architecture is a .yaml file, such as yolo26n.yaml")
-    _check_architecture_exists(name, said)
-    for file in {name, _without_scale(name)}:
-        if file.exists():
-            read_yaml(file, said)
-    try:
-        plan = yaml_model_load(_of_ours(name))
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
-    plan["yaml_file"] = str(path)  # not where this package lies
-    if not plan["scale"] and isinstance(plan.get("scales"), dict):
-        plan["scale"] = next(iter(plan["scales"]), "")  # which the host takes as well, with a warning
-    return plan
-
-
-def one_line(error: BaseException | None) -> str:
-    """Return the first line of what `error` says, with no decoration of the host's around it."""
-    lines = str(error).strip().splitlines()
-    text = " ".join((lines[0] if lines else type(error).__name__).split())
-    return text.replace("ERROR ❌️ ", "").replace("❌ ", "")[:300]

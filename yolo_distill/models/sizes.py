@@ -11,8 +11,8 @@ import yaml
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
+from yolo_distill.models.architecture_files import build_plan, is_architecture, read_plan
 from yolo_distill.models.architectures import KINDS, require_plan
-from yolo_distill.models.checkpoint import build_plan, is_architecture, read_plan
 from yolo_distill.recipe_table import ACTIVATIONS
 
 #: Widths are tried in steps of so many channels of 1,024, when one is looked for that can be built.

@@ -15,7 +15,8 @@ from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.checkpoint import find_checkpoint, is_architecture, kind_of, load_ultralytics
+from yolo_distill.models.architecture_files import is_architecture
+from yolo_distill.models.checkpoint import find_checkpoint, kind_of, load_ultralytics
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import split
 from yolo_distill.teachers.class_names import names_by_number
