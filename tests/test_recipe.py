@@ -149,3 +149,8 @@ def test_a_recipe_saved_when_there_were_fewer_settings_or_others():
 def test_a_recipe_saved_with_a_setting_that_is_gone(key, value):
     with pytest.raises(RequestError, match=f"^{key}={value}: .*which is gone; begin it anew"):
         saved_recipe({**make_recipe({"teacher": "t.pt"}).model_dump(), **UNUSED, key: value})
+
+
+def test_an_older_run_leaves_the_terms_of_other_tasks_open():
+    recipe = saved_recipe({"teacher": "t.pt"})
+    assert (recipe.logit, recipe.mimic, recipe.mask, recipe.keypoint) == (0.0, 0.0, None, None)

@@ -39,7 +39,7 @@ WORTH_STEPS = 500
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
-    **dict.fromkeys(TERMS, 0.0),
+    **{name: 0.0 for name, term in TABLE.items() if term.task is None},  # of others there were no runs
     **{"init_channels": "even", "init_fit": False, "init_warmup": 0.0, "balance": "fixed", "kd_until": 1.0},
     "schedule": dict.fromkeys(TERMS, "ramp"),
     "unlabeled": None,
