@@ -29,7 +29,7 @@ NOT_IN_COMPARE = {
     **_NOWHERE,
     "distill_model": "that is the arm host",
     "dis": "it belongs to the arm host: arms=plain,host@dis=2",
-    "task": "only detect can be distilled",
+    "task": "the student's file says it",
     "quantize": "quantization-aware checkpoints can't be resumed or measured here",
     "project": "the folder is given as out=",
     "name": "runs are named after arm and seed",

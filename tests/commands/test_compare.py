@@ -209,6 +209,9 @@ def running(words: str) -> list[str]:
         (["epocs=3"], "unknown key 'epocs'; did you mean 'epochs'?"),
         (["project=x"], "project= does not belong here"),
         (["teacher="], "teacher= is missing"),
+        (["task=segment"], "task= does not belong here: the student's file says it"),
+        (["student=yolo26n-seg.yaml"], "arm distilled: data="),
+        (["arms=plain,distilled@mask=1"], "arm distilled@mask=1: mask=1: student=yolo26n.yaml is a detect model"),
         (["out=."], "holds something else"),
     ],
 )

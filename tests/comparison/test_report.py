@@ -21,7 +21,7 @@ from yolo_distill.comparison.caveats import caveats_of
 from yolo_distill.comparison.charts import DARK, LIGHT, Chart, chart, draw
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.plan import Plan
-from yolo_distill.comparison.report import html_report, markdown
+from yolo_distill.comparison.report import html_report, markdown, terminal
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 from yolo_distill.engine.provenance import Source
 
@@ -144,6 +144,27 @@ def test_data_without_a_test_split_says_so(summary_of: Summarise, plan: Plan) ->
     assert accuracy(summary).title == "mAP50-95 on val"
     assert accuracy(summary).rows[1][1] == "50.0"
     assert any("best epoch was chosen on the pictures it is judged by" in note for note in caveats_of(summary))
+
+
+def of_task(made: dict[str, Any], task: str) -> dict[str, Any]:
+    """Return a record as that of a model of a task."""
+    return {**made, **{split: {**made[split], "task": task} for split in ("val", "test")}}
+
+
+def test_figures_of_another_task_say_of_what(summary_of: Summarise) -> None:
+    summary = summary_of([of_task(one, "segment") for one in [record("teacher", 0, 0.3), *FEW]])
+    summary["cost"] = {label: {"parameters": 9, "gflops": 1.0, "ms": ms} for label, ms in COSTS.items()}
+    for text in (html_report(summary, []), markdown(summary), terminal(summary, 120)):
+        named = re.findall(r"m?AP50-95(?! of its)[^,.|<]{9}", text)
+        assert len(named) > 5
+        assert {words[-9:] for words in named} == {" of masks"}
+
+
+def test_a_teacher_of_another_task_is_not_compared(summary_of: Summarise) -> None:
+    summary = summary_of([of_task(TEACHER, "detect"), *(of_task(one, "segment") for one in FEW)])
+    assert "The teacher is not measured: it finds boxes, and its students find masks" in caveats_of(summary)
+    assert accuracy(summary).rows[0] == ["teacher", "-", "", "", "-", "-"]
+    assert differences(summary).rows[0][4] == "-"
 
 
 FAR_OFF = {"teacher": "s, int8", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}

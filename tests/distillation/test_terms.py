@@ -222,3 +222,11 @@ def test_a_feature_term_needs_no_class_in_common(name):
     output, teacher = head_output(2, end2end=True), head_output(2)
     total(terms_of(match_classes({0: "a"}, {0: "b"}), **{name: 1}), answer(output), answer(teacher)).backward()
     assert all(m.grad.abs().sum() > 0 for m in output["one2many"]["feats"])
+
+
+def test_scores_without_boxes_are_enough_where_neither_has_a_one2one_branch():
+    """What a teacher such as a YOLOv8 is asked for when the class term is all that it teaches another one."""
+    whole = answer(head_output(2))
+    blind = DenseBranch(whole.one2many.logits, None, whole.one2many.anchors, whole.one2many.strides)
+    teacher = DenseAnswer(blind, None, whole.maps, whole.cells)
+    assert terms_of(logit=1)(answer(head_output(2)), teacher, 1, 1, (SIZE, SIZE))["logit"] > 0

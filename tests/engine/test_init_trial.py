@@ -64,7 +64,7 @@ def test_weights_of_its_own_are_tried_beside_the_teachers(
 
 
 @pytest.mark.parametrize(
-    ("own", "inside", "better"), [(0.13, 0.28, "teacher"), (0.4, 0.28, "student"), (0.2, 0.2, "student")]
+    ("own", "inside", "better"), [(13.0, 28.0, "teacher"), (40.0, 28.0, "student"), (20.0, 20.0, "student")]
 )
 def test_the_better_start_is_taken_and_found_again(own, inside, better, choose):
     tried, asked = choose
@@ -78,9 +78,19 @@ def test_the_better_start_is_taken_and_found_again(own, inside, better, choose):
     assert [epochs for _, epochs, _ in asked] == [8, 8]
 
 
+def test_a_trial_of_an_older_version_is_done_again(choose, settings):
+    """Its figure is a share of 1, which any of today's, in points, would beat."""
+    tried, asked = choose
+    tried(0.4, 0.28)
+    for folder in Path(settings["project"]).glob("trial-*"):
+        folder.rename(folder.with_name(folder.name.replace("trial-", "start-")))
+    assert tried(40.0, 28.0) == "student"
+    assert len(asked) == 2
+
+
 def test_a_trial_that_was_not_measured(choose):
     with pytest.raises(DistillError, match=r"init=try: .* could not be measured; give init=student"):
-        choose[0](None, 0.2)
+        choose[0](None, 20.0)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,7 @@ def test_a_real_trial(settings, make_teacher, names, large, monkeypatch):
     folder = train(own, settings, student=str(make_teacher("yolo26n.yaml", names)))
     maps = {}
     for name in ("student", "teacher"):
-        (tried,) = folder.parent.glob(f"start-{name}-*")
+        (tried,) = folder.parent.glob(f"trial-{name}-*")
         assert yaml.safe_load((tried / "recipe.yaml").read_text())["init"] == name
         assert len((tried / "results.csv").read_text().splitlines()) == 3
         maps[name] = json.loads((tried / "summary.json").read_text())["student"]["map"]

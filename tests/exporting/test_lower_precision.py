@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from yolo_distill.exporting.lower_precision import to_int8
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.graphs.quantise import METHODS
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.postprocess import Postprocess
 
 # --- the guard -------------------------------------------------------------------------------------------------------
 
@@ -129,20 +131,38 @@ def test_nothing_is_good_enough(search, monkeypatch):
 
 
 def test_distance_weighs_what_is_sure():
-    right = np.zeros((6, 3))
-    right[:4] = [[10] * 3, [10] * 3, [4] * 3, [4] * 3]
-    right[4] = [0.5, 0.01, 0.01]
+    means = Postprocess({0: "round", 1: "square"}, "detect", None, end2end=False)
+    right = np.zeros((1, 6, 3))
+    right[0, :4] = [[10] * 3, [10] * 3, [4] * 3, [4] * 3]
+    right[0, 4] = [0.5, 0.01, 0.01]
     background, object_ = right.copy(), right.copy()
-    background[:4, 1] += 1
-    assert _distance(background, right) == 0
-    object_[:4, 0] += 1  # a pixel off, of a box of 4 pixels, weighed by its score
-    object_[4, 0] = 0.7
-    assert _distance(object_, right) == pytest.approx(0.7 * (0.2 + 0.25))
-    rows = np.random.default_rng(0).random((300, 6))
-    assert _distance(rows[::-1], rows) == 0  # sorted rows may have changed places
+    background[0, :4, 1] += 1
+    assert _distance(background, right, means) == 0
+    object_[0, :4, 0] += 1  # a pixel off, of a box of 4 pixels, weighed by its score
+    object_[0, 4, 0] = 0.7
+    assert _distance(object_, right, means) == pytest.approx(0.7 * (0.2 + 0.25))
+    rows = np.random.default_rng(0).random((1, 300, 6))
+    end2end = dataclasses.replace(means, end2end=True)
+    assert _distance(rows[:, ::-1], rows, end2end) == 0  # sorted rows may have changed places
     lower = rows.copy()
-    lower[0, 4] -= 0.25
-    assert _distance(lower, rows) > 0
+    lower[0, 0, 4] -= 0.25
+    assert _distance(lower, rows, end2end) > 0
+
+
+def test_what_a_task_has_besides_boxes_is_no_score():
+    means = Postprocess({0: "round"}, "pose", (2, 2), end2end=False)
+    right = np.zeros((1, 9, 2))
+    right[0, 4] = [0.5, 0]
+    right[0, 5:] = 80  # pixels; one is a score of nothing
+    off, background = right.copy(), right.copy()
+    off[0, 5, 0] += 8
+    background[0, 5, 1] += 8
+    assert _distance(off, right, means) == pytest.approx(0.5 * 8 / 80)
+    assert _distance(background, right, means) == 0
+    masks = dataclasses.replace(means, task="segment", kpt_shape=None)
+    protos = np.ones((1, 4, 2, 2))
+    assert _distance((right, protos), (right, protos), masks) == 0
+    assert _distance((right, protos * 0.9), (right, protos), masks) == pytest.approx(0.5 * 0.1)
 
 
 # --- what comes out --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN, TEACHER
 from yolo_distill.comparison.charts import front_points
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.durations import duration
-from yolo_distill.engine.teacher_quality import PICTURES, Look
+from yolo_distill.engine.teacher_quality import BY_HEART, PICTURES
 
 #: Share of the training time from which on what comes before it is said.
 _MUCH = 0.2
@@ -47,7 +47,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
 
 def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     """Return the notes."""
-    split = summary["headline"]["split"]
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
     notes = [_missing(row) for row in summary["missing"]]
     if reason := (summary["teacher"] or {}).get("not_measured"):
         notes.append(f"The teacher is not measured: {reason}")
@@ -73,7 +73,7 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     if summary["equal_time"] and EQUAL_TIME in summary["arms"]:
         notes.append(_equal_time(summary["equal_time"]))
     if len(points := front_points(summary)) > 1:
-        notes.append(f"On the front of time and mAP50-95, fastest first: {', '.join(front_of(points))}.")
+        notes.append(f"On the front of time and {metric}, fastest first: {', '.join(front_of(points))}.")
     records = summary["records"]
     notes += _prepared(summary)
     versions = {str(record["versions"]) for record in records}
@@ -117,7 +117,7 @@ def _seeds(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _teacher(summary: Mapping[str, Any]) -> list[str]:
-    split = summary["headline"]["split"]
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
     where = (split, "one-to-many", "mAP50-95")
     teacher = summary["teacher"] or {}
     found = look_up(teacher.get("figures", {}), *where)
@@ -125,13 +125,13 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
     notes = []
     if found is not None and plain is not None and found <= plain:
         notes.append(
-            f"The teacher is not ahead of plain: {found:.1f} and {plain:.1f} mAP50-95 on {split}. "
+            f"The teacher is not ahead of plain: {found:.1f} and {plain:.1f} {metric} on {split}. "
             "There is nothing to learn from it here."
         )
-    if teacher.get("look") and (look := Look(**{key: value / 100 for key, value in teacher["look"].items()})).by_heart:
+    if (look := teacher.get("look")) and look["train"] - look["val"] > 100 * BY_HEART:
         notes.append(
-            f"The teacher is far better on its training pictures, {100 * look.train:.1f}, than on val, "
-            f"{100 * look.val:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "
+            f"The teacher is far better on its training pictures, {look['train']:.1f}, than on val, "
+            f"{look['val']:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "
             "there say little more than the labels; with unlabeled= an arm is also taught pictures that it has not "
             "seen."
         )

@@ -68,7 +68,7 @@ def accuracy_chart(summary: Mapping[str, Any]) -> Chart | None:
     series: dict[str, list[Line]] = {label: [] for label in summary["arms"]}
     for record in summary["records"]:
         series.get(record["arm"], []).append(np.array(main_map(record["curve"]), float))
-    return chart(series, "mAP50-95 on val, by epoch")
+    return chart(series, f"{summary['headline']['metric']} on val, by epoch")
 
 
 def share_chart(summary: Mapping[str, Any]) -> Chart | None:
@@ -91,7 +91,8 @@ def front_chart(summary: Mapping[str, Any]) -> Chart | None:
     drawn = [
         _svg(_draw_points(curves, front, theme, inches)) for inches in (_INCHES, _NARROW) for theme in (LIGHT, DARK)
     ]
-    return Chart(f"mAP50-95 on {summary['headline']['split']}, by ms a picture (torch, CPU)", curves, *drawn)
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
+    return Chart(f"{metric} on {split}, by ms a picture (torch, CPU)", curves, *drawn)
 
 
 def front_points(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

@@ -15,7 +15,7 @@ from yolo_distill.comparison.plan import Plan, write_plan
 from yolo_distill.comparison.processes import WORKER, Processes
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, terminal
 from yolo_distill.comparison.request import Request, check
-from yolo_distill.comparison.results import figure_of
+from yolo_distill.comparison.results import figure_of, metric_of, task_of
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.errors import DistillError
@@ -190,5 +190,5 @@ def outcome(run: Run, plan: Plan) -> str:
     values = {split: figure_of(record, split, "mAP50-95", "one-to-many") for split in reversed(plan.splits)}
     figures = [f"{value:.1f} on {split}" for split, value in values.items() if value is not None]
     spent = f", trained {record['train_seconds'] / 60:.1f} min" if record["train_seconds"] else ""
-    said = f"mAP50-95 {', '.join(figures)}" if figures else "not measured"
+    said = f"{metric_of(task_of(record, plan))} {', '.join(figures)}" if figures else "not measured"
     return f"{run.name}: {said}{spent}"

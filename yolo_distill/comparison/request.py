@@ -21,7 +21,7 @@ from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import check_unlabelled
 from yolo_distill.engine.optimizer_steps import batches_a_step, expected_steps, with_enough_steps
 from yolo_distill.engine.provenance import source_of_data, source_of_model, source_of_teacher
-from yolo_distill.engine.request_checks import require_teachable, without_effect
+from yolo_distill.engine.request_checks import require_task, require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
 from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
@@ -205,9 +205,10 @@ class _Ours:
         return json.dumps([values, arm.host], sort_keys=True, default=str)
 
     def check_pairs(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
-        """Refuse a teacher and a student that do not fit together as an arm wants it."""
+        """Refuse a student, its teacher and data that do not fit together as an arm wants it."""
         for at, (arm, recipe) in enumerate(self._arms):
             with _said_of(arm):
+                require_task(self._request.student, None, recipe, data)
                 begins = check_pair(self._request.student, recipe, Teachers.of(recipe, teachers), data, arm.host)
             self._arms[at] = (arm, begins)
         if self._host_arms and not teachers.is_one_yolo:

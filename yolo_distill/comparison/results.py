@@ -17,6 +17,7 @@ from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
 from yolo_distill.comparison.statistics import difference, gap_recovered, verdict
 from yolo_distill.evaluation.evaluate import in_points
+from yolo_distill.models.tasks import TASKS
 from yolo_distill.version import __version__
 
 #: What mAP50-95 and mAP50 are called in the evaluator's figures.
@@ -47,6 +48,12 @@ def summarise(
     missing = [run for run in kept if (run.arm.label, run.seed) not in records]
     master = teacher.record()
     headline = headline_arm(arms.values())
+    task = next((found for record in records.values() if (found := task_of(record, plan))), "detect")
+    if master and (own := task_of(master, plan) or task) != task:
+        why = f"it finds {TASKS[own].finds}, and its students find {TASKS[task].finds}"
+        master = {key: value for key, value in master.items() if key not in plan.splits}
+        master |= {"one_to_one": None, "not_measured": why}
+    metric = metric_of(task)
     by_arm = {label: {seed: records[label, seed] for seed in seeds if (label, seed) in records} for label in arms}
     rivals, variants = _further(headline, arms, decision)
     pairing, unchecked = _pairing(by_arm)
@@ -54,7 +61,7 @@ def summarise(
     def said(arm: str, base: str) -> str:
         values = values_of(by_arm, plan.headline, "mAP50-95", "one-to-many")
         wanted = [run.seed for run in kept if run.arm.label == arm]
-        return verdict(difference(arm, base, values), what=f"mAP50-95 on {plan.headline}", seeds=wanted)
+        return verdict(difference(arm, base, values), what=f"{metric} on {plan.headline}", seeds=wanted)
 
     pairs = [(label, PLAIN) for label in arms if label != PLAIN]
     verdicts = {arm: said(arm, base) for arm, base in pairs}
@@ -66,7 +73,7 @@ def summarise(
         "verdict": first,
         "further": [said(*pair) for pair in rivals],
         "verdicts": verdicts,
-        "headline": {"arm": headline, "base": PLAIN, "split": plan.headline, "metric": "mAP50-95"},
+        "headline": {"arm": headline, "base": PLAIN, "split": plan.headline, "metric": metric},
         "finished": not missing and master is not None,
         "seeds": seeds,
         "plan": plan.as_dict(),
@@ -86,6 +93,17 @@ def summarise(
         "versions": {"yolo_distill": __version__},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def task_of(record: Mapping[str, Any], plan: Plan) -> str | None:
+    """Return the task of a run's model; None where it was not measured, and of older versions."""
+    found: str | None = record.get(plan.headline, {}).get("task")
+    return found
+
+
+def metric_of(task: str | None) -> str:
+    """Return what is compared, and of what it is where these are not boxes."""
+    return "mAP50-95" if task in {None, "detect"} else f"mAP50-95 of {TASKS[str(task)].finds}"
 
 
 def headline_arm(arms: Iterable[Arm]) -> str | None:

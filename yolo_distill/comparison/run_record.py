@@ -35,7 +35,7 @@ FORMAT = 1
 #: Settings that say where a run lies, not what it is.
 _PLACES = {"project", "name", "save_dir", "exist_ok", "data", "seed"}
 #: Of a measurement, what is kept.
-_FIGURES = ("map", "map50", "precision", "recall", "pictures", "boxes", "classes")
+_FIGURES = ("task", "map", "map50", "precision", "recall", "pictures", "boxes", "classes")
 
 
 def make_record(job: Job, best: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def tables_of(summary: Mapping[str, Any]) -> list[Table]:
 
 def accuracy(summary: Mapping[str, Any]) -> Table:
     """Return mAP50-95 of every run, with means."""
-    split = summary["headline"]["split"]
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
     other = "val" if split != "val" else None
     seeds = [str(seed) for seed in summary["seeds"]]
     missing = {(row["arm"], str(row["seed"])) for row in summary["missing"]}
@@ -44,7 +44,7 @@ def accuracy(summary: Mapping[str, Any]) -> Table:
         each = {seed: [look_up(figures, part, *_DENSE, "each", seed) for part in (split, other)] for seed in seeds}
         cells = ["missing" if (label, seed) in missing else _pair(*each[seed]) for seed in seeds]
         rows.append(row(label, figures, cells, "mean"))
-    title = f"mAP50-95 on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
+    title = f"{metric} on {split}" + (f" (on {other}, where the best epoch was chosen)" if other else "")
     header = ["arm", "mean", "± between seeds", *(f"seed {seed}" for seed in seeds), "mAP50"]
     strong = tuple(number for number, line in enumerate(rows) if line[0] == summary["headline"]["arm"])
     return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
@@ -66,7 +66,7 @@ def differences(summary: Mapping[str, Any]) -> Table:
         rows.append([*cells, *([_interval(ends.get((row["arm"], row["base"])))] if ends else [])])
     header = ["difference", "mean [95 % interval]", "so it is", "ahead in", "of the teacher's lead"]
     strong = tuple(number for number, row in enumerate(main) if row["arm"] == summary["headline"]["arm"])[:1]
-    title = f"Paired differences in mAP50-95 on {split}"
+    title = f"Paired differences in {summary['headline']['metric']} on {split}"
     return Table(title, [*header, *(["one-to-one"] if ends else [])], rows, strong=strong)
 
 
@@ -77,7 +77,8 @@ def classes(summary: Mapping[str, Any]) -> Table:
         [row["name"], str(row["boxes"] or 0), *map(_points, [row["teacher"], *(row["arms"][one] for one in labels)])]
         for row in (summary["classes"] if labels else [])
     ]
-    title = f"AP50-95 of each class on {summary['headline']['split']}, mean over seeds"
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
+    title = f"{metric.removeprefix('m')} of each class on {split}, mean over seeds"
     return Table(title, ["class", "boxes", TEACHER, *labels], rows)
 
 

@@ -17,7 +17,7 @@ from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.data.class_mapping import ClassMatch
 from yolo_distill.distillation.feature_terms import FeatureTerms
-from yolo_distill.distillation.object_terms import ObjectTerms
+from yolo_distill.distillation.object_terms import ObjectTerm
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.logit import NOTHING, confidence
 from yolo_distill.recipe import Recipe
@@ -96,7 +96,7 @@ class Terms:
         levels: which levels correspond.
         projectors: see `yolo_distill.distillation.projectors.make_projectors`; empty without a feature term.
         maps: strides of the maps that the teacher shows; None where it shows those of all levels.
-        objects: the terms of the student's task; None: it has none.
+        objects: the term of the student's task; None: it has none.
 
     Raises:
         RequestError: see `require_classes`.
@@ -109,12 +109,12 @@ class Terms:
         levels: Levels,
         projectors: nn.ModuleDict,
         maps: Collection[int] | None = None,
-        objects: ObjectTerms | None = None,
+        objects: ObjectTerm | None = None,
     ) -> None:
         require_classes(recipe, len(classes.matched))
         self.recipe, self.classes, self.levels, self.projectors = recipe, classes, levels, projectors
         shown = [stride for stride in levels.common if maps is None or stride in maps]
-        self._objects = objects or ObjectTerms(None, None)
+        self._objects = objects or ObjectTerm(None, None)
         self._features = FeatureTerms(recipe, shown, projectors)
         dense = {name: TABLE[name] for name in recipe.gains if name in DENSE_TERMS}
         self._losses = {name: term.bind(term.loss, recipe) for name, term in dense.items()}
@@ -153,16 +153,17 @@ class Terms:
         if taught and many and teacher.one2many is not None:
             pairs.append((many, student.one2many, teacher.one2many, teacher.one2many.taught))
         source = teacher.one2one or teacher.one2many
-        objects = active.intersection(self._objects.names) if self.classes.matched else set()
-        peaks = self._peaks(teacher) if source is not None and (objects or taught) else None
-        if taught and single and student.one2one is not None and source is not None:
-            pairs.append((single, student.one2one, source, peaks))
-        if objects and source is not None and peaks is not None:
-            score = confidence(self._their_columns(source)).float() * peaks
-            for weight, learner in ((many, student.one2many), (single, student.one2one)):
-                if weight and learner is not None:
-                    for name, loss in self._objects(objects, learner, source, score, size).items():
-                        terms[name] = terms[name] + weight * loss
+        own = self._objects.name if self.classes.matched and self._objects.name in active else None
+        one2one = student.one2one if single else None
+        if source is not None and (own or (taught and one2one is not None)):
+            peaks = self._peaks(teacher)
+            if taught and one2one is not None:
+                pairs.append((single, one2one, source, peaks))
+            if own:
+                score = confidence(self._their_columns(source)).float() * peaks
+                for weight, learner in ((many, student.one2many), (single, one2one)):
+                    if weight and learner is not None:
+                        terms[own] = terms[own] + weight * self._objects(learner, source, score, size)
         for weight, learner, speaker, chosen in pairs:
             for name, loss in self._branch(active, learner, speaker, chosen, size).items():
                 terms[name] = terms[name] + weight * loss

@@ -17,7 +17,7 @@ from yolo_distill.data.class_mapping import require_match, taught_names
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.data.stored_answers import stored_answers
 from yolo_distill.distillation.anchor_assignment import SetAssignment
-from yolo_distill.distillation.object_terms import ObjectTerms
+from yolo_distill.distillation.object_terms import ObjectTerm
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
@@ -100,13 +100,13 @@ class Teaching:
         LOGGER.info(f"{PREFIX}teacher {recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
         if table := classes.table(teacher.names):
             LOGGER.info(table)
-        objects = ObjectTerms(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        objects = ObjectTerm(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
         if "localization" in self._gains and not objects.comparable:
             raise RequestError(
                 "localization=: boxes of one are turned and those of the other are not; give localization=0"
             )
         for name in self._gains:
-            if TABLE[name].kind == "object" and name not in objects.names:
+            if TABLE[name].kind == "object" and name != objects.name:
                 LOGGER.warning(f"{PREFIX}{name}= has no effect: teacher and student have no {name}s in common")
         return Terms(recipe, classes, levels, projectors, maps=teacher.widths, objects=objects)
 

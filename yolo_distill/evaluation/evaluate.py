@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import get_flops
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.data.label_tasks import require_labels_of
-from yolo_distill.errors import RequestError, did_you_mean, one_line
+from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.imgsz import trained_imgsz
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.runtime.metadata import read_metadata
+from yolo_distill.runtime.session import open_session
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
 from yolo_distill.temporary import temporary_folder
@@ -203,10 +203,7 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
     if not file.is_file():
         near = [found.name for found in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
         raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
-    try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({one_line(error)})") from error
+    session = open_session(file, "cpu", None)
     notes = read_metadata(session.get_modelmeta().custom_metadata_map, said)
     height, width = notes.imgsz
     static = all(isinstance(side, int) for side in session.get_inputs()[0].shape)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
+import onnx
 
+from yolo_distill.exporting.task_parity import rows_of
 from yolo_distill.graphs.quantise import Floats, Quantiser
 from yolo_distill.graphs.structure import layers
-from yolo_distill.session_options import EXACT_INT8
+from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.postprocess import Postprocess, Raw
 
 _SURE = 0.05  # anchors below are background to both files
 
@@ -40,13 +40,16 @@ def rank_layers(
         name of the layer and its nodes; those that cost nothing are left out.
     """
     groups = {name: nodes for name, nodes in layers(quantiser.model, always).items() if _has_weights(quantiser, nodes)}
-    right = _answers(quantiser.model.SerializeToString(), inputs)
     attempt = folder / "layer.onnx"
+    onnx.save(quantiser.model, str(attempt))
+    detector = Detector(attempt, providers="cpu")
+    right = [detector.infer(one) for one in inputs]
 
     def error(keep: Sequence[str]) -> float:
         quantiser.write(attempt, keep=[*always, *keep])
-        pairs = zip(_answers(attempt.read_bytes(), inputs), right, strict=True)
-        return float(np.mean([_distance(answer, wanted) for answer, wanted in pairs]))
+        tried = Detector(attempt, providers="cpu")
+        pairs = zip(map(tried.infer, inputs), right, strict=True)
+        return float(np.mean([_distance(answer, wanted, detector.meaning) for answer, wanted in pairs]))
 
     everything = error(())
     gains: dict[str, float] = {}
@@ -63,26 +66,22 @@ def _has_weights(quantiser: Quantiser, nodes: Sequence[str]) -> bool:
     return any(node.name in mine and node.op_type in {"Conv", "MatMul"} for node in quantiser.model.graph.node)
 
 
-def _answers(model: bytes, inputs: Sequence[Floats]) -> list[npt.NDArray[Any]]:
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(*EXACT_INT8)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return [np.asarray(session.run(None, {name: one})[0][0], np.float64) for one in inputs]
+def _distance(answer: Raw, right: Raw, means: Postprocess) -> float:
+    """Return how far the answer for one picture is from the right one, where it matters.
 
-
-def _distance(answer: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:
-    """Return how far one answer is from the right one: scores, and boxes in parts of their size, where it matters.
-
-    Args:
-        answer: (4 + nc, A), or (N, 6) with the best first.
-        right: the same from the fp32 graph.
+    That is scores, boxes in parts of their size, and of a task's own numbers what is furthest off, in parts of the
+    largest; of rows that are sorted by score, and may have changed places, scores alone.
     """
-    if right.shape[1] == 6 and right.shape[0] > 6:  # rows are sorted by score and may have changed places
-        return float(np.abs(np.sort(answer[:, 4]) - np.sort(right[:, 4])).sum())
-    scores, wanted = answer[4:], right[4:]
-    weight = np.maximum(scores.max(0), wanted.max(0))
+    rows, wanted = (rows_of(one)[0].astype(np.float64) for one in (answer, right))
+    if means.end2end:
+        return float(np.abs(np.sort(rows[:, 4]) - np.sort(wanted[:, 4])).sum())
+    end = 4 + len(means.names)
+    weight = np.maximum(rows[4:end].max(0), wanted[4:end].max(0))
     weight = np.where(weight > _SURE, weight, 0)
-    size = np.maximum(right[2:4], 1).mean(0)
-    gap = np.abs(scores - wanted).max(0) + np.abs(answer[:4] - right[:4]).mean(0) / size
+    size = np.maximum(wanted[2:4], 1).mean(0)
+    apart = np.abs(rows - wanted)
+    gap = apart[4:end].max(0) + apart[:4].mean(0) / size
+    gap += apart[end:].max(0, initial=0) / np.abs(wanted[end:]).max(initial=1)
+    if isinstance(answer, tuple) and isinstance(right, tuple):
+        gap += np.abs(answer[1] - right[1]).mean() / np.abs(right[1]).max(initial=1)
     return float((weight * gap).sum())

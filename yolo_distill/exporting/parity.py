@@ -29,6 +29,7 @@ from yolo_distill.exporting.task_parity import (
 )
 from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.letterbox import Transform
 from yolo_distill.runtime.postprocess import Postprocess, Raw
 
 Rows = npt.NDArray[Any]
@@ -72,15 +73,13 @@ class Answer(NamedTuple):
         name: of the picture.
         ours: raw answer of the file for it, (1, 4 + nc + E, A) or (1, max_det, 6 + E), and of masks the prototypes.
         theirs: raw answer of torch, of the same shape.
-        transform: what the runtime needs to undo its letterbox.
-        picture_size: height and width of the picture.
+        transform: how the picture lies in the input.
     """
 
     name: str
     ours: Raw
     theirs: Raw
-    transform: Any
-    picture_size: tuple[int, ...]
+    transform: Transform
 
 
 class Gap(NamedTuple):
@@ -154,7 +153,7 @@ def prove(
         with torch.inference_mode():
             theirs = as_raw(reference(torch.from_numpy(np.ascontiguousarray(tensor)))[0])
         gaps.append(check_raw(ours, theirs, name, detector.meaning))
-        answers.append(Answer(name, ours, theirs, transform, picture.shape[:2]))
+        answers.append(Answer(name, ours, theirs, transform))
     noise = widest(gaps)
     comparisons = [_compare_detections(detector, answers, CONF, noise)]
     if comparisons[0].torch < _ENOUGH_DETECTIONS:
@@ -265,10 +264,10 @@ def _compare_detections(detector: Detector, answers: Sequence[Answer], conf: flo
         found = detector.postprocess(answer.ours, [answer.transform], conf=conf, iou=IOU, max_det=MAX_DET)[0]
         file = rows_of_found(found)
         settings = {"conf_thres": conf, "iou_thres": IOU, "max_det": MAX_DET}
-        host = host_detections(answer.theirs, means, detector.imgsz, answer.picture_size, **settings)
+        host = host_detections(answer.theirs, means, answer.transform, **settings)
         checkpoint = host.rows
         # A pixel of the input is several of a picture that was shrunk.
-        enlarged = max(side / size for side, size in zip(answer.picture_size, detector.imgsz, strict=True))
+        enlarged = max(side / size for side, size in zip(answer.transform.picture, detector.imgsz, strict=True))
         pairs, alone_file, alone_torch = _pair(file, checkpoint, TOLERANCES.box_px * max(1.0, enlarged))
         for a, b in pairs:
             box_px = max(box_px, float(np.abs(file[a, :4] - checkpoint[b, :4]).max()))

@@ -13,6 +13,7 @@ from ultralytics.utils.nms import non_max_suppression
 
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Transform
 from yolo_distill.runtime.masks import Piece, mask_iou
 from yolo_distill.runtime.postprocess import Postprocess, Raw
 from yolo_distill.runtime.turned_boxes import upright
@@ -59,7 +60,9 @@ def rows_of_found(found: Detections) -> Rows:
     Behind them stand xywhr of turned boxes, or x and y of keypoints.
     """
     own = [found.turned] if found.turned is not None else []
-    own += [found.keypoints.xy.reshape(len(found), -1)] if found.keypoints is not None else []
+    if found.keypoints is not None:
+        points = found.keypoints.xy
+        own.append(points.reshape(-1, 2 * points.shape[1]))  # of which there may be none
     return np.column_stack([found.xyxy, found.confidence, found.class_id, *own]).astype(np.float64)
 
 
@@ -75,31 +78,30 @@ def own_gap(ours: Rows, theirs: Rows, means: Postprocess) -> tuple[float, float]
     return 0.0, float(gap.max(initial=0)) / max(1.0, float(np.abs(theirs).max(initial=0)))
 
 
-def host_detections(
-    raw: Raw, means: Postprocess, size: tuple[int, int], picture: Sequence[int], **settings: Any
-) -> HostDetections:
+def host_detections(raw: Raw, means: Postprocess, transform: Transform, **settings: Any) -> HostDetections:
     """Return what the host makes of a raw answer of torch for one picture.
 
     Args:
         raw: the answer.
         means: what it means.
-        size: height and width of the input.
-        picture: height and width of the picture.
+        transform: how the picture lies in the input. The host is told so, because its releases differ: the older ones
+            forget that a resized side is a whole number.
         settings: conf_thres, iou_thres and max_det of the host's NMS.
     """
+    size, picture, (tall, wide) = transform.input, transform.picture, transform.resized
+    lies = (tall / picture[0], wide / picture[1]), (transform.left, transform.top)
     rows = torch.from_numpy(rows_of(raw).copy())
     turned = means.task == "obb"
     kept = non_max_suppression(rows, nc=len(means.names), end2end=means.end2end, rotated=turned, **settings)[0]
     boxes, own = kept[:, :6], kept[:, 6:]
-    lies = letterbox(picture, size)
     ops.scale_boxes(size, boxes[:, :4], picture, ratio_pad=lies, xywh=turned)  # in place
     if turned:
         xywhr = torch.cat([boxes[:, :4], own[:, -1:]], 1).numpy()
-        boxes[:, :4] = torch.from_numpy(upright(xywhr, (picture[0], picture[1])))
+        boxes[:, :4] = torch.from_numpy(upright(xywhr, picture))
         return HostDetections(np.concatenate([boxes.numpy(), xywhr], 1).astype(np.float64), own)
     if means.kpt_shape:
         own = ops.scale_coords(size, own.view(-1, *means.kpt_shape), picture, ratio_pad=lies)
-        points = own[..., :2].reshape(len(own), -1).numpy()
+        points = own[..., :2].flatten(1).numpy()
         return HostDetections(np.concatenate([boxes.numpy(), points], 1).astype(np.float64), own)
     if isinstance(raw, tuple):
         shown = _masks(raw, own, boxes[:, :4], picture).amax((1, 2)) > 0
@@ -172,17 +174,6 @@ def worst_of(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _masks(raw: tuple[Any, Any], weights: Any, boxes: Any, picture: Sequence[int]) -> torch.Tensor:
+def _masks(raw: tuple[Any, Any], weights: Any, boxes: Any, picture: tuple[int, int]) -> torch.Tensor:
     protos = torch.from_numpy(raw[1][0].copy())
-    return ops.process_mask_native(protos, weights, boxes, tuple(picture[:2]))
-
-
-def letterbox(picture: Sequence[int], size: Sequence[int]) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Return how a picture lies in the input: enlargement (y, x) and padding (left, top) in pixels.
-
-    Worked out here because the host's releases differ: the older ones forget that a resized side is a whole number.
-    """
-    gain = min(side / whole for side, whole in zip(size, picture, strict=True))
-    height, width = (max(round(whole * gain), 1) for whole in picture)
-    padding = (round((size[1] - width) / 2 - 0.1), round((size[0] - height) / 2 - 0.1))
-    return (height / picture[0], width / picture[1]), padding
+    return ops.process_mask_native(protos, weights, boxes, picture)

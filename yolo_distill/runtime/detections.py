@@ -188,7 +188,7 @@ class Detections:
         if self.keypoints is not None:
             points = self.keypoints.data
             full = points if points.shape[2] == 3 else np.concatenate([points, np.ones_like(points[:, :, :1])], 2)
-            own["keypoints"] = _rounded(full.reshape(len(self), -1), 3)
+            own["keypoints"] = _rounded(full.reshape(-1, 3 * full.shape[1]), 3)
         if self.turned is not None:
             own["segmentation"] = [[one] for one in _rounded(corners(self.turned).reshape(-1, 8), 2)]
         boxes = np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)

@@ -31,9 +31,8 @@ def draw(image: Picture, detections: Detections) -> Picture:
     """Return a copy of `image` (H, W, 3) with what was found, names and confidences: boxes, masks and keypoints."""
     canvas: Picture = image.copy()
     line, scale, thickness = _sizes(canvas)
-    found = list(zip(detections.xyxy, detections.labels(), detections.confidence, strict=True))
     colours = [colour_of(int(class_id)) for class_id in detections.class_id]
-    boxes = [tuple(round(float(value)) for value in box) for box, *_ in found]
+    boxes = [tuple(round(float(value)) for value in box) for box in detections.xyxy]
     if detections.masks is not None:
         _tint(canvas, detections.masks, colours, line)
     turned = None if detections.turned is None else np.rint(detections.xyxyxyxy).astype(np.int32)
@@ -45,7 +44,9 @@ def draw(image: Picture, detections: Detections) -> Picture:
             cv2.polylines(canvas, [turned[place]], True, colours[place], line, cv2.LINE_AA)
     labels = [
         (f"{name} {float(confidence):.2f}", box, colour)
-        for box, (_, name, confidence), colour in zip(boxes, found, colours, strict=True)
+        for name, confidence, box, colour in zip(
+            detections.labels(), detections.confidence, boxes, colours, strict=True
+        )
     ]
     write_labels(canvas, labels, scale, thickness)
     if detections.keypoints is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from yolo_distill.runtime.letterbox import Floats, Transform
 
 #: The bones of a person's 17 points, as COCO has them: from and to.
@@ -51,6 +49,5 @@ class Keypoints:
 def decode_keypoints(numbers: Floats, shape: tuple[int, int], transform: Transform) -> Keypoints:
     """Return keypoints from the network's numbers (N, K x D), x and y in pixels of the input; `shape` is (K, D)."""
     points = numbers.reshape(-1, *shape).copy()
-    x, y = points[:, :, 0], points[:, :, 1]
-    points[:, :, :2] = transform.points_to_picture(np.stack([x, y], 2))
+    points[:, :, :2] = transform.points_to_picture(points[:, :, :2])
     return Keypoints(points)

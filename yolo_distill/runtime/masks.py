@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from yolo_distill.runtime.letterbox import Floats, Transform
+from yolo_distill.runtime.letterbox import Floats, Transform, fit
 
 Bits = npt.NDArray[np.bool_]
 
@@ -128,24 +128,15 @@ def _enlargements(protos: tuple[int, int], picture: tuple[int, int]) -> tuple[Fl
     Relies on: prototypes have a quarter of the input's sides, and the host enlarges them just so far that the padding
     can be cut off at whole numbers before it enlarges what is left to the picture.
     """
-    inside = _inside((4 * protos[0], 4 * protos[1]), picture)
-    padding = [4 * side - (end - start) for side, (start, end) in zip(protos, inside, strict=True)]
-    both = padding[0] | padding[1]
+    tall, wide = fit(picture, (4 * protos[0], 4 * protos[1])).resized
+    both = (4 * protos[0] - tall) | (4 * protos[1] - wide)  # padding
     factor = 4 // math.gcd(4, both | both // 2)
-    cut = _inside((factor * protos[0], factor * protos[1]), picture)
-    matrices = []
-    for side, (start, end), whole in zip(protos, cut, picture, strict=True):
-        matrix = _enlarged(np.eye(side, dtype=np.float32), factor * side)[start:end]
-        matrices.append(_enlarged(matrix, whole))
-    return matrices[0], matrices[1]
-
-
-def _inside(size: tuple[int, int], picture: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return from where to where rows and columns of a square that holds a picture show it, as the host rounds it."""
-    gain = min(side / whole for side, whole in zip(size, picture, strict=True))
-    parts = [max(round(whole * gain), 1) for whole in picture]
-    starts = [round((side - part) / 2 - 0.1) for side, part in zip(size, parts, strict=True)]
-    return [(start, start + part) for start, part in zip(starts, parts, strict=True)]
+    inside = fit(picture, (factor * protos[0], factor * protos[1])).inside
+    rows, columns = (
+        _enlarged(_enlarged(np.eye(side, dtype=np.float32), factor * side)[cut], whole)
+        for side, cut, whole in zip(protos, inside, picture, strict=True)
+    )
+    return rows, columns
 
 
 def _enlarged(rows: Floats, count: int) -> Floats:
