@@ -48,6 +48,16 @@ def test_the_environment_of_torchrun_is_taken_out_so_that_the_host_sees_one_proc
     assert ranks.take_place() is None
 
 
+def test_processes_of_one_machine_can_not_be_reached_from_others(monkeypatch):
+    one = {**AS_TORCHRUN, "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a.name.of.the.network", "MASTER_PORT": "29500"}
+    monkeypatch.setattr(ranks, "_by_torchrun", False)
+    for name, value in one.items():
+        monkeypatch.setenv(name, value)
+    found = ranks.take_place()
+    with ranks._listening(found) as door:
+        assert (found.address, door.getsockname()[0]) == ("127.0.0.1", "127.0.0.1")
+
+
 def test_the_others_end_with_the_first_and_as_it_does(place):
     other = second(place)
     with pytest.raises(RequestError), ranks.Team(place):

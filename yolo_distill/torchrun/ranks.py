@@ -32,6 +32,8 @@ from yolo_distill.errors import DistillError
 MEETING = 50.0
 #: How long the others have to say how they ended, once one of them failed, in seconds.
 LAST_WORDS = 3.0
+#: Where all meet if they are on one machine: nobody else can come.
+LOCAL = "127.0.0.1"
 #: What a worker ends with that could not reach another one, which is why it failed.
 LEFT_ALONE = 75
 #: Of the environment, what torchrun sets beside all that begins with TORCHELASTIC_.
@@ -62,7 +64,8 @@ def take_place() -> Place | None:
         return None
     key = f"{found['TORCHELASTIC_RUN_ID']} {found['MASTER_ADDR']} {found['MASTER_PORT']}"
     rank, local_rank, world, local_world = (int(found[name]) for name in _VARIABLES[:4])
-    place = Place(rank, local_rank, world, local_world, found["MASTER_ADDR"], key)
+    address = LOCAL if local_world == world else found["MASTER_ADDR"]
+    place = Place(rank, local_rank, world, local_world, address, key)
     for name in [name for name in found if name in _VARIABLES or name.startswith("TORCHELASTIC_")]:
         del found[name]
     _by_torchrun = True
@@ -266,7 +269,7 @@ def _meet(place: Place) -> tuple[dict[int, Connection], list[str]]:
 def _listening(place: Place) -> socket.socket:
     for port in _ports(place):
         with suppress(OSError):  # another program's
-            return socket.create_server(("", port), backlog=place.world)
+            return socket.create_server((LOCAL if place.address == LOCAL else "", port), backlog=place.world)
     raise DistillError(f"ports {', '.join(map(str, _ports(place)))} are all taken; start all again")
 
 
