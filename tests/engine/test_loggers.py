@@ -1,4 +1,4 @@
-"""Loggers of Ultralytics keep a distilled run, its terms included: TensorBoard, MLflow and Weights & Biases, offline."""
+"""Loggers of Ultralytics keep a distilled run with its terms: TensorBoard, MLflow and Weights & Biases, offline."""
 
 from __future__ import annotations
 
