@@ -95,7 +95,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
     monkeypatch.setattr(report, "markdown", lambda summary: "| table |")
     monkeypatch.setattr(compare, "compare", lambda request: asked.append(request) or {"verdict": "ahead"})
     found = yolo_distill.compare(
-        "t.pt", "s.yaml", "d.yaml", seeds=[0, 1], arms=["plain", "distilled"], epochs=3, logit=1
+        "t.pt", "s.yaml", "coco8.yaml", seeds=[0, 1], arms=["plain", "distilled"], epochs=3, logit=1
     )
     assert (found.verdict, found.table, found.page) == ("ahead", "| table |", Path("runs/compare/index.html"))
     assert (asked[0].seeds, asked[0].arms, asked[0].host, asked[0].own) == (
@@ -106,7 +106,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: yolo_distill.train(data="d.yaml"), "teacher= is missing; give it, e.g. teacher=yolo26s.pt"),
+        (lambda: yolo_distill.train(data="coco8.yaml"), "teacher= is missing; give it, e.g. teacher=yolo26s.pt"),
         (lambda: yolo_distill.train("t.pt"), "data= is missing; give the data.yaml of your pictures, "),
         (lambda: yolo_distill.train("t.pt", epocs=3), "unknown key 'epocs'; did you mean 'epochs'?"),
         (lambda: yolo_distill.train("t.pt", logit=-1), "logit=-1: must be between 0 and 10000"),
@@ -116,7 +116,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
             lambda: yolo_distill.export("best.pt", half=True, int8=True),
             "int8=True: means precision=int8, and precision=fp16 is given",
         ),
-        (lambda: yolo_distill.val("best.pt"), "data= is missing: data set file (.yaml)"),
+        (lambda: yolo_distill.val("best.pt"), "data= is missing: data set file, such as data=path"),
         (lambda: yolo_distill.label("t.pt", "in"), "out= is missing: folder of the data set"),
         (lambda: yolo_distill.benchmark(["a.onnx", "a.onnx"]), "model=a.onnx: is given twice"),
     ],

@@ -106,16 +106,17 @@ def test_help_of_every_command_loads_nothing_heavy(name):
 
 @pytest.mark.parametrize(
     "words",
-    ["train", "val model=x data=x", "export model=x", "compare teacher=x student=x data=x", "demo out=new"]
+    ["train", "val model=x data=x.yaml", "export model=x", "compare teacher=x student=x data=x.yaml", "demo out=new"]
     + ["label out=new teacher=x source=x"],
 )
 def test_a_heavy_command_on_the_base_install_says_what_to_install(words, tmp_path):
-    (tmp_path / "x").touch()
+    for name in ("x", "x.yaml"):
+        (tmp_path / name).touch()
     done = light(*words.split())
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "pip install 'yolo-distill[train]'" in line
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,11 @@ def test_a_heavy_command_on_the_base_install_says_what_to_install(words, tmp_pat
         (["trian"], "unknown command 'trian'; did you mean 'train'? (known: train, val, "),
         (["xyzzy", "--help"], "unknown command 'xyzzy' (known: train, val, "),
         (["train", "model=x", "cnf=1"], "unknown key 'cnf'; did you mean 'conf'? (known: model, conf, "),
+        (
+            ["detect", "train", "model=x"],
+            "'detect': the task is found from the files; leave it out: ",
+        ),
+        (["train", "segment", "model=x"], "'segment': the task is found from the files; leave it out: "),
         (["train", "x.pt"], "'x.pt' is not of the form key=value"),
         (["train", "times"], "'times' has no value; type times=VALUE"),
         (["train", "model=x", "conf=high"], "conf=high: expected a number"),

@@ -17,7 +17,7 @@ from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
 from yolo_distill.settings import Setting, explain
-from yolo_distill.spelling import arguments, read_words
+from yolo_distill.spelling import TASKS, arguments, read_words, task_given
 from yolo_distill.version import __version__
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS, and run(settings), or run(settings, extra)
@@ -110,6 +110,8 @@ def _run(words: list[str]) -> int:
         names = [word for word in words if word not in HELP]
         print(_explain(names[0]) if names else _overview())
         return 0
+    if words[0] in TASKS and words[1:]:
+        raise task_given(*words[:2])
     command = _load(words[0])
     pairs = read_words(words[1:], words[0], _explained(command))
     return int(command.run(*arguments(command, pairs)) or 0)

@@ -9,6 +9,7 @@ from numbers import Number
 from types import ModuleType
 from typing import Any
 
+from yolo_distill.data_file import find_data_file
 from yolo_distill.errors import RequestError
 from yolo_distill.host_keys import check_host_keys
 from yolo_distill.settings import FALSE, TRUE, Setting, resolve
@@ -21,6 +22,9 @@ WEIGHTS: Also = {"weights": {"*": "model=*"}}
 
 #: How words look that can be a data set, and those that can be a model or something to look at beside one.
 DATA, NO_DATA = r"\.ya?ml$", r"^(?!.*\.ya?ml$)."
+
+#: What `yolo` wants to be told.
+TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 _PAIR = re.compile(r"-*[A-Za-z_][\w.-]*=")
 
@@ -58,6 +62,11 @@ def read_words(words: Sequence[str], name: str, table: Mapping[str, Setting]) ->
     return pairs
 
 
+def task_given(task: str, name: str) -> RequestError:
+    """Return the error for a task in front of a command, or behind it, as `yolo` has it."""
+    return RequestError(f"{task!r}: the task is found from the files; leave it out: yolo-distill {name} key=value ...")
+
+
 def _joined(words: Sequence[str]) -> list[str]:
     """Return the words with `key = value` as one."""
     found: list[str] = []
@@ -93,6 +102,8 @@ def _key_of(word: str, name: str, table: Mapping[str, Setting], pairs: dict[str,
         raise RequestError(f"{word!r} can be {either}; type one, such as: yolo-distill {name} {free[0]}={word}")
     if fit:
         raise RequestError(f"{word!r} is one too many: {fit[0]}={pairs[fit[0]]} is given; a pattern goes in quotes")
+    if word in TASKS:
+        raise task_given(word, name)
     raise RequestError(f"{word!r} is not of the form key=value")
 
 
@@ -165,15 +176,18 @@ def arguments(command: ModuleType, pairs: Mapping[str, Any]) -> tuple[dict[str, 
     """Return what a command is called with: its settings, checked, and those that pass through to Ultralytics.
 
     Raises:
-        RequestError: an unknown key, a bad value, or a required key that is missing.
+        RequestError: an unknown key, a bad value, a required key that is missing, or no such data set file.
     """
     table: Mapping[str, Setting] = command.SETTINGS
     pairs = _translated(pairs, table, getattr(command, "ALSO", {}))
-    if not getattr(command, "PASSES_HOST_SETTINGS", False):
-        return (resolve(pairs, table),)
-    rest = {key: value for key, value in pairs.items() if key not in table}
-    check_host_keys(rest, table, getattr(command, "NOT_HERE", {}))
-    return resolve({key: value for key, value in pairs.items() if key in table}, table), rest
+    passes = getattr(command, "PASSES_HOST_SETTINGS", False)
+    rest = {key: value for key, value in pairs.items() if passes and key not in table}
+    if passes:
+        check_host_keys(rest, table, getattr(command, "NOT_HERE", {}))
+    settings = resolve({key: value for key, value in pairs.items() if key not in rest}, table)
+    if data := settings.get("data"):
+        find_data_file(data)  # before the seconds that torch takes
+    return (settings, rest) if passes else (settings,)
 
 
 def _translated(pairs: Mapping[str, Any], table: Mapping[str, Setting], also: Also) -> dict[str, Any]:

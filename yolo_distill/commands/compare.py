@@ -22,7 +22,7 @@ _OWN = {
     ),
     "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
     **STUDENT_SIZES,
-    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
+    "data": Setting(str, "data set file, such as data=path/to/data.yaml", required=True, alone=DATA),
     "seeds": Setting(str, "one run of each arm a seed", "0,1,2"),
     "arms": Setting(
         str, "plain, host, distilled, recipes by name or path; @key=value changes one", "plain,host,distilled"

@@ -67,12 +67,18 @@ def call(settings: dict[str, Any]) -> ExportResult:
     for key in () if format == "onnx" else _OF_ONNX:
         if (value := settings.pop(key)) != SETTINGS[key].default:
             raise RequestError(f"{key}={value}: is of format=onnx only; format={format} goes without, leave {key}= out")
+    model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
+    if format == "onnx":  # before the seconds that torch takes
+        with importing_for("export", torch=False):
+            from yolo_distill.exporting.targets import load_target
+        made = load_target(settings["target"])
+        precision = settings["precision"] or made.precisions[0]
+        made.check(precision, settings["input"] or made.input, nms, settings["data"])
     with importing_for("export"):
         from yolo_distill.exporting.export import export
         from yolo_distill.exporting.ultralytics_formats import export_by_host
     from yolo_distill.runtime.progress import Progress
 
-    model, nms = settings.pop("model"), None if settings.pop("nms") == "none" else False
     progress = Progress()
     stage = progress.report if sys.stderr.isatty() else progress.say  # each takes seconds
     try:

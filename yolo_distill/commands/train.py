@@ -41,7 +41,7 @@ SETTINGS = {
 
 #: Those of Ultralytics that everyone needs. It reads them; here they are explained.
 HOST_SETTINGS = {
-    "data": Setting(str, "data set file of Ultralytics (.yaml)", required=True, alone=DATA),
+    "data": Setting(str, "data set file, such as data=path/to/data.yaml", required=True, alone=DATA),
     "epochs": Setting(int, "times that all pictures are seen", 100),
     "imgsz": Setting(int, "side of the pictures in pixels, a multiple of 32", 640),
     "batch": Setting(int, "pictures at a time", 16),

@@ -16,7 +16,7 @@ SUMMARY = "measure a .pt or .onnx detector on a labelled split, both by the same
 
 SETTINGS = {
     "model": Setting(str, "checkpoint (.pt) or exported file (.onnx)", required=True, alone=r"\.(pt|onnx)$"),
-    "data": Setting(str, "data set file (.yaml)", required=True, alone=DATA),
+    "data": Setting(str, "data set file, such as data=path/to/data.yaml", required=True, alone=DATA),
     "split": Setting(str, "split to measure on", "val"),
     "imgsz": Setting(int, "picture side in pixels; not set: what the model was trained or made for", low=1, high=8192),
     "batch": Setting(int, "pictures at a time (a .onnx file has its own)", 16, low=1, high=4096),

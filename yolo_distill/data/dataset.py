@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
-from ultralytics.utils import ROOT
 
 from yolo_distill.data.label_cache import keep_labels_here
+from yolo_distill.data_file import find_data_file
 from yolo_distill.errors import RequestError, did_you_mean, one_line
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.validation import read_yaml
@@ -40,14 +40,10 @@ def check_data(data: str | Path, split: str | Sequence[str] = "val", need_labels
     keep_labels_here()
     said = f"data={data}"
     splits = [split] if isinstance(split, str) else list(split)
-    file = Path(str(data)).expanduser()
-    brought_along = False
-    if not file.exists() and file.name == str(data):
-        known = {shipped.name: shipped for shipped in (ROOT / "cfg" / "datasets").glob("*.yaml")}
-        if file.name not in known:
-            raise RequestError(f"{said}: no such file{did_you_mean(file.name, known)}")
-        file, brought_along = known[file.name], True
-    plan = _read(file, said)
+    file, brought_along = find_data_file(data)
+    plan = read_yaml(file, said)
+    if not isinstance(plan, dict):
+        raise RequestError(f"{said}: is not a YAML file of keys and values (it holds a {type(plan).__name__})")
     _check_keys(plan, splits, said)
     try:
         with no_auto_install():
@@ -89,24 +85,6 @@ def pictures_of(found: dict[str, Any], split: str, said: str = "data") -> list[s
     if not pictures:
         raise RequestError(f"{said}: no pictures for {split} in {sources}")
     return pictures
-
-
-def _read(file: Path, said: str) -> dict[str, Any]:
-    if file.is_dir():
-        inside = sorted(found.name for found in file.glob("*.y*ml"))
-        hint = f"; did you mean {str(file / inside[0])!r}?" if inside else "; give the .yaml file that describes it"
-        raise RequestError(f"{said}: is a folder{hint}")
-    if not file.is_file():
-        near = (found.name for found in file.parent.glob("*.y*ml"))
-        raise RequestError(f"{said}: no such file{did_you_mean(file.name, near)}")
-    if file.suffix.lower() not in {".yaml", ".yml"}:
-        raise RequestError(
-            f"{said}: a data set is described by a .yaml file, this is a {file.suffix or 'nameless'} one"
-        )
-    plan = read_yaml(file, said)
-    if not isinstance(plan, dict):
-        raise RequestError(f"{said}: is not a YAML file of keys and values (it holds a {type(plan).__name__})")
-    return plan
 
 
 def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:

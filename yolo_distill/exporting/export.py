@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 import torch
 
-from yolo_distill.errors import DistillError, RequestError, did_you_mean, missing_extra
+from yolo_distill.errors import DistillError, missing_extra
 from yolo_distill.exporting.acceptance import Guard, measure
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.exporting.lower_precision import Lowered, to_fp16, to_int8
@@ -28,7 +28,7 @@ from yolo_distill.exporting.onnx_file import annotate, notes_of_source, sha256, 
 from yolo_distill.exporting.parity import TOLERANCES, prove, prove_same, torch_run
 from yolo_distill.exporting.report import ExportReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
-from yolo_distill.exporting.targets import INPUTS, Target, load_target
+from yolo_distill.exporting.targets import Target, load_target
 from yolo_distill.exporting.workspace import check_card, destination, earlier_extras, put_in_place, workspace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
@@ -100,7 +100,7 @@ def export(
             raise missing_extra(package, "export")
     made = load_target(target)
     precision, form = precision or made.precisions[0], input or made.input
-    _check_settings(made, precision, form, nms, max_drop)
+    made.check(precision, form, nms, data)
     model, size = open_checkpoint(model_path, imgsz, nms, trust)
     found = read_data(data, model, size, precision, calibrate)
     if found.remark:
@@ -117,27 +117,6 @@ def export(
         report = dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2))
         put_in_place([report.write(folder), write_card(report, folder), *files], folder, obsolete)
     return report
-
-
-def _check_settings(target: Target, precision: str, form: str, nms: bool | None, max_drop: float) -> None:
-    if precision not in target.precisions:
-        raise RequestError(
-            f"precision={precision}: target={target.name} is made in {', '.join(target.precisions)}"
-            f"{did_you_mean(precision, target.precisions)}"
-        )
-    if form not in INPUTS:
-        raise RequestError(f"input={form}: expected {' or '.join(INPUTS)}{did_you_mean(form, INPUTS)}")
-    if not max_drop >= 0:
-        raise RequestError(f"max_drop={max_drop}: expected points of mAP50-95 that may be lost, such as 0.3")
-    if form == "pictures" and target.delegates:
-        raise RequestError(
-            f"input=pictures: target={target.name} runs on GPU and NPU delegates, which take floats only"
-        )
-    if nms is False and target.delegates:
-        raise RequestError(
-            f"nms=false: the one-to-one branch picks its boxes inside the file (top-k), which the delegates of "
-            f"target={target.name} do not run; leave nms= out, NMS is done by the runtime"
-        )
 
 
 def _make(plan: _Plan, folder: Path) -> tuple[ExportReport, list[tuple[Path, Path]]]:

@@ -53,11 +53,9 @@ def read_data(
         calibrate: how many pictures for calibration at most.
 
     Raises:
-        RequestError: int8 without data, no readable pictures, or classes that are not the model's.
+        RequestError: no readable pictures, or classes that are not the model's.
     """
     if data is None:
-        if precision == "int8":
-            raise RequestError("precision=int8: give data=, a data set file whose train pictures it is calibrated on")
         return ExportData(proof_pictures(None))
     pictures = proof_pictures(data)
     found = check_data(data, ["train", "val"] if precision == "int8" else "val", need_labels=False)

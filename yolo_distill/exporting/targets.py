@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,8 +13,6 @@ from yolo_distill.validation import first_problem
 
 Precision = Literal["fp32", "fp16", "int8"]
 Input = Literal["floats", "pictures"]
-
-INPUTS: tuple[str, ...] = get_args(Input)
 
 
 class Target(BaseModel):
@@ -45,6 +43,33 @@ class Target(BaseModel):
     delegates: bool
     ort: bool
     advice: str
+
+    def check(self, precision: str, form: str, nms: bool | None, data: object) -> None:
+        """Refuse what can't be made for this target.
+
+        Args:
+            precision: of the file.
+            form: of its input.
+            nms: False: the one-to-one branch.
+            data: what int8 is calibrated on.
+
+        Raises:
+            RequestError: says what does not go together.
+        """
+        if precision not in self.precisions:
+            had = ", ".join(self.precisions)
+            hint = did_you_mean(precision, self.precisions)
+            raise RequestError(f"precision={precision}: target={self.name} is made in {had}{hint}")
+        if precision == "int8" and not data:
+            raise RequestError("precision=int8: give data=, a data set file whose train pictures it is calibrated on")
+        if form == "pictures" and self.delegates:
+            said = f"target={self.name} runs on GPU and NPU delegates, which take floats only"
+            raise RequestError(f"input=pictures: {said}")
+        if nms is False and self.delegates:
+            raise RequestError(
+                f"nms=false: the one-to-one branch picks its boxes inside the file (top-k), which the delegates of "
+                f"target={self.name} do not run; leave nms= out, NMS is done by the runtime"
+            )
 
 
 def load_target(name: str) -> Target:

@@ -83,6 +83,8 @@ def choose_providers(wanted: Sequence[str] | str | None) -> list[str]:
         short = name.strip().removesuffix(_SUFFIX).lower()
         if short not in by_short_name:
             hint = did_you_mean(short, by_short_name)
+            if short == "cuda":
+                hint = "; give providers=cpu, or install onnxruntime-gpu in its place"
             raise RequestError(f"providers={name}: this onnxruntime has {', '.join(by_short_name)}{hint}")
         chosen.append(by_short_name[short])
     return chosen
