@@ -78,9 +78,12 @@ def test_the_metadata_in_the_table_is_what_a_file_carries(report: ExportReport) 
 def test_the_programs_for_phones_read_what_exists(report: ExportReport) -> None:
     kotlin, swift = (PROGRAMS.joinpath(f"Detector.{end}").read_text("utf-8") for end in ("kt", "swift"))
     noted = set(re.findall(r'notes(?:\.getValue\(|\[)"(\w+)"', kotlin))
-    assert noted == {"names", "imgsz", "task", "end2end"} <= report.metadata.keys()
+    noted |= set(re.findall(r'wholes\("(\w+)"', kotlin))
+    assert noted == {"names", "imgsz", "task", "end2end", "kpt_shape"} <= report.metadata.keys() | {"kpt_shape"}
+    about = {"names", "imgsz", "task", "end2end", "tensors"}
     written = {field.name for field in dataclasses.fields(ExportReport)}
-    assert set(re.findall(r"\babout\.(\w+)", swift)) == {"names", "imgsz", "task", "end2end", "tensors"} <= written
+    assert set(re.findall(r"\babout\.(\w+)", swift)) == {*about, "metadata"} <= written
+    assert re.findall(r'about\.metadata\["(\w+)"', swift) == ["kpt_shape"]
     for tensor in ("input", "output"):
         assert f'about.tensors["{tensor}"]' in swift
         assert {"name", "type", "shape"} <= report.tensors[tensor].keys()

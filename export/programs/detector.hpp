@@ -27,8 +27,9 @@ class Detector {
         form.turned = task == "obb";
         input = session.GetInputNameAllocated(0, memory).get();
         int points = 0;
-        if (task == "pose" && std::sscanf(note("kpt_shape").c_str(), "%*c%d, %d", &points, &form.keypoint) != 2) {
-            throw bad("has no readable kpt_shape");
+        if (task == "pose") {
+            std::sscanf(note("kpt_shape").c_str(), "%*c%d, %d", &points, &form.keypoint);
+            if (points < 1 || form.keypoint < 2) throw bad("has no readable kpt_shape");
         }
         form.own = form.turned ? 1 : points * form.keypoint;
         if (task != "detect" && task != "segment" && form.own == 0) throw bad("is for " + task);

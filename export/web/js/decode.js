@@ -3,7 +3,7 @@
 //
 // Two layouts exist. Dense: (4 + nc + E, A), a column per anchor point holding centre x, centre y, width, height and a
 // score per class; many columns tell of the same object. End to end: (N, 6 + E), a row per object holding the corners,
-// the score and the class, best first; rows that were not needed have score 0. Boxes are in pixels of the input in both.
+// the score and the class, best first; rows that were not needed have score 0. Boxes are in pixels of the input.
 //
 // E numbers more are a task's own: the weights of the mask's prototypes, the keypoints, or the angle. A turned box is
 // centre x, centre y, width, height in both layouts.

@@ -31,8 +31,9 @@ function tinted({ height, width, bits }, colour) {
     scratch = new OffscreenCanvas(Math.max(width, scratch?.width ?? 0), Math.max(height, scratch?.height ?? 0));
   }
   const tint = new ImageData(width, height);
-  const pixel = new Uint8ClampedArray([...colour, 128]);
-  bits.forEach((inside, i) => inside && tint.data.set(pixel, 4 * i));
+  const pixels = new Uint32Array(tint.data.buffer);
+  const [pixel] = new Uint32Array(Uint8Array.of(...colour, 128).buffer);
+  for (let i = 0; i < bits.length; i++) if (bits[i]) pixels[i] = pixel;
   scratch.getContext("2d").putImageData(tint, 0, 0);
   return scratch;
 }

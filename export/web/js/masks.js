@@ -29,50 +29,56 @@ export function decodeMasks(weights, { data, dims: [, count, tall, wide] }, xyxy
     // A pixel is inside if its number is: the first at or behind the left side, the last before the right one.
     const box = xyxy.subarray((4 * at) / count, (4 * at) / count + 4);
     const [left, top, right, bottom] = Array.from(box, (value) => Math.ceil(value * scale));
-    const down = rows.slice(top, bottom);
-    const across = columns.slice(left, right);
-    const first = down[0]?.first ?? 0;
-    const last = Math.min((down.at(-1)?.first ?? 0) + 3, tall);
-    const sum = weighedSum(weights.subarray(at, at + count), data, tall * wide, first * wide, last * wide);
-    checkFinite(sum, "masks");
-    pieces.push({ top, left, height: down.length, width: across.length, bits: enlarge(sum, wide, first, down, across) });
+    const [down, across] = [part(rows, top, bottom), part(columns, left, right)];
+    const place = { top, left, height: down.first.length, width: across.first.length };
+    const own = weights.subarray(at, at + count);
+    const sum = weighedSum(own, data, [tall, wide], reach(down, tall), reach(across, wide));
+    checkFinite(sum.data, "masks");
+    pieces.push({ ...place, bits: enlarge(sum, down, across) });
   }
   return { scale, pieces };
 }
 
-/** The weighed sum of a part of the prototypes. */
-function weighedSum(weights, protos, area, start, end) {
-  const sum = new Float32Array(end - start);
-  weights.forEach((weight, proto) => {
-    const from = proto * area + start;
-    for (let i = 0; i < sum.length; i++) sum[i] += weight * protos[from + i];
-  });
-  return sum;
+/** The first of the prototypes' rows or columns that count for a part of the picture's, and how many do. */
+function reach({ first }, length) {
+  return first.length ? [first[0], Math.min(first.at(-1) + 3, length) - first[0]] : [0, 0];
 }
 
-/** Where a sum of prototypes, from row `first` on, is above 0 at some rows and columns of its enlargement. */
-function enlarge(sum, wide, first, down, across) {
-  const bits = new Uint8Array(down.length * across.length);
-  // The rows of prototypes that are needed, enlarged to the right width.
-  const between = new Float32Array((sum.length / wide) * across.length);
-  for (let row = 0, to = 0; row * wide < sum.length; row++) {
-    for (const tap of across) between[to++] = weigh(sum, row * wide + tap.first, 1, tap.weights);
-  }
-  down.forEach((tap, y) => {
-    const start = (tap.first - first) * across.length;
-    for (let x = 0; x < across.length; x++) {
-      bits[y * across.length + x] = weigh(between, start + x, across.length, tap.weights) > 0 ? 1 : 0;
+/** The weighed sum of a part of the prototypes, and two zeros: weights of nothing reach beyond the end. */
+function weighedSum(weights, protos, [tall, wide], [top, rows], [left, columns]) {
+  const data = new Float32Array(rows * columns + 2);
+  for (let proto = 0; proto < weights.length; proto++) {
+    const weight = weights[proto];
+    for (let row = 0; row < rows; row++) {
+      const from = (proto * tall + top + row) * wide + left;
+      const to = row * columns;
+      for (let i = 0; i < columns; i++) data[to + i] += weight * protos[from + i];
     }
-  });
+  }
+  return { data, top, left, rows, columns };
+}
+
+/** Where a sum of prototypes is above 0 at some rows and columns of its enlargement. */
+function enlarge(sum, down, across) {
+  const [height, width] = [down.first.length, across.first.length];
+  const bits = new Uint8Array(height * width);
+  // The rows of prototypes that are needed, enlarged to the right width, and two of zeros.
+  const between = new Float32Array((sum.rows + 2) * width);
+  for (let row = 0, to = 0; row < sum.rows; row++) {
+    const start = row * sum.columns - sum.left;
+    for (let x = 0; x < width; x++) between[to++] = weigh(sum.data, start + across.first[x], 1, across.weights, 3 * x);
+  }
+  for (let y = 0, to = 0; y < height; y++) {
+    const start = (down.first[y] - sum.top) * width;
+    for (let x = 0; x < width; x++) bits[to++] = weigh(between, start + x, width, down.weights, 3 * y) > 0 ? 1 : 0;
+  }
   return bits;
 }
 
-/** Three numbers or fewer, so far apart, weighed; those of no weight may be beyond the end. */
-function weigh(numbers, at, step, [one, two, three]) {
-  let sum = one * numbers[at];
-  if (two) sum += two * numbers[at + step];
-  if (three) sum += three * numbers[at + 2 * step];
-  return sum;
+/** Three numbers so far apart, weighed. */
+function weigh(numbers, at, step, weights, place) {
+  const sum = weights[place] * numbers[at] + weights[place + 1] * numbers[at + step];
+  return sum + weights[place + 2] * numbers[at + 2 * step];
 }
 
 /**
@@ -88,19 +94,24 @@ function enlargements(protos, picture, size) {
   const inside = fit(picture, protos.map((side) => factor * side));
   return [inside.top, inside.left].map((start, axis) => {
     const fine = taps(protos[axis], factor * protos[axis]).slice(start, start + inside.resized[axis]);
-    return taps(fine.length, size[axis]).map(({ before, behind, share }) => {
-      const first = fine[before].before;
-      const weights = [0, 0, 0];
+    const first = new Int32Array(size[axis]);
+    const weights = new Float32Array(3 * size[axis]);
+    taps(fine.length, size[axis]).forEach(({ before, behind, share }, i) => {
+      first[i] = fine[before].before;
       for (const [one, weight] of [[fine[before], 1 - share], [fine[behind], share]]) {
-        weights[one.before - first] += weight * (1 - one.share);
-        weights[one.behind - first] += weight * one.share;
+        weights[3 * i + one.before - first[i]] += weight * (1 - one.share);
+        weights[3 * i + one.behind - first[i]] += weight * one.share;
       }
-      return { first, weights };
     });
+    return { first, weights };
   });
 }
 
-/** Between which two of so many given places each of `length` lies, bilinear, with the middles of pixels on each other. */
+function part({ first, weights }, start, end) {
+  return { first: first.subarray(start, end), weights: weights.subarray(3 * start, 3 * end) };
+}
+
+/** Between which two of so many given places each of `length` lies: bilinear, middles of pixels on each other. */
 function taps(given, length) {
   return Array.from({ length }, (_, i) => {
     const place = Math.max((i + 0.5) * (given / length) - 0.5, 0);

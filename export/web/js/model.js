@@ -90,5 +90,5 @@ function open(bytes, file) {
 /** The answer as float32; of float16 some browsers give bits. */
 function asFloats(data) {
   if (data instanceof Float32Array) return data;
-  return data instanceof Uint16Array ? Float32Array.from(data, fromHalf) : Float32Array.from(data);
+  return data instanceof Uint16Array ? Float32Array.from(data, fromHalf) : new Float32Array(data);
 }

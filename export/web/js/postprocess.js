@@ -55,8 +55,8 @@ export class Postprocess {
    *
    * @param {{data: Float32Array, dims: number[]}[]} answer rows of boxes, and of "segment" the prototypes.
    * @param {ReturnType<typeof import("./letterbox.js").fit>} transform how the picture lies in the input.
-   * @param {object} settings conf, iou, most, classes and agnostic, as the decoders take them; maskSide, the longer side
-   *     of the masks at most.
+   * @param {object} settings conf, iou, most, classes and agnostic, as the decoders take them; maskSide, the longer
+   *     side of the masks at most.
    * @returns {Found}
    */
   decode([{ data, dims }, protos], transform, { maskSide = Infinity, ...settings }) {
