@@ -107,6 +107,55 @@ def test_answers_hold_the_same_objects(ask: Ask) -> None:
         np.testing.assert_allclose(found[:, 4], run["scores"], atol=1e-6)
 
 
+def of_tasks(*tasks: str) -> list[tuple[dict[str, Any], dict[str, Any], str]]:
+    """Return cases, what they answer under settings that the programs have, and the question."""
+    asked = []
+    for case in golden("tasks"):
+        count, each = case["kpt_shape"] or (0, 0)
+        own = len(case["protos"] or ()) or count * each or 1
+        form = (int(case["end2end"]), own, each, int(case["task"] == "obb"))
+        lies = (case["transform"]["picture"], case["transform"]["input"])
+        for run in case["runs"] if case["task"] in tasks else ():
+            settings = run["settings"]
+            if settings["classes"] is None and not settings["agnostic"]:
+                known = (settings[key] for key in ("conf", "iou", "max_det"))
+                raw = np.array(case["raw"])
+                asked.append((case, run, line("task", *lies, *known, form, raw.shape, raw)))
+    return asked
+
+
+def check_boxes(found: np.ndarray, run: dict[str, Any]) -> None:
+    assert found[:, 5].tolist() == run["class_id"], run["settings"]
+    np.testing.assert_allclose(found[:, :4], np.reshape(run["xyxy"], (-1, 4)), atol=1e-3)
+    np.testing.assert_allclose(found[:, 4], run["scores"], atol=1e-6)
+
+
+def test_keypoints_and_turned_boxes_are_the_same(ask: Ask) -> None:
+    cases = of_tasks("pose", "obb")
+    for (_, run, _), text in zip(cases, ask(question for *_, question in cases), strict=True):
+        found = np.reshape(numbers(text), (len(run["scores"]), -1))
+        check_boxes(found, run)
+        own = np.reshape(run["turned" if "turned" in run else "keypoints"], (len(found), -1))
+        np.testing.assert_allclose(found[:, 6:], own, atol=1e-3)
+
+
+def test_masks_are_the_same(ask: Ask, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["ask"] != "cpp":
+        pytest.skip("masks are for C++ and JavaScript")
+    cases = of_tasks("segment")
+    for (case, run, _), text in zip(cases, ask(question for *_, question in cases), strict=True):
+        found = np.reshape(numbers(text), (-1, 6 + len(case["protos"])))
+        lies, protos = (case["transform"]["picture"], case["transform"]["input"]), np.array(case["protos"])
+        said = [np.array(numbers(one), int) for one in ask(line("mask", *lies, protos.shape, row[:4], row[6:], protos)
+                                                           for row in found)]  # fmt: skip
+        shown = [len(one) > 4 for one in said]  # what shows no pixel is nothing
+        check_boxes(found[shown], run)
+        for mask, expected in zip((one for one in said if len(one) > 4), run["masks"], strict=True):
+            assert mask[:4].tolist() == [expected[key] for key in ("top", "left", "height", "width")]
+            bits = np.unpackbits(np.frombuffer(base64.b64decode(expected["bits"]), np.uint8), count=len(mask) - 4)
+            assert (mask[4:] != bits).sum() <= 1
+
+
 def test_the_same_boxes_stay(ask: Ask) -> None:
     questions, expected = [], []
     for case in golden("nms"):

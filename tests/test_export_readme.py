@@ -78,9 +78,12 @@ def test_the_metadata_in_the_table_is_what_a_file_carries(report: ExportReport) 
 def test_the_programs_for_phones_read_what_exists(report: ExportReport) -> None:
     kotlin, swift = (PROGRAMS.joinpath(f"Detector.{end}").read_text("utf-8") for end in ("kt", "swift"))
     noted = set(re.findall(r'notes(?:\.getValue\(|\[)"(\w+)"', kotlin))
-    assert noted == {"names", "imgsz", "task", "end2end"} <= report.metadata.keys()
+    noted |= set(re.findall(r'wholes\("(\w+)"', kotlin))
+    assert noted == {"names", "imgsz", "task", "end2end", "kpt_shape"} <= report.metadata.keys() | {"kpt_shape"}
+    about = {"names", "imgsz", "task", "end2end", "tensors"}
     written = {field.name for field in dataclasses.fields(ExportReport)}
-    assert set(re.findall(r"\babout\.(\w+)", swift)) == {"names", "imgsz", "task", "end2end", "tensors"} <= written
+    assert set(re.findall(r"\babout\.(\w+)", swift)) == {*about, "metadata"} <= written
+    assert re.findall(r'about\.metadata\["(\w+)"', swift) == ["kpt_shape"]
     for tensor in ("input", "output"):
         assert f'about.tensors["{tensor}"]' in swift
         assert {"name", "type", "shape"} <= report.tensors[tensor].keys()
@@ -126,18 +129,23 @@ def test_the_program_for_browsers_answers_like_the_detector(report: ExportReport
     assert len(detector(picture)) < len(detector(picture, iou=1.0))  # NMS had something to do
 
 
-@pytest.mark.slow
-def test_the_program_in_cpp_answers_like_the_detector(
-    report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "programs").symlink_to(PROGRAMS)
-    (tmp_path / "find.cpp").write_text(program("cpp"))
+def build_cpp(code: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Compile a program as the README says, in a folder that becomes the current one."""
+    monkeypatch.chdir(folder)
+    Path("programs").symlink_to(PROGRAMS)
+    Path("find.cpp").write_text(code)
     (command,) = re.findall(r"^g\+\+.*?-o find$", README, re.DOTALL | re.MULTILINE)
     headers = [Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h"), Path("/usr/include/opencv4/opencv2")]
     if missing := [str(header) for header in headers if not header.exists()]:
         pytest.skip(f"no {', '.join(missing)} here (Debian's libonnxruntime-dev and libopencv-imgcodecs-dev)")
     compile_with(command.replace("\\\n", " ").split())
+
+
+@pytest.mark.slow
+def test_the_program_in_cpp_answers_like_the_detector(
+    report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_cpp(program("cpp"), monkeypatch, tmp_path)
     (picture,) = draw(1, 100, 180, seed=11)
     cv2.imwrite(str(tmp_path / "picture.png"), picture)
     (tmp_path / "picture.png").rename(tmp_path / "picture.jpg")  # without losses, under the program's name
@@ -154,9 +162,65 @@ def test_the_program_in_cpp_answers_like_the_detector(
         assert done.returncode == 0, done.stderr
         detector = Detector(file)
         check_rows(read_rows(done.stdout, detector.names), as_rows(detector(picture)))
-    done = run(write_detector(tmp_path / "half.onnx", dense(), half=True))
-    assert done.returncode != 0
-    assert "the model takes no float32: export it with input=floats" in done.stderr
+    for bad, said in (
+        (write_detector(tmp_path / "half.onnx", dense(), half=True), "takes no float32: export it with input=floats"),
+        (write_detector(tmp_path / "other.onnx", dense(), task="classify"), "is for classify"),
+        (write_detector(tmp_path / "short.onnx", dense(), task="obb"), "answers in another shape than its notes say"),
+    ):
+        done = run(bad)
+        assert done.returncode != 0
+        assert f"the model {said}" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a small exported file of each other task."""
+    files = {}
+    for task in ("segment", "pose", "obb"):
+        folder = tmp_path_factory.mktemp(task)
+        tiny = str(write_architecture(folder / "tiny.yaml", width=4, task=task))
+        checkpoint = save(live_detector(tiny, task=task), folder / "best.pt", 64)
+        (folder / "images").mkdir()
+        cv2.imwrite(str(folder / "images" / "0.png"), draw(1, 64, 96)[0])
+        (folder / "data.yaml").write_text("train: images\nval: images\nnames: [round, square]\n")
+        files[task] = Path(export(checkpoint, data=folder / "data.yaml", imgsz="64,96", out=folder).path)
+    return files
+
+
+@pytest.mark.slow
+def test_the_detector_in_cpp_finds_what_other_tasks_add(
+    tasks: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = """
+        for (const float number : found.own) std::cout << number << " ";
+        std::cout << std::count(found.mask.bits.begin(), found.mask.bits.end(), 1) << " ";"""
+    build_cpp(
+        program("cpp").replace("found : detector(pixels)) {", "found : detector(pixels)) {" + more),
+        monkeypatch,
+        tmp_path,
+    )
+    (picture,) = draw(1, 100, 180, seed=11)
+    cv2.imwrite("picture.png", picture)
+    Path("picture.png").rename("picture.jpg")
+    for task, file in tasks.items():
+        shutil.copy(file, "best.onnx")
+        done = subprocess.run(["./find"], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        detector = Detector(file)
+        found = detector(picture)
+        own, area = np.zeros((len(found), 0)), np.zeros(len(found))
+        if task == "segment":
+            area = found.masks.data.sum((1, 2))
+        else:
+            own = found.turned if task == "obb" else found.keypoints.data.reshape(len(found), -1)
+        lines = [line.split(" ") for line in done.stdout.strip().split("\n")]
+        assert len(lines) == len(found) > 5
+        said = np.array([one[: own.shape[1] + 1] for one in lines], float)
+        np.testing.assert_allclose(said[:, :-1], own, atol=0.1)
+        np.testing.assert_allclose(said[:, -1], area, rtol=0.01, atol=2)
+        check_rows(
+            read_rows("\n".join(" ".join(one[own.shape[1] + 1 :]) for one in lines), detector.names), as_rows(found)
+        )
 
 
 @pytest.mark.slow

@@ -20,19 +20,25 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
     private val session = environment.createSession(file, options)
     private val notes = session.metadata.customMetadata
     private val input = session.inputInfo.entries.first()
-    private val end2end = notes["end2end"] == "True"
-    private val size = Regex("""\d+""").findAll(notes.getValue("imgsz")).map { it.value.toInt() }.toList()
+    private val size = wholes("imgsz")
+    private val points = if (notes["task"] == "pose") wholes("kpt_shape") else listOf(0, 0)
+    private val turned = notes["task"] == "obb"
+    private val form =
+        Form(notes["end2end"] == "True", if (turned) 1 else points[0] * points[1], points[1], turned)
 
     /** Class names by `classId`. */
     val names = readNames(notes.getValue("names"))
 
     init {
-        require(notes["task"] == "detect") { "the model is for ${notes["task"]}, and this program finds boxes" }
+        val task = notes["task"]
+        require(task in listOf("detect", "pose", "obb")) { "the model is for $task, which this program does not do" }
         val type = (input.value.info as TensorInfo).type
         require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
     }
 
-    /** What the picture holds: boxes in its pixels, best first. A `HARDWARE` bitmap has to be copied before. */
+    private fun wholes(note: String) = Regex("""\d+""").findAll(notes.getValue(note)).map { it.value.toInt() }.toList()
+
+    /** What the picture shows, in its pixels, best first. A `HARDWARE` bitmap has to be copied before. */
     fun detect(picture: Bitmap, settings: Settings = Settings()): List<Detection> {
         val transform = Transform(picture.height, picture.width, size[0], size[1])
         val argb = IntArray(picture.width * picture.height)
@@ -43,9 +49,10 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
             session.run(mapOf(input.key to tensor)).use { answers ->
                 val answer = answers[0] as OnnxTensor
                 val (_, rows, columns) = answer.info.shape.map { it.toInt() }
-                check(if (end2end) columns == 6 else rows == 4 + names.size) { "the model answers $rows x $columns" }
+                val right = if (form.end2end) columns == 6 + form.own else rows == 4 + names.size + form.own
+                check(right) { "the model answers $rows x $columns" }
                 val raw = FloatArray(rows * columns).also { answer.floatBuffer.get(it) }
-                return decode(raw, rows, columns, end2end, settings).map { transform.toPicture(it) }
+                return decode(raw, rows, columns, form, settings).map { transform.toPicture(it, form) }
             }
         }
     }

@@ -6,15 +6,16 @@ import OnnxRuntimeBindings  // of the pod onnxruntime-objc: onnxruntime_objc
 /// What `best.json` says; onnxruntime's Swift API does not hand out the file's own notes.
 private struct About: Decodable {
     struct Tensor: Decodable { let name, type: String; let shape: [Int] }
-    let names: [String: String], imgsz: [Int], task: String, end2end: Bool, tensors: [String: Tensor]
+    let names: [String: String], imgsz: [Int], task: String, end2end: Bool
+    let tensors: [String: Tensor], metadata: [String: String]
 }
 
-enum DetectorError: Error { case findsNoBoxes, noFloats, noPicture }
+enum DetectorError: Error { case otherTask, noFloats, noPicture }
 
 /// A detector. Open it once and keep it.
 final class Detector {
     let names: [String]  // by classId
-    private let about: About, input: About.Tensor, output: About.Tensor
+    private let about: About, form: Form, input: About.Tensor, output: About.Tensor
     private let environment: ORTEnv, session: ORTSession
 
     /// `file` is an `.onnx` or `.ort` file, `json` the `.json` that was exported with it; `options` say where it runs.
@@ -22,13 +23,20 @@ final class Detector {
         about = try JSONDecoder().decode(About.self, from: Data(contentsOf: json))
         names = (0..<about.names.count).map { about.names[String($0)]! }
         (input, output) = (about.tensors["input"]!, about.tensors["output"]!)
-        if about.task != "detect" { throw DetectorError.findsNoBoxes }
+        switch about.task {
+        case "detect": form = Form(end2end: about.end2end)
+        case "obb": form = Form(end2end: about.end2end, own: 1, turned: true)
+        case "pose":
+            let shape = about.metadata["kpt_shape"]!.split { !$0.isNumber }.map { Int($0)! }
+            form = Form(end2end: about.end2end, own: shape[0] * shape[1], keypoint: shape[1])
+        default: throw DetectorError.otherTask
+        }
         if input.type != "float32" { throw DetectorError.noFloats }  // export it with input=floats
         environment = try ORTEnv(loggingLevel: .warning)
         session = try ORTSession(env: environment, modelPath: file.path, sessionOptions: options)
     }
 
-    /// What the picture holds: boxes in its pixels, best first.
+    /// What the picture shows, in its pixels, best first.
     func detect(_ picture: CGImage, _ settings: Settings = Settings()) throws -> [Detection] {
         let (height, width) = (picture.height, picture.width)
         let transform = Transform(
@@ -51,7 +59,7 @@ final class Detector {
             return bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
         }
         let (rows, columns) = (output.shape[1], output.shape[2])
-        let found = try decode(raw, rows: rows, columns: columns, end2end: about.end2end, settings)
-        return found.map(transform.toPicture)
+        let found = try decode(raw, rows: rows, columns: columns, form: form, settings)
+        return found.map { transform.toPicture($0, form) }
     }
 }

@@ -1,4 +1,4 @@
-// A picture into a YOLO network's input, and the network's answer into boxes in the picture: letterbox, decoding, NMS.
+// A picture into a YOLO network's input, and its answer into what the picture shows: letterbox, decoding, NMS.
 // Foundation alone; Detector.swift runs the network. The twin of yolo_distill/runtime, number by number.
 import Foundation
 
@@ -9,10 +9,28 @@ struct Settings {
     var maxDet = 300  // most detections
 }
 
+/// What the network's answer looks like.
+struct Form {
+    var end2end = false  // final, (N, 6 + own), or dense, (4 + classes + own, A)
+    var own = 0  // numbers that the task adds to a box
+    var keypoint = 0  // of pose: numbers of a keypoint, x, y and perhaps how sure it is
+    var turned = false  // of obb: whether the number more is an angle
+}
+
 /// An object: its corners in pixels, how sure the network is, and its class.
 struct Detection {
     var x1, y1, x2, y2, score: Float
     var classId: Int
+    /// Of pose the keypoints; of obb centre x, centre y, width, height, and angle in radians, while the corners are
+    /// those of the upright box around it.
+    var own: [Float] = []
+}
+
+/// The corners of a turned box (`own`): x and y of each.
+func corners(_ box: [Float]) -> [(x: Float, y: Float)] {
+    let (half, other) = (box[2] / 2, box[3] / 2), (cosine, sine) = (cos(box[4]), sin(box[4]))
+    let ends: [(Float, Float)] = [(half, other), (half, -other), (-half, -other), (-half, other)]
+    return ends.map { (box[0] + $0 * cosine - $1 * sine, box[1] + $0 * sine + $1 * cosine) }
 }
 
 struct NotFinite: Error {}
@@ -31,13 +49,27 @@ struct Transform {
     }
 
     /// From pixels of the input to pixels of the picture, cut off at its borders.
-    func toPicture(_ found: Detection) -> Detection {
+    func toPicture(_ found: Detection, _ form: Form = Form()) -> Detection {
         let across = Float(Double(columns) / Double(width)), down = Float(Double(rows) / Double(height))
-        func x(_ value: Float) -> Float { min(max((value - Float(left)) / across, 0), Float(width)) }
-        func y(_ value: Float) -> Float { min(max((value - Float(top)) / down, 0), Float(height)) }
-        return Detection(
-            x1: x(found.x1), y1: y(found.y1), x2: x(found.x2), y2: y(found.y2),
-            score: found.score, classId: found.classId)
+        func inWidth(_ value: Float) -> Float { min(max(value, 0), Float(width)) }
+        func inHeight(_ value: Float) -> Float { min(max(value, 0), Float(height)) }
+        func x(_ value: Float) -> Float { inWidth((value - Float(left)) / across) }
+        func y(_ value: Float) -> Float { inHeight((value - Float(top)) / down) }
+        var (moved, own) = (found, found.own)
+        if form.turned {  // it may leave the picture
+            let middle = [(own[0] - Float(left)) / across, (own[1] - Float(top)) / down]
+            own = middle + [own[2] / across, own[3] / down, own[4]]
+            let (xs, ys) = (corners(own).map(\.x), corners(own).map(\.y))
+            (moved.x1, moved.x2) = (inWidth(xs.min()!), inWidth(xs.max()!))
+            (moved.y1, moved.y2) = (inHeight(ys.min()!), inHeight(ys.max()!))
+        } else {
+            (moved.x1, moved.y1, moved.x2, moved.y2) = (x(found.x1), y(found.y1), x(found.x2), y(found.y2))
+            for i in stride(from: 0, to: form.keypoint > 0 ? own.count : 0, by: max(form.keypoint, 1)) {
+                (own[i], own[i + 1]) = (x(own[i]), y(own[i + 1]))
+            }
+        }
+        moved.own = own
+        return moved
     }
 }
 
@@ -92,37 +124,72 @@ private func overlap(_ one: Detection, _ other: Detection) -> Float {
     return shared / (areas - shared)
 }
 
-/// Places of the boxes that stay, best first: a box goes if it overlaps a better one of its class that stays.
-func nms(_ boxes: [Detection], _ settings: Settings) -> [Int] {
+/// A turned box taken for a uniform distribution: its middle and its covariance.
+private struct Normal {
+    let x, y, a, b, c: Double
+
+    init(_ found: Detection) {
+        let shift = Float(found.classId) * 7680
+        (x, y) = (Double(found.own[0] + shift), Double(found.own[1] + shift))
+        let (wide, tall, angle) = (Double(found.own[2]), Double(found.own[3]), Double(found.own[4]))
+        let (along, across) = (wide * wide / 12, tall * tall / 12), (cosine, sine) = (cos(angle), sin(angle))
+        a = along * cosine * cosine + across * sine * sine
+        b = along * sine * sine + across * cosine * cosine
+        c = (along - across) * cosine * sine
+    }
+
+    /// 1 - the Hellinger distance of two such distributions, https://arxiv.org/abs/2106.06072.
+    func overlap(_ other: Normal) -> Double {
+        let (a2, b2, c2) = (a + other.a, b + other.b, c + other.c), (dx, dy) = (other.x - x, y - other.y)
+        let area = a2 * b2 - c2 * c2
+        let own = max(a * b - c * c, 0) * max(other.a * other.b - other.c * other.c, 0)
+        let apart = (a2 * dy * dy + b2 * dx * dx + 2 * c2 * dx * dy) / (area + 1e-7) / 4
+        let distance = apart + log(area / (4 * own.squareRoot() + 1e-7) + 1e-7) / 2
+        return 1 - (1 - exp(-min(max(distance, 1e-7), 100)) + 1e-7).squareRoot()
+    }
+}
+
+/// Places of the boxes that stay, best first: a box goes if it overlaps a better one of its class that stays; a turned
+/// one if it overlaps any better one.
+func nms(_ boxes: [Detection], _ settings: Settings, turned: Bool = false) -> [Int] {
+    let normals = turned ? boxes.map(Normal.init) : []
+    func covers(_ better: Int, _ next: Int) -> Bool {
+        if turned { return normals[better].overlap(normals[next]) > settings.iou }
+        return Double(overlap(boxes[better], boxes[next])) > settings.iou
+    }
     let order = boxes.indices.sorted { (-boxes[$0].score, $0) < (-boxes[$1].score, $1) }
-    var kept: [Int] = []
+    var kept: [Int] = [], seen: [Int] = []
     for next in order.prefix(30_000) {
         if kept.count >= settings.maxDet { break }
-        if !kept.contains(where: { Double(overlap(boxes[$0], boxes[next])) > settings.iou }) { kept.append(next) }
+        if !(turned ? seen : kept).contains(where: { covers($0, next) }) { kept.append(next) }
+        seen.append(next)
     }
     return kept
 }
 
-/// What the answer holds, best first, in pixels of the input: dense (4 + classes, A), or end to end (N, 6).
-func decode(_ raw: [Float], rows: Int, columns: Int, end2end: Bool, _ settings: Settings) throws -> [Detection] {
+/// What the answer holds, best first, in pixels of the input: dense (4 + classes + own, A), or final (N, 6 + own).
+func decode(_ raw: [Float], rows: Int, columns: Int, form: Form, _ settings: Settings) throws -> [Detection] {
     if !raw.allSatisfy(\.isFinite) { throw NotFinite() }
-    if end2end {
-        let sure = (0..<rows).map { 6 * $0 }.filter { raw[$0 + 4] > settings.conf }.prefix(settings.maxDet)
-        return sure.map {
-            Detection(
-                x1: raw[$0], y1: raw[$0 + 1], x2: raw[$0 + 2], y2: raw[$0 + 3],
-                score: raw[$0 + 4], classId: Int(raw[$0 + 5]))
+    if form.end2end {
+        let sure = (0..<rows).map { columns * $0 }.filter { raw[$0 + 4] > settings.conf }.prefix(settings.maxDet)
+        return sure.map { i in
+            let box = form.turned ? Array(raw[i..<i + 4]) : []
+            return Detection(
+                x1: raw[i], y1: raw[i + 1], x2: raw[i + 2], y2: raw[i + 3],
+                score: raw[i + 4], classId: Int(raw[i + 5]), own: box + raw[i + 6..<i + columns])
         }
     }
     var best = [Int](repeating: 4, count: columns)  // row of each column's highest score
-    for row in stride(from: 5, to: rows, by: 1) {
+    for row in stride(from: 5, to: rows - form.own, by: 1) {
         for i in 0..<columns where raw[row * columns + i] > raw[best[i] * columns + i] { best[i] = row }
     }
     let found = (0..<columns).filter { raw[best[$0] * columns + $0] > settings.conf }.map { i in
         let (x, y, wide, tall) = (raw[i], raw[columns + i], raw[2 * columns + i] / 2, raw[3 * columns + i] / 2)
+        let box = form.turned ? [x, y, 2 * wide, 2 * tall] : []
         return Detection(
             x1: x - wide, y1: y - tall, x2: x + wide, y2: y + tall,
-            score: raw[best[i] * columns + i], classId: best[i] - 4)
+            score: raw[best[i] * columns + i], classId: best[i] - 4,
+            own: box + (rows - form.own..<rows).map { raw[$0 * columns + i] })
     }
-    return nms(found, settings).map { found[$0] }
+    return nms(found, settings, turned: form.turned).map { found[$0] }
 }

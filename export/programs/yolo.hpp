@@ -1,8 +1,10 @@
-// A picture into a YOLO network's input, and the network's answer into boxes in the picture: letterbox, decoding, NMS.
-// C++17's standard library alone; detector.hpp runs the network. The twin of yolo_distill/runtime, number by number.
+// A picture into a YOLO network's input, and its answer into what the picture shows: letterbox, decoding, NMS.
+// C++17's standard library alone; masks.hpp is for masks, and detector.hpp runs the network. The twin of
+// yolo_distill/runtime, number by number.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,11 +21,34 @@ struct Settings {
     std::size_t max_det = 300;  // most detections
 };
 
+// What the network's answer looks like.
+struct Form {
+    bool end2end = false;  // (N, 6 + own), final, or dense: (4 + classes + own, A)
+    int own = 0;           // numbers that the task adds to a box
+    int keypoint = 0;      // of pose: numbers of a keypoint, x, y and perhaps how sure it is
+    bool turned = false;   // of obb: whether the number more is an angle
+};
+
+struct Mask {
+    int top = 0, left = 0, height = 0, width = 0;  // the part of the picture that the box shows
+    std::vector<std::uint8_t> bits = {};           // of its pixels, row after row: 1 where the object is
+};
+
 struct Detection {
-    float x1, y1, x2, y2;  // in pixels
+    float x1, y1, x2, y2;  // in pixels; of a turned box those of the upright one around it
     float score;
     int class_id;
+    std::vector<float> own = {};  // pose: the keypoints; obb: centre x, centre y, width, height, angle in radians
+    Mask mask = {};               // of segment
 };
+
+// The corners of a turned box: x and y of each.
+inline std::array<float, 8> corners(const std::vector<float>& box) {
+    const float cos = std::cos(box[4]) / 2, sin = std::sin(box[4]) / 2;
+    const float dx = box[2] * cos, dy = box[2] * sin, ex = -box[3] * sin, ey = box[3] * cos;
+    const float x = box[0], y = box[1];
+    return {x + dx + ex, y + dy + ey, x + dx - ex, y + dy - ey, x - dx - ex, y - dy - ey, x - dx + ex, y - dy + ey};
+}
 
 struct Picture {
     const std::uint8_t* data;
@@ -49,11 +74,22 @@ struct Transform {
     }
 
     // From pixels of the input to pixels of the picture, cut off at its borders.
-    Detection to_picture(const Detection& found) const {
+    Detection to_picture(Detection found, const Form& form = Form()) const {
         const float across = float(double(columns) / width), down = float(double(rows) / height);
-        const auto x = [&](float value) { return std::clamp((value - left) / across, 0.0f, float(width)); };
-        const auto y = [&](float value) { return std::clamp((value - top) / down, 0.0f, float(height)); };
-        return {x(found.x1), y(found.y1), x(found.x2), y(found.y2), found.score, found.class_id};
+        const auto in_width = [&](float value) { return std::clamp(value, 0.0f, float(width)); };
+        const auto in_height = [&](float value) { return std::clamp(value, 0.0f, float(height)); };
+        const auto x = [&](float& value) { value = in_width((value - left) / across); };
+        const auto y = [&](float& value) { value = in_height((value - top) / down); };
+        x(found.x1), y(found.y1), x(found.x2), y(found.y2);
+        for (int i = 0; form.keypoint && i < form.own; i += form.keypoint) x(found.own[i]), y(found.own[i + 1]);
+        if (form.turned) {  // it may leave the picture
+            auto& box = found.own;
+            box = {(box[0] - left) / across, (box[1] - top) / down, box[2] / across, box[3] / down, box[4]};
+            const auto [a, b, c, d, e, f, g, h] = corners(box);
+            found.x1 = in_width(std::min({a, c, e, g})), found.x2 = in_width(std::max({a, c, e, g}));
+            found.y1 = in_height(std::min({b, d, f, h})), found.y2 = in_height(std::max({b, d, f, h}));
+        }
+        return found;
     }
 };
 
@@ -108,35 +144,74 @@ inline float overlap(const Detection& one, const Detection& other) {
     return shared / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared);
 }
 
-// Places of the boxes that stay, best first: a box goes if it overlaps a better one of its class that stays.
-inline std::vector<std::size_t> nms(const std::vector<Detection>& boxes, const Settings& settings) {
-    std::vector<std::size_t> order(boxes.size()), kept;
+// A turned box taken for a uniform distribution: its middle and its covariance.
+struct Normal {
+    double x, y, a, b, c;
+
+    explicit Normal(const Detection& found) {
+        const float shift = float(found.class_id) * 7680;
+        x = found.own[0] + shift, y = found.own[1] + shift;
+        const double cos = std::cos(found.own[4]), sin = std::sin(found.own[4]);
+        const double along = std::pow(found.own[2], 2) / 12, across = std::pow(found.own[3], 2) / 12;
+        a = along * cos * cos + across * sin * sin, b = along * sin * sin + across * cos * cos;
+        c = (along - across) * cos * sin;
+    }
+
+    // 1 - the Hellinger distance of two such distributions, https://arxiv.org/abs/2106.06072.
+    double overlap(const Normal& other) const {
+        const double a2 = a + other.a, b2 = b + other.b, c2 = c + other.c, dx = other.x - x, dy = y - other.y;
+        const double area = a2 * b2 - c2 * c2, mine = std::max(a * b - c * c, 0.0);
+        const double others = std::max(other.a * other.b - other.c * other.c, 0.0);
+        const double distance = (a2 * dy * dy + b2 * dx * dx + 2 * c2 * dx * dy) / (area + 1e-7) / 4 +
+                                std::log(area / (4 * std::sqrt(mine * others) + 1e-7) + 1e-7) / 2;
+        return 1 - std::sqrt(1 - std::exp(-std::clamp(distance, 1e-7, 100.0)) + 1e-7);
+    }
+};
+
+// Places of the boxes that stay, best first: a box goes if it overlaps a better one of its class that stays; a turned
+// one if it overlaps any better one.
+inline std::vector<std::size_t> nms(const std::vector<Detection>& boxes, const Settings& settings,
+                                    bool turned = false) {
+    std::vector<std::size_t> order(boxes.size()), kept, seen;
+    std::vector<Normal> normals;
+    for (std::size_t i = 0; turned && i < boxes.size(); i++) normals.emplace_back(boxes[i]);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t one, std::size_t other) { return boxes[one].score > boxes[other].score; });
     order.resize(std::min<std::size_t>(order.size(), 30000));
     for (const std::size_t next : order) {
         if (kept.size() >= settings.max_det) break;
-        const auto covers = [&](std::size_t better) { return overlap(boxes[better], boxes[next]) > settings.iou; };
-        if (std::none_of(kept.begin(), kept.end(), covers)) kept.push_back(next);
+        const auto covers = [&](std::size_t better) {
+            if (turned) return normals[better].overlap(normals[next]) > settings.iou;
+            return overlap(boxes[better], boxes[next]) > settings.iou;
+        };
+        const auto& rivals = turned ? seen : kept;
+        if (std::none_of(rivals.begin(), rivals.end(), covers)) kept.push_back(next);
+        seen.push_back(next);
     }
     return kept;
 }
 
-// What the answer holds, best first, in pixels of the input: dense (4 + classes, A), or end to end (N, 6).
-inline std::vector<Detection> decode(const float* raw, int rows, int columns, bool end2end, const Settings& settings) {
+// What the answer holds, best first, in pixels of the input: dense (4 + classes + own, A), or end to end (N, 6 + own).
+inline std::vector<Detection> decode(const float* raw, int rows, int columns, const Form& form,
+                                     const Settings& settings) {
     if (!std::all_of(raw, raw + std::size_t(rows) * columns, [](float number) { return std::isfinite(number); })) {
         throw std::runtime_error("nan or infinity in the network's answer");
     }
     std::vector<Detection> found, kept;
-    if (end2end) {
-        for (const float* row = raw; row < raw + 6 * rows && found.size() < settings.max_det; row += 6) {
-            if (row[4] > settings.conf) found.push_back({row[0], row[1], row[2], row[3], row[4], int(row[5])});
+    const auto turn = [&](Detection& one, float x, float y, float wide, float tall) {
+        if (form.turned) one.own.insert(one.own.begin(), {x, y, wide, tall});
+    };
+    if (form.end2end) {
+        for (const float* row = raw; row < raw + columns * rows && found.size() < settings.max_det; row += columns) {
+            if (!(row[4] > settings.conf)) continue;
+            found.push_back({row[0], row[1], row[2], row[3], row[4], int(row[5]), {row + 6, row + columns}});
+            turn(found.back(), row[0], row[1], row[2], row[3]);
         }
         return found;
     }
     std::vector<int> best(columns, 4);  // row of each column's highest score
-    for (int row = 5; row < rows; row++) {
+    for (int row = 5; row < rows - form.own; row++) {
         for (int i = 0; i < columns; i++) {
             if (raw[row * columns + i] > raw[best[i] * columns + i]) best[i] = row;
         }
@@ -146,8 +221,11 @@ inline std::vector<Detection> decode(const float* raw, int rows, int columns, bo
         if (!(score > settings.conf)) continue;
         const float x = raw[i], y = raw[columns + i], wide = raw[2 * columns + i] / 2, tall = raw[3 * columns + i] / 2;
         found.push_back({x - wide, y - tall, x + wide, y + tall, score, best[i] - 4});
+        auto& own = found.back().own;
+        for (int row = rows - form.own; row < rows; row++) own.push_back(raw[row * columns + i]);
+        turn(found.back(), x, y, 2 * wide, 2 * tall);
     }
-    for (const std::size_t place : nms(found, settings)) kept.push_back(found[place]);
+    for (const std::size_t place : nms(found, settings, form.turned)) kept.push_back(found[place]);
     return kept;
 }
 

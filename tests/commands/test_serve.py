@@ -172,12 +172,6 @@ def test_bad_requests(words, message, refused):
     assert refused("serve", "model=best.onnx", "ort=ort", *words).startswith(message)
 
 
-def test_a_task_that_the_page_does_not_show(refused):
-    write_detector(Path("best.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0, 0)), task="obb")
-    line = refused("serve", "model=best.onnx", "ort=ort")
-    assert line == "best.onnx: the model's task is 'obb'; the page shows detectors (task 'detect') only"
-
-
 def test_a_port_that_is_taken(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

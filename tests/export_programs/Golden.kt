@@ -1,7 +1,8 @@
 // Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.kt.
 package yolo
 
-fun said(one: Detection) = "${one.x1} ${one.y1} ${one.x2} ${one.y2} ${one.score} ${one.classId}"
+fun said(one: Detection) =
+    (listOf(one.x1, one.y1, one.x2, one.y2, one.score, one.classId) + one.own).joinToString(" ")
 
 fun boxes(numbers: List<Float>) =
     numbers.chunked(6).map { Detection(it[0], it[1], it[2], it[3], it[4], it[5].toInt()) }
@@ -23,11 +24,17 @@ fun answer(what: String, words: List<String>): String {
         "decode" -> {
             val settings = Settings(words[0].toFloat(), words[1].toDouble(), whole(2))
             try {
-                decode(floats(6).toFloatArray(), whole(4), whole(5), whole(3) != 0, settings)
+                decode(floats(6).toFloatArray(), whole(4), whole(5), Form(whole(3) != 0), settings)
                     .joinToString(" ") { said(it) }
             } catch (error: IllegalStateException) {
                 "refused"
             }
+        }
+        "task" -> {
+            val settings = Settings(words[4].toFloat(), words[5].toDouble(), whole(6))
+            val form = Form(whole(7) != 0, whole(8), whole(9), whole(10) != 0)
+            decode(floats(13).toFloatArray(), whole(11), whole(12), form, settings)
+                .joinToString(" ") { said(transform().toPicture(it, form)) }
         }
         "nms" -> nms(boxes(floats(2)), Settings(0f, words[0].toDouble(), whole(1))).joinToString(" ")
         else -> error(what)

@@ -4,7 +4,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "yolo.hpp"
+#include "masks.hpp"
 
 using namespace yolo;
 
@@ -31,6 +31,7 @@ int main() {
         const auto say = [](const Detection& one) {
             std::cout << one.x1 << " " << one.y1 << " " << one.x2 << " " << one.y2 << " " << one.score << " "
                       << one.class_id << " ";
+            for (const float number : one.own) std::cout << number << " ";
         };
         if (what == "letterbox") {
             const auto lies = transform();
@@ -44,11 +45,25 @@ int main() {
             const Settings settings{float(given[0]), given[1], std::size_t(given[2])};
             const auto raw = floats(6);
             try {
-                const auto found = decode(raw.data(), int(given[4]), int(given[5]), given[3] != 0, settings);
+                const auto found = decode(raw.data(), int(given[4]), int(given[5]), {given[3] != 0}, settings);
                 for (const auto& one : found) say(one);
             } catch (const std::runtime_error&) {
                 std::cout << "refused";
             }
+        } else if (what == "task") {
+            const Settings settings{float(given[4]), given[5], std::size_t(given[6])};
+            const Form form{given[7] != 0, int(given[8]), int(given[9]), given[10] != 0};
+            const auto raw = floats(13);
+            for (const auto& one : decode(raw.data(), int(given[11]), int(given[12]), form, settings)) {
+                say(transform().to_picture(one, form));
+            }
+        } else if (what == "mask") {
+            const auto values = floats(7);
+            const float *weights = values.data() + 4, *protos = weights + int(given[4]);
+            const Prototypes prototypes(protos, int(given[4]), int(given[5]), int(given[6]), transform());
+            const auto mask = prototypes.mask({values[0], values[1], values[2], values[3], 1, 0, {weights, protos}});
+            std::cout << mask.top << " " << mask.left << " " << mask.height << " " << mask.width;
+            for (const int bit : mask.bits) std::cout << " " << bit;
         } else if (what == "nms") {
             const Settings settings{0, given[0], std::size_t(given[1])};
             for (const auto place : nms(boxes(2), settings)) std::cout << place << " ";

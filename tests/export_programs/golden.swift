@@ -1,7 +1,10 @@
 // Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.swift.
 import Foundation
 
-func said(_ one: Detection) -> String { "\(one.x1) \(one.y1) \(one.x2) \(one.y2) \(one.score) \(one.classId)" }
+func said(_ one: Detection) -> String {
+    let own = one.own.map { " \($0)" }.joined()
+    return "\(one.x1) \(one.y1) \(one.x2) \(one.y2) \(one.score) \(one.classId)" + own
+}
 
 func boxes(_ numbers: [Float]) -> [Detection] {
     stride(from: 0, to: numbers.count, by: 6).map {
@@ -29,11 +32,17 @@ func answer(_ what: Substring, _ words: [Substring]) throws -> String {
     case "decode":
         let settings = Settings(conf: Float(words[0])!, iou: Double(words[1])!, maxDet: whole(2))
         do {
-            let found = try decode(floats(6), rows: whole(4), columns: whole(5), end2end: whole(3) != 0, settings)
+            let form = Form(end2end: whole(3) != 0)
+            let found = try decode(floats(6), rows: whole(4), columns: whole(5), form: form, settings)
             return found.map(said).joined(separator: " ")
         } catch is NotFinite {
             return "refused"
         }
+    case "task":
+        let settings = Settings(conf: Float(words[4])!, iou: Double(words[5])!, maxDet: whole(6))
+        let form = Form(end2end: whole(7) != 0, own: whole(8), keypoint: whole(9), turned: whole(10) != 0)
+        let found = try decode(floats(13), rows: whole(11), columns: whole(12), form: form, settings)
+        return found.map { said(transform().toPicture($0, form)) }.joined(separator: " ")
     case "nms":
         let settings = Settings(iou: Double(words[0])!, maxDet: whole(1))
         return nms(boxes(floats(2)), settings).map(\.description).joined(separator: " ")

@@ -29,6 +29,7 @@ from yolo_distill.runtime.inputs import InputForm  # noqa: E402
 from yolo_distill.runtime.letterbox import Transform, fit, letterbox  # noqa: E402
 from yolo_distill.runtime.metadata import read_metadata  # noqa: E402
 from yolo_distill.runtime.nms import nms  # noqa: E402
+from yolo_distill.runtime.postprocess import Postprocess  # noqa: E402
 
 # Picture and input, both (height, width): enlarged, halved, reduced by whole and odd factors, thin, and as they are.
 _SIZES = [
@@ -99,10 +100,49 @@ def decoding() -> list[dict[str, Any]]:
         raw = numbers.astype(np.float32)
         runs = []
         for change in changes:
-            given: dict[str, Any] = {"conf": 0.25, "iou": 0.7, "max_det": 300, "classes": None, "agnostic": False}
-            given.update(change)
+            given = _settings(change)
             runs.append({"settings": given, **_decoded(layout, raw, **given)})
         cases.append({"layout": layout, "raw": _plain(raw), "runs": runs})
+    return cases
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Return what answers of other tasks hold, in pixels of a picture: both layouts, and several settings of each.
+
+    Pictures are such that prototypes are enlarged by 4, 2 and 1 before they are cut.
+    """
+    random = np.random.default_rng(3)
+    changes: list[dict[str, Any]] = [
+        {}, {"conf": 0.5, "iou": 0.3}, {"iou": 0.9}, {"classes": [0, 2], "max_det": 4}, {"agnostic": True, "iou": 0.4},
+    ]  # fmt: skip
+    cases = []
+    for task, own, shape in (
+        ("segment", 3, (97, 211)), ("segment", 3, (60, 80)), ("segment", 3, (50, 25)), ("pose", 12, (97, 211)),
+        ("pose", 4, (60, 80)), ("obb", 1, (97, 211)),
+    ):  # fmt: skip
+        # Eight objects, each told of five times.
+        boxes = np.repeat(random.uniform([8, 20, 6, 6], [56, 44, 36, 26], (8, 4)), 5, 0)
+        boxes += random.uniform(-1, 1, (40, 4))
+        scores, numbers = random.uniform(0, 1, (40, 3)) ** 2, random.normal(0, 1, (40, own))
+        if task == "pose":
+            numbers = random.uniform(0, 64, (40, own))
+            numbers[:, 2 :: own // 4] = random.uniform(0, 1, (40, 4)) if own == 12 else 0  # (0, 0): not there
+        elif task == "obb":
+            numbers = np.repeat(random.uniform(-0.7, 2.3, (8, 1)), 5, 0) + random.uniform(-0.1, 0.1, (40, 1))
+        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
+        best = np.stack([scores.max(1), scores.argmax(1)], 1)
+        final = np.concatenate([boxes if task == "obb" else corners, best, numbers], 1)[np.argsort(-best[:, 0])][:12]
+        protos = random.normal(0, 1, (own, 16, 16)).round(2).astype(np.float32) if task == "segment" else None
+        kpt_shape = (own // 3, 3) if own == 12 else (own // 2, 2)
+        for raw in (np.concatenate([boxes, scores, numbers], 1).T, final):
+            rounded = raw.round(2).astype(np.float32)
+            meaning = Postprocess({0: "a", 1: "b", 2: "c"}, task, kpt_shape if task == "pose" else None, raw is final)
+            transform = fit(shape, (64, 64))
+            answer = rounded[None] if protos is None else (rounded[None], protos[None])
+            runs = [{"settings": one, **_found(meaning, answer, transform, **one)} for one in map(_settings, changes)]
+            said = {"task": task, "kpt_shape": meaning.kpt_shape, "end2end": meaning.end2end}
+            held = {"protos": None if protos is None else _plain(protos), "raw": _plain(rounded)}
+            cases.append({**said, "transform": _transform(transform), **held, "runs": runs})
     return cases
 
 
@@ -170,6 +210,13 @@ def metadata() -> list[dict[str, Any]]:
         {"input_layout": "NCWH"},
         {"input_colour": "it's grey"},
         {"args": "{'nms': True}", "batch": "many\n"},
+        {"task": "pose", "kpt_shape": "[17, 3]"},
+        {"task": "pose", "kpt_shape": "(4, 2)"},
+        {"task": "pose"},
+        {"task": "pose", "kpt_shape": "[0, 3]"},
+        {"task": "pose", "kpt_shape": "[17, 4]"},
+        {"task": "obb", "kpt_shape": "[17, 4]"},
+        {"task": "classify"},
     ]
     cases = []
     for change in changes:
@@ -195,6 +242,12 @@ def models() -> list[dict[str, Any]]:
         (dense, {"names": None}),
         (dense, {"input_layout": "NHWC", "input_range": "0-255"}),
         (dense, {"input_colour": "BGR"}),
+        (dense, {"task": "segment"}),
+        (np.zeros((9, 3), np.float32), {"task": "segment", "protos": np.zeros((2, 4, 4), np.float32)}),
+        (np.zeros((9, 3), np.float32), {"task": "segment", "protos": np.zeros((3, 4, 4), np.float32)}),
+        (np.zeros((3, 12), np.float32), {"task": "pose", "kpt_shape": [2, 3], "end2end": None}),
+        (dense, {"task": "pose", "kpt_shape": [2, 3]}),
+        (np.zeros((8, 3), np.float32), {"task": "obb"}),
     ]
     cases = []
     with tempfile.TemporaryDirectory() as folder:
@@ -214,13 +267,34 @@ def colours() -> list[dict[str, Any]]:
 
 
 FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "letterbox": letterboxes, "transform": transforms, "tensor": tensors, "decode": decoding, "nms": suppression,
-    "metadata": metadata, "model": models, "colour": colours,
+    "letterbox": letterboxes, "transform": transforms, "tensor": tensors, "decode": decoding, "tasks": tasks,
+    "nms": suppression, "metadata": metadata, "model": models, "colour": colours,
 }  # fmt: skip
 
 
 def _transform(transform: Transform) -> dict[str, Any]:
     return {key: getattr(transform, key) for key in ("picture", "input", "resized", "top", "left")}
+
+
+def _settings(change: dict[str, Any]) -> dict[str, Any]:
+    return {"conf": 0.25, "iou": 0.7, "max_det": 300, "classes": None, "agnostic": False, **change}
+
+
+def _found(meaning: Postprocess, answer: Any, transform: Transform, classes: list[int] | None, **rest: Any) -> Any:
+    wanted = None if classes is None else np.array(classes, np.int64)
+    (found,) = meaning(answer, [transform], classes=wanted, **rest)
+    own: dict[str, Any] = {}
+    if found.masks is not None:
+        own["masks"] = [
+            {"top": top, "left": left, "height": len(bits), "width": bits.shape[1], "bits": _base64(np.packbits(bits))}
+            for top, left, bits in found.masks.pieces
+        ]
+    if found.keypoints is not None:
+        own |= {"keypoints": _plain(found.keypoints.data), "seen": found.keypoints.seen.tolist()}
+    if found.turned is not None:
+        own |= {"turned": _plain(found.turned), "corners": _plain(found.xyxyxyxy)}
+    boxes = {"xyxy": _plain(found.xyxy), "scores": _plain(found.confidence), "class_id": found.class_id.tolist()}
+    return {**boxes, **own}
 
 
 def _decoded(layout: str, raw: np.ndarray, classes: list[int] | None, **settings: Any) -> dict[str, Any]:
@@ -244,6 +318,7 @@ def _said(notes: dict[str, str]) -> dict[str, Any]:
         "stride": int(read.stride),
         "imgsz": list(read.imgsz),
         "task": read.task,
+        "kpt_shape": read.kpt_shape,
         "end2end": read.end2end,
         "most": read.most,
         "input": [read.input_layout, read.input_colour, read.input_range],

@@ -11,7 +11,7 @@ for (const { layout, raw, runs } of golden("decode")) {
     const { max_det: most, ...rest } = settings;
     test(`a ${layout} answer of ${raw.length} rows with ${JSON.stringify(settings)}`, () => {
       const wanted = { most, ...rest };
-      const found = layout === "dense" ? decodeDense(answer, raw.length - 4, wanted) : decodeEnd2end(answer, wanted);
+      const found = layout === "dense" ? decodeDense(answer, { nc: raw.length - 4 }, wanted) : decodeEnd2end(answer, {}, wanted);
       assert.deepEqual(Array.from(found.classId), expected.class_id);
       assert.ok(difference(found.xyxy, expected.xyxy.flat()) <= 1e-4);
       assert.ok(difference(found.scores, expected.scores) <= 1e-4);
@@ -39,8 +39,8 @@ test("nan and infinity are said", () => {
     for (const place of [0, 20, 25]) {
       const raw = new Float32Array(30).fill(0.1); // one class: 4 rows of boxes and 2 of scores, 5 anchor points
       raw[place] = bad;
-      assert.throws(() => decodeDense(raw, 2, { conf: 0.5, iou: 0.7, most: 300, classes: null }), /nan or infinity/);
-      assert.throws(() => decodeEnd2end(raw, { conf: 0.5, most: 300, classes: null }), /nan or infinity/);
+      assert.throws(() => decodeDense(raw, { nc: 2 }, { conf: 0.5, iou: 0.7, most: 300, classes: null }), /nan or infinity/);
+      assert.throws(() => decodeEnd2end(raw, {}, { conf: 0.5, most: 300, classes: null }), /nan or infinity/);
     }
   }
 });

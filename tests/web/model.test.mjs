@@ -19,8 +19,9 @@ for (const { notes, ...expected } of golden("metadata")) {
   test(`notes: ${expected.refuses ?? JSON.stringify(notes)}`, () => {
     const said = outcome(() => {
       const read = readMetadata(new Map(Object.entries(notes)), "best.onnx");
-      const { names, stride, imgsz, task, end2end, most } = read;
-      return { names, stride, imgsz, task, end2end, most, input: [read.inputLayout, read.inputColour, read.inputRange] };
+      const { names, stride, imgsz, task, kptShape, end2end, most } = read;
+      const input = [read.inputLayout, read.inputColour, read.inputRange];
+      return { names, stride, imgsz, task, kpt_shape: kptShape, end2end, most, input };
     });
     assert.deepEqual(said, expected);
   });
@@ -43,7 +44,7 @@ test("an answer of another shape is said", () => {
   const model = new Model(new Uint8Array(Buffer.from(file, "base64")), "best.onnx");
   const { transform } = model.preprocess({ data: new Uint8ClampedArray(16), width: 2, height: 2 });
   assert.throws(
-    () => model.postprocess({ data: new Float32Array(27), dims: [1, 9, 3] }, transform, { conf: 0.25, iou: 0.7 }),
+    () => model.postprocess({ output0: { data: new Float32Array(27), dims: [1, 9, 3] } }, transform, { conf: 0.25, iou: 0.7 }),
     /best\.onnx: the model answered \(1, 9, 3\); expected \(B, 7, A\) for 3 classes, or \(B, N, 6\)/,
   );
 });

@@ -22,21 +22,31 @@ export function fit(picture, size) {
 }
 
 /**
- * Boxes in pixels of the picture, cut off at its borders, from boxes in pixels of the input.
+ * Points in pixels of the picture, cut off at its borders, from points in pixels of the input.
  *
- * @param {Float32Array} xyxy corners, four a box.
+ * @param {Float32Array} points x and y of each; of a box two corners.
  * @param {ReturnType<typeof fit>} transform how the picture lies in the input.
  * @returns {Float32Array}
  */
-export function toPicture(xyxy, transform) {
-  const [height, width] = transform.picture;
-  const [tall, wide] = transform.resized;
-  // The two sides are rounded apart, so each has a scale of its own.
-  const scale = [Math.fround(wide / width), Math.fround(tall / height)];
-  const offset = [transform.left, transform.top];
-  const limit = [width, height];
-  return xyxy.map((value, i) => {
+export function toPicture(points, transform) {
+  const { scale, offset } = wayBack(transform);
+  const limit = [transform.picture[1], transform.picture[0]];
+  return points.map((value, i) => {
     const moved = Math.fround(Math.fround(value - offset[i % 2]) / scale[i % 2]);
     return Math.min(Math.max(moved, 0), limit[i % 2]);
   });
+}
+
+/** Turned boxes likewise, five numbers a box, which may leave the picture. */
+export function turnedToPicture(xywhr, transform) {
+  const { scale, offset } = wayBack(transform);
+  return xywhr.map((value, i) => {
+    if (i % 5 === 4) return value;
+    return Math.fround(value - (i % 5 < 2 ? offset[i % 5] : 0)) / scale[(i % 5) % 2];
+  });
+}
+
+/** The two sides are rounded apart, so each has a scale of its own: x, y. */
+function wayBack({ picture: [height, width], resized: [tall, wide], left, top }) {
+  return { scale: [Math.fround(wide / width), Math.fround(tall / height)], offset: [left, top] };
 }

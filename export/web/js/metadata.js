@@ -2,6 +2,8 @@
 
 import { parseLiteral, Real, repr } from "./literal.js";
 
+// What a network can be for, to be run here.
+export const TASKS = ["detect", "segment", "pose", "obb"];
 const REQUIRED = ["task", "names", "stride", "imgsz"];
 // What an input may be; the first of each is meant where a file does not say.
 const INPUT = { input_layout: ["NCHW", "NHWC"], input_colour: ["RGB", "BGR"], input_range: ["0-1", "0-255"] };
@@ -15,7 +17,8 @@ export class RequestError extends Error {}
  * @property {string[]} names class names by index.
  * @property {number} stride largest stride of the network, in pixels.
  * @property {[number, number]} imgsz height and width it was exported for, in pixels.
- * @property {string} task "detect".
+ * @property {string} task one of `TASKS`.
+ * @property {?[number, number]} kptShape of "pose": how many keypoints an object has, and numbers each.
  * @property {boolean} end2end whether its answer is final and needs no NMS.
  * @property {?number} most pictures that it answers for at a time; null for any number.
  * @property {string} inputLayout "NCHW" or "NHWC".
@@ -36,8 +39,9 @@ export function readMetadata(notes, file) {
   if (missing.length) throw new RequestError(`${file}: the model's metadata lacks ${missing.join(", ")}; ${EXPORT}`);
   const everything = new Map([...notes].map(([key, text]) => [key, parseLiteral(text)]));
   const task = asText(everything.get("task"));
-  if (task !== "detect") {
-    throw new RequestError(`${file}: the model's task is ${repr(task)}; only detectors (task 'detect') can be run`);
+  if (!TASKS.includes(task)) {
+    const known = `${TASKS.slice(0, -1).join(", ")} and ${TASKS.at(-1)}`;
+    throw new RequestError(`${file}: the model's task is ${repr(task)}; ${known} can be run`);
   }
   const head = everything.has("head") ? asText(everything.get("head")) : "";
   if (head.startsWith("RTDETR")) {
@@ -50,6 +54,7 @@ export function readMetadata(notes, file) {
     stride: positive(everything.get("stride"), "stride", file),
     imgsz: size(everything.get("imgsz"), file),
     task,
+    kptShape: task === "pose" ? keypointShape(everything.get("kpt_shape") ?? null, file) : null,
     end2end: everything.get("end2end") === true || withNms,
     // The host's NMS is unrolled for that many pictures, and answers with nothing for all others.
     most: withNms ? positive(everything.get("batch") ?? 1, "batch", file) : null,
@@ -74,6 +79,14 @@ function size(value, file) {
   const sides = isWhole(value) ? [value, value] : value;
   if (Array.isArray(sides) && sides.length === 2) return Array.from(sides, (side) => positive(side, "imgsz", file));
   throw new RequestError(`${file}: the model's metadata has no readable size (imgsz = ${short(value)}); ${EXPORT}`);
+}
+
+function keypointShape(value, file) {
+  const [count, numbers] = Array.isArray(value) && value.length === 2 ? value : [];
+  if (numbers === 2 || numbers === 3) return [positive(count, "kpt_shape", file), numbers];
+  throw new RequestError(
+    `${file}: the model's metadata does not say how many keypoints there are (kpt_shape = ${short(value)}); ${EXPORT}`,
+  );
 }
 
 function positive(value, key, file) {

@@ -1,13 +1,12 @@
 // An exported detector but for the network itself: how its file wants pictures, and what its answers mean.
 // The twin of the parts of yolo_distill/runtime/detector.py around the session.
 
-import { decodeDense, decodeEnd2end } from "./decode.js";
 import { fromHalf } from "./half.js";
 import { inputForm } from "./input-form.js";
-import { toPicture } from "./letterbox.js";
 import { tuple } from "./literal.js";
 import { readMetadata, RequestError } from "./metadata.js";
 import { readOnnx } from "./onnx-file.js";
+import { Postprocess } from "./postprocess.js";
 
 export const MOST_DETECTIONS = 300;
 const FIRST_FIELD = 8; // ir_version, which every known exporter writes first
@@ -25,8 +24,10 @@ export class Model {
     this.names = this.notes.names;
     this.form = inputForm(inputs, this.notes, file);
     this.imgsz = this.form.imgsz ?? this.notes.imgsz;
-    this.output = outputs[0]?.name;
-    this.end2end = this.chooseLayout(outputs.map(({ shape }) => shape));
+    outputs.sort((one, other) => one.shape.length - other.shape.length); // boxes before prototypes
+    this.outputs = outputs.map(({ name }) => name);
+    this.meaning = this.chooseLayout(outputs.map(({ shape }) => shape));
+    this.end2end = this.meaning.end2end;
     this.precision = String(this.notes.everything.get("precision") ?? (this.form.dtype === "float16" ? "fp16" : "fp32"));
   }
 
@@ -38,20 +39,21 @@ export class Model {
   /**
    * Turn the network's raw answer into detections, in pixels of the picture.
    *
-   * @param {{data: ArrayLike<number>, dims: number[]}} answer
+   * @param {{[name: string]: {data: ArrayLike<number>, dims: number[]}}} answers as a session's `run` gives them.
    * @param {object} transform as `preprocess` returned it.
-   * @param {{conf: number, iou: number, classes: ?number[]}} settings
-   * @returns {import("./decode.js").Boxes}
+   * @param {{conf: number, iou: number, classes: ?number[], maskSide?: number}} settings
+   * @returns {import("./postprocess.js").Found}
    */
-  postprocess({ data, dims }, transform, settings) {
-    if (!this.fits(dims, this.end2end)) {
-      throw new Error(`${this.file}: the model answered ${tuple(dims)}; expected ${this.expected()}`);
+  postprocess(answers, transform, settings) {
+    const answer = this.outputs.map((name) => ({ data: asFloats(answers[name].data), dims: answers[name].dims }));
+    const shapes = answer.map(({ dims }) => dims);
+    if (!this.meaning.fits(shapes)) {
+      throw new Error(
+        `${this.file}: the model answered ${shapes.map(tuple).join(" and ")}; expected ${this.meaning.expected()}`,
+      );
     }
-    const first = asFloats(data).subarray(0, dims[1] * dims[2]);
-    const wanted = { most: MOST_DETECTIONS, ...settings };
     try {
-      const found = this.end2end ? decodeEnd2end(first, wanted) : decodeDense(first, this.names.length, wanted);
-      return { ...found, xyxy: toPicture(found.xyxy, transform) };
+      return this.meaning.decode(answer, transform, { most: MOST_DETECTIONS, ...settings });
     } catch (error) {
       throw new Error(
         `${this.file}: ${error.message}; the file is damaged, or a half-precision one that overflows: export it ` +
@@ -60,27 +62,15 @@ export class Model {
     }
   }
 
-  /** Whether the output is end to end; a fixed shape says it better than the notes of older exports. */
+  /** What the outputs mean; a fixed shape says it better than the notes of older exports. */
   chooseLayout(shapes) {
-    if (shapes.length === 1) {
-      const noted = this.notes.end2end;
-      for (const end2end of [noted, !noted]) if (this.fits(shapes[0], end2end)) return end2end;
-    }
+    const noted = this.notes.end2end;
+    const both = [noted, !noted].map((end2end) => new Postprocess(this.notes, end2end));
+    const right = both.find((one) => one.fits(shapes));
+    if (right) return right;
     throw new RequestError(
-      `${this.file}: the model answers ${shapes.map(tuple).join(", ")}; expected ${this.expected()}`,
+      `${this.file}: the model answers ${shapes.map(tuple).join(", ")}; expected ${both[0].expected()}`,
     );
-  }
-
-  /** Whether a shape, with names for dynamic sides, is that of a dense or an end-to-end answer. */
-  fits(shape, end2end) {
-    if (shape.length !== 3) return false;
-    const [side, want] = end2end ? [shape[2], 6] : [shape[1], 4 + this.names.length];
-    return typeof side === "number" ? side === want : true;
-  }
-
-  expected() {
-    const nc = this.names.length;
-    return `(B, ${4 + nc}, A) for ${nc} classes, or (B, N, 6)`;
   }
 }
 
@@ -100,5 +90,5 @@ function open(bytes, file) {
 /** The answer as float32; of float16 some browsers give bits. */
 function asFloats(data) {
   if (data instanceof Float32Array) return data;
-  return data instanceof Uint16Array ? Float32Array.from(data, fromHalf) : Float32Array.from(data);
+  return data instanceof Uint16Array ? Float32Array.from(data, fromHalf) : new Float32Array(data);
 }

@@ -1,7 +1,7 @@
 // Greedy non-maximum suppression; the twin of yolo_distill/runtime/nms.py, rounded to float32 where numpy is.
 
 // Boxes of different classes are moved this far apart, so that one pass serves all classes.
-const CLASS_OFFSET = 7680;
+export const CLASS_OFFSET = 7680;
 
 const f32 = Math.fround;
 

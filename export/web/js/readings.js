@@ -19,7 +19,7 @@ export class Readings {
   /**
    * Show what was found.
    *
-   * @param {import("./decode.js").Boxes} found
+   * @param {import("./postprocess.js").Found} found
    * @param {string[]} names
    * @param {import("./meter.js").Meter} meter
    * @param {boolean} moving whether more frames follow at once.

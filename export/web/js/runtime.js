@@ -70,8 +70,7 @@ async function open(backend, bytes, model, why) {
   }
   const run = async (data, dims) => {
     const input = new ort.Tensor(model.form.dtype, data, dims);
-    const answers = await session.run({ [model.form.name]: input }, [model.output]);
-    return answers[model.output];
+    return session.run({ [model.form.name]: input }, model.outputs);
   };
   // Shaders are compiled in the first run, and some GPUs fail only there.
   const { data, dims } = model.preprocess({ data: new Uint8ClampedArray(4), width: 1, height: 1 });

@@ -23,7 +23,7 @@ export class View {
   /**
    * Show a frame, which belongs to the view from here on.
    *
-   * @param {{frame: VideoFrame|ImageBitmap, copy: ?ImageBitmap, found: import("./decode.js").Boxes}} answer
+   * @param {{frame: VideoFrame|ImageBitmap, copy: ?ImageBitmap, found: import("./postprocess.js").Found}} answer
    * @param {string[]} names
    */
   show({ frame, copy, found }, names) {
@@ -69,7 +69,7 @@ export class View {
     canvas.hidden = false;
   }
 
-  /** The shown frame at its own size, with the boxes, as a PNG file. */
+  /** The shown frame at its own size, with what was found, as a PNG file. */
   async snapshot() {
     const { frame, found, names } = this.shown;
     const [width, height] = sizeOf(frame);

@@ -16,6 +16,9 @@ let model = null;
 let runtime = null;
 let last = null; // the raw answer to the last frame, and how the frame lay in the input
 
+// Masks of larger pictures are smaller than they: that many pixels are enough for a screen.
+const MASK_SIDE = 1024;
+
 const tell = (message, transfer = []) => self.postMessage(message, transfer);
 
 async function open({ name, url, file, backend: wanted }) {
@@ -41,7 +44,7 @@ async function find({ id, frame: given, settings }) {
     const prepared = performance.now();
     last = { answer: await runtime.run(data, dims), transform };
     const answered = performance.now();
-    const found = model.postprocess(last.answer, transform, settings);
+    const found = decoded(settings);
     const times = { preprocess: prepared - start, infer: answered - prepared, decode: performance.now() - answered };
     const copy = await copyForScreen(frame);
     tell({ tell: "found", id, frame, copy, found, times }, copy ? [frame, copy] : [frame]);
@@ -52,8 +55,11 @@ async function find({ id, frame: given, settings }) {
 }
 
 function again({ id, settings }) {
-  const found = last && model.postprocess(last.answer, last.transform, settings);
-  tell({ tell: "found", id, found });
+  tell({ tell: "found", id, found: last && decoded(settings) });
+}
+
+function decoded(settings) {
+  return model.postprocess(last.answer, last.transform, { ...settings, maskSide: MASK_SIDE });
 }
 
 async function answer(request) {
