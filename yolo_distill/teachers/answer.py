@@ -164,11 +164,14 @@ class SetAnswer:
             than M boxes the rest are 0, and so are their boxes.
         maps: feature maps that the teacher can show, each (B, C, H, W), by stride in pixels; empty where nobody needs
             them.
+        extra: what its task adds to each box: the probabilities of a mask laid over it, (B, M, S, S), or keypoints
+            (B, M, K, 3), x and y in pixels and how sure each is; None where boxes are all there is.
     """
 
     boxes: Tensor
     scores: Tensor
     maps: dict[int, Tensor] = field(default_factory=dict)
+    extra: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
