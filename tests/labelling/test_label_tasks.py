@@ -1,0 +1,110 @@
+"""Labels of other tasks: as the host predicts, read back by the host's data set, and thresholds by the task's own F1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from live_detector import draw, live_detector, save
+from made_labelling import request, soft_answers
+from tiny_yolo import write_architecture
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.data.build import build_yolo_dataset
+from ultralytics.data.utils import check_det_dataset
+
+from yolo_distill.errors import RequestError
+from yolo_distill.labelling.contact_sheet import FILE
+from yolo_distill.labelling.objects import Form, Found
+from yolo_distill.labelling.run import label, open_teacher
+from yolo_distill.labelling.thresholds import Calibration
+from yolo_distill.labelling.truth import read_truth
+from yolo_distill.runtime.masks import Masks, Piece, mask_iou, piece_of
+from yolo_distill.runtime.turned_boxes import corners
+
+TASKS = ["segment", "pose", "obb"]
+SIZES = [(96, 128), (150, 100), (128, 128)]
+CONF = 0.3
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Return a teacher's file by task."""
+    folder, found = tmp_path_factory.mktemp("teachers"), {}
+    for task in TASKS:
+        model = live_detector(str(write_architecture(folder / f"{task}.yaml", end2end=False, task=task)), task=task)
+        found[task] = save(model, folder / f"{task}.pt", 128)
+    return found
+
+
+def labelled(teacher, **changes):
+    """Label pictures of different shapes, and return their files in the data set."""
+    Path("in").mkdir(exist_ok=True)
+    for number, size in enumerate(SIZES):
+        cv2.imwrite(f"in/{number}.png", draw(1, *size, seed=number)[0])
+    label(request("in", Path("out"), teacher=str(teacher), conf=CONF, **changes), say=lambda line: None)
+    return sorted(Path("out/images/train").iterdir())
+
+
+def as_the_host_reads(task):
+    """Return labels by the picture's name, as the host's data set hands them to its augmentation."""
+    data = check_det_dataset("out/data.yaml")
+    dataset = build_yolo_dataset(get_cfg(overrides={"task": task}), data["train"], 1, data)
+    return {Path(label["im_file"]).name: label for label in dataset.labels}
+
+
+def filled(mask):
+    """Return a mask without its holes."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return Piece(0, 0, cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, -1) > 0)
+
+
+def far(task, told, label, place, candidates):
+    """Return by how much a label differs from each candidate of the host's: pixels, or one minus the IoU of masks."""
+    side = np.array(told.orig_shape[::-1])
+    if task == "segment":
+        own = piece_of(label["segments"][place] * side)
+        return [1 - mask_iou(own, filled(told.masks.data[one].numpy())) for one in candidates]
+    if task == "obb":
+        gaps = label["segments"][place] * side - told.obb.xyxyxyxy[candidates].numpy()
+        return np.abs(gaps).max((1, 2))
+    points, known = label["keypoints"][place], told.keypoints[candidates]
+    seen = known.conf.numpy() >= 0.25
+    gaps = np.where(seen[..., None], points[:, :2] * side - known.xy.numpy(), points[:, :2])
+    assert points[:, 2].max() == 2
+    wrong = (seen != (points[:, 2] == 2)).any(1)
+    boxes = np.abs(label["bboxes"][place] * np.tile(side, 2) - told.boxes.xywh[candidates].numpy()).max(1)
+    return np.abs(gaps).max((1, 2)) + boxes + 100 * wrong
+
+
+@pytest.mark.parametrize(("task", "most"), [("segment", 0.06), ("pose", 0.1), ("obb", 0.1)])
+def test_the_host_reads_what_it_would_have_predicted(teachers, task, most):
+    files, count = labelled(teachers[task]), 0
+    read = as_the_host_reads(task)
+    assert len(read) == len(SIZES)
+    for file in files:
+        settings = {"imgsz": (128, 128), "rect": False, "conf": CONF, "retina_masks": True, "verbose": False}
+        (told,) = YOLO(teachers[task]).predict(file, device="cpu", **settings)
+        classes = (told.boxes if task != "obb" else told.obb).cls.numpy()
+        label = read[file.name]
+        for place, column in enumerate(label["cls"].ravel()):
+            assert min(far(task, told, label, place, np.flatnonzero(classes == column))) < most
+        # What is thinner than a pixel, or there twice, is left out.
+        assert 0.5 * len(classes) <= len(label["cls"]) <= len(classes)
+        count += len(classes)
+    assert count > 10
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_sheet_and_soft_answers_hold_them(teachers, task):
+    (first, *_) = labelled(teachers[task])
+    assert f"{dict(zip(TASKS, ('masks', 'poses', 'turned boxes'), strict=True))[task]} by" in Path("out", FILE).read_text()
+    found = soft_answers(Path("out"))[first.name]
+    assert found.scores.shape == (len(found.boxes), 2)
+    assert len(found.own) == len(found.boxes) > 0
+    widths = {"pose": {12}, "obb": {5}}.get(task)
+    assert widths is None or {len(one) for one in found.own} == widths
