@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from live_detector import draw, live_detector, save
-from made_labelling import request, soft_answers
+from made_labelling import IMGSZ, MadeTeacher, request, soft_answers, write_pictures
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
@@ -175,3 +177,35 @@ def test_thresholds_are_by_the_measure_of_the_task(task, tmp_path):
         gathered.add(Found(boxes.xyxy, scores, [good]), boxes, truth)
         gathered.add(Found(boxes.xyxy, scores / 2, [np.array(bad, np.float32)]), boxes, truth)
     assert gathered.choose(0.25)[1].at == pytest.approx(0.45)
+
+
+class Halves(MadeTeacher):
+    """Answers in sets, as the R-CNNs of torchvision do: the upper half of each box, or two of its corners."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.task, self.kpt_shape = task, (2, 3) if task == "pose" else None
+
+    def __call__(self, images):
+        answer = super().__call__(images)
+        boxes = answer.boxes
+        masks = (torch.arange(28) < 14).float()[:, None].expand(*boxes.shape[:2], 28, 28)
+        points = torch.cat(
+            [boxes.view(*boxes.shape[:2], 2, 2), torch.tensor([[0.9], [0.1]]).expand(*boxes.shape[:2], 2, 1)], -1
+        )
+        return replace(answer, extra=masks if self.task == "segment" else points)
+
+
+@pytest.mark.parametrize("task", ["segment", "pose"])
+def test_of_sets(task):
+    write_pictures(Path("in"), 1)
+    label(request("in", Path("out")), opener=lambda _: (Halves(task), IMGSZ), say=lambda line: None)
+    numbers = np.array(Path("out/labels/train/00000000-0000.txt").read_text().splitlines()[0].split(), float)
+    # The square of 64 pixels shows the picture of 64 x 48 from row 8 on; the box is at 35.2 to 48, 19.2 to 44.8 in it.
+    left, top, right, bottom = 35.2 / 64, 11.2 / 48, 48 / 64, 36.8 / 48
+    if task == "pose":
+        assert numbers[5:].tolist() == pytest.approx([left, top, 2, 0, 0, 0], abs=1e-4)
+    else:
+        points = numbers[1:].reshape(-1, 2)
+        ends = [*points.min(0), *points.max(0)]
+        assert ends == pytest.approx([left, top, right, (top + bottom) / 2], abs=1.5 / 48)
