@@ -18,12 +18,14 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 
+from yolo_distill.engine.request_checks import require_task
 from yolo_distill.errors import RequestError
 from yolo_distill.labelling.contact_sheet import FILE
 from yolo_distill.labelling.objects import FINDS, Form, Found
 from yolo_distill.labelling.run import label, open_teacher
 from yolo_distill.labelling.thresholds import Calibration
 from yolo_distill.labelling.truth import read_truth
+from yolo_distill.recipe import make_recipe
 from yolo_distill.runtime.masks import Piece, mask_iou, piece_of
 
 TASKS = ["segment", "pose", "obb"]
@@ -136,6 +138,12 @@ def test_keypoints_of_the_data_file(teachers, tmp_path):
         labelled(teachers["pose"], data=said(kpt_shape=[4, 2]))
     with pytest.raises(RequestError, match="the model is for segment"):
         labelled(teachers["segment"], data=said())
+
+
+def test_answers_that_were_stored_teach_detectors_alone(teachers):
+    labelled(teachers["segment"])
+    with pytest.raises(RequestError, match="is a segment model; give the teacher itself, or train on its labels"):
+        require_task(str(teachers["segment"]), None, make_recipe({"teacher": "out"}), {})
 
 
 def test_several_teachers_of_another_task_are_refused(teachers):
