@@ -53,8 +53,8 @@ def read_truth(file: str, size: tuple[int, int], form: Form) -> tuple[Boxes, Det
         own = list(np.asarray(xyxyxyxy2xywhr(corners.reshape(-1, 8)), np.float32)) if len(corners) else []
     else:
         own = [(one * side).ravel() for one in segments]
-    found = Found(boxes, np.ones((len(rows), int(classes.max(initial=0)) + 1), np.float32), own)
-    return Boxes(boxes, classes), form.detections(found, classes, size)
+    found = Found(boxes, np.ones((len(rows), 1), np.float32), own)
+    return Boxes(boxes, classes), form.detections(found, np.zeros_like(classes), size)
 
 
 def right(found: Found, labels: Boxes, truth: Detections | None, form: Form) -> npt.NDArray[Any]:
