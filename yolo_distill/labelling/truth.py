@@ -49,8 +49,8 @@ def read_truth(file: str, size: tuple[int, int], form: Form) -> tuple[Boxes, Det
         # The host gives every point a third number.
         form = Form("pose", (shape[0], 3))
     elif form.task == "obb":
-        corners = np.array(segments, np.float32).reshape(-1, 4, 2) * side
-        own = list(np.asarray(xyxyxyxy2xywhr(corners.reshape(-1, 8)), np.float32)) if len(corners) else []
+        # As in the host, the smallest box around any outline.
+        own = [np.asarray(xyxyxyxy2xywhr((one * side).reshape(1, -1)), np.float32)[0] for one in segments]
     else:
         own = [(one * side).ravel() for one in segments]
     found = Found(boxes, np.ones((len(rows), 1), np.float32), own)
