@@ -20,7 +20,7 @@ from ultralytics.utils.ops import xywh2xyxy
 from yolo_distill.data.stored_answers import stored_answers, take_told, told_pictures
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.parquet import FOLDER, KEPT, Row, write_part
 from yolo_distill.teachers.stored import DATA, PICTURES, PLAN, StoredTeacher, lay_out
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from made_criterion import SIZE, answer, head_output, terms_of, total
 from ultralytics.cfg import get_cfg
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.distillation.anchor_assignment import SetAssignment
@@ -54,6 +54,16 @@ def test_anchors_get_box_and_class_vector_of_what_they_lie_in(end2end):
             ratio = logits.sigmoid() / vector
             assert ratio.max() <= 1 + 1e-4
             assert ratio[0] == pytest.approx(float(ratio[1]), rel=0.02) or ratio.max() < 1e-3
+
+
+def test_a_segmenter_whose_assigner_asks_for_masks_goes_by_boxes(end2end):
+    model = SegmentationModel("yolo26n-seg.yaml", nc=2, verbose=False)
+    model.args = get_cfg()
+    student, boxes = answer(head_output(2, end2end=True)), set_of([0.9, 0.3], [0.2, 0.8])
+    laid, wanted = (SetAssignment(one, SAME, 0.05)(student, boxes) for one in (model.init_criterion(), end2end))
+    assert wanted.one2many.taught.any()
+    assert torch.equal(laid.one2many.taught, wanted.one2many.taught)
+    assert torch.equal(laid.one2many.logits, wanted.one2many.logits)
 
 
 def test_it_is_the_assignment_of_the_hosts_own_loss(end2end):

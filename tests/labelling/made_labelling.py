@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.parquet import FOLDER, read_part, rows_of
 from yolo_distill.labelling.request import Request
 from yolo_distill.teachers.answer import SetAnswer, make_set
 from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.teacher import Teacher
 
 NAMES = {0: "disc", 1: "square"}
 IMGSZ = 64
 
 
-class MadeTeacher:
+class MadeTeacher(Teacher):
     """Finds a disc on the left, the surer the brighter the picture is, and a square on the right, the other way round.
 
     Pictures darker than a tenth are empty to it.

@@ -17,8 +17,8 @@ from made_labelling import opener, request, write_film, write_pictures
 
 from yolo_distill.labelling import finalise
 from yolo_distill.labelling.contact_sheet import histogram, write_contact_sheet
-from yolo_distill.labelling.inference import Found
 from yolo_distill.labelling.manifest import read_manifest
+from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.parquet import KEPT, UNREAD, Row
 from yolo_distill.labelling.run import label
 from yolo_distill.labelling.statistics import BINS, Statistics

@@ -10,6 +10,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.targets import find_targets
 from yolo_distill.teachers.answer import make_set
+from yolo_distill.teachers.teacher import Teacher
 
 TEACHER = {0: "car", 1: "truck", 2: "person"}
 
@@ -36,7 +37,7 @@ def test_no_class_in_common():
         find_targets(TEACHER, {0: "dog"}, None)
 
 
-class CarAndTruck:
+class CarAndTruck(Teacher):
     """Finds a box that is a car and a truck, and the same once more."""
 
     def __call__(self, images):

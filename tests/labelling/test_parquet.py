@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from yolo_distill.errors import DistillError
-from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.parquet import KEPT, SIMILAR, UNREAD, Row, read_part, rows_of, write_part
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from yolo_distill.evaluation.box_matching import Boxes
-from yolo_distill.labelling.inference import Found
+from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.thresholds import ENOUGH, Calibration, best_f1, hard_labels
 
 BOX = np.array([[0, 0, 10, 10]], np.float32)

@@ -19,7 +19,9 @@ def liven(model: nn.Module, images: torch.Tensor) -> nn.Module:
     """Make a torchvision detector as sure of some places as a trained one, and its boxes others than its anchors."""
     for norm in (layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)):
         norm.momentum = 1.0
-    targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([1])}] * len(images)
+    target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([1])}
+    target |= {"masks": torch.ones(1, *images.shape[-2:]), "keypoints": torch.full((1, 17, 3), 20.0)}
+    targets = [target] * len(images)
     last = [
         (path, layer)
         for path, layer in model.named_modules()

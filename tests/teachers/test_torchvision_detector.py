@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_teachers import liven
 from torch import nn
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 from ultralytics.data.augment import LetterBox
 
 from yolo_distill.errors import RequestError
@@ -61,6 +62,27 @@ def test_with_one_class_the_answer_is_torchvisions(name, pictures, monkeypatch):
         assert count >= 5
         torch.testing.assert_close(own[:count] / SIDE, their["boxes"][some][:count] / SIDE, rtol=0, atol=1e-4)
         torch.testing.assert_close(scores[:count], their["scores"][some][:count], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
+def test_masks_and_keypoints_are_torchvisions(name, pictures, monkeypatch):
+    monkeypatch.setattr(torchvision_detector, "MOST", 20)
+    torch.manual_seed(0)
+    model = liven(make_detector(name, 1, SIDE), pictures)
+    teacher = TorchvisionTeacher(model, {0: "person"}, needs=Needs(maps=False, extra=True))
+    with torch.inference_mode():
+        ours, theirs = teacher(pictures), teacher.model(list(pictures))
+    for boxes, own, present, their in zip(ours.boxes, ours.extra, ours.present, theirs, strict=True):
+        count = min(int(present.sum()), len(their["boxes"]))
+        assert count >= 5
+        if name.startswith("mask"):
+            own = paste_masks_in_image(own[:count, None], boxes[:count], (SIDE, SIDE))
+            torch.testing.assert_close(own, their["masks"][:count], rtol=0, atol=1e-3)
+        else:
+            torch.testing.assert_close(own[:count, :, :2], their["keypoints"][:count, :, :2], rtol=0, atol=1e-2)
+            seen = their["keypoints_scores"][:count] >= 2  # from which on torchvision's own examples draw one
+            assert ((own[:count, :, 2] >= 0.25) == seen).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn", TWO_STAGES, SMALL])

@@ -16,16 +16,22 @@ host's losses call it; its `num_classes` are the student's.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
+from ultralytics.utils import tal
 
 from yolo_distill.data.class_mapping import ClassMatch
 from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 
 #: Class probability of anchors that nobody speaks about, and least one of those that somebody does.
 _LEAST = 1e-4
+
+
+# Of the YOLO26 segmenters, in the host's later releases.
+_BY_MASKS = getattr(tal, "SegTaskAlignedAssigner", ())
 
 
 class SetAssignment:
@@ -39,8 +45,8 @@ class SetAssignment:
 
     def __init__(self, host: Any, classes: ClassMatch, floor: float) -> None:
         both = hasattr(host, "one2many")
-        self._many: Any = host.one2many.assigner if both else host.assigner
-        self._single: Any = host.one2one.assigner if both else None
+        self._many: Any = _by_boxes(host.one2many.assigner if both else host.assigner)
+        self._single: Any = _by_boxes(host.one2one.assigner) if both else None
         self._classes, self._floor = classes, floor
 
     def __call__(self, student: DenseAnswer, answer: SetAnswer) -> DenseAnswer:
@@ -58,6 +64,14 @@ class SetAssignment:
         presence = _presence(many, answer) if answer.maps else None
         one2one = None if single is None else _lay_out(single, self._single, *some)
         return DenseAnswer(many, one2one, answer.maps, student.cells, presence)
+
+
+def _by_boxes(assigner: Any) -> Any:
+    """Return an assigner as it is, or, of one that asks for masks as well, which a set has none of, the usual one."""
+    if isinstance(assigner, _BY_MASKS):
+        assigner = copy(assigner)
+        assigner.__class__ = tal.TaskAlignedAssigner
+    return assigner
 
 
 def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:

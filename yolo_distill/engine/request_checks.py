@@ -13,6 +13,7 @@ from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import task_of_file
 from yolo_distill.recipe import USUAL, Recipe
+from yolo_distill.teachers.stored import holds_answers
 from yolo_distill.terms_table import TABLE, TERMS
 from yolo_distill.torchrun import ranks
 
@@ -99,6 +100,11 @@ def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[s
     for name, gain in recipe.gains.items():
         if TABLE[name].task not in {None, found}:
             raise RequestError(f"{name}={gain:g}: student={student} is a {found} model, which has no {name}s")
+    if found != "detect" and holds_answers(recipe.teacher):
+        raise RequestError(
+            f"teacher={recipe.teacher}: holds answers, of which only boxes are taught, and student={student} "
+            f"is a {found} model; give the teacher itself, or train on its labels, data={recipe.teacher}/data.yaml"
+        )
     if recipe.unlabeled_conf is not None and found != "detect":
         said = f"unlabeled_conf={recipe.unlabeled_conf:g}"
         raise RequestError(f"{said}: makes labels of boxes, and student={student} is a {found} model; leave it out")

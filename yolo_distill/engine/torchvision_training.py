@@ -70,9 +70,15 @@ def train_torchvision(
         the teacher's best weights, as `load_detector_file` opens them.
 
     Raises:
-        RequestError: no such detector, pictures that are not RGB, or too few of them at a time.
+        RequestError: no such detector, one of masks or keypoints, pictures that are not RGB, or too few of them at a
+            time.
         DistillError: the losses are no numbers any more.
     """
+    if name.startswith(("maskrcnn", "keypointrcnn")):
+        raise RequestError(
+            f"teacher=torchvision:{name}: learns from more than boxes, and is not trained here; give its weights with "
+            "teacher_weights=file.pth"
+        )
     settings = {**settings, **({"epochs": epochs} if epochs else {})}
     key = content_key(f"torchvision:{known_name(name)}", data, settings)
     folder = runs_folder(settings) / f"teacher-{name}-{key}"

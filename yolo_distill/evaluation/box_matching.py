@@ -52,10 +52,14 @@ class Match:
         return 2 * hits / total if total else 1.0
 
 
-def match(found: Boxes, labels: Boxes) -> Match:
-    """Give each found box, best first, the free label of its class that it overlaps most."""
+def match(found: Boxes, labels: Boxes, overlaps: Floats | None = None) -> Match:
+    """Give each found box, best first, the free label of its class that it overlaps most.
+
+    By the IoU of boxes, or by other overlaps (N, M).
+    """
     right, seen = np.zeros(len(found), bool), np.zeros(len(labels), bool)
-    overlaps = bbox_ioa(found.xyxy, labels.xyxy, iou=True)
+    if overlaps is None:
+        overlaps = bbox_ioa(found.xyxy, labels.xyxy, iou=True)
     allowed = (overlaps >= OVERLAP) & (found.classes[:, None] == labels.classes[None, :])
     for place, label in greedy_pairs(overlaps, allowed):
         right[place] = seen[label] = True

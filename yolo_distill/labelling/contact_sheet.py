@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 from yolo_distill.files import replacing
 from yolo_distill.labelling.dataset import IMAGES
-from yolo_distill.labelling.inference import Floats
 from yolo_distill.labelling.manifest import Manifest
+from yolo_distill.labelling.objects import FINDS
 from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD
 from yolo_distill.labelling.statistics import NEAR, Doubt, Statistics
 from yolo_distill.labelling.thresholds import ENOUGH, Threshold, at, hard_labels
 from yolo_distill.labelling.thumbnails import thumbnail
 from yolo_distill.runtime.drawing import colour_of
+from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.templates import fill_in
 
 FILE = "contact-sheet.html"
@@ -37,6 +38,7 @@ def write_contact_sheet(file: Path, manifest: Manifest, statistics: Statistics, 
         _TEMPLATE,
         teacher=manifest.teacher["name"],
         boxes=f"{int(statistics.boxes.sum()):,}",
+        finds=FINDS[manifest.task],
         what=what_became(statistics),
         classes=list(_classes(manifest, statistics)),
         unread=statistics.unread,
@@ -125,7 +127,7 @@ def _pictures(manifest: Manifest, doubts: Sequence[Doubt], images: Path) -> Iter
             "name": file or doubt.row.source,
             "state": f"{near}; left out" if doubt.row.state == EMPTY else near,
             **_shown_by(doubt, at(manifest.thresholds)),
-            "data": thumbnail(doubt.row, images, manifest.names, at(manifest.thresholds)),
+            "data": thumbnail(doubt.row, images, manifest.names, at(manifest.thresholds), manifest.form),
             # The whole picture, where the sheet still lies beside it.
             "link": quote((IMAGES / file).as_posix()) if file else None,
         }

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 import yaml
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, write_bytes
-from yolo_distill.labelling.inference import Found
 from yolo_distill.labelling.request import item_name
-from yolo_distill.runtime.detections import Detections, label_text
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
 from yolo_distill.teachers import stored
@@ -103,14 +99,12 @@ class DataSet:
             raise RequestError(f"{image}: cannot be made a link ({error}); copy pictures with copy=true") from error
 
 
-def text_of(found: Found, classes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], size: tuple[int, int]) -> str:
-    """Return the label file of a picture of a height and width: the boxes that are kept, (N,), with classes (N,)."""
-    labels = Detections(found.boxes[kept], found.scores[kept].max(1, initial=0), classes[kept], {})
-    return label_text(labels, size, with_confidence=False)
-
-
-def write_data_yaml(out: Path, names: Sequence[str], val: Any, notes: Mapping[str, Any]) -> None:
+def write_data_yaml(
+    out: Path, names: Sequence[str], val: Any, keypoints: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
     """Write `data.yaml`, with which the data set is finished, with notes at its top by what they are about.
+
+    Of pose it says what is known of `keypoints`.
 
     Its `val` is that of the labelled data, or the pictures of train where there are none.
 
@@ -118,7 +112,8 @@ def write_data_yaml(out: Path, names: Sequence[str], val: Any, notes: Mapping[st
         DistillError: the disk cannot be written.
     """
     head = "".join(f"# {about}: {' '.join(str(said).split())}\n" for about, said in notes.items())
-    content = {"train": IMAGES.as_posix(), "val": val or IMAGES.as_posix(), "names": dict(enumerate(names))}
+    splits = {"train": IMAGES.as_posix(), "val": val or IMAGES.as_posix()}
+    content = {**splits, "names": dict(enumerate(names)), **keypoints}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_bytes(out / DATA, f"# Paths are relative to this file.\n{head}{text}".encode())
 

@@ -11,6 +11,7 @@ from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_conta
 from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
+from yolo_distill.labelling.objects import FINDS
 from yolo_distill.labelling.parquet import EMPTY, FOLDER, KEPT, UNREAD, read_part, rows_of
 from yolo_distill.labelling.request import starts
 from yolo_distill.labelling.statistics import BINS, Statistics
@@ -62,13 +63,14 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
             f"out={out}: no picture to train on ({what_became(statistics)}); {_advice(manifest, statistics)}; delete "
             "it before another try"
         )
-    say(f"{what_became(statistics)}; boxes: {_by_class(manifest.names, statistics.boxes.tolist())}")
+    say(f"{what_became(statistics)}; {FINDS[manifest.task]}: {_by_class(manifest.names, statistics.boxes.tolist())}")
     if not statistics.boxes.sum():
         say(f"warning: there is no box to train on; {_advice(manifest, statistics)}, with another out=")
     if not (out / DATA).exists():
         write_contact_sheet(out / SHEET, manifest, statistics, DataSet(out, copy=False).images)
-        notes = {"Labelled by": manifest.teacher["name"], "Soft answers": f"{FOLDER}/", "To look at first": SHEET}
-        write_data_yaml(out, manifest.names, manifest.val, notes)
+        notes = {"Labelled by": manifest.teacher["name"], "Task": manifest.task}
+        notes |= {"Soft answers": f"{FOLDER}/", "To look at first": SHEET}
+        write_data_yaml(out, manifest.names, manifest.val, manifest.keypoints, notes)
     say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
     states, boxes = statistics.states, dict(zip(manifest.names, statistics.boxes.tolist(), strict=True))
     return LabelResult(out, out / DATA, out / SHEET, states[KEPT], boxes, states[UNREAD])

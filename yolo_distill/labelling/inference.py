@@ -1,4 +1,4 @@
-"""Asks a teacher about pictures of any size, and brings its boxes back to their pixels."""
+"""Asks a teacher about pictures of any size, and brings what it finds back to their pixels."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import batched_nms
 from ultralytics.utils.torch_utils import parse_device, select_device
 
+from yolo_distill.labelling.objects import Form, Found
 from yolo_distill.labelling.targets import Targets
-from yolo_distill.runtime.letterbox import Picture, Transform, letterbox
+from yolo_distill.runtime.decode import decode_dense
+from yolo_distill.runtime.keypoints import decode_keypoints
+from yolo_distill.runtime.letterbox import Floats, Picture, Transform, letterbox
+from yolo_distill.runtime.masks import Masks, Piece, decode_masks
 from yolo_distill.runtime.sources import read_picture
-from yolo_distill.teachers.answer import IOU, SetAnswer, as_set
+from yolo_distill.runtime.turned_boxes import corners, upright
+from yolo_distill.teachers.answer import IOU, MOST, DenseAnswer, SetAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
-
-Floats = npt.NDArray[np.float32]
+from yolo_distill.teachers.yolo import YoloTeacher
 
 # Of a box that is thinner than a pixel, after it was cut off at the border of its picture, there is nothing to learn.
 _THIN = 1.0
+_MASK = 0.5  # probability from which on a pixel belongs to an object, as in torchvision
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,25 +39,12 @@ class Fitted:
     transform: Transform
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What the teacher says about a picture.
+class Predictor:
+    """A teacher, asked about the classes of a new data set.
 
     Attributes:
-        boxes: (N, 4) xyxy in pixels of the picture, inside it, surest first.
-        scores: (N, targets), independent of each other as a sigmoid's are.
+        form: of the labels that it gives.
     """
-
-    boxes: Floats
-    scores: Floats
-
-    @staticmethod
-    def nothing(classes: int) -> Found:
-        return Found(np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32))
-
-
-class Predictor:
-    """A teacher, asked about the classes of a new data set."""
 
     def __init__(
         self, teacher: Teacher, targets: Targets, *, imgsz: int, device: str | None = None, floor: float = 0.05
@@ -63,6 +55,7 @@ class Predictor:
         """
         self._teacher, self._targets, self._floor = teacher, targets, floor
         self._side = (imgsz, imgsz)
+        self.form = Form(teacher.task, teacher.kpt_shape)
         self._device = select_device(parse_device(device), verbose=False)
 
     def fit(self, image: Picture) -> Fitted:
@@ -91,27 +84,84 @@ class Predictor:
         answer = self._teacher(images)
         self._teacher.wait(answer)
         with torch.inference_mode():
-            found = answer if isinstance(answer, SetAnswer) else as_set(answer, conf=self._floor)
-            kept = map(self._in_targets, found.boxes, found.scores)
-            return [_inside(*own, picture.transform) for own, picture in zip(kept, pictures, strict=True)]
+            if isinstance(answer, DenseAnswer) and self.form.task == "detect":
+                answer = as_set(answer, conf=self._floor)
+            own = self._of_set if isinstance(answer, SetAnswer) else self._of_anchors
+            found = [own(answer, place, picture.transform) for place, picture in enumerate(pictures)]
+        return [_inside(one, self.form, pict.transform.picture) for one, pict in zip(found, pictures, strict=True)]
 
-    def _in_targets(self, boxes: Tensor, scores: Tensor) -> tuple[Floats, Floats]:
-        """Return boxes and scores of the targets, surest first."""
-        scores = self._targets.scores(scores.float())
+    def _of_set(self, answer: Any, place: int, transform: Transform) -> Found:
+        """Return what a set holds of the targets in one picture of a batch, surest first."""
+        boxes, scores = answer.boxes[place].float(), self._targets.scores(answer.scores[place].float())
         best, label = scores.max(1)
         kept = (best >= self._floor).nonzero().squeeze(1)
         kept = kept[best[kept].argsort(descending=True, stable=True)]
         if self._targets.joined:
             # The teacher's own NMS left one box a class; of a car that is also a truck, both became vehicles.
-            kept = kept[batched_nms(boxes[kept].float(), best[kept], label[kept], IOU)]
-        return boxes[kept].float().cpu().numpy(), scores[kept].cpu().numpy()
+            kept = kept[batched_nms(boxes[kept], best[kept], label[kept], IOU)]
+        xyxy = transform.to_picture(boxes[kept].cpu().numpy())
+        own: list[Floats] = []
+        if self.form.task == "segment":
+            for mask, box in zip(answer.extra[place, kept].float().cpu(), torch.from_numpy(xyxy), strict=True):
+                pasted = paste_masks_in_image(mask[None, None], box[None], transform.picture)[0, 0] >= _MASK
+                own.append(Masks([Piece(0, 0, pasted.numpy())], transform.picture).xy[0].ravel())
+        elif self.form.kpt_shape:
+            points = answer.extra[place, kept].float().cpu().numpy()
+            own = _keypoints(points.reshape(len(kept), -1), self.form.kpt_shape, transform)
+        return Found(xyxy, scores[kept].cpu().numpy(), own)
+
+    def _of_anchors(self, answer: Any, place: int, transform: Transform) -> Found:
+        """Return what NMS leaves of a dense answer likewise, with what its task adds to boxes."""
+        branch, turned, teacher = answer.one2many, self.form.task == "obb", self._teacher
+        scores = self._targets.scores(branch.logits[place].float().sigmoid())
+        anchors = (scores.amax(1) > self._floor).nonzero().squeeze(1)
+        where = torch.full_like(anchors, place), anchors
+        if turned:
+            xywh, own = branch.turned_at(where)[2].split([4, 1], 1)
+        else:
+            xyxy = branch.at(where)[2]
+            xywh = torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1)
+            assert isinstance(teacher, YoloTeacher)
+            own = teacher.keypoints_at(branch, where) if self.form.kpt_shape else branch.extra[where].float()
+        # As one more of the numbers that go with a box, the vector of its class scores goes through NMS.
+        raw = torch.cat([xywh, scores[anchors], scores[anchors], own], 1).T.cpu().numpy()
+        classes = scores.shape[1]
+        more = len(raw) - 4 - classes
+        kept = decode_dense(
+            raw, conf=self._floor, iou=IOU, max_det=MOST, classes=None, agnostic=False, own=more, turned=turned
+        )
+        vectors, numbers = kept.own[:, :classes], kept.own[:, classes:]
+        if turned:
+            xywhr = transform.turned_to_picture(np.concatenate([kept.xyxy, numbers], 1))
+            return Found(upright(xywhr, transform.picture), vectors, list(xywhr))
+        xyxy = transform.to_picture(kept.xyxy)
+        if self.form.kpt_shape:
+            return Found(xyxy, vectors, _keypoints(numbers, self.form.kpt_shape, transform))
+        masks = decode_masks(numbers, branch.proto[place].float().cpu().numpy(), xyxy, transform)
+        return Found(xyxy, vectors, [outline.ravel() for outline in masks.xy])
 
 
-def _inside(boxes: Floats, scores: Floats, transform: Transform) -> Found:
-    boxes = transform.to_picture(boxes)
-    thick = ((boxes[:, 2:] - boxes[:, :2]) >= _THIN).all(1)
-    boxes, scores = boxes[thick], scores[thick]
+def _keypoints(numbers: Floats, shape: tuple[int, int], transform: Transform) -> list[Floats]:
+    return list(decode_keypoints(numbers, shape, transform).data.reshape(len(numbers), -1))
+
+
+def _inside(found: Found, form: Form, size: tuple[int, int]) -> Found:
+    """Return of what lies in a picture of a height and width what can be learned from."""
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    numbers = found.boxes
+    if form.task == "obb":
+        turned = numbers = np.array(found.own, np.float32).reshape(-1, 5)
+        limit = np.array(size[::-1], np.float32)
+        around = corners(turned)
+        # The host drops a picture with a box that is wider than it, and one whose middle lies outside is hardly in it.
+        turned[:, 2:4] *= (limit / np.maximum(around.max(1) - around.min(1), limit)).min(1, keepdims=True)
+        inside = np.minimum(turned[:, :2], limit - turned[:, :2]).min(1, keepdims=True)
+        sides, found = np.where(inside >= 0, turned[:, 2:4], 0), Found(found.boxes, found.scores, list(turned))
+    elif form.task == "segment":
+        sides = np.array([np.ptp(one.reshape(-1, 2), 0) if len(one) else (0, 0) for one in found.own]).reshape(-1, 2)
+    thick = sides.min(1) >= _THIN
+    found, numbers = found[thick], numbers[thick]
     # Boxes that reached beyond the picture by different lengths may be the same now; of a class the surest stays.
-    _, first = np.unique(np.column_stack([boxes.round(1), scores.argmax(1)]), axis=0, return_index=True)
+    _, first = np.unique(np.column_stack([numbers.round(1), found.scores.argmax(1)]), axis=0, return_index=True)
     first.sort()
-    return Found(boxes[first], scores[first])
+    return found[first]

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import printable
-from yolo_distill.labelling.dataset import DataSet, file_name, text_of
+from yolo_distill.labelling.dataset import DataSet, file_name
 from yolo_distill.labelling.frames import Frames
-from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
+from yolo_distill.labelling.inference import Fitted, Predictor
 from yolo_distill.labelling.journal import Journal
+from yolo_distill.labelling.objects import OWN, Found
 from yolo_distill.labelling.parquet import EMPTY, KEPT, SIMILAR, UNREAD, Row, write_part
 from yolo_distill.labelling.request import CHUNK, Request, Unit, part_name
 from yolo_distill.labelling.thresholds import hard_labels
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.runtime.capture import open_video
-from yolo_distill.runtime.letterbox import Picture
+from yolo_distill.runtime.letterbox import Floats, Picture
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.sources import why_unread
 
@@ -143,7 +144,9 @@ class Chunk:
         if self._waiting:
             self._ask()
         self._rows.sort(key=lambda row: (row.number, row.frame or 0))
-        write_part(self._labeller.journal.folder / name, self._rows, len(self._labeller.thresholds))
+        labeller = self._labeller
+        own = OWN.get(labeller.predictor.form.task)
+        write_part(labeller.journal.folder / name, self._rows, len(labeller.thresholds), own)
 
     def _ask(self) -> None:
         labeller = self._labeller
@@ -152,7 +155,8 @@ class Chunk:
             row = replace(row, found=found)
             classes, margins = hard_labels(found.scores, labeller.thresholds)
             if labeller.request.keep_empty or (margins >= 0).any():
-                text = text_of(found, classes, margins >= 0, fitted.transform.picture)
+                sure = margins >= 0
+                text = labeller.predictor.form.text(found[sure], classes[sure], fitted.transform.picture)
                 labeller.data_set.add(str(row.file), picture, text)
                 self._rows.append(replace(row, bytes=len(text)))
             else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.differences import changed_file, changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
+from yolo_distill.labelling.objects import Form
 from yolo_distill.labelling.thresholds import Threshold
 from yolo_distill.teachers import stored
 from yolo_distill.validation import read_json
@@ -38,6 +39,8 @@ class Manifest:
         shards: into how many the work is cut.
         thresholds: of the classes in `names`.
         val: absolute path, or paths, of labelled pictures; None without any.
+        task: of the labels, as Ultralytics calls it.
+        keypoints: of pose: `kpt_shape`, and what else is known of them for the data file.
     """
 
     teacher: dict[str, Any]
@@ -52,6 +55,13 @@ class Manifest:
     shards: int
     thresholds: list[Threshold]
     val: Any
+    task: str = "detect"
+    keypoints: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form:
+        shape = self.keypoints.get("kpt_shape")
+        return Form(self.task, (shape[0], shape[1]) if shape else None)
 
 
 def check_out(out: Path) -> None:

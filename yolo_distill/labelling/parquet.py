@@ -13,6 +13,9 @@ there is exactly one row.
     width, height  in pixels, int32
     boxes   list of (4,) float32: xyxy in pixels of the picture, surest first
     scores  list of (classes,) float32: of each box, what it scores in each class
+
+Of other tasks than detection one more column holds a list of float32 for each box, in pixels of the picture; see
+`objects.OWN` for its name and `objects` for the numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ import polars as pl
 
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
-from yolo_distill.labelling.inference import Floats, Found
+from yolo_distill.labelling.objects import OWN, Found
+from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.teachers import stored
 
 FOLDER = stored.SOFT
@@ -58,8 +62,10 @@ class Row:
     height: int | None = None
 
 
-def write_part(path: Path, rows: Sequence[Row], classes: int) -> None:
+def write_part(path: Path, rows: Sequence[Row], classes: int, own: str | None = None) -> None:
     """Write a chunk of any number of rows, with so many scores a box; it is there whole, or not at all.
+
+    `own` is the column of the task's own numbers, where it has some.
 
     Raises:
         DistillError: the disk cannot be written.
@@ -69,6 +75,9 @@ def write_part(path: Path, rows: Sequence[Row], classes: int) -> None:
         _lists("boxes", [row.found.boxes for row in rows], 4),
         _lists("scores", [row.found.scores for row in rows], classes),
     )
+    if own:
+        numbers = [[one.tolist() for one in row.found.own] for row in rows]
+        frame = frame.with_columns(pl.Series(own, numbers, pl.List(pl.List(pl.Float32))))
     stream = io.BytesIO()
     frame.write_parquet(stream, compression="lz4")
     write_bytes(path, stream.getvalue())
@@ -94,9 +103,13 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
 
 def rows_of(frame: pl.DataFrame) -> list[Row]:
     """Return the rows of a whole chunk."""
-    plain = frame.drop("boxes", "scores").iter_rows(named=True)
-    found = (Found(*(value.to_numpy() for value in own)) for own in zip(frame["boxes"], frame["scores"], strict=True))
-    return [Row(found=own, **values) for own, values in zip(found, plain, strict=True)]
+    plain = frame.select(*_PLAIN).iter_rows(named=True)
+    columns = ["boxes", "scores", *(name for name in OWN.values() if name in frame.columns)]
+    rows = []
+    for values, (boxes, scores, *own) in zip(plain, zip(*(frame[name] for name in columns), strict=True), strict=True):
+        numbers = [one.to_numpy() for column in own for one in column]
+        rows.append(Row(found=Found(boxes.to_numpy(), scores.to_numpy(), numbers), **values))
+    return rows
 
 
 def _lists(name: str, values: Sequence[Floats], width: int) -> pl.Series:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.nn.modules import OBB
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.class_mapping import read_class_map
 from yolo_distill.data.dataset import check_data
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.dataset import DATA
@@ -34,6 +34,7 @@ from yolo_distill.labelling.manifest import (
     shard_file,
     write_once,
 )
+from yolo_distill.labelling.objects import keypoint_notes
 from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
@@ -48,7 +49,6 @@ from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.onnx_detector import OnnxTeacher
 from yolo_distill.teachers.teacher import Teacher
-from yolo_distill.teachers.yolo import YoloTeacher
 
 #: Gives the teacher of a request, and the side in pixels of the squares that it was opened for.
 Opener = Callable[[Request], tuple[Teacher, int]]
@@ -74,10 +74,11 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
         )
     imgsz = _size(request, teachers)
     # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
-    needs = Needs(one2one=False, maps=False)
-    teacher = teachers.open(needs, select_device(parse_device(request.device), verbose=False), imgsz).teacher
-    if isinstance(teacher, YoloTeacher) and issubclass(teacher.head, OBB):
-        raise RequestError(f"teacher={request.teacher}: finds turned boxes, and label writes upright ones")
+    needs = Needs(one2one=False, maps=False, extra=True)
+    opened = teachers.open(needs, select_device(parse_device(request.device), verbose=False), imgsz)
+    teacher = opened.teacher
+    if not teachers.alone and (tasks := {one.task for one in opened.members} - {"detect"}):
+        raise RequestError(f"teacher={request.teacher}: several teachers label boxes only, not {tasks.pop()}; give one")
     if request.imgsz is None and isinstance(teacher, OnnxTeacher) and teacher.size is not None:
         imgsz = max(teacher.size)  # it would resize others
     return teacher, imgsz
@@ -97,8 +98,10 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
     teacher, imgsz = opener(request)
     data = check_data(request.data, "val") if request.data else None
     class_map = read_class_map(request.class_map) if request.class_map else None
+    if data:
+        require_labels_of(teacher.task, data, "val", f"data={request.data}")
     targets = find_targets(teacher.names, data["names"] if data else None, class_map)
-    manifest = _manifest(request, sources, targets, class_map, data, imgsz)
+    manifest = _manifest(request, sources, targets, class_map, data, imgsz, teacher)
     predictor = Predictor(teacher, targets, imgsz=imgsz, device=request.device, floor=min(FLOOR, request.conf))
     progress = Progress()
     with _working(progress) as pool:
@@ -135,6 +138,7 @@ def _manifest(
     class_map: dict[str, str] | None,
     data: dict[str, Any] | None,
     imgsz: int,
+    teacher: Teacher,
 ) -> Manifest:
     settings = {key: getattr(request, key) for key in ("conf", "every", "similar", "copy")}
     return Manifest(
@@ -150,6 +154,8 @@ def _manifest(
         shards=request.shard.count,
         thresholds=[Threshold(request.conf)] * len(targets.names),
         val=data["val"] if data else None,
+        task=teacher.task,
+        keypoints=keypoint_notes(teacher, data),
     )
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from yolo_distill.labelling.inference import Floats
 from yolo_distill.labelling.parquet import KEPT, UNREAD, Row
 from yolo_distill.labelling.thresholds import hard_labels
+from yolo_distill.runtime.letterbox import Floats
 
 #: Bars of a histogram of scores from 0 to 1.
 BINS = 25

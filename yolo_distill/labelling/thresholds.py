@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ultralytics.data.utils import img2label_paths
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
-from yolo_distill.labelling.inference import Fitted, Floats, Found, Predictor
+from yolo_distill.evaluation.box_matching import Boxes
+from yolo_distill.labelling.inference import Fitted, Predictor
+from yolo_distill.labelling.objects import Form, Found
 from yolo_distill.labelling.request import Request
+from yolo_distill.labelling.truth import read_truth, right
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.runtime.progress import Progress
 
 #: Of a class with fewer labelled boxes, the best threshold is a matter of luck.
 ENOUGH = 10
+
+Truth = tuple[Boxes, Detections | None]
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,26 @@ def hard_labels(scores: Floats, thresholds: Floats) -> tuple[npt.NDArray[np.int6
 class Calibration:
     """Gathers what a teacher gets right on labelled pictures, and chooses thresholds by it."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, form: Form | None = None) -> None:
+        self._form = form or Form()
         self._labels = np.zeros(classes, np.int64)
         self._classes: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
         self._scores: list[Floats] = [np.zeros(0, np.float32)]
         self._right: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
 
-    def add(self, found: Found, labels: Boxes) -> None:
+    def add(self, found: Found, labels: Boxes, truth: Detections | None = None) -> None:
         """Look at one picture: each box found, surest first, takes the free label that it overlaps most.
+
+        `truth` is what the labels of other tasks add to boxes, by which the overlap is measured then.
 
         A worse box never takes a label from a better one, so what is right at one threshold is right at all.
         """
         known = (labels.classes >= 0) & (labels.classes < len(self._labels))
         self._labels += np.bincount(labels.classes[known], minlength=len(self._labels))
         if len(found.boxes):
-            classes = found.scores.argmax(1)
-            self._classes.append(classes)
+            self._classes.append(found.scores.argmax(1))
             self._scores.append(found.scores.max(1))
-            self._right.append(match(Boxes(found.boxes, classes), labels).right)
+            self._right.append(right(found, labels, truth, self._form))
 
     def choose(self, conf: float) -> list[Threshold]:
         """Return a threshold for each class: that of the best F1, or `conf` where there is too little to choose by."""
@@ -118,17 +124,17 @@ def calibrate(
         RequestError: no picture can be read, or a label file is none.
     """
     files = pictures_of(dict(data), "val")
-    gathered, waiting, some = Calibration(classes), list[tuple[Fitted, Boxes]](), False
+    gathered, waiting, some = Calibration(classes, predictor.form), list[tuple[Fitted, Truth]](), False
     for place, (file, fitted) in enumerate(
         zip(files, predictor.read_ahead(pool, files, 2 * request.batch), strict=True), 1
     ):
         if fitted is not None:
-            waiting.append((fitted, _labels(file, fitted.transform.picture)))
+            waiting.append((fitted, read_truth(file, fitted.transform.picture, predictor.form)))
             some = True
         if len(waiting) == request.batch or (waiting and place == len(files)):
             answers = predictor([fitted for fitted, _ in waiting])
-            for found, (_, labels) in zip(answers, waiting, strict=True):
-                gathered.add(found, labels)
+            for found, (_, truth) in zip(answers, waiting, strict=True):
+                gathered.add(found, *truth)
             waiting.clear()
             progress.report(f"choosing thresholds: {place:,} of {len(files):,} pictures of val")
     if not some:
@@ -143,11 +149,3 @@ def in_one_line(names: Sequence[str], thresholds: Sequence[Threshold], most: int
         for name, threshold in zip(names, thresholds, strict=True)
     ]
     return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
-
-
-def _labels(file: str, size: tuple[int, int]) -> Boxes:
-    (label,) = img2label_paths([file])
-    try:
-        return read_labels(Path(label), *size)
-    except ValueError as error:
-        raise RequestError(f"{label}: is no label file ({' '.join(str(error).split())})") from None

@@ -33,15 +33,7 @@ def draw(image: Picture, detections: Detections) -> Picture:
     line, scale, thickness = _sizes(canvas)
     colours = [colour_of(int(class_id)) for class_id in detections.class_id]
     boxes = [tuple(round(float(value)) for value in box) for box in detections.xyxy]
-    if detections.masks is not None:
-        _tint(canvas, detections.masks, colours, line)
-    turned = None if detections.turned is None else np.rint(detections.xyxyxyxy).astype(np.int32)
-    # From the worst to the best, so that the best lies on top.
-    for place, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
-        if turned is None:
-            cv2.rectangle(canvas, (x1, y1), (x2, y2), colours[place], line)
-        else:
-            cv2.polylines(canvas, [turned[place]], True, colours[place], line, cv2.LINE_AA)
+    draw_shapes(canvas, detections, line)
     labels = [
         (f"{name} {float(confidence):.2f}", box, colour)
         for name, confidence, box, colour in zip(
@@ -50,8 +42,22 @@ def draw(image: Picture, detections: Detections) -> Picture:
     ]
     write_labels(canvas, labels, scale, thickness)
     if detections.keypoints is not None:
-        _dot(canvas, detections.keypoints, colours, line)
+        dot(canvas, detections.keypoints, colours, line)
     return canvas
+
+
+def draw_shapes(canvas: Picture, detections: Detections, line: int) -> None:
+    """Draw masks, and boxes or turned boxes, in place, with lines of so many pixels."""
+    colours = [colour_of(int(class_id)) for class_id in detections.class_id]
+    if detections.masks is not None:
+        _tint(canvas, detections.masks, colours, line)
+    turned = None if detections.turned is None else np.rint(detections.xyxyxyxy).astype(np.int32)
+    # From the worst to the best, so that the best lies on top.
+    for place, (x1, y1, x2, y2) in reversed(list(enumerate(np.rint(detections.xyxy).astype(int).tolist()))):
+        if turned is None:
+            cv2.rectangle(canvas, (x1, y1), (x2, y2), colours[place], line)
+        else:
+            cv2.polylines(canvas, [turned[place]], True, colours[place], line, cv2.LINE_AA)
 
 
 def _tint(canvas: Picture, masks: Masks, colours: Sequence[Colour], line: int) -> None:
@@ -63,7 +69,7 @@ def _tint(canvas: Picture, masks: Masks, colours: Sequence[Colour], line: int) -
         cv2.drawContours(canvas, outlines, -1, colour, line, offset=(left, top))
 
 
-def _dot(canvas: Picture, keypoints: Keypoints, colours: Sequence[Colour], line: int) -> None:
+def dot(canvas: Picture, keypoints: Keypoints, colours: Sequence[Colour], line: int) -> None:
     """Draw the keypoints that are seen, each in a colour of its own, and the bones of persons, in place."""
     count = keypoints.data.shape[1]
     for points, seen, colour in reversed(list(zip(np.rint(keypoints.xy), keypoints.seen, colours, strict=True))):

@@ -77,6 +77,16 @@ class Masks:
         return [{"size": list(self.orig_shape), "counts": _counts(mask)} for mask in self.data]
 
 
+def piece_of(outline: Floats) -> Piece:
+    """Return the mask inside an outline (K, 2), of one point or more, in pixels."""
+    points = np.rint(outline).astype(np.int32)
+    left, top = points.min(0).tolist()
+    points -= (left, top)
+    bits = np.zeros(points.max(0)[::-1] + 1, np.uint8)
+    cv2.fillPoly(bits, [points], 1)
+    return Piece(top, left, bits.astype(np.bool_))
+
+
 def mask_iou(one: Piece, other: Piece) -> float:
     """Return intersection over union of two masks; 0 where both are empty."""
     top, left = max(one.top, other.top), max(one.left, other.left)

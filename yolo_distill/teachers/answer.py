@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import batched_nms
 from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 
@@ -164,11 +165,14 @@ class SetAnswer:
             than M boxes the rest are 0, and so are their boxes.
         maps: feature maps that the teacher can show, each (B, C, H, W), by stride in pixels; empty where nobody needs
             them.
+        extra: what its task adds to each box: the probabilities of a mask laid over it, (B, M, S, S), or keypoints
+            (B, M, K, 3), x and y in pixels and how sure each is; None where boxes are all there is.
     """
 
     boxes: Tensor
     scores: Tensor
     maps: dict[int, Tensor] = field(default_factory=dict)
+    extra: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
@@ -177,9 +181,16 @@ class SetAnswer:
 
 
 def make_set(
-    boxes: Sequence[Tensor], scores: Sequence[Tensor], classes: int, maps: dict[int, Tensor] | None = None
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    classes: int,
+    maps: dict[int, Tensor] | None = None,
+    extra: Sequence[Tensor] = (),
 ) -> SetAnswer:
-    """Return boxes (N, 4) and scores (N, nc) of pictures, each with its own N, as one answer about all of them."""
+    """Return boxes (N, 4) and scores (N, nc) of pictures, each with its own N, as one answer about all of them.
+
+    `extra` is what goes with the boxes of each picture, (N, ...), if anything does.
+    """
     assert boxes, "a batch has pictures"
     most = max(len(b) for b in boxes)
     all_boxes = boxes[0].new_zeros(len(boxes), most, 4)
@@ -187,7 +198,8 @@ def make_set(
     for i, (own_boxes, own_scores) in enumerate(zip(boxes, scores, strict=True)):
         all_boxes[i, : len(own_boxes)] = own_boxes
         all_scores[i, : len(own_scores)] = own_scores
-    return SetAnswer(all_boxes, all_scores, maps or {})
+    own = pad_sequence(list(extra), batch_first=True) if extra else None
+    return SetAnswer(all_boxes, all_scores, maps or {}, own)
 
 
 def surest(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -21,7 +21,12 @@ class Teacher(Protocol):
             answers in sets. Empty for a teacher that has neither.
         widths: channels of the map at each stride; empty for a teacher that shows no maps.
         needs: what it is asked for.
+        task: what it finds, as Ultralytics calls it.
+        kpt_shape: keypoints of an object, and numbers of a keypoint; None of other tasks than pose.
     """
+
+    task: str = "detect"
+    kpt_shape: tuple[int, int] | None = None
 
     names: dict[int, str]
     strides: list[int]

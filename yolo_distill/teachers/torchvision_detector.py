@@ -29,7 +29,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNN
 from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.models.detection.roi_heads import keypointrcnn_inference, maskrcnn_inference
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
@@ -49,6 +52,9 @@ ARCHITECTURES = (
     "fasterrcnn_mobilenet_v3_large_fpn",
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "retinanet_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+    "maskrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
 )
 #: Of the maps that a student can be taught.
 STRIDES = (8, 16, 32)
@@ -57,12 +63,17 @@ SAMPLED = 128
 #: Shorter side in pixels of the pictures that torchvision's own anchors are made for.
 USUAL_SIDE = 800
 
+# What torchvision says of a keypoint has no upper end; in its own examples one counts from 2 on. That becomes the share
+# from which on the runtime counts one, 0.25.
+_SEEN = 2.0 + math.log(3)
+
 
 class TorchvisionTeacher(Teacher):
     """Answers in sets for a batch of pictures.
 
     Boxes and scores come together; the maps are those of a feature pyramid, at the student's strides. An SSD has none:
-    its pictures are resized first.
+    its pictures are resized first. A Mask R-CNN and a Keypoint R-CNN say of each box what their task adds to it, where
+    that is needed; of an object it is what they find inside the box of its likeliest class.
 
     Attributes:
         model: the detector, frozen.
@@ -87,6 +98,10 @@ class TorchvisionTeacher(Teacher):
                 "are named; name each of them"
             )
         self.names, self.needs = dict(names), needs or Needs()
+        if isinstance(model, MaskRCNN):
+            self.task = "segment"
+        elif isinstance(model, KeypointRCNN):
+            self.task, self.kpt_shape = "pose", (_keypoints_of(model), 3)
         own = deepcopy(model).to(device).to(memory_format=fastest_order(device))
         self.model: Any = own.eval().requires_grad_(False)
         self._maps = self._measure_maps(device) if self.needs.maps and not isinstance(model, SSD) else {}
@@ -98,6 +113,7 @@ class TorchvisionTeacher(Teacher):
         maps: dict[int, Tensor] = {}
         boxes = [images.new_zeros(0, 4)] * len(images)
         scores = [images.new_zeros(0, len(self.names))] * len(images)
+        extra: list[Tensor] = []
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             pictures = self._pictures(images.float())
             features = self._features(pictures)
@@ -107,11 +123,14 @@ class TorchvisionTeacher(Teacher):
                 maps[stride] = features[name][..., :rows, :columns]
             if self.needs.scores or self.needs.boxes:
                 found = [{"boxes": b, "scores": s} for b, s in self._found(pictures, features)]
+                if self.needs.extra and self.task != "detect":
+                    own = [one["boxes"] for one in found], [one["scores"].argmax(-1) + 1 for one in found]
+                    extra = list(_inside_boxes(self.model.roi_heads, features, *own, pictures.image_sizes))
                 sizes = [tuple(images.shape[-2:])] * len(images)
                 found = self.model.transform.postprocess(found, pictures.image_sizes, sizes)
                 boxes, scores = [one["boxes"] for one in found], [one["scores"] for one in found]
         # Copied outside of the inference mode, whose tensors no loss could keep for its backward pass.
-        return make_set(boxes, scores, len(self.names), {s: m.clone() for s, m in maps.items()})
+        return make_set(boxes, scores, len(self.names), {s: m.clone() for s, m in maps.items()}, extra)
 
     def _pictures(self, images: Tensor) -> ImageList:
         """Normalise and pad the pictures; resize them only for a model of a fixed size, whose boxes are scaled back."""
@@ -185,6 +204,20 @@ def _read_two_stages(model: Any, pictures: ImageList, features: dict[str, Tensor
         yield own_boxes[sure], own_scores[sure]
 
 
+def _inside_boxes(
+    heads: Any, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], sizes: list[tuple[int, int]]
+) -> Iterator[Tensor]:
+    """Yield probabilities of masks (N, S, S), or keypoints (N, K, 3), of each picture's boxes (N, 4) and classes."""
+    with _any_algorithm():
+        if heads.has_mask():
+            logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, sizes)))
+            yield from (masks[:, 0] for masks in maskrcnn_inference(logits, labels))
+            return
+        maps = heads.keypoint_predictor(heads.keypoint_head(heads.keypoint_roi_pool(features, boxes, sizes)))
+    for points, scores in zip(*keypointrcnn_inference(maps, boxes), strict=True):
+        yield torch.cat([points[..., :2], (scores - _SEEN).sigmoid()[..., None]], -1)
+
+
 def _read_dense(model: Any, pictures: ImageList, features: dict[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield boxes (N, 4) and class probabilities (N, nc) of each picture's surest anchors."""
     levels = list(features.values())
@@ -221,6 +254,10 @@ def _columns(model: Any) -> int:
     return int(head.num_columns if isinstance(model, SSD) else head.num_classes)
 
 
+def _keypoints_of(model: Any) -> int:
+    return int(model.roi_heads.keypoint_predictor.kps_score_lowres.out_channels)
+
+
 def known_name(name: str) -> str:
     """Return the name of a detector that can be built; raise a RequestError if torchvision has none of that name."""
     if name not in ARCHITECTURES:
@@ -252,7 +289,7 @@ def make_detector(
     """
     known_name(name)
     settings = {} if name.startswith("ssd") else {"min_size": imgsz, "max_size": imgsz}
-    if name.startswith("fasterrcnn"):
+    if "rcnn" in name:
         settings |= {"rpn_post_nms_top_n_test": MOST, "box_batch_size_per_image": SAMPLED}
     build = _build_whole_ssdlite if whole_tail and name.startswith("ssdlite") else getattr(detection, name)
     model: Any = build(weights=None, weights_backbone=None, num_classes=classes + 1, **settings)

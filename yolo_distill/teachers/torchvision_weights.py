@@ -23,7 +23,7 @@ _WHOLE_TAIL = 960
 #: Seconds that a server may stay silent.
 _PATIENCE = 10.0
 #: Their weights were trained when torchvision's frozen batch norms added nothing to the variance; it says so itself.
-_WITHOUT_EPS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+_WITHOUT_EPS = tuple(f"{kind}_resnet50_fpn" for kind in ("fasterrcnn", "retinanet", "maskrcnn", "keypointrcnn"))
 
 
 def save_detector(file: Path, model: nn.Module, name: str, names: Mapping[int, str], imgsz: int, **more: Any) -> None:

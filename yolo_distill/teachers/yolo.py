@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from ultralytics.nn.modules import Pose26
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, make_branch
+from yolo_distill.models.tasks import task_of
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer, Where, make_branch
 from yolo_distill.teachers.head import NeededHead, Needs, cells, points
 from yolo_distill.teachers.teacher import Teacher, fastest_order
 
@@ -36,6 +38,9 @@ class YoloTeacher(Teacher):
         self.strides = [int(s) for s in head.stride]
         self.reg_max = int(head.reg_max)
         self.head = type(head)
+        self.task = task_of(model)
+        if self.task == "pose":
+            self.kpt_shape = (int(head.kpt_shape[0]), int(head.kpt_shape[1]))
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
         self.needs = needs or Needs()
         model.model[-1] = NeededHead(head, self.needs)
@@ -78,6 +83,19 @@ class YoloTeacher(Teacher):
                 own = points((height, width), self.strides, images.device)
             self._grid = key, (*own, cells((height, width), self.strides))
         return self._grid[1]
+
+    def keypoints_at(self, branch: DenseBranch, where: Where) -> Tensor:
+        """Return the keypoints (N, K x D) of a branch at some anchors, x and y in pixels, and how sure each is, 0 to 1.
+
+        Relies on: the head of 26 counts from the anchor point in cells, those before it from the cell's corner in half
+        cells.
+        """
+        assert branch.extra is not None, "the teacher was not asked for keypoints"
+        assert self.kpt_shape is not None
+        points = branch.extra[where].float().view(-1, *self.kpt_shape)
+        anchors, strides = branch.anchors[where[1]].float()[:, None], branch.strides[where[1]].float()[:, None]
+        places = points[..., :2] + anchors if self.head is Pose26 else points[..., :2] * 2 + anchors - 0.5
+        return torch.cat([places * strides, points[..., 2:].sigmoid()], -1).flatten(1)
 
     def _answer(self, images: Tensor) -> DenseAnswer:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):

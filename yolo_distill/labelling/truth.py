@@ -1,0 +1,87 @@
+"""Labelled pictures of a task, read as the host reads them, and how far what was found agrees with their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ultralytics.data.utils import img2label_paths, verify_image_label
+from ultralytics.utils.metrics import OKS_SIGMA, batch_probiou, bbox_ioa, kpt_iou
+from ultralytics.utils.ops import xyxyxyxy2xywhr
+
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
+from yolo_distill.labelling.objects import Form, Found
+from yolo_distill.runtime.detections import Detections
+from yolo_distill.runtime.letterbox import Floats
+from yolo_distill.runtime.masks import mask_iou
+
+_AREA = 0.53  # of a box that its object covers, as the host has it for keypoints
+_MOST_CLASSES = 1_000_000
+
+
+def read_truth(file: str, size: tuple[int, int], form: Form) -> tuple[Boxes, Detections | None]:
+    """Return the labels of a picture of a height and width, and what they add to boxes; None where that is nothing.
+
+    Raises:
+        RequestError: its label file is none of the task.
+    """
+    (label,) = img2label_paths([file])
+    if form.task == "detect":
+        try:
+            return read_labels(Path(label), *size), None
+        except ValueError as error:
+            raise RequestError(f"{label}: is no label file ({' '.join(str(error).split())})") from None
+    shape = form.kpt_shape or (0, 0)
+    read = verify_image_label((file, label, "", form.task == "pose", _MOST_CLASSES, *shape, False))
+    if read[0] is None:
+        raise RequestError(f"{label}: is no label file ({' '.join(str(read[-1]).split())})")
+    rows, segments, points = read[1], read[3], read[4]
+    side = np.array(size[::-1], np.float32)
+    centres, half = rows[:, 1:3], rows[:, 3:5] / 2
+    boxes = np.concatenate([centres - half, centres + half], 1) * np.tile(side, 2)
+    classes = rows[:, 0].astype(np.int64)
+    if form.task == "pose":
+        own = [(one * np.append(side, 1)).ravel() for one in points]
+        # The host gives every point a third number.
+        form = Form("pose", (shape[0], 3))
+    elif form.task == "obb":
+        # As in the host, the smallest box around any outline.
+        own = [np.asarray(xyxyxyxy2xywhr((one * side).reshape(1, -1)), np.float32)[0] for one in segments]
+    else:
+        own = [(one * side).ravel() for one in segments]
+    found = Found(boxes, np.ones((len(rows), 1), np.float32), own)
+    return Boxes(boxes, classes), form.detections(found, np.zeros_like(classes), size)
+
+
+def right(found: Found, labels: Boxes, truth: Detections | None, form: Form) -> npt.NDArray[Any]:
+    """Return (N,) whether each box found, surest first, has a label of its class that it overlaps by 0.5 or more.
+
+    By the task's own measure, as the host has it: IoU of boxes or masks, similarity of keypoints, IoU of turned boxes.
+    """
+    classes = found.scores.argmax(1)
+    boxes = Boxes(found.boxes, classes)
+    if truth is None:
+        return match(boxes, labels).right
+    return match(boxes, labels, _overlaps(form.detections(found, classes, truth.orig_shape), truth)).right
+
+
+def _overlaps(found: Detections, truth: Detections) -> Floats:
+    """Return how far each box found (N) agrees with each label (M), (N, M)."""
+    if found.turned is not None and truth.turned is not None:
+        return batch_probiou(found.turned, truth.turned).numpy()
+    if found.keypoints is not None and truth.keypoints is not None:
+        count = found.keypoints.data.shape[1]
+        sigma = OKS_SIGMA if count == len(OKS_SIGMA) else np.full(count, 1 / count)
+        area = truth.xywh[:, 2:].prod(1) * _AREA
+        points = (torch.from_numpy(one.keypoints.data) for one in (truth, found) if one.keypoints is not None)
+        return kpt_iou(*points, torch.from_numpy(area), sigma).numpy().T
+    assert found.masks is not None
+    assert truth.masks is not None
+    shared: Floats = bbox_ioa(found.xyxy, truth.xyxy, iou=True)
+    for a, b in zip(*np.nonzero(shared), strict=True):
+        shared[a, b] = mask_iou(found.masks.pieces[a], truth.masks.pieces[b])
+    return shared
