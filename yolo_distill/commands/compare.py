@@ -71,11 +71,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     host = host_settings(extra)
     check_host_keys(host, SETTINGS, NOT_IN_COMPARE)  # before the seconds that torch takes
     cluster.require_folder(settings["out"])
-    ours, shard, merge = (
-        cluster.take_cluster(settings, host.get("device")),
-        read_shard(settings["shard"]),
-        settings["merge"],
-    )
+    ours, shard = cluster.take_cluster(settings, host.get("device")), read_shard(settings["shard"])
+    merge = settings["merge"]
     if merge and (settings["shard"] or ours):
         raise RequestError("merge=true: trains nothing; leave shard= and ray= out")
     with importing_for("compare"):

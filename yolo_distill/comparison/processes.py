@@ -76,7 +76,7 @@ class Processes:
             if process.stdin:
                 process.stdin.close()
             if not (run.folder / RECORD).is_file() and not run.error():
-                write_bytes(run.folder / ERROR, f"{ended(process.returncode, run.log)}\n".encode())
+                write_bytes(run.folder / ERROR, f"{how_it_ended(process.returncode, run.log)}\n".encode())
             finished.append(run)
         return finished
 
@@ -103,7 +103,7 @@ def start_process(
     return process, stream
 
 
-def ended(code: int, log: Path) -> str:
+def how_it_ended(code: int, log: Path) -> str:
     """Return how a process ended that left no error of its own."""
     if code < 0:
         name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.cluster import RETRIES, Cluster, connected
-from yolo_distill.comparison.processes import ended, start_process
+from yolo_distill.comparison.processes import how_it_ended, start_process
 from yolo_distill.comparison.runs import ERROR, LOG, RECORD, Job, Run, read_job
 from yolo_distill.errors import one_line
 from yolo_distill.files import size_of, write_bytes
@@ -97,5 +97,5 @@ def do_job(file: str, command: Sequence[str]) -> str:
     with output:
         code = process.wait()
     if code < 0:
-        raise Killed(ended(code, log))
-    return ended(code, log)
+        raise Killed(how_it_ended(code, log))
+    return how_it_ended(code, log)

@@ -121,9 +121,8 @@ def _answers(ray: Any, actors: Sequence[Any], units: Sequence[Unit]) -> Iterator
             try:
                 answer = ray.get(ready)
             except ray.exceptions.RayError as error:
-                raise DistillError(
-                    f"{unit.files[0]}: its process was lost again and again ({one_line(error)})"
-                ) from error
+                why = f"the process that labelled it was lost again and again ({one_line(error)})"
+                raise DistillError(f"{unit.files[0]}: {why}") from error
             if waiting:
                 following = waiting.popleft()
                 busy[actor.do.remote(following)] = actor, following
