@@ -20,10 +20,6 @@ from yolo_distill.errors import one_line
 from yolo_distill.files import size_of, write_bytes
 
 
-class Killed(Exception):
-    """The process of a run was ended from outside; Ray begins its task again."""
-
-
 @contextmanager
 def ray_runs(cluster: Cluster, command: Sequence[str]) -> Iterator[RayRuns]:
     """Give room for runs on a cluster of Ray; those that are not finished end with the block."""
@@ -37,8 +33,7 @@ class RayRuns:
     def __init__(self, ray: Any, cluster: Cluster, command: Sequence[str]) -> None:
         """Take the module `ray`, connected, and what is called for each run, with the job's file."""
         self._ray, self._command = ray, list(command)
-        options = {**cluster.resources, "max_retries": RETRIES, "retry_exceptions": [Killed]}
-        self._task = ray.remote(**options)(do_job)
+        self._task = ray.remote(**cluster.resources, max_retries=RETRIES)(do_job)
         # By the task's answer to be: the run, its job, and the size of its log before.
         self._running: dict[Any, tuple[Run, Job, int]] = {}
 
@@ -82,20 +77,17 @@ class RayRuns:
 
 
 def do_job(file: str, command: Sequence[str]) -> str:
-    """Do the job in a file, on a node, and return how its process ended.
-
-    Raises:
-        Killed: from outside.
-    """
+    """Do the job in a file, on a node, and return how its process ended; one that is killed is begun again."""
     folder, node = Path(file).parent, socket.gethostname()
     if not Path(file).is_file():
         return f"{folder.parent} is not on node {node}; out= has to be a folder that all nodes share, at the same path"
-    log = folder / LOG
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(f"on node {node}\n")
-    process, output = start_process([sys.executable, *command[1:]], Path(file), log, read_job(Path(file)).threads)
-    with output:
-        code = process.wait()
-    if code < 0:
-        raise Killed(how_it_ended(code, log))
+    log, code = folder / LOG, 0
+    for _ in range(1 + RETRIES):
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"on node {node}\n")
+        process, output = start_process([sys.executable, *command[1:]], Path(file), log, read_job(Path(file)).threads)
+        with output:
+            code = process.wait()
+        if code >= 0:
+            break
     return how_it_ended(code, log)
