@@ -131,10 +131,12 @@ def words(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str
 def figures(out: Path) -> dict[str, Any]:
     found = json.loads((out / "comparison.json").read_text())
     assert found["missing"] == []
-    return {label: arm["figures"] for label, arm in found["arms"].items()} | {"verdict": found["verdict"]}
+    losses = {record["arm"]: record["curve"] for record in found["records"]}
+    return {"verdict": found["verdict"], "arms": {name: arm["figures"] for name, arm in found["arms"].items()}} | losses
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_path: Path) -> None:
     """A worker of Ray is killed in the middle of a training, which goes on from its last epoch."""
     two = [*words, "seeds=0", "device=cpu"]
