@@ -12,19 +12,20 @@ from yolo_distill.errors import DistillError, RequestError
 
 
 @contextmanager
-def lock(file: Path, taken: str) -> Iterator[None]:
+def lock(file: Path, taken: str, patience: float = 0.0) -> Iterator[None]:
     """Hold `file` while this process works; the system lets it go when the process ends, however it ends.
 
     Args:
         file: what is held; made if it is missing.
         taken: what is said where another process holds it.
+        patience: seconds to wait for that one.
 
     Raises:
         RequestError: another process holds it.
         DistillError: the disk cannot be written, or knows no locks.
     """
     # A soft lock would outlive a process that is killed.
-    held = FileLock(file, timeout=0, fallback_to_soft=False)
+    held = FileLock(file, timeout=patience, fallback_to_soft=False)
     try:
         held.acquire()
     except Timeout:

@@ -8,7 +8,8 @@ import pytest
 from made_labelling import write_film, write_pictures
 
 from yolo_distill.errors import RequestError
-from yolo_distill.labelling.request import CHUNK, Shard, units
+from yolo_distill.labelling.request import CHUNK, units
+from yolo_distill.shard import Shard
 from yolo_distill.sources import Sources, find_sources
 
 

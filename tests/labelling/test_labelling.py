@@ -16,9 +16,9 @@ from made_labelling import IMGSZ, MadeTeacher, content, request, soft_answers, w
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.finalise import merge
-from yolo_distill.labelling.request import Shard
 from yolo_distill.labelling.run import label
 from yolo_distill.lock import lock
+from yolo_distill.shard import Shard
 from yolo_distill.teachers.answer import make_set
 
 

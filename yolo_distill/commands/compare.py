@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo_distill import cluster
 from yolo_distill.commands import train
-from yolo_distill.errors import importing_for
+from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import CompareResult
 from yolo_distill.settings import Setting, given, host_settings
+from yolo_distill.shard import read_shard
 from yolo_distill.spelling import DATA
 
 SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, and by how much"
@@ -36,6 +38,9 @@ _OWN = {
         "equal-epochs",
         choices=("equal-epochs", "equal-time"),
     ),
+    **cluster.SETTINGS,
+    "shard": Setting(str, "do one part of many, of the runs: 3/16; the first trains the teacher"),
+    "merge": Setting(bool, "write table and page of what is there, and train nothing", False),
 }
 
 SETTINGS = {**_OWN, **{key: setting for key, setting in train.SETTINGS.items() if key not in {*_OWN, *train.DEADLINE}}}
@@ -65,6 +70,11 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text or as they are."""
     host = host_settings(extra)
     check_host_keys(host, SETTINGS, NOT_IN_COMPARE)  # before the seconds that torch takes
+    cluster.require_folder(settings["out"])
+    ours, shard = cluster.take_cluster(settings, host.get("device")), read_shard(settings["shard"])
+    merge = settings["merge"]
+    if merge and (settings["shard"] or ours):
+        raise RequestError("merge=true: trains nothing; leave shard= and ray= out")
     with importing_for("compare"):
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.report import PAGE, markdown
@@ -77,7 +87,9 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     out = Path(settings["out"])
     sizes = {key: settings[key] for key in STUDENT_SIZES}
     as_given["student"] = sized_student(settings["student"], sizes, out.expanduser())
-    summary = compare(Request(**as_given, out=out, own=own, host=host, equal_time=equal_time))
+    summary = compare(
+        Request(**as_given, out=out, own=own, host=host, equal_time=equal_time, cluster=ours, shard=shard, merge=merge)
+    )
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo_distill import cluster
 from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
+from yolo_distill.shard import read_shard
 from yolo_distill.spelling import Also
 
 SUMMARY = "label pictures and videos by a teacher: a data set to train on, and soft answers"
@@ -34,6 +36,7 @@ SETTINGS = {
     "copy": Setting(bool, "copy pictures instead of linking to them", False),
     "class_map": Setting(str, "YAML file, the teacher's class name: the new data set's class name"),
     "shard": Setting(str, "do one part of many: 3/16"),
+    **cluster.SETTINGS,
     "merge": Setting(bool, "make the data set of shards that are all in out=", False),
     "teacher_weights": Setting(str, "weights of a torchvision teacher"),
     "teacher_names": Setting(str, "class names of weights that bring none: a YAML file, or names with commas"),
@@ -57,18 +60,20 @@ ALSO: Also = {"weights": {"*": "teacher=*"}, "model": {"*": "teacher=*"}}
 
 def call(settings: dict[str, Any]) -> LabelResult:
     """Label, or merge."""
+    cluster.require_folder(settings["out"])
+    ours = cluster.take_cluster(settings, settings["device"])
     joins, out = settings.pop("merge"), Path(settings.pop("out")).expanduser()
     for key in () if joins else ("teacher", "source"):
         if not settings[key]:
             raise RequestError(f"{key}= is missing: {SETTINGS[key].help}")
     with importing_for("label"):
         from yolo_distill.labelling.finalise import merge
-        from yolo_distill.labelling.request import Request, read_shard
+        from yolo_distill.labelling.request import Request
         from yolo_distill.labelling.run import label
     if joins:
         return merge(out)
     shard, empty = read_shard(settings.pop("shard")), settings.pop("empty")
-    return label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep"))
+    return label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep", cluster=ours))
 
 
 def run(settings: dict[str, Any]) -> int:

@@ -182,10 +182,35 @@ def _teachers_answers(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
+def _processors(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the processor of each run, where they are of several kinds, and the pairs that these divide."""
+    kinds: dict[str, list[str]] = {}
+    plain, apart = {}, []
+    for record in records:
+        own = record["machine"]["cpu"] if record["machine"]["device"] == "cpu" else record["machine"]["device"]
+        name = TEACHER if record["kind"] == TEACHER else f"{record['arm']} seed {record['seed']}"
+        kinds.setdefault(own, []).append(name)
+        if record["arm"] == PLAIN:
+            plain[record["seed"]] = own
+        elif record["kind"] != TEACHER and plain.get(record["seed"], own) != own:
+            apart.append(name)
+    if len(kinds) < 2:
+        return []
+    where = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items()]
+    notes = [f"Where they ran: {'; '.join(where)}."]
+    if apart:
+        notes.append(
+            f"On another kind of processor than plain of the same seed: {', '.join(apart)}. Kinds round otherwise, "
+            "which alone can move a training as far as another seed does."
+        )
+    return notes
+
+
 def _machines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     if len({str(record["machine"]) for record in records}) > 1:
         notes.append("The runs were made on different machines or numbers of threads, so their times do not compare.")
+    notes += _processors(records)
     smaller = [
         f"{record['arm']} seed {record['seed']} ({record['batch']} for {asked})"
         for record in records

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, TEACHER, Arm
 from yolo_distill.comparison.budget import arm_timed, decide, decided, equal_time_arm
-from yolo_distill.comparison.plan import Plan, write_plan
+from yolo_distill.comparison.plan import Plan, earlier_plan, joined, write_plan
 from yolo_distill.comparison.processes import WORKER, Processes
+from yolo_distill.comparison.ray_runs import RayRuns, ray_runs
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, terminal
 from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.results import figure_of, metric_of, task_of
@@ -28,6 +30,7 @@ _POLL_SECONDS = 0.1
 # A comparison takes hours: on a terminal a line that rewrites itself, in a log one a minute.
 _SAY_SECONDS, _LOG_SECONDS = 1.0, 60.0
 _MOST_NAMED = 3
+_OTHER_SHARDS = 60.0  # seconds in which each writes the plan
 # Columns that sentences are wrapped at, whatever the terminal has.
 _NARROW, _WIDE = 60, 120
 
@@ -48,10 +51,17 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
     """
     request = replace(request, out=request.out.expanduser())
     plan, arms, seeds = check(request)
-    claim_folder(request.out, reuse=True)
-    busy = f"out={request.out}: another yolo-distill compare is at work there; wait for it, or give another out="
-    with lock(request.out / ".lock", busy):
-        write_plan(request.out, plan)
+    out, shard = claim_folder(request.out, reuse=True), request.shard
+    busy = f"out={out}: another yolo-distill compare is at work there; wait for it, or give another out="
+    if shard.count == 1:
+        with lock(out / ".lock", busy):
+            write_plan(out, plan)
+            return _Comparison(request, plan, arms, seeds).carry_out(worker)
+    with lock(out / f".lock-{shard.index}-of-{shard.count}", f"out={out}: another process is at work on shard {shard}"):
+        with lock(out / ".lock", busy, patience=_OTHER_SHARDS):  # they begin together; the first one's precision counts
+            if (before := earlier_plan(out)) is not None:
+                plan = joined(before, plan, out, plan.arms)
+            write_plan(out, plan)
         return _Comparison(request, plan, arms, seeds).carry_out(worker)
 
 
@@ -61,21 +71,41 @@ class _Comparison:
     def __init__(self, request: Request, plan: Plan, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         self._request, self._plan, self._arms, self._seeds = request, plan, arms, seeds
         self._out = request.out.resolve()  # trainings may be started from other folders
-        runs = [run_of(self._out, arm, seed) for seed in seeds for arm in arms]
         self._queue = RunQueue(
-            [teacher_run(self._out), *runs], waits_for_teacher=is_architecture(self._plan.teacher.file)
+            [teacher_run(self._out), *self._runs()],
+            waits_for_teacher=is_architecture(self._plan.teacher.file),
+            trains_teacher=request.shard.index == 1,
         )
         self._report = Report(self._out, self._plan, self._queue, trust=request.trust)
         self._progress = Progress()
         self._said = 0.0
+
+    def _runs(self) -> list[Run]:
+        """Return the runs of this call, in order."""
+        shard = self._request.shard
+        if shard.count == 1:
+            return [run_of(self._out, arm, seed) for seed in self._seeds for arm in self._arms]
+        # Arm by arm: with as many shards as seeds, all arms of a seed are on one machine. What first trains something
+        # that others want as well is not done side by side.
+        runs = [run_of(self._out, arm, seed) for arm in self._arms for seed in self._seeds]
+        alone, apart = ([run for run in runs if run.prepares is prepares] for prepares in (True, False))
+        return [run for place, run in enumerate(apart) if shard.holds(place)] + (alone if shard.index == 1 else [])
 
     def carry_out(self, worker: Sequence[str]) -> dict[str, Any]:
         """Do what is unfinished and report everything."""
         queue, progress = self._queue, self._progress
         self._give_plain_equal_time()
         try:
-            with Processes(self._request.jobs, worker) as processes:
-                self._work(processes)
+            if not self._request.merge:
+                with self._room(worker) as processes:
+                    self._work(processes)
+            if self._request.shard.count > 1:
+                self._complain()
+                print(
+                    f"shard {self._request.shard} is done; when all are, the same command with merge=true for shard= "
+                    "writes table and page"
+                )
+                return self._report.summary(measure=False)
             progress.say("measuring cost, looking for the pictures that differ most, writing the page")
             summary = self._report.final(self._request.devices[0])
         except KeyboardInterrupt:
@@ -91,7 +121,12 @@ class _Comparison:
         self._complain()
         return summary
 
-    def _work(self, processes: Processes) -> None:
+    def _room(self, worker: Sequence[str]) -> AbstractContextManager[Processes | RayRuns]:
+        """Return what starts the runs."""
+        cluster = self._request.cluster
+        return ray_runs(cluster, worker) if cluster else Processes(self._request.jobs, worker)
+
+    def _work(self, processes: Processes | RayRuns) -> None:
         queue, devices = self._queue, self._request.devices
         while True:
             for run in processes.take_finished():
@@ -100,7 +135,8 @@ class _Comparison:
                 self._progress.say(f"{counted}{outcome(run, self._plan)}")
                 self._said = 0.0
                 self._give_plain_equal_time()
-                self._report.interim()
+                if self._request.shard.count == 1:
+                    self._report.interim()
             while (number := processes.free) is not None:
                 following = queue.next([run for run, _ in processes.running])
                 if following is None:
@@ -108,19 +144,26 @@ class _Comparison:
                 device = devices[number % len(devices)]
                 asked = {"threads": self._request.threads, "device": device, "trust": self._request.trust}
                 processes.start(number, following, job_of(following, self._plan, **asked))
-            if not processes.running:
+            if processes.running:
+                self._say_status(processes)
+            elif not queue.waits:
                 return
-            self._say_status(processes)
+            else:
+                self._say(lambda: "waits for the teacher, which shard 1 trains")
             time.sleep(_POLL_SECONDS)
 
-    def _say_status(self, processes: Processes) -> None:
+    def _say_status(self, processes: Processes | RayRuns) -> None:
+        given = not is_architecture(self._plan.teacher.file)
+        running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.at_work]
+        jobs = max(len(running), 1) if self._request.cluster else self._request.jobs
+        self._say(lambda: self._queue.status(running, jobs))
+
+    def _say(self, status: Callable[[], str]) -> None:
+        """Say how far everything is, now and then: to find out, what every run has written is read."""
         now = time.monotonic()
         if now - self._said >= (_SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS):
-            self._said = now  # it reads what every run has written
-            given = not is_architecture(self._plan.teacher.file)
-            running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.running]
-            say = self._progress.report if sys.stderr.isatty() else self._progress.say
-            say(self._queue.status(running, self._request.jobs))
+            self._said = now
+            (self._progress.report if sys.stderr.isatty() else self._progress.say)(status())
 
     def _give_plain_equal_time(self) -> None:
         """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""

@@ -24,8 +24,8 @@ from yolo_distill.timing import AT_A_TIME
 
 def choose_precision(
     student: Source, found: Mapping[str, Any], settings: Mapping[str, Any], *, imgsz: int, threads: int, trust: bool
-) -> str | None:
-    """Return `fp32` or `bf16` on a CPU, and None on other devices, where the host's `amp` decides without a clock.
+) -> str:
+    """Return `fp32` or `bf16` for a CPU; on other devices the host's `amp` decides without a clock.
 
     It is measured on the checked data, with as many threads as a run will have.
 
@@ -33,8 +33,6 @@ def choose_precision(
         RequestError: the machine lacks the device or the precision that is asked for.
     """
     amp = settings.get("amp", True)
-    if device_type(settings) != "cpu":
-        return None
     require_trainable(amp)
     model = open_model(student.file, "student", found, trust)
     model.args = get_cfg(overrides=dict(settings))  # the host's loss reads its gains there
@@ -47,9 +45,9 @@ def choose_precision(
         torch.set_num_threads(before)
 
 
-def require_precision_of(out: Path, precision: str | None, settings: Mapping[str, Any]) -> None:
+def require_precision_of(out: Path, precision: str | None, device: str) -> None:
     """Refuse to go on with a comparison, begun in a precision of a CPU or on a GPU (None), on the other of the two."""
-    if (device_type(settings) == "cpu") != (precision is not None):
+    if (device == "cpu") != (precision is not None):
         there = "CPU" if precision else "GPU"
         raise RequestError(f"out={out}: was begun on a {there}; go on there, or give another out=")
 

@@ -54,25 +54,16 @@ class Processes:
         """The runs that are being done, with their jobs."""
         return [(run, job) for run, job, _, _ in self._running.values()]
 
+    @property
+    def at_work(self) -> list[tuple[Run, Job]]:
+        """The same: all of them have begun."""
+        return self.running
+
     def start(self, number: int, run: Run, job: Job) -> None:
         """Start the job of a run under a free number."""
         file = job.write()
         (run.folder / ERROR).unlink(missing_ok=True)
-        beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": beside.rstrip(os.pathsep)}
-        stream = run.log.open("ab")
-        # Ctrl-C at a terminal goes to all processes of its session. It is for this one, which then ends the others.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if os.name == "nt":
-            apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-        process = subprocess.Popen(
-            [*self._command, str(file)],
-            stdin=subprocess.PIPE,  # never written to; it closes when this process ends, however that comes about
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            **apart,
-        )
+        process, stream = start_process(self._command, file, run.log, job.threads)
         self._running[number] = run, job, process, stream
 
     def take_finished(self) -> list[Run]:
@@ -85,12 +76,34 @@ class Processes:
             if process.stdin:
                 process.stdin.close()
             if not (run.folder / RECORD).is_file() and not run.error():
-                write_bytes(run.folder / ERROR, f"{_ended(process.returncode, run.log)}\n".encode())
+                write_bytes(run.folder / ERROR, f"{how_it_ended(process.returncode, run.log)}\n".encode())
             finished.append(run)
         return finished
 
 
-def _ended(code: int, log: Path) -> str:
+def start_process(
+    command: Sequence[str], file: Path, log: Path, threads: int
+) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """Start the process of a job's file, and return it with its open log; it ends with this process."""
+    beside = os.pathsep.join([str(Path(yolo_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": beside.rstrip(os.pathsep)}
+    stream = log.open("ab")
+    # Ctrl-C at a terminal goes to all processes of its session. It is for this one, which then ends the others.
+    apart: dict[str, Any] = {"start_new_session": True}
+    if os.name == "nt":
+        apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    process = subprocess.Popen(
+        [*command, str(file)],
+        stdin=subprocess.PIPE,  # never written to; it closes when this process ends, however that comes about
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        **apart,
+    )
+    return process, stream
+
+
+def how_it_ended(code: int, log: Path) -> str:
     """Return how a process ended that left no error of its own."""
     if code < 0:
         name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")

@@ -60,14 +60,14 @@ class Report:
 
     def interim(self) -> None:
         """Write what there is to say now, without measuring anything: pictures are those of the last finished page."""
-        summary = self._summary(measure=False)
+        summary = self.summary(measure=False)
         file = self._out / PICTURES
         kept = read_json(file, Pictures, "the pictures of a comparison") if file.is_file() else None
         self._write(summary, kept if kept and kept.arm == summary["headline"]["arm"] else None)
 
     def final(self, device: Any) -> dict[str, Any]:
         """Measure cost, find the pictures that differ most, write all of it, and return the summary."""
-        summary = self._summary(measure=True)
+        summary = self.summary(measure=True)
         pictures = None
         try:
             pictures = self._pictures(summary["headline"]["arm"], device)
@@ -79,7 +79,8 @@ class Report:
         self._write(summary, pictures)
         return summary
 
-    def _summary(self, *, measure: bool) -> dict[str, Any]:
+    def summary(self, *, measure: bool) -> dict[str, Any]:
+        """Return what there is to say; cost is that measured before unless it is to be measured now."""
         decision = decided(self._out)
         arms = dict(self._plan.arms)
         if decision:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
+from yolo_distill.cluster import Cluster
 from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
 from yolo_distill.comparison.budget import arm_timed, decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
@@ -28,6 +29,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file
+from yolo_distill.shard import Shard
 from yolo_distill.teachers.loading import Reading, Teachers
 from yolo_distill.teachers.precision import require_precision
 
@@ -43,6 +45,9 @@ class Request:
         own: recipe settings for all arms of ours.
         host: settings of Ultralytics for all arms.
         equal_time: whether plain also gets the epochs that distillation's time would have bought.
+        cluster: of Ray, which starts the runs; None: processes of this machine.
+        shard: the part of the runs that this call does.
+        merge: report what there is, and train nothing.
     """
 
     teacher: str
@@ -56,6 +61,9 @@ class Request:
     host: Mapping[str, Any]
     jobs: int
     equal_time: bool
+    cluster: Cluster | None = None
+    shard: Shard = field(default_factory=Shard)
+    merge: bool = False
 
     @property
     def trust(self) -> bool:
@@ -65,7 +73,7 @@ class Request:
     @property
     def threads(self) -> int:
         """Threads of one run."""
-        return max(usable_cores() // self.jobs, 1)
+        return self.cluster.threads if self.cluster else max(usable_cores() // self.jobs, 1)
 
     @property
     def devices(self) -> list[Any]:
@@ -74,6 +82,8 @@ class Request:
         Raises:
             RequestError: there are more than runs at a time.
         """
+        if self.cluster:
+            return [self.cluster.device]
         given = self.host.get("device")
         words = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else [given]
         devices = [word.strip() if isinstance(word, str) else word for word in words]
@@ -92,6 +102,13 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
         RequestError: naming the first thing that has to change.
     """
     before = earlier_plan(request.out)
+    if request.merge and before is None:
+        raise RequestError(f"out={request.out}: holds no runs to merge; give the out= that they were trained with")
+    if request.shard.count > 1 and request.equal_time:
+        raise RequestError(
+            "budget=equal-time: wants the times of all; leave it out here, and give it to the command without shard= "
+            "when all shards are done"
+        )
     seeds = read_seeds(request.seeds)
     settings = check_host_settings(request.host)
     arms = read_arms(
@@ -99,9 +116,11 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     )
     _check_arms(request, arms, before)
     here = {**settings, "device": request.devices[0]}
+    # Ray may have GPUs where this process sees none.
+    kind = "cuda" if request.cluster and request.cluster.gpus else device_type(here)
     ours = _Ours(request, arms)
     found = check_data(request.data, ("train", "val"))
-    ours.check_recipes(device_type(here), len(pictures_of(dict(found), "train")))
+    ours.check_recipes(kind, len(pictures_of(dict(found), "train")))
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, reading=Reading(request.trust))
     ours.check_pairs(teachers, found)
@@ -109,15 +128,19 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
     ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
+    if before and request.shard.count > 1:
+        trained |= before.arms.keys()  # by other shards, any moment
     _give_steps(plan, found, before if trained else None)
     if before:
         plan = joined(before, plan, request.out, trained)
     if trained:
-        require_precision_of(request.out, plan.precision, here)
-    else:  # what only a teacher's beginning was chosen for
+        require_precision_of(request.out, plan.precision, kind)
+    elif kind == "cpu":  # what is there was chosen for a teacher's beginning alone
         plan.precision = choose_precision(
             plan.student, found, here, imgsz=plan.imgsz, threads=request.threads, trust=request.trust
         )
+    else:
+        plan.precision = None
     if before is None or not any(arm.kind == DISTILLED for arm in before.arms.values()):
         ours.check_teacher(teachers, found, here)
     return plan, [plan.arms[label] for label in arms], seeds

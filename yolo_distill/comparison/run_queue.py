@@ -11,6 +11,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from yolo_distill.comparison.arms import TEACHER
 from yolo_distill.comparison.runs import Run
 from yolo_distill.durations import duration
+from yolo_distill.errors import DistillError
 
 
 class RunQueue:
@@ -19,10 +20,16 @@ class RunQueue:
     A run that failed is not tried again by the same call.
     """
 
-    def __init__(self, runs: Sequence[Run], waits_for_teacher: bool) -> None:
-        """Take the runs in order, the teacher's among them, which may have to be trained before it can teach."""
+    def __init__(self, runs: Sequence[Run], waits_for_teacher: bool, trains_teacher: bool = True) -> None:
+        """Take the runs in order, the teacher's among them.
+
+        Args:
+            runs: in order.
+            waits_for_teacher: whether it has to be trained before it can teach.
+            trains_teacher: whether its run is done here; else another shard does it.
+        """
         self.runs = list(runs)
-        self._waits = waits_for_teacher
+        self._waits, self._trains_teacher = waits_for_teacher, trains_teacher
         self._failed: set[Path] = set()
         self._finished: set[Path] = {run.folder for run in self.runs if run.record()}
         self._epoch_seconds: dict[Path, list[float]] = {}
@@ -60,13 +67,34 @@ class RunQueue:
         Two that train teachers of their own are not done side by side, as they may want the same ones.
         """
         settled = self._finished | self._failed | {run.folder for run in running}
-        teacher = next((run for run in self.runs if run.arm.kind == TEACHER), None)
+        teacher = self._teacher
+        if teacher is not None and not self._trains_teacher:
+            settled.add(teacher.folder)
+            self._finished |= {teacher.folder} if teacher.record() else set()
         lacks = self._waits and teacher is not None and teacher.folder not in self._finished
         prepares = any(run.prepares for run in running)
         for run in self.runs:
             if run.folder not in settled and not (run.needs_teacher and lacks) and not (run.prepares and prepares):
                 return run
         return None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are runs that lack nothing but the teacher, which another shard trains.
+
+        Raises:
+            DistillError: it failed there.
+        """
+        teacher = self._teacher
+        if self._trains_teacher or not self._waits or teacher is None or teacher.folder in self._finished:
+            return False
+        if error := teacher.error():
+            raise DistillError(f"the shard that trains the teacher failed ({error}; log: {teacher.log}); begin with it")
+        return any(run.needs_teacher and run.folder not in self._finished | self._failed for run in self.runs)
+
+    @property
+    def _teacher(self) -> Run | None:
+        return next((run for run in self.runs if run.arm.kind == TEACHER), None)
 
     def status(self, running: Sequence[tuple[Run, int]], jobs: int) -> str:
         """Return in one line how far everything is.

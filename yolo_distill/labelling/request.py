@@ -6,43 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolo_distill.errors import RequestError
+from yolo_distill.cluster import Cluster
+from yolo_distill.shard import Shard
 from yolo_distill.sources import Sources
 
 #: Pictures of a chunk, and frames of a video's: what a kill can cost.
 CHUNK = 64
-
-_MOST_SHARDS = 10_000
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal parts of the work: which, from 1, of how many."""
-
-    index: int = 1
-    count: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
-def read_shard(text: str | None) -> Shard:
-    """Return the shard that `3/16` means; all of the work where nothing is given.
-
-    Raises:
-        RequestError: it means none.
-    """
-    if text is None:
-        return Shard()
-    index, slash, count = text.strip().partition("/")
-    if not slash or not index.strip().isdecimal() or not count.strip().isdecimal():
-        raise RequestError(f"shard={text}: expected which of how many, such as 3/16")
-    shard = Shard(int(index), int(count))
-    if not 1 <= shard.count <= _MOST_SHARDS:
-        raise RequestError(f"shard={text}: out of range; there can be 1 to {_MOST_SHARDS:,} shards")
-    if not 1 <= shard.index <= shard.count:
-        raise RequestError(f"shard={text}: out of range; give one of 1/{shard.count} to {shard.count}/{shard.count}")
-    return shard
 
 
 @dataclass(frozen=True)
@@ -51,6 +20,7 @@ class Request:
 
     Attributes:
         shard: the part of the work that is done.
+        cluster: of Ray, whose actors do it; None: this process.
         keep_empty: whether a picture in which nothing was found is kept, without a box.
     """
 
@@ -72,6 +42,7 @@ class Request:
     teacher_names: str | None = None
     teacher_outputs: str | None = None
     trust: bool = False
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +61,7 @@ def units(sources: Sources, shard: Shard) -> Iterator[Unit]:
     """Yield a shard's units in order."""
     pictures, videos = sources.pictures, sources.videos
     for place, (first, video) in enumerate(starts(len(pictures), len(videos))):
-        if place % shard.count == shard.index - 1:
+        if shard.holds(place):
             files = [videos[first - len(pictures)]] if video else pictures[first : first + CHUNK]
             yield Unit(first, files, video)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.dataset import DATA
 from yolo_distill.labelling.finalise import finalise
-from yolo_distill.labelling.inference import Predictor
+from yolo_distill.labelling.inference import Floats, Predictor
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.manifest import (
     FILE,
@@ -35,6 +36,7 @@ from yolo_distill.labelling.manifest import (
     write_once,
 )
 from yolo_distill.labelling.objects import keypoint_notes
+from yolo_distill.labelling.ray_labellers import label_by_ray
 from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
 from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_line
@@ -102,7 +104,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
         require_labels_of(teacher.task, data, "val", f"data={request.data}")
     targets = find_targets(teacher.names, data["names"] if data else None, class_map)
     manifest = _manifest(request, sources, targets, class_map, data, imgsz, teacher)
-    predictor = Predictor(teacher, targets, imgsz=imgsz, device=request.device, floor=min(FLOOR, request.conf))
+    predictor = _predictor(request, teacher, targets, imgsz)
     progress = Progress()
     with _working(progress) as pool:
         if (earlier := read_manifest(out / FILE)) is not None:
@@ -122,13 +124,32 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
             mine = list(units(sources, shard))
             videos = sum(unit.video for unit in mine)
             throughput = Throughput(sum(len(unit.files) for unit in mine) - videos, videos)
-            labeller = Labeller(request, predictor, at(manifest.thresholds), throughput, progress)
-            for unit in mine:
-                labeller.do(unit, pool)
+            thresholds = at(manifest.thresholds)
+            if request.cluster:
+                make = partial(_labeller, request, opener, targets, thresholds)
+                label_by_ray(mine, make, request.cluster, throughput, progress)
+            else:
+                labeller = Labeller(request, predictor, thresholds, throughput, progress)
+                for unit in mine:
+                    labeller.do(unit, pool)
             if shard.count == 1:
                 return finalise(out, manifest, say)
     say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={out}")
     return LabelResult(out, unread=throughput.skipped)
+
+
+def _predictor(request: Request, teacher: Teacher, targets: Targets, imgsz: int) -> Predictor:
+    return Predictor(teacher, targets, imgsz=imgsz, device=request.device, floor=min(FLOOR, request.conf))
+
+
+def _labeller(
+    request: Request, opener: Opener, targets: Targets, thresholds: Floats, throughput: Throughput, progress: Progress
+) -> Labeller:
+    """Return a labeller of a request in a process of its own, on the device that its cluster gives it."""
+    device = request.cluster.device if request.cluster else request.device
+    request = replace(request, device=resolved_device(device))
+    teacher, imgsz = opener(request)
+    return Labeller(request, _predictor(request, teacher, targets, imgsz), thresholds, throughput, progress)
 
 
 def _manifest(

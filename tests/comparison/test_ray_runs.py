@@ -1,0 +1,173 @@
+"""Runs on Ray: the same processes, begun again where they were killed, and the same figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_yolo import write_architecture
+
+from yolo_distill import cluster
+from yolo_distill.cli import main
+from yolo_distill.comparison.arms import Arm
+from yolo_distill.comparison.ray_runs import RayRuns, do_job
+from yolo_distill.comparison.runs import Job, Run, run_of
+from yolo_distill.errors import RequestError
+
+WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
+
+
+def job_of(run: Run) -> Job:
+    rest = {"recipe": None, "teacher_epochs": None, "precision": None, "threads": 1, "trust": False, "names": {}}
+    files = {"folder": str(run.folder), "data": "d.yaml", "teacher": "t.pt", "student": "s.yaml", "imgsz": 64}
+    return Job(label="plain", kind="plain", seed=run.seed, splits=["val"], host={"epochs": 2}, **files, **rest)
+
+
+class PretendRay:
+    """Does a task when it is waited for; one node after the other is lost with what it does."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+    def __init__(self, lost: int = 0) -> None:
+        self.lost, self.options = lost, {}
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        self.options = options
+        return lambda call: type("Task", (), {"remote": staticmethod(lambda *given: partial(call, *given))})
+
+    def wait(self, tasks: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:
+        return tasks[:1], tasks[1:]
+
+    def get(self, task: Any) -> str:
+        if self.lost:
+            raise self.exceptions.RayError("Node is dead\nand more")
+        return str(task())
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    return run_of(tmp_path, Arm("plain", "plain", {"epochs": 2}), 0)
+
+
+@pytest.mark.parametrize(
+    ("behave", "lost", "error", "begun"),
+    [
+        ([0.4, 1.0], 0, None, 1),
+        ("crash", 0, "RuntimeError: no luck", 1),
+        ("die", 0, "its process was ended by SIGKILL, perhaps for want of memory", 4),
+        ([0.4, 1.0], 1, "Node is dead", 0),
+    ],
+)
+def test_a_task_is_the_process_of_a_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, behave: Any, lost: int, error: str | None, begun: int
+) -> None:
+    monkeypatch.setenv("BEHAVE", json.dumps({"plain-s0": behave}))
+    ray = PretendRay(lost)
+    runs = RayRuns(ray, cluster.Cluster("local", 2, 0.5), WORKER)
+    assert ray.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": cluster.RETRIES}
+    runs.start(runs.free or 0, run, job_of(run))
+    assert [one for one, _ in runs.running] == [run]
+    assert not runs.at_work
+    assert runs.take_finished() == [run]
+    assert not runs.running
+    assert (run.error(), run.record() is None) == (error, error is not None)
+    notes = Path(os.environ["NOTES"])
+    assert (notes.read_text().count('"begins"') if notes.exists() else 0) == begun
+
+
+def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
+    said = do_job(str(tmp_path / "elsewhere" / "plain-s0" / "job.json"), WORKER)
+    assert "out= has to be a folder that all nodes share" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ray=local"], "ray=local needs 'ray', which is not installed: pip install 'yolo-distill[ray]'"),
+        (["ray=yes"], "ray=yes: expected local, auto, or HOST:PORT"),
+        (["ray_gpus=1"], "ray_gpus=1: is for Ray; add ray=local"),
+        (["out=s3://bucket/compare"], "out=s3://bucket/compare: is an address; mount it as a folder"),
+        (["shard=9/8"], "shard=9/8: out of range"),
+        (["shard=1/8", "merge=true"], "merge=true: trains nothing"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    assert main(["compare", "teacher=t.yaml", "student=s.yaml", "data=d.yaml", *words]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_devices_are_for_ray_to_give() -> None:
+    for device, gpus in (("0", 1.0), ("cpu", 1.0), ("0,1", 0.0)):
+        with pytest.raises(RequestError, match="Ray gives out the devices"):
+            cluster.take_cluster({"ray": "auto", "ray_cpus": 1.0, "ray_gpus": gpus}, device)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the settings of a comparison of a few steps, of a teacher that is trained first."""
+    folder = tmp_path_factory.mktemp("nets")
+    nets = [write_architecture(folder / f"{name}.yaml", width=width) for name, width in (("wide", 2), ("narrow", 1))]
+    return [
+        "compare", f"teacher={nets[0]}", f"student={nets[1]}", f"data={tiny_data}", "imgsz=64", "epochs=2", "batch=4",
+        "amp=false", "teacher_precision=fp32", "force=true", "arms=plain,distilled", "recipe=taught",
+    ]  # fmt: skip
+
+
+def figures(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["missing"] == []
+    losses = {record["arm"]: record["curve"] for record in found["records"]}
+    return {"verdict": found["verdict"], "arms": {name: arm["figures"] for name, arm in found["arms"].items()}} | losses
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_path: Path) -> None:
+    """A worker of Ray is killed in the middle of a training, which goes on from its last epoch."""
+    two = [*words, "seeds=0", "device=cpu"]
+    assert main([*two, f"out={tmp_path / 'plain'}"]) == 0
+    out = tmp_path / "ray"
+    command = [sys.executable, "-m", "yolo_distill", *two, "ray=local", f"out={out}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines, limit = out / "plain-s0" / "epochs.jsonl", time.monotonic() + 300
+    while not (lines.is_file() and '"epoch"' in lines.read_text()):
+        assert time.monotonic() < limit
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    (job,) = [int(one.name) for one in Path("/proc").glob("[0-9]*") if str(lines.with_name("job.json")) in called(one)]
+    parent = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+    assert "ray::" in called(Path(f"/proc/{parent}"))
+    os.kill(parent, signal.SIGKILL)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    assert figures(out) == figures(tmp_path / "plain")
+    assert json.loads((lines.with_name("run.json")).read_text())["parts"] == 2
+    assert len(list(out.glob("teacher-*"))) == 1
+
+    for index in (1, 2):
+        assert main([*two, f"shard={index}/2", f"out={tmp_path / 'shards'}"]) == 0
+        assert not (tmp_path / "shards" / "comparison.json").exists()
+    assert main([*two, "merge=true", f"out={tmp_path / 'shards'}"]) == 0
+    assert figures(tmp_path / "shards") == figures(tmp_path / "plain")
+
+
+def called(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text().replace("\0", " ")
+    except OSError:  # ended meanwhile
+        return ""
