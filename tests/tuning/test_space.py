@@ -12,7 +12,6 @@ from yolo_distill.tuning.space import Range, read_space
 
 
 def test_the_three_forms(tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     file = tmp_path / "space.yaml"
     file.write_text(
         "lr0: [1e-3, 0.02, log]\nlogit: [0, 2]\nclose_mosaic: [0, 20]\nkd_until: {choose: [null, 0.5]}\n"
@@ -37,7 +36,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
         ("lr0: [0.01, fast]", "lr0: 'fast' is no number; write [low, high]"),
         ("lr0: [0.01, 0.02, lin]", "is no range and no choice"),
         ("logt: [0, 2]", "unknown key 'logt'; did you mean 'logit'?"),
-        ("logit: [-1, 2]", "logit=-1.0: must be at least 0"),
+        ("logit: [-1, 2]", "logit=-1.0: must be between 0 and"),
         ("init: [0, 2]", "init: takes no numbers; write {choose: [a, b]}"),
         ("optimizer: [0, 2]", "optimizer: takes no numbers"),
         ("init: {choose: [teacher, fit]}", "init=fit: not one of auto, teacher, student, try"),
@@ -52,7 +51,6 @@ def test_the_three_forms(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_cannot_be_followed(line: str, says: str, tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     (tmp_path / "space.yaml").write_text(f"{line}\n")
     with pytest.raises(RequestError) as refused:
         read_space(str(tmp_path / "space.yaml"), {"cwd"})
@@ -61,7 +59,6 @@ def test_a_line_that_cannot_be_followed(line: str, says: str, tmp_path: Path) ->
 
 
 def test_the_space_that_comes_along() -> None:
-    pytest.importorskip("ultralytics")
     assert {"optimizer", "lr0", "teach", "logit"} <= read_space("default", ()).keys()
     with pytest.raises(RequestError, match="space=defalt: no such space; give default"):
         read_space("defalt", ())

@@ -7,8 +7,11 @@ others learn nothing from it but its figure. All are measured on val, after each
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +21,6 @@ from typing import Any
 
 import optuna
 import ray
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -148,19 +150,23 @@ def _fit(request: Request, plan: Plan, space: Space, *, trials: int, cluster: st
     """Run the trials, or go on with them, and return what they came to."""
     os.environ.update(_RAY)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    gpus = 0 if request.host.get("device") == "cpu" else torch.cuda.device_count()
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is said in a line
     epochs = int(request.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
     out = request.out.resolve()
     mine = not ray.is_initialized()
     if mine:
-        where = {"num_cpus": request.jobs * cpus, "include_dashboard": False} if cluster == "local" else {}
-        address = None if cluster == "local" else cluster
+        before = signal.getsignal(signal.SIGTERM)
+        own = {"num_cpus": request.jobs * cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
         try:
             quiet = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": _RAY}}
-            ray.init(address=address or "local", **where, **quiet)
+            ray.init(address=cluster, **(own if cluster == "local" else {}), **quiet)
         except (ConnectionError, ValueError) as error:
             raise RequestError(f"ray={cluster}: no cluster can be reached ({one_line(error)}); give local") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's own would end the process without a word
     try:
+        gpus = 0 if request.host.get("device") == "cpu" else ray.cluster_resources().get("GPU", 0)
         asked = {"plan": plan, "out": out, "threads": cpus, "trust": request.trust}
         asked["device"] = 0 if gpus else request.devices[0]  # Ray shows a trial its own GPU alone
         runs = tune.with_resources(
@@ -190,6 +196,9 @@ def _fit(request: Request, plan: Plan, space: Space, *, trials: int, cluster: st
         rows = [
             _row(dict(one.config or {}), dict(one.metrics or {}), one.error) for one in found if one.config is not None
         ]
+    except KeyboardInterrupt:
+        Progress().say("stopped: the same command goes on, each unfinished trial from its last epoch")
+        raise
     finally:
         if mine:
             ray.shutdown()
@@ -204,8 +213,13 @@ def _row(settings: dict[str, Any], metrics: Mapping[str, Any], error: Exception 
         "map": None if error else metrics.get("map"),
         "epochs": metrics.get("training_iteration", 0),
         "settings": settings,
-        "error": one_line(error) if error else None,
+        "error": _why(error) if error else None,
     }
+
+
+def _why(error: Any) -> str:
+    """Return what a trial failed of; Ray puts its own story around that."""
+    return one_line(getattr(error, "cause", None) or error)
 
 
 def _suggest(space: Space, trial: Any) -> dict[str, Any]:
@@ -231,7 +245,7 @@ def _run_trial(config: Mapping[str, Any], *, plan: Plan, out: Path, threads: int
             ended = processes.take_finished() or not processes.running
             curve: Any = read_curve(run.folder / "results.csv")
             for value in main_map(curve)[len(best) :]:
-                best.append(max(100 * (value or 0.0), *best[-1:]))
+                best.append(max([100 * (value or 0.0), *best[-1:]]))
                 tune.report({"map": best[-1]})
             if ended:
                 break
@@ -253,7 +267,7 @@ class _Said(tune.Callback):
         self._say(trial, f"mAP50-95 {found['map']:.1f} on val after {after}; best {best:.1f}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trial, "failed")
+        self._say(trial, f"failed: {_why(trial.get_pickled_error() or trial.get_error())}")
 
     def _say(self, trial: Any, text: str) -> None:
         settings = " ".join(f"{key}={value}" for key, value in trial.config.items() if key != "number")
