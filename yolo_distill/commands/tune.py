@@ -9,7 +9,6 @@ from typing import Any
 from yolo_distill.commands import compare
 from yolo_distill.errors import importing_for, missing_extra
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
-from yolo_distill.machine import usable_cores
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import TuneResult
 from yolo_distill.settings import Setting, given, host_settings
@@ -67,7 +66,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:
     as_given = {key: settings[key] for key in ("teacher", "data", "seeds", "recipe", "jobs")}
     student = sized_student(settings["student"], {key: settings[key] for key in STUDENT_SIZES}, out.expanduser())
     request = Request(**as_given, student=student, out=out, arms="", own=own, host=host, equal_time=False)
-    cpus = settings["ray_cpus"] or max(usable_cores() // settings["jobs"], 1)
+    cpus = settings["ray_cpus"] or request.threads
     return tune(request, space, trials=settings["trials"], cluster=settings["ray"], cpus=cpus)
 
 
