@@ -35,6 +35,7 @@ from yolo_distill.comparison.runs import JOB, Run, job_of, read_job, run_of, tea
 from yolo_distill.differences import changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import claim_folder, write_bytes
+from yolo_distill.lock import lock
 from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.models.tasks import main_map
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid
@@ -84,16 +85,18 @@ def search(request: Request, space: Space, *, trials: int, cluster: str, cpus: i
         said = f"holds a search with other settings ({in_brief(found)})"
         raise RequestError(f"out={request.out.parent}: {said}; give the same ones, or another out=")
     claim_folder(request.out, reuse=True)
-    write_plan(request.out, plan)
-    write_bytes(noted, json.dumps(asked, indent=1).encode())
-    plan.splits = ["val"]
-    if is_architecture(plan.teacher.file):
-        _train_teacher(request, plan)
-    if not (done := request.out / TRIALS).is_file():
-        rows = _fit(request, plan, space, trials=trials, cluster=cluster, cpus=cpus)
-        if all(row["map"] is None for row in rows):
-            raise DistillError(f"all {len(rows)} trials failed, the first one: {rows[0]['error']}")
-        write_bytes(done, json.dumps(rows, indent=1).encode())
+    busy = f"out={request.out.parent}: another yolo-distill tune is at work there; wait for it"
+    with lock(request.out / ".lock", busy):
+        write_plan(request.out, plan)
+        write_bytes(noted, json.dumps(asked, indent=1).encode())
+        plan.splits = ["val"]
+        if is_architecture(plan.teacher.file):
+            _train_teacher(request, plan)
+        if not (done := request.out / TRIALS).is_file():
+            rows = _fit(request, plan, space, trials=trials, cluster=cluster, cpus=cpus)
+            if all(row["map"] is None for row in rows):
+                raise DistillError(f"all {len(rows)} trials failed, the first one: {rows[0]['error']}")
+            write_bytes(done, json.dumps(rows, indent=1).encode())
     return list(json.loads(done.read_text(encoding="utf-8")))
 
 
