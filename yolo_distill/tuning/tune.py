@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.comparison.arms import DISTILLED, PLAIN, read_seeds
@@ -88,7 +89,8 @@ def _plot(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], space: Spa
     across = min(len(space) + 1, 4)
     down = -(-(len(space) + 1) // across)
     figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
-    axes = figure.subplots(down, across, sharey=True, squeeze=False).flat
+    axes = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     for key, panel in zip([None, *space], axes, strict=False):
         for row in rows:
             if row["map"] is None or (key and key not in row["settings"]):
@@ -102,7 +104,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], space: Spa
         if key and space[key].log:
             panel.set_xscale("log")
         panel.grid(alpha=0.3)
-    for panel in list(axes)[len(space) + 1 :]:
+    for panel in axes[len(space) + 1 :]:
         panel.set_axis_off()
     figure.supylabel("mAP50-95 on val; hollow: stopped early")
     content = io.BytesIO()
