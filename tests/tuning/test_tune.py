@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,50 @@ def test_bad_requests(
     assert yolo_distill.cli.main(["tune", *asked, *words]) == 2
     assert f"yolo-distill: {says}" in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["space.yaml"]
+
+
+def test_the_best_becomes_a_recipe_and_is_compared_with_the_default(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_distill.tuning import tune
+
+    settings = {"optimizer": "SGD", "lr0": 0.003, "share.logit": 0.15}
+    rows = [
+        {"number": number, "map": found, "epochs": epochs, "settings": own, "error": None}
+        for number, found, epochs, own in ((1, 40.0, 2, {}), (2, 42.5, 1, settings), (3, None, 0, settings))
+    ]
+    requests = []
+
+    def compare(request: Any) -> dict[str, Any]:
+        requests.append(request)
+        each = {"each": {"0": 1.0, "1": 3.0}, "arm": "best", "base": "distilled", "split": "test"}
+        row = {**each, "branch": "one-to-many", "metric": "mAP50-95"}
+        headline = {"split": "test", "metric": "mAP50-95"}
+        return {
+            "headline": headline,
+            "differences": [{**row, "arm": "distilled", "base": "plain"}, row],
+            "seeds": [0, 1],
+        }
+
+    monkeypatch.setattr(tune, "search", lambda *given, **settings: rows)
+    monkeypatch.setattr(tune, "compare", compare)
+    words = {key: value for key, value in (word.split("=", 1) for word in asked) if key != "seeds"}
+    Path("space.yaml").write_text(
+        "optimizer: {choose: [AdamW, SGD]}\nlr0: [0.001, 0.05, log]\nshare.logit: [0.1, 0.2]\n"
+    )
+    Path("out").mkdir()  # as the search does it
+    found = yolo_distill.tune(**words, seeds=[0, 1], cwd=1.5, recipe="hinton")
+    assert found.verdict == (
+        "no difference between best and distilled can be seen with 2 seeds: +2.0 [-10.7, +14.7] mAP50-95 on test"
+    )
+    assert (found.map, found.settings) == (42.5, settings)
+    assert requests[0].arms == f"plain,distilled,{found.recipe}"
+    own, host = read_recipe_file(str(found.recipe), ["optimizer", "lr0"])
+    hinton, _ = read_recipe_file("hinton")
+    assert host == {"optimizer": "SGD", "lr0": 0.003}
+    assert own == {**hinton, "cwd": 1.5, "share": {**hinton["share"], "logit": 0.15}}
+    assert "mAP50-95 42.5 with one seed, which flatters it; the default: 40.0." in found.recipe.read_text()
+    assert found.plot.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
