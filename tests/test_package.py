@@ -45,7 +45,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_holds_code_recipes_and_targets(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"yolo_distill/{path.relative_to(ROOT / 'yolo_distill').as_posix()}" for path in _sources()}
-    for folder in ("cfg", "cfg/models", "export"):
+    for folder in ("cfg", "cfg/models", "cfg/spaces", "export"):
         expected |= {f"yolo_distill/_data/{folder}/{path.name}" for path in (ROOT / folder).glob("*.yaml")}
     assert expected <= names
     assert {"yolo_distill/py.typed", "yolo_distill/_data/cfg/default.yaml"} <= names

@@ -10,6 +10,7 @@ Functions, each a command of `yolo-distill` with the same settings, checks and r
 
     train       teach a small YOLO                       -> TrainResult
     compare     say over paired seeds whether it helped  -> CompareResult
+    tune        look for a better recipe                 -> TuneResult
     shrink      make a smaller .pt without training      -> ShrinkResult
     export      write an ONNX file, and prove it         -> ExportResult
     val         measure a .pt or .onnx                   -> ValResult
@@ -39,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_distill.version import __version__
 
 if TYPE_CHECKING:
-    from yolo_distill.api import benchmark, compare, export, label, shrink, train, val
+    from yolo_distill.api import benchmark, compare, export, label, shrink, train, tune, val
     from yolo_distill.engine.trainer import DistillationTrainer
     from yolo_distill.errors import DistillError, RequestError
     from yolo_distill.runtime.detector import Detections, Detector
@@ -50,10 +51,10 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
 
 __all__ = [
     "Detections", "Detector", "DistillError", "DistillationTrainer", "RequestError", "__version__", "benchmark",
-    "compare", "export", "label", "shrink", "train", "val",
+    "compare", "export", "label", "shrink", "train", "tune", "val",
 ]  # fmt: skip
 
-_FUNCTIONS = ("benchmark", "compare", "export", "label", "shrink", "train", "val")
+_FUNCTIONS = ("benchmark", "compare", "export", "label", "shrink", "train", "tune", "val")
 _PUBLIC = {
     **dict.fromkeys(_FUNCTIONS, "yolo_distill.api"),
     "DistillationTrainer": "yolo_distill.engine.trainer",

@@ -12,6 +12,7 @@ from yolo_distill.results import (
     LabelResult,
     ShrinkResult,
     TrainResult,
+    TuneResult,
     ValResult,
 )
 from yolo_distill.spelling import arguments, read_values
@@ -36,6 +37,16 @@ def compare(teacher: Any = None, student: Any = None, data: Any = None, **settin
     >>> compare("my_yolo26s.pt", "yolo26n.yaml", "data.yaml", imgsz=320, epochs=100, seeds=[0, 1, 2]).verdict
     """
     return _call("compare", settings, teacher=teacher, student=student, data=data)
+
+
+def tune(teacher: Any = None, student: Any = None, data: Any = None, **settings: Any) -> TuneResult:
+    """Look for a better recipe on val, and say over paired seeds how far it is ahead; the same call goes on.
+
+    Settings are those of `yolo-distill tune --help`, and all of Ultralytics.
+
+    >>> tune("my_yolo26s.pt", "yolo26n.yaml", "data.yaml", imgsz=320, epochs=50, trials=30).recipe
+    """
+    return _call("tune", settings, teacher=teacher, student=student, data=data)
 
 
 def shrink(teacher: Any = None, data: Any = None, **settings: Any) -> ShrinkResult:

@@ -25,7 +25,9 @@ from yolo_distill.version import __version__
 # change or an extra is not installed, and DistillError where the work failed. What Python has as well is its call, with
 # the same arguments, which returns the result that run prints. GROUPS are headings of --help, HOST_SETTINGS what it
 # explains of Ultralytics, and ALSO what is understood of other programs (spelling.py).
-COMMANDS = ("train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "label", "shrink", "serve")
+COMMANDS = (
+    "train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "tune", "label", "shrink", "serve",
+)  # fmt: skip
 
 HELP = {"help", "-h", "--help"}
 _LONGEST_LINE = 1400  # of what the host says, it may hold a whole value

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,16 +47,21 @@ NOT_IN_COMPARE = {
 
 
 @cache
-def host_keys() -> frozenset[str]:
-    """Return the names; none where Ultralytics is not installed, which whoever imports it says.
+def host_defaults() -> Mapping[str, Any]:
+    """Return the settings with their defaults; none where Ultralytics is not installed, which whoever imports it says.
 
     Relies on: `ultralytics/cfg/default.yaml` names them all, and finding the package does not import it.
     """
     found = find_spec("ultralytics")
     if found is None or found.origin is None:
-        return frozenset()
+        return {}
     file = Path(found.origin).parent / "cfg" / "default.yaml"
-    return frozenset(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def host_keys() -> frozenset[str]:
+    """Return the names; none where Ultralytics is not installed."""
+    return frozenset(host_defaults())
 
 
 def check_host_keys(

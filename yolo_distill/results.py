@@ -172,6 +172,31 @@ class CompareResult(_Result):
 
 
 @dataclass(frozen=True, repr=False)
+class TuneResult(_Result):
+    """A search that is finished.
+
+    Attributes:
+        recipe: the best as a file that `recipe=` takes.
+        map: its mAP50-95 on val in the search, 0 to 100, which flatters it.
+        settings: what it changes; empty where the default was best.
+        verdict: how far it is ahead of the default over other seeds, in a sentence.
+        folder: of the search.
+        plot: a picture of all trials.
+        comparison: folder of the comparison behind the verdict; None where the default was best.
+        trials: number, map, epochs, settings and error of each.
+    """
+
+    recipe: Path
+    map: float
+    settings: Mapping[str, Any]
+    verdict: str
+    folder: Path = field(repr=False)
+    plot: Path = field(repr=False)
+    comparison: Path | None = field(repr=False)
+    trials: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True, repr=False)
 class LabelResult(_Result):
     """A data set that was labelled, or a part of one.
 

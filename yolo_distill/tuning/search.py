@@ -1,0 +1,278 @@
+"""Trials of a search: Optuna proposes their settings, ASHA stops them, Ray runs them side by side.
+
+A trial is a run of the comparison's worker in a process of its own. The first one is the default, without a change; the
+others learn nothing from it but its figure. All are measured on val, after each epoch, and none on test.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
+from yolo_distill.comparison.arms import DISTILLED, Arm, check_host_settings, prepares
+from yolo_distill.comparison.plan import Plan, write_plan
+from yolo_distill.comparison.processes import Processes
+from yolo_distill.comparison.request import Request, check
+from yolo_distill.comparison.run_record import read_curve
+from yolo_distill.comparison.runs import JOB, Run, job_of, read_job, run_of, teacher_run
+from yolo_distill.differences import changed_values, in_brief
+from yolo_distill.errors import DistillError, RequestError, one_line
+from yolo_distill.files import claim_folder, write_bytes
+from yolo_distill.lock import lock
+from yolo_distill.models.architecture_files import is_architecture
+from yolo_distill.models.tasks import main_map
+from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid
+from yolo_distill.runtime.progress import Progress
+from yolo_distill.tuning.space import Space
+
+#: Of all trials; those of the closing comparison are others, so that no luck of this one counts there.
+SEED = 1000
+TRIALS, SPACE, STATE = "trials.json", "space.json", "ray"
+#: Of the trials that come as far as another rung, so many are stopped for one that goes on; rungs are that far apart.
+_REDUCTION = 3
+_POLL_SECONDS = 0.5
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the search as if it were done
+    "TUNE_GLOBAL_CHECKPOINT_S": "5",
+    "RAY_worker_niceness": "0",  # a trial is what the machine is there for
+}
+
+
+def search(request: Request, space: Space, *, trials: int, cluster: str, cpus: int) -> list[dict[str, Any]]:
+    """Do what is unfinished of a search and return its trials, the default first.
+
+    Args:
+        request: a comparison of the default alone, whose folder is the search's.
+        space: what may vary.
+        trials: how many.
+        cluster: `local`, or the address of one that Ray is running on.
+        cpus: cores of a trial.
+
+    Returns:
+        a dict a trial: `number`, `map` in points (None: it failed), `epochs`, `settings`, `error`.
+
+    Raises:
+        RequestError: something in the request is wrong; nothing has been written then.
+        DistillError: the teacher or all trials failed.
+    """
+    plan, _, _ = check(request)
+    _check_space(plan.arms[DISTILLED], space, request.jobs)
+    asked = json.loads(json.dumps({"trials": trials, **{key: vars(one) for key, one in space.items()}}))
+    noted = request.out / SPACE
+    if noted.is_file() and (found := changed_values(json.loads(noted.read_text(encoding="utf-8")), asked)):
+        said = f"holds a search with other settings ({in_brief(found)})"
+        raise RequestError(f"out={request.out.parent}: {said}; give the same ones, or another out=")
+    claim_folder(request.out, reuse=True)
+    busy = f"out={request.out.parent}: another yolo-distill tune is at work there; wait for it"
+    with lock(request.out / ".lock", busy):
+        write_plan(request.out, plan)
+        write_bytes(noted, json.dumps(asked, indent=1).encode())
+        plan.splits = ["val"]
+        if is_architecture(plan.teacher.file):
+            _train_teacher(request, plan)
+        if not (done := request.out / TRIALS).is_file():
+            rows = _fit(request, plan, space, trials=trials, cluster=cluster, cpus=cpus)
+            if all(row["map"] is None for row in rows):
+                raise DistillError(f"all {len(rows)} trials failed, the first one: {rows[0]['error']}")
+            write_bytes(done, json.dumps(rows, indent=1).encode())
+    return list(json.loads(done.read_text(encoding="utf-8")))
+
+
+def _check_space(base: Arm, space: Space, jobs: int) -> None:
+    """Refuse values that Ultralytics or a recipe cannot take, each by itself."""
+    for key, one in space.items():
+        for value in one.ends:
+            try:
+                arm_of(base, {key: value}, 0)
+            except RequestError as error:
+                raise RequestError(f"space: {error}") from None
+    optimizers = space["optimizer"].ends if "optimizer" in space else [base.host.get("optimizer", "auto")]
+    if "auto" in optimizers and (idle := [key for key in ("lr0", "momentum") if key in space]):
+        raise RequestError(f"space: {idle[0]} has no effect with optimizer=auto; give another, such as optimizer=AdamW")
+    if jobs > 1 and (prepares(base.recipe) or ("init" in space and "try" in space["init"].ends)):
+        raise RequestError(f"jobs={jobs}: with assistant= or init=try trials would wait for each other; give jobs=1")
+
+
+def arm_of(base: Arm, settings: Mapping[str, Any], number: int) -> Arm:
+    """Return the arm of a trial: the default with its own settings."""
+    own = {key: value for key, value in settings.items() if is_recipe_key(key)}
+    host = check_host_settings({key: value for key, value in settings.items() if key not in own})
+    recipe = check_recipe(overlaid(base.recipe or {}, own)).model_dump()
+    return replace(base, label=f"trial {number}", host={**base.host, **host}, recipe=recipe)
+
+
+def _run_of(out: Path, plan: Plan, number: int, settings: Mapping[str, Any]) -> Run:
+    base = plan.arms[DISTILLED]
+    if number == 1:
+        return run_of(out, base, SEED)
+    return Run(arm_of(base, settings, number), SEED, out / f"trial-{number:03d}")
+
+
+def _train_teacher(request: Request, plan: Plan) -> None:
+    run = teacher_run(request.out.resolve())
+    if run.record() is None:
+        Progress().say(f"training the teacher first; its messages are in {run.log}")
+        with Processes(1) as processes:
+            device = request.devices[0]
+            processes.start(0, run, job_of(run, plan, threads=request.threads, device=device, trust=request.trust))
+            while not processes.take_finished():
+                time.sleep(_POLL_SECONDS)
+        if run.record() is None:
+            raise DistillError(f"the run of the teacher failed: {run.error()} (log: {run.log})")
+
+
+def teacher_of(out: Path, given: str) -> str:
+    """Return the teacher that the trials of a finished search had."""
+    record = teacher_run(out).record() if is_architecture(given) else None
+    return given if record is None else str(out / record["weights"])
+
+
+def _fit(request: Request, plan: Plan, space: Space, *, trials: int, cluster: str, cpus: int) -> list[dict[str, Any]]:
+    """Run the trials, or go on with them, and return what they came to."""
+    os.environ.update(_RAY)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is said in a line
+    epochs = int(request.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+    out = request.out.resolve()
+    mine = not ray.is_initialized()
+    if mine:
+        before = signal.getsignal(signal.SIGTERM)
+        own = {"num_cpus": request.jobs * cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
+        try:
+            quiet = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": _RAY}}
+            ray.init(address=cluster, **(own if cluster == "local" else {}), **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise RequestError(f"ray={cluster}: no cluster can be reached ({one_line(error)}); give local") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's own would end the process without a word
+    try:
+        gpus = 0 if request.host.get("device") == "cpu" else ray.cluster_resources().get("GPU", 0)
+        asked = {"plan": plan, "out": out, "threads": cpus, "trust": request.trust}
+        asked["device"] = 0 if gpus else request.devices[0]  # Ray shows a trial its own GPU alone
+        runs = tune.with_resources(
+            tune.with_parameters(_run_trial, **asked), {"cpu": cpus, "gpu": min(1, gpus / request.jobs)}
+        )
+        if tune.Tuner.can_restore(str(out / STATE)):
+            tuner = tune.Tuner.restore(str(out / STATE), runs, resume_unfinished=True, restart_errored=True)
+        else:
+            shutil.rmtree(out / STATE, ignore_errors=True)
+            tuner = tune.Tuner(
+                runs,
+                tune_config=tune.TuneConfig(
+                    metric="map",
+                    mode="max",
+                    num_samples=trials,
+                    max_concurrent_trials=request.jobs,
+                    search_alg=OptunaSearch(partial(_suggest, space), metric="map", mode="max", seed=0),
+                    scheduler=ASHAScheduler(
+                        max_t=epochs, grace_period=max(epochs // 9, 1), reduction_factor=_REDUCTION
+                    ),
+                ),
+                run_config=tune.RunConfig(
+                    name=STATE, storage_path=str(out), verbose=0, callbacks=[_Said(trials, epochs)]
+                ),
+            )
+        found = tuner.fit()
+        rows = [
+            _row(dict(one.config or {}), dict(one.metrics or {}), one.error) for one in found if one.config is not None
+        ]
+    except KeyboardInterrupt:
+        Progress().say("stopped: the same command goes on, each unfinished trial from its last epoch")
+        raise
+    finally:
+        if mine:
+            ray.shutdown()
+    for row in rows:  # the settings are what is wanted of a trial
+        shutil.rmtree(_run_of(out, plan, row["number"], row["settings"]).folder / "weights", ignore_errors=True)
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def _row(settings: dict[str, Any], metrics: Mapping[str, Any], error: Exception | None) -> dict[str, Any]:
+    return {
+        "number": settings.pop("number"),
+        "map": None if error else metrics.get("map"),
+        "epochs": metrics.get("training_iteration", 0),
+        "settings": settings,
+        "error": _why(error) if error else None,
+    }
+
+
+def _why(error: Any) -> str:
+    """Return what a trial failed of; Ray puts its own story around that."""
+    return one_line(getattr(error, "cause", None) or error)
+
+
+def _suggest(space: Space, trial: Any) -> dict[str, Any]:
+    """Return the settings of a trial; those of the first are the default's, which may lie outside the space."""
+    settings = {key: one.suggest(key, trial) for key, one in space.items()} if trial.number else {}
+    return {"number": trial.number + 1, **settings}
+
+
+def _run_trial(config: Mapping[str, Any], *, plan: Plan, out: Path, threads: int, device: Any, trust: bool) -> None:
+    """Do the run of a trial, or go on with it, and tell Tune after each epoch how good the best one was."""
+    settings = {key: value for key, value in config.items() if key != "number"}
+    run = _run_of(out, plan, config["number"], settings)
+    job = job_of(run, plan, threads=threads, device=device, trust=trust)
+    if (file := run.folder / JOB).is_file():
+        there = read_job(file)
+        if (there.recipe, there.host) != (job.recipe, job.host):  # of a proposal that was lost in a kill
+            shutil.rmtree(run.folder)
+    best: list[float] = []
+    with Processes(1) as processes:
+        if run.record() is None:
+            processes.start(0, run, job)
+        while True:
+            ended = processes.take_finished() or not processes.running
+            curve: Any = read_curve(run.folder / "results.csv")
+            for value in main_map(curve)[len(best) :]:
+                best.append(max([100 * (value or 0.0), *best[-1:]]))
+                tune.report({"map": best[-1]})
+            if ended:
+                break
+            time.sleep(_POLL_SECONDS)
+    if run.record() is None:
+        raise DistillError(f"{run.error()} (log: {run.log})")
+
+
+class _Said(tune.Callback):
+    """Says what came of each trial."""
+
+    def __init__(self, trials: int, epochs: int) -> None:
+        self._trials, self._epochs = trials, epochs
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        found = trial.last_result
+        best = max(one.last_result.get("map", 0.0) for one in trials)
+        after = f"{found['training_iteration']} of {self._epochs} epochs"
+        self._say(trial, f"mAP50-95 {found['map']:.1f} on val after {after}; best {best:.1f}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(trial, f"failed: {_why(trial.get_pickled_error() or trial.get_error())}")
+
+    def _say(self, trial: Any, text: str) -> None:
+        settings = " ".join(f"{key}={value}" for key, value in trial.config.items() if key != "number")
+        name = f"trial {trial.config['number']} of {self._trials} ({settings or 'the default'})"
+        Progress().say(f"{name}: {text}")
