@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +91,8 @@ def require_folder(out: Any) -> None:
 def connected(cluster: Cluster) -> Iterator[Any]:
     """Give the module `ray`, connected; what it does for this process ends with the block, or with the process.
 
+    A program that is connected already stays so.
+
     Raises:
         RequestError: there is no such cluster, or it has no room.
     """
@@ -96,12 +100,25 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it prints a tip about that
     import ray
 
+    theirs = ray.is_initialized()
+    if not theirs:
+        _join(ray, cluster)
+    try:
+        _require_room(ray, cluster)
+        yield ray
+    finally:
+        if not theirs:
+            ray.shutdown()
+
+
+def _join(ray: Any, cluster: Cluster) -> None:
     from yolo_distill.machine import usable_cores
 
     own: dict[str, Any] = {}
     if cluster.address == LOCAL:
         own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": _STORE}
         os.environ.setdefault("RAY_worker_niceness", "0")  # as urgent as this process; Ray's own choice is 15
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -109,11 +126,9 @@ def connected(cluster: Cluster) -> Iterator[Any]:
             f"ray={cluster.address}: can't be joined ({one_line(error)}); `ray status` says what runs here; ray=local "
             "needs none"
         ) from error
-    try:
-        _require_room(ray, cluster)
-        yield ray
     finally:
-        ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends the process without a word
 
 
 def _require_room(ray: Any, cluster: Cluster) -> None:

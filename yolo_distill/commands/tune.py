@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from yolo_distill import cluster
 from yolo_distill.commands import compare
 from yolo_distill.errors import importing_for, missing_extra
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
+from yolo_distill.machine import usable_cores
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import TuneResult
 from yolo_distill.settings import Setting, given, host_settings
@@ -22,9 +25,10 @@ _OWN = {
     "seeds": Setting(str, "of the comparison that closes it: best, default and plain", "0,1,2"),
     "recipe": Setting(str, "the default: a file of cfg/ by name, or a path to one", "default"),
     "out": Setting(str, "folder for everything; what is in it already goes on", "runs/tune"),
-    "jobs": Setting(int, "trials side by side, which share the cores; on GPUs these as well", 1, low=1, high=256),
-    "ray": Setting(str, "local, or the address of a Ray cluster that has the same files", "local"),
-    "ray_cpus": Setting(int, "cores of a trial; not set: of this machine, by jobs=", low=1, high=1024),
+    "jobs": Setting(int, "trials side by side", 1, low=1, high=256),
+    "ray": replace(cluster.SETTINGS["ray"], default=cluster.LOCAL),
+    "ray_cpus": Setting(float, "processors of a trial; not set: of this machine, by jobs=", above=0, high=1024),
+    "ray_gpus": replace(cluster.SETTINGS["ray_gpus"], help="GPUs of a trial; 0.5: two trials share one"),
 }
 SETTINGS = {**_OWN, **{key: setting for key, setting in compare.SETTINGS.items() if key not in {*_OWN, *compare._OWN}}}
 HOST_SETTINGS = compare.HOST_SETTINGS
@@ -54,6 +58,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:
     for module in ("ultralytics", "ray", "optuna"):
         if find_spec(module) is None:
             raise missing_extra(module, "tune", "train,ray")
+    settings["ray_cpus"] = settings["ray_cpus"] or float(max(usable_cores() // settings["jobs"], 1))
+    ours = cluster.take_cluster(settings, host.get("device"))
     from yolo_distill.tuning.space import read_space
 
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
@@ -65,9 +71,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:
     out = Path(settings["out"])
     as_given = {key: settings[key] for key in ("teacher", "data", "seeds", "recipe", "jobs")}
     student = sized_student(settings["student"], {key: settings[key] for key in STUDENT_SIZES}, out.expanduser())
-    request = Request(**as_given, student=student, out=out, arms="", own=own, host=host, equal_time=False)
-    cpus = settings["ray_cpus"] or request.threads
-    return tune(request, space, trials=settings["trials"], cluster=settings["ray"], cpus=cpus)
+    request = Request(**as_given, student=student, out=out, arms="", own=own, host=host, equal_time=False, cluster=ours)
+    return tune(request, space, trials=settings["trials"])
 
 
 def run(settings: dict[str, Any], extra: dict[str, Any]) -> None:

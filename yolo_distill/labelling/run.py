@@ -23,7 +23,7 @@ from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.dataset import DATA
 from yolo_distill.labelling.finalise import finalise
-from yolo_distill.labelling.inference import Floats, Predictor
+from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.manifest import (
     FILE,
@@ -35,7 +35,7 @@ from yolo_distill.labelling.manifest import (
     shard_file,
     write_once,
 )
-from yolo_distill.labelling.objects import keypoint_notes
+from yolo_distill.labelling.objects import Floats, keypoint_notes
 from yolo_distill.labelling.ray_labellers import label_by_ray
 from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets

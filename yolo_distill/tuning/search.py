@@ -10,8 +10,6 @@ import json
 import logging
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
+from yolo_distill.cluster import connected
 from yolo_distill.comparison.arms import DISTILLED, Arm, check_host_settings, prepares
 from yolo_distill.comparison.plan import Plan, write_plan
 from yolo_distill.comparison.processes import Processes
@@ -49,26 +47,21 @@ TRIALS, SPACE, STATE = "trials.json", "space.json", "ray"
 _REDUCTION = 3
 _POLL_SECONDS = 0.5
 _RAY = {
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the search as if it were done
     "TUNE_GLOBAL_CHECKPOINT_S": "5",
-    "RAY_worker_niceness": "0",  # a trial is what the machine is there for
 }
 
 
-def search(request: Request, space: Space, *, trials: int, cluster: str, cpus: int) -> list[dict[str, Any]]:
+def search(request: Request, space: Space, trials: int) -> list[dict[str, Any]]:
     """Do what is unfinished of a search and return its trials, the default first.
 
     Args:
         request: a comparison of the default alone, whose folder is the search's.
         space: what may vary.
         trials: how many.
-        cluster: `local`, or the address of one that Ray is running on.
-        cpus: cores of a trial.
 
     Returns:
         a dict a trial: `number`, `map` in points (None: it failed), `epochs`, `settings`, `error`.
@@ -93,7 +86,7 @@ def search(request: Request, space: Space, *, trials: int, cluster: str, cpus: i
         if is_architecture(plan.teacher.file):
             _train_teacher(request, plan)
         if not (done := request.out / TRIALS).is_file():
-            rows = _fit(request, plan, space, trials=trials, cluster=cluster, cpus=cpus)
+            rows = _fit(request, plan, space, trials)
             if all(row["map"] is None for row in rows):
                 raise DistillError(f"all {len(rows)} trials failed, the first one: {rows[0]['error']}")
             write_bytes(done, json.dumps(rows, indent=1).encode())
@@ -149,65 +142,46 @@ def teacher_of(out: Path, given: str) -> str:
     return given if record is None else str(out / record["weights"])
 
 
-def _fit(request: Request, plan: Plan, space: Space, *, trials: int, cluster: str, cpus: int) -> list[dict[str, Any]]:
+def _fit(request: Request, plan: Plan, space: Space, trials: int) -> list[dict[str, Any]]:
     """Run the trials, or go on with them, and return what they came to."""
+    assert request.cluster is not None
     os.environ.update(_RAY)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is said in a line
-    epochs = int(request.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
-    out = request.out.resolve()
-    mine = not ray.is_initialized()
-    if mine:
-        before = signal.getsignal(signal.SIGTERM)
-        own = {"num_cpus": request.jobs * cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
-        try:
-            quiet = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": _RAY}}
-            ray.init(address=cluster, **(own if cluster == "local" else {}), **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise RequestError(f"ray={cluster}: no cluster can be reached ({one_line(error)}); give local") from None
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # Ray's own would end the process without a word
+    out, cluster = request.out.resolve(), request.cluster
+    asked = {"plan": plan, "out": out, "threads": cluster.threads, "device": cluster.device, "trust": request.trust}
+    runs = tune.with_resources(tune.with_parameters(_run_trial, **asked), {"cpu": cluster.cpus, "gpu": cluster.gpus})
     try:
-        gpus = 0 if request.host.get("device") == "cpu" else ray.cluster_resources().get("GPU", 0)
-        asked = {"plan": plan, "out": out, "threads": cpus, "trust": request.trust}
-        asked["device"] = 0 if gpus else request.devices[0]  # Ray shows a trial its own GPU alone
-        runs = tune.with_resources(
-            tune.with_parameters(_run_trial, **asked), {"cpu": cpus, "gpu": min(1, gpus / request.jobs)}
-        )
-        if tune.Tuner.can_restore(str(out / STATE)):
-            tuner = tune.Tuner.restore(str(out / STATE), runs, resume_unfinished=True, restart_errored=True)
-        else:
-            shutil.rmtree(out / STATE, ignore_errors=True)
-            tuner = tune.Tuner(
-                runs,
-                tune_config=tune.TuneConfig(
-                    metric="map",
-                    mode="max",
-                    num_samples=trials,
-                    max_concurrent_trials=request.jobs,
-                    search_alg=OptunaSearch(partial(_suggest, space), metric="map", mode="max", seed=0),
-                    scheduler=ASHAScheduler(
-                        max_t=epochs, grace_period=max(epochs // 9, 1), reduction_factor=_REDUCTION
-                    ),
-                ),
-                run_config=tune.RunConfig(
-                    name=STATE, storage_path=str(out), verbose=0, callbacks=[_Said(trials, epochs)]
-                ),
-            )
-        found = tuner.fit()
-        rows = [
-            _row(dict(one.config or {}), dict(one.metrics or {}), one.error) for one in found if one.config is not None
-        ]
+        with connected(cluster):
+            found = _tuner(request, space, trials, runs).fit()
     except KeyboardInterrupt:
         Progress().say("stopped: the same command goes on, each unfinished trial from its last epoch")
         raise
-    finally:
-        if mine:
-            ray.shutdown()
+    rows = [_row(dict(one.config), dict(one.metrics or {}), one.error) for one in found if one.config is not None]
     for row in rows:  # the settings are what is wanted of a trial
         shutil.rmtree(_run_of(out, plan, row["number"], row["settings"]).folder / "weights", ignore_errors=True)
     return sorted(rows, key=lambda row: row["number"])
+
+
+def _tuner(request: Request, space: Space, trials: int, runs: Any) -> tune.Tuner:
+    """Return what does the trials, as it was left where there is one."""
+    out = request.out.resolve()
+    if tune.Tuner.can_restore(str(out / STATE)):
+        return tune.Tuner.restore(str(out / STATE), runs, resume_unfinished=True, restart_errored=True)
+    shutil.rmtree(out / STATE, ignore_errors=True)
+    epochs = int(request.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+    return tune.Tuner(
+        runs,
+        tune_config=tune.TuneConfig(
+            metric="map",
+            mode="max",
+            num_samples=trials,
+            max_concurrent_trials=request.jobs,
+            search_alg=OptunaSearch(partial(_suggest, space), metric="map", mode="max", seed=0),
+            scheduler=ASHAScheduler(max_t=epochs, grace_period=max(epochs // 9, 1), reduction_factor=_REDUCTION),
+        ),
+        run_config=tune.RunConfig(name=STATE, storage_path=str(out), verbose=0, callbacks=[_Said(trials, epochs)]),
+    )
 
 
 def _row(settings: dict[str, Any], metrics: Mapping[str, Any], error: Exception | None) -> dict[str, Any]:

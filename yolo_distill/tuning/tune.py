@@ -27,15 +27,13 @@ from yolo_distill.tuning.space import Space
 RECIPE, PLOT = "best.yaml", "trials.png"
 
 
-def tune(request: Request, space: Space, *, trials: int, cluster: str, cpus: int) -> TuneResult:
+def tune(request: Request, space: Space, *, trials: int) -> TuneResult:
     """Search, write `best.yaml` and `trials.png`, and compare the best with the default.
 
     Args:
         request: the closing comparison; its arms are chosen here.
         space: what may vary.
         trials: of the search.
-        cluster: `local`, or an address of Ray's.
-        cpus: cores of a trial.
 
     Raises:
         RequestError: something in the request is wrong; nothing has been written then.
@@ -49,7 +47,7 @@ def tune(request: Request, space: Space, *, trials: int, cluster: str, cpus: int
     check_folder(out, f"out={request.out}")
     folder = out / "search"
     alone = replace(request, out=folder, arms=f"{PLAIN},{DISTILLED}", seeds=str(SEED))
-    rows = search(alone, space, trials=trials, cluster=cluster, cpus=cpus)
+    rows = search(alone, space, trials)
     best = max((row for row in rows if row["map"] is not None), key=lambda row: row["map"])
     recipe = out / RECIPE
     write_bytes(recipe, _recipe(request, rows, best).encode())
