@@ -63,7 +63,14 @@ def test_with_one_class_the_answer_is_torchvisions(name, pictures, monkeypatch):
         torch.testing.assert_close(scores[:count], their["scores"][some][:count], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn", TWO_STAGES, SMALL])
+@pytest.mark.parametrize(
+    "name",
+    [
+        TWO_STAGES,
+        SMALL,
+        *(pytest.param(f"{name}_resnet50_fpn", marks=pytest.mark.slow) for name in ("retinanet", "fcos")),
+    ],
+)
 def test_with_several_classes_each_box_has_torchvisions_score_of_its_best_one(name, pictures, monkeypatch):
     """torchvision lists a box once a class, and lets each of these hide other boxes; a box is one thing here.
 
@@ -86,13 +93,7 @@ def test_with_several_classes_each_box_has_torchvisions_score_of_its_best_one(na
 
 
 @pytest.mark.parametrize(
-    ("name", "widths"),
-    [
-        ("fasterrcnn_resnet50_fpn", {8: 256, 16: 256, 32: 256}),
-        ("fcos_resnet50_fpn", {8: 256, 16: 256, 32: 256}),
-        (TWO_STAGES, {32: 256}),
-        (SMALL, {}),
-    ],
+    ("name", "widths"), [("fcos_resnet50_fpn", {8: 256, 16: 256, 32: 256}), (TWO_STAGES, {32: 256}), (SMALL, {})]
 )
 def test_the_maps_are_those_of_the_students_strides_on_the_students_grid(name, widths):
     teacher = TorchvisionTeacher(make_detector(name, 3, SIDE), NAMES)
