@@ -136,6 +136,7 @@ def test_a_folder_without_weights(backend, ending, tmp_path):
         opened(folder, backend)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_model_and_not_of_the_process_that_asks(file, picture):
     ballast = np.ones(100_000_000)  # 800 MB
     figures = measure_in_process(job(file), picture)

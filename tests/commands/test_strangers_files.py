@@ -153,7 +153,7 @@ def test_resume_runs_no_download(given, strangers_run, refused):
     assert "hostile.yaml" in refused("train", *words)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_resume_opens_no_other_checkpoint_of_the_folder(epochs, strangers_run, capsys):
     """Neither after the last epoch, when only its end is missing, nor before."""
     last = strangers_run(epochs=epochs)

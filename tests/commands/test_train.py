@@ -207,7 +207,10 @@ def test_single_cls(words, larger, tmp_path):
         assert [one["name"] for one in summary[row]["classes"]] == ["item"]
 
 
-@pytest.mark.parametrize("stopped", ["trainer.DistillationTrainer.final_eval", "summary.evaluate"])
+@pytest.mark.parametrize(
+    "stopped",
+    ["trainer.DistillationTrainer.final_eval", pytest.param("summary.evaluate", marks=pytest.mark.slow)],
+)
 def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(stopped, words, teacher, tmp_path, monkeypatch):
     """While the host strips and measures its checkpoints, and while teacher and student are measured."""
 
@@ -239,6 +242,7 @@ def test_weights_by_pretrained_are_the_students_own(words, teacher, checkpoint, 
     assert all(torch.equal(value.float(), weights[name]) for name, value in seen[0].state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weights(
     words, larger, checkpoint, tmp_path, monkeypatch
 ):

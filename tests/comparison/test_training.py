@@ -108,7 +108,7 @@ def seen() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("kind", ["plain", "host", "distilled"])
+@pytest.mark.parametrize("kind", ["plain", pytest.param("host", marks=pytest.mark.slow), "distilled"])
 def test_arms_see_the_same_pictures_from_the_same_weights_even_when_interrupted(
     kind: str, job_of: MakeJob, seen: dict[str, Any]
 ) -> None:

@@ -134,8 +134,8 @@ def test_a_student_with_weights_keeps_them(make_trainer, tiny_student, make_teac
         ({"recipe": "taught"}, USUAL["cwd"]),
         ({"init_fit": False}, USUAL["cwd"]),
         ({"init": "student"}, 0.0),
-        ({"recipe": "taught", "cwd": 0.0}, 0.0),
-        ({"logit": 0.0, "localization": 0.0}, 0.0),
+        pytest.param({"recipe": "taught", "cwd": 0.0}, 0.0, marks=pytest.mark.slow),
+        pytest.param({"logit": 0.0, "localization": 0.0}, 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_student_inside_its_teacher_is_taught_its_maps(given, gain, make_trainer):
@@ -215,6 +215,7 @@ def test_resume_of_a_plain_run_is_refused(settings, tiny_student):
         DistillationTrainer(overrides={"model": str(plain.last), "resume": str(plain.last)})
 
 
+@pytest.mark.slow
 def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_ema(make_trainer):
     trainer = make_trainer(cwd=1.0, kd_until=1.0, epochs=3)
     states, steps = [], []
@@ -237,6 +238,7 @@ def test_recovery_from_nan_restores_projectors_and_keeps_the_teacher_out_of_the_
     assert steps == [0, 1, 2, 3, 2, 3, 4, 5]  # where it is counts from the epoch that begins again
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_again_with_half_the_batch_counts_anew(make_trainer, monkeypatch):
     trainer = make_trainer(recipe="taught", ramp_epochs=1.0)
     seen, split = [], DetectionTrainer.preprocess_batch
@@ -262,7 +264,7 @@ def test_a_teacher_with_a_coarser_level_needs_its_own_multiple(make_trainer, mak
             make_trainer(**own, **change).train()
 
 
-@pytest.mark.parametrize("layers", [3, 5])  # of the three maps some, and all
+@pytest.mark.parametrize("layers", [pytest.param(3, marks=pytest.mark.slow), 5])  # of the three maps some, and all
 def test_frozen_layers_have_no_share(layers, train, tiny_pair, said):
     own = {**tiny_pair, "freeze": layers}
     trainer = train(**own, init="student", ramp_epochs=0, pkd=1.0)

@@ -192,6 +192,7 @@ def test_int8_is_a_third_of_the_size_and_measured(checkpoint, labelled, tmp_path
     assert "x fp32" in done.summary()
 
 
+@pytest.mark.slow
 def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoint, labelled, tmp_path, monkeypatch):
     judge, losses = Guard.judge, iter((0.2, 0.1, 0.15))
     monkeypatch.setattr(Guard, "judge", lambda *args: Verdict(True, next(losses), judge(*args).figures, "as good"))

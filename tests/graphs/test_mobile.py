@@ -37,6 +37,7 @@ def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(traced, pict
     assert all(one.name in used for one in model.graph.initializer)
 
 
+@pytest.mark.slow
 def test_the_verdicts_are_those_of_the_command_where_nothing_is_refused(traced, tmp_path):
     model = onnx.load(str(traced))
     suit_delegates(model)

@@ -125,7 +125,7 @@ def test_what_is_not_needed_is_not_computed():
     assert list(answer.maps) == [32]
 
 
-@pytest.mark.parametrize(("wanted", "warns"), [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize(("wanted", "warns"), [(True, True), (False, False)])
 def test_regions_are_pooled_by_any_algorithm_and_nothing_else_is(wanted, warns, monkeypatch):
     teacher = TorchvisionTeacher(make_detector(TWO_STAGES, 3, 64), NAMES)
     pool, seen = teacher.model.roi_heads.box_roi_pool.forward, []
