@@ -105,9 +105,9 @@ def test_through_the_hosts_own_front_door(settings, large, said):
     ],
 )
 def test_the_hosts_front_door_refuses_what_the_command_refuses(
-    student, classes, says, settings, make_teacher, names, tiny_student
+    student, classes, says, settings, make_teacher, names, tiny_student, tmp_path
 ):
-    teacher = make_teacher(tiny_student, classes or names)
+    teacher = make_teacher(str(write_architecture(tmp_path / "wide.yaml", width=2)), classes or names)
     with pytest.raises(RequestError, match=says):
         YOLO(student or tiny_student).train(trainer=DistillationTrainer, teacher=teacher, **settings)
 
