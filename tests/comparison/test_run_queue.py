@@ -154,6 +154,7 @@ def test_a_run_that_fails_is_named_and_tried_again(
     assert not (out / "distilled-s0" / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_pictures_stay_until_there_are_new_ones(request_of: Any, do: Any, out: Path) -> None:
     do(arms=TWO, seeds="0", pages=True)
     shown = {"name": "a.jpg", "scores": {"plain": 0.2, "distilled": 0.9}, "panes": {"labels": "QUFB"}}
@@ -219,6 +220,7 @@ def test_equal_time(do: Any, out: Path) -> None:
         do(arms="plain,init", equal_time=True)
 
 
+@pytest.mark.slow
 def test_plain_that_had_as_much_time_is_not_trained_again(do: Any, capsys: pytest.CaptureFixture[str]) -> None:
     names = begun(do({"init-s0": [0.5, 0.9]}, arms="plain,init", seeds="0", equal_time=True))
     assert names == ["teacher", "plain-s0", "init-s0"]

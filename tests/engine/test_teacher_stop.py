@@ -66,6 +66,7 @@ def test_a_teacher_that_is_passed_rests_also_where_the_run_goes_on(begin):
     assert read_columns(resumed.csv)["share/logit"][1] == 0
 
 
+@pytest.mark.slow
 def test_one_that_is_better_teaches_to_the_end(begin):
     trainer = begin(2.0, epochs=2)
     trainer.train()

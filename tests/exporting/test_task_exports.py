@@ -21,6 +21,7 @@ from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
 
 OWN = {"segment": "mask_iou", "pose": "keypoint_px", "obb": "angle_deg"}
+each_task = pytest.mark.parametrize("task", ["segment", pytest.param("pose", marks=pytest.mark.slow), "obb"])
 #: One task in every run, the others in the long one.
 some_task = pytest.mark.parametrize(
     "task", ["segment", *(pytest.param(task, marks=pytest.mark.slow) for task in ("pose", "obb"))]
@@ -43,7 +44,7 @@ def made(tmp_path_factory, unlabelled):
     return make
 
 
-@pytest.mark.parametrize("task", OWN)
+@each_task
 def test_the_proof_is_about_what_the_task_finds(task, made):
     _, done = made(task)
     proof = json.loads(Path(done.proof).read_text())
@@ -64,7 +65,7 @@ def test_the_one_to_one_branch_is_proved_as_well(task, made, unlabelled, tmp_pat
     assert Detector(done.path).end2end
 
 
-@pytest.mark.parametrize("task", OWN)
+@each_task
 def test_pictures_in_which_nothing_is_found_prove_it_as_well(task, made, unlabelled, monkeypatch):
     checkpoint, done = made(task)
     monkeypatch.setattr(parity, "CONF", 0.9999)
@@ -74,7 +75,7 @@ def test_pictures_in_which_nothing_is_found_prove_it_as_well(task, made, unlabel
     assert some.same
 
 
-@pytest.mark.parametrize("task", OWN)
+@each_task
 def test_a_file_whose_own_branch_is_wrong_is_refused(task, made, unlabelled, tmp_path):
     """Boxes and scores are right; what the task adds is not."""
     checkpoint, done = made(task)
@@ -93,7 +94,10 @@ def test_a_file_whose_own_branch_is_wrong_is_refused(task, made, unlabelled, tmp
     assert said.startswith("the exported file does not answer like the checkpoint")
 
 
-@pytest.mark.parametrize(("task", "change"), [("segment", "masks"), ("pose", "keypoints"), ("obb", "turned")])
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [("segment", "masks"), pytest.param("pose", "keypoints", marks=pytest.mark.slow), ("obb", "turned")],
+)
 def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelled, monkeypatch):
     checkpoint, done = made(task)
     right = Detector.postprocess

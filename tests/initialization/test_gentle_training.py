@@ -34,7 +34,7 @@ def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, tiny_pair):
     [
         {},
         {"init_warmup": 0.3, "warmup_epochs": 1.0},
-        {"init_warmup": 0.3, "init_fit": False},
+        pytest.param({"init_warmup": 0.3, "init_fit": False}, marks=pytest.mark.slow),
         {"init_warmup": 0.3, "init": "student"},
     ],
 )
