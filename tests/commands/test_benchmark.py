@@ -119,7 +119,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(two, monkeypatch, capsys):
         partial.replace(path)
 
     monkeypatch.setattr(files, "move_into_place", refuse)
-    assert main(["benchmark", model(two[:1]), "backends=ours", "out=found", *FAST]) == 1
+    assert main(["benchmark", model(two), "backends=ours", "out=found", *FAST]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not Path("found").exists()
 
