@@ -87,6 +87,15 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
+@pytest.fixture
+def own_data(tiny_data: Path, tmp_path: Path) -> Path:
+    """Return the data.yaml of a copy of the tiny data set that a test may change."""
+    shutil.copytree(tiny_data.parent, tmp_path / "data", ignore=shutil.ignore_patterns("*.cache"))
+    described = tmp_path / "data" / "data.yaml"
+    described.write_text(described.read_text().replace(str(tiny_data.parent), str(described.parent)))
+    return described
+
+
 @pytest.fixture(scope="session")
 def make_teacher(tmp_path_factory) -> Callable[..., Path]:
     """Return a function that saves an untrained detector as a checkpoint: `make_teacher("yolo26s.yaml", names)`."""
@@ -130,7 +139,7 @@ def tiny_pair(tiny_student, tiny_teacher) -> dict[str, str]:
 
 @dataclasses.dataclass
 class TaughtRun:
-    """A real run of two epochs in which every term teaches a yolo26n, started the command's way.
+    """A real run of two epochs in which every term teaches the tiny student, started the command's way.
 
     Attributes:
         folder: of the run.
@@ -150,7 +159,7 @@ class TaughtRun:
 
 
 @pytest.fixture(scope="session")
-def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
+def taught_run(tiny_data, tiny_student, tiny_teacher, tmp_path_factory) -> TaughtRun:
     """Return a run that many tests read; none may change it."""
     from ultralytics.utils import LOGGER
 
@@ -189,11 +198,10 @@ def taught_run(tiny_data, tiny_teacher, tmp_path_factory) -> TaughtRun:
                 "teacher_precision": "fp32",
                 "ramp_epochs": 0.0,
                 "kd_until": 1.0,
-                "force": True,  # the tiny teacher is the smaller one
                 **{name: 1.0 for name, term in TABLE.items() if term.task is None},
             },
             {**_short(tiny_data), "epochs": 2, "project": str(place), "name": "run"},
-            student="yolo26n.yaml",
+            student=tiny_student,
         )
     LOGGER.removeHandler(listener)
     return TaughtRun(folder, place / "interrupted", made[0], Path(tiny_teacher), states, "\n".join(heard))

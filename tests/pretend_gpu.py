@@ -24,12 +24,7 @@ GPU = torch.device("cuda", 0)
 #: Called with another device than the one their tensors are on.
 _MOVES = {Tensor.to, Tensor.type_as, Tensor.cuda, Tensor.cpu}
 #: Take tensors of any device.
-_ANYWHERE = {
-    Tensor.copy_,
-    Tensor.__getitem__,
-    Tensor.data.__set__,
-    torch._has_compatible_shallow_copy_type,
-}
+_ANYWHERE = {Tensor.copy_, Tensor.__getitem__, Tensor.data.__set__, torch._has_compatible_shallow_copy_type}
 _IN_MEMORY_ONLY = {Tensor.numpy, Tensor.__array__}
 
 

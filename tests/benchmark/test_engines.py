@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from live_detector import live_detector, save
 from made_rows import made_row
+from tiny_yolo import write_architecture
 
 from yolo_distill.benchmarking import memory
 from yolo_distill.benchmarking.engines import Engine, Job, open_engine
@@ -35,7 +36,8 @@ def weights(tmp_path_factory) -> Path:
     """Return an untrained checkpoint, with its .onnx beside it."""
     from yolo_distill.exporting.export import export
 
-    path = save(live_detector("yolo26n.yaml"), tmp_path_factory.mktemp("engines") / "best.pt", 64)
+    folder = tmp_path_factory.mktemp("engines")
+    path = save(live_detector(str(write_architecture(folder / "tiny.yaml", width=4))), folder / "best.pt", 64)
     export(path)
     return path
 
@@ -134,6 +136,7 @@ def test_a_folder_without_weights(backend, ending, tmp_path):
         opened(folder, backend)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_model_and_not_of_the_process_that_asks(file, picture):
     ballast = np.ones(100_000_000)  # 800 MB
     figures = measure_in_process(job(file), picture)

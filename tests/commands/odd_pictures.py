@@ -141,18 +141,7 @@ def turned(seed: int) -> Iterator[Odd]:
 def named(seed: int) -> Iterator[Odd]:
     """Names that a path, a pattern or a format string could trip over."""
     image = picture(seed)
-    names = [
-        "with space",
-        "größe-日本-🐟",
-        "100%",
-        "%d-%s-{0}",
-        "a[1]",
-        "-v",
-        "a..b",
-        "quote'\"",
-        "a\\b",
-        "x=y,z",
-    ]
+    names = ["with space", "größe-日本-🐟", "100%", "%d-%s-{0}", "a[1]", "-v", "a..b", "quote'\"", "a\\b", "x=y,z"]
     for suffix in ("png", "PnG"):
         yield file(f"{names[seed % len(names)]}-{seed}.{suffix}", encoded(".png", image), image)
 

@@ -31,15 +31,6 @@ def words(tiny_student, tiny_teacher, tiny_data) -> dict[str, str]:
     return {"teacher": tiny_teacher, "student": tiny_student, "data": str(tiny_data), **short}
 
 
-@pytest.fixture
-def own_data(tiny_data) -> Path:
-    """Return a copy of the tiny data set that a test may change."""
-    shutil.copytree(tiny_data.parent, "data", ignore=shutil.ignore_patterns("*.cache"))
-    described = Path("data/data.yaml").absolute()
-    described.write_text(described.read_text().replace(str(tiny_data.parent), str(described.parent)))
-    return described
-
-
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
 )
@@ -48,7 +39,6 @@ MERGED = "a: &a {x: 1}\n" + "".join(
 )
 
 
-@pytest.mark.parametrize("key", ["data", "recipe", "class_map", "student", "teacher_outputs"])
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -65,37 +55,32 @@ MERGED = "a: &a {x: 1}\n" + "".join(
         (None, "a device or a pipe"),
     ],
 )
-def test_yaml_that_cannot_be_read(key, text, says, words, refused):
+def test_yaml_that_cannot_be_read(text, says, words, refused):
+    """Each text as the data, and one of them as each file that a training reads."""
     if text is not None:
         Path("bad.yaml").write_bytes(text)
     elif sys.platform == "win32":
         pytest.skip("Windows has no pipes that are files")
     else:
         os.mkfifo("bad.yaml")
-    if key == "teacher_outputs":
-        words["teacher"] = str(write_detector(Path("other.onnx"), dense()))
-    said = refused("train", *(f"{name}={value}" for name, value in {**words, key: "bad.yaml"}.items()))
-    assert "bad.yaml" in said
-    assert says in said or (key in {"data", "recipe"} and says == "a device or a pipe")
-    assert len(said) < 1000
+    for key in ("data", "recipe", "class_map", "student", "teacher_outputs")[: 5 if text in {None, b"[" * 5000} else 1]:
+        if key == "teacher_outputs":
+            words["teacher"] = str(write_detector(Path("other.onnx"), dense()))
+        said = refused("train", *(f"{name}={value}" for name, value in {**words, key: "bad.yaml"}.items()))
+        assert "bad.yaml" in said
+        assert says in said or (key in {"data", "recipe"} and says == "a device or a pipe")
+        assert len(said) < 1000
 
 
 @pytest.mark.parametrize("label", ["0 nan nan nan nan", "1e300 .5 .5 .1 .1", "disc .5 .5 .1 .1", "7 .5 .5 .1 .1"])
-@pytest.mark.parametrize("command", ["train", "val"])
-def test_labels_of_which_none_can_be_used(command, label, words, own_data, refused):
+def test_labels_of_which_none_can_be_used(label, words, own_data, capsys):
     for file in own_data.parent.rglob("labels/*/*.txt"):
         file.write_text(label)
     words["data"] = str(own_data)
-    given = words if command == "train" else {"model": words["teacher"], "data": own_data, "imgsz": 64}
-    assert main([command, *(f"{key}={value}" for key, value in given.items())]) == 2
-
-
-def test_the_first_of_them_is_named(own_data, tiny_teacher, refused):
-    for file in own_data.parent.rglob("labels/*/*.txt"):
-        file.write_text("7 .5 .5 .1 .1")
-    said = refused("val", f"model={tiny_teacher}", f"data={own_data}", "imgsz=64")
-    assert "none of the 4 pictures" in said
-    assert "0.png: Label class 7 exceeds" in said
+    assert main(["train", *(f"{key}={value}" for key, value in words.items())]) == 2
+    assert main(["val", f"model={words['teacher']}", f"data={own_data}", "imgsz=64"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert label[0] != "7" or ("none of the 4 pictures" in said and "0.png: Label class 7 exceeds" in said)
 
 
 def test_pictures_of_floats_are_left_out(own_data, tiny_teacher, capsys):

@@ -48,15 +48,6 @@ def test_a_teacher_pictures_and_a_video(weights, capsys):
     assert "is finished already" in capsys.readouterr().out
 
 
-def test_shards_and_merge(weights, capsys):
-    assert label(weights, "source=in,film.avi", "shard=2/2") == 0
-    assert cli.main(["label", "merge=true", "out=out"]) == 1
-    assert "not done yet: shard 1/2" in capsys.readouterr().err
-    assert label(weights, "source=in,film.avi", "shard=1/2") == 0
-    assert cli.main(["label", "merge=true", "out=out"]) == 0
-    assert "data set: " in capsys.readouterr().out
-
-
 def test_what_cannot_be_read_is_named(weights, capsys):
     Path("in/cut.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()[:200])
     Path("in/no.mp4").write_bytes(b"no video")

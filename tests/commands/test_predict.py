@@ -68,12 +68,7 @@ def test_labels_and_lines():
     (line,) = lines("found.jsonl")
     assert (line["source"], line["width"], line["height"]) == (str(Path("in/a.jpg")), 128, 64)
     assert "frame" not in line
-    assert line["detections"][0] == {
-        "class_id": 0,
-        "name": "disc",
-        "confidence": 0.9,
-        "xyxy": [24.0, 24.0, 40.0, 40.0],
-    }
+    assert line["detections"][0] == {"class_id": 0, "name": "disc", "confidence": 0.9, "xyxy": [24.0, 24.0, 40.0, 40.0]}
 
 
 def test_nothing_to_write_makes_no_folder():

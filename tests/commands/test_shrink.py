@@ -31,7 +31,6 @@ def test_a_smaller_checkpoint(tiny_data: Path, tiny_teacher: str, capsys: pytest
     # It is a student and a teacher like any other.
     again = yolo_distill.shrink("small.pt", tiny_data, width=1, device="cpu")
     assert again.file == Path("small-1.0.pt")
-    assert again.parameters < yolo_distill.shrink(tiny_teacher, tiny_data, width=1.5, out="b.pt").parameters
     assert repr(again).startswith(f"ShrinkResult(file='small-1.0.pt', map={again.map:.1f}, ")
 
 

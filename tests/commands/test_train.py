@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -155,10 +154,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(words, teacher, tmp_p
         (["teacher={dog}"], "(10,760 and 10,760 parameters without the heads); take a smaller student, or give force="),
         (["imgsz=100"], "imgsz=100: the model takes multiples of 32 up to 8192, such as 96 or 128"),
         (["student_width=0"], "student_width=0: must be above 0"),
-        (
-            ["student=yolo26n.pt", "student_act=relu"],
-            "student_act=relu: student=yolo26n.pt has a size of its own;",
-        ),
+        (["student=yolo26n.pt", "student_act=relu"], "student_act=relu: student=yolo26n.pt has a size of its own;"),
         (["student=yolo26n.pt"], "cannot be downloaded"),
         (["student=yolo26n.pt"], "give student=yolo26n.yaml, which needs no download, or put yolo26n.pt into "),
         (["best.pt"], "'best.pt' is one too many: teacher="),
@@ -211,7 +207,10 @@ def test_single_cls(words, larger, tmp_path):
         assert [one["name"] for one in summary[row]["classes"]] == ["item"]
 
 
-@pytest.mark.parametrize("stopped", ["trainer.DistillationTrainer.final_eval", "summary.evaluate"])
+@pytest.mark.parametrize(
+    "stopped",
+    ["trainer.DistillationTrainer.final_eval", pytest.param("summary.evaluate", marks=pytest.mark.slow)],
+)
 def test_a_run_stopped_after_its_last_epoch_is_finished_by_resume(stopped, words, teacher, tmp_path, monkeypatch):
     """While the host strips and measures its checkpoints, and while teacher and student are measured."""
 
@@ -243,6 +242,7 @@ def test_weights_by_pretrained_are_the_students_own(words, teacher, checkpoint, 
     assert all(torch.equal(value.float(), weights[name]) for name, value in seen[0].state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weights(
     words, larger, checkpoint, tmp_path, monkeypatch
 ):
@@ -256,18 +256,15 @@ def test_a_teacher_that_is_trained_first_does_not_begin_with_the_students_weight
     assert yaml.safe_load((tmp_path / "runs" / "train" / "args.yaml").read_text())["pretrained"] == str(own)
 
 
-def test_a_label_that_is_corrected_asks_for_another_teacher(tiny_data, tmp_path):
+def test_a_label_that_is_corrected_asks_for_another_teacher(own_data):
     from yolo_distill.data.dataset import check_data
     from yolo_distill.engine.teacher_training import content_key
 
-    shutil.copytree(tiny_data.parent, tmp_path / "data")
-    described = tmp_path / "data" / tiny_data.name
-    described.write_text(described.read_text().replace(str(tiny_data.parent), str(tmp_path / "data")))
-    found = check_data(described, ("train", "val"))
+    found = check_data(own_data, ("train", "val"))
     before = content_key("yolo26s.yaml", found, {"epochs": 1})
     assert content_key("yolo26s.yaml", found, {"epochs": 1, "device": "cpu", "name": "other"}) == before
     assert content_key("yolo26n.yaml", found, {"epochs": 1}) != before
-    label = next((tmp_path / "data" / "labels" / "train").glob("*.txt"))
+    label = next((own_data.parent / "labels" / "train").glob("*.txt"))
     text = label.read_text()
     label.write_text(("1" if text[0] == "0" else "0") + text[1:])  # as long as before
     assert content_key("yolo26s.yaml", found, {"epochs": 1}) != before

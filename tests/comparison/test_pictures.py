@@ -16,10 +16,10 @@ from yolo_distill.comparison import pictures
 
 @pytest.mark.parametrize(("channels", "looked_at"), [(1, 4), (4, 0)])
 def test_pictures_are_read_as_the_model_was_trained(
-    channels: int, looked_at: int, tiny_data: Path, tmp_path: Path
+    channels: int, looked_at: int, tiny_data: Path, tiny_student: str, tmp_path: Path
 ) -> None:
     """Colour is read as grey for a model of grey pictures; for one of four channels there is nothing to see in it."""
-    model = DetectionModel("yolo26n.yaml", ch=channels, nc=2, verbose=False)
+    model = DetectionModel(tiny_student, ch=channels, nc=2, verbose=False)
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
     files = [str(file) for file in sorted((tiny_data.parent / "images" / "val").iterdir())]
     found = pictures.detect(tmp_path / "other.pt", files, imgsz=64, device="cpu", trust=False)

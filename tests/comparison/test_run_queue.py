@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from yolo_distill.comparison import report as report_module
 from yolo_distill.comparison import request as request_module
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
@@ -59,8 +60,12 @@ def do(notes: Path, monkeypatch: pytest.MonkeyPatch, request_of: Callable[..., R
     """Return a function that carries out a request and returns what the workers noted."""
     monkeypatch.setenv("NOTES", str(notes))
 
-    def run(behave: dict[str, Any] | None = None, work: float = 0.0, **changes: Any) -> list[dict[str, Any]]:
+    def run(
+        behave: dict[str, Any] | None = None, work: float = 0.0, pages: bool = False, **changes: Any
+    ) -> list[dict[str, Any]]:
         notes.unlink(missing_ok=True)
+        if not pages:  # they are drawn anew behind every run
+            monkeypatch.setattr(report_module, "html_report", lambda summary, shown: "")
         monkeypatch.setenv("BEHAVE", json.dumps(behave or {}))
         monkeypatch.setenv("WORK", str(work))
         compare(request_of(**changes), WORKER)
@@ -82,7 +87,7 @@ def summary(out: Path) -> dict[str, Any]:
 
 
 def test_the_runs_of_a_comparison_and_their_jobs(do: Any, out: Path, untrained: Path, capsys: Any) -> None:
-    lines = do(own={"logit": 0.25})
+    lines = do(own={"logit": 0.25}, pages=True)
     assert begun(lines) == ORDER
     jobs = {line["begins"]: line["job"] for line in lines if "begins" in line}
     for name, job in jobs.items():
@@ -125,7 +130,10 @@ def test_the_same_again_does_nothing_and_more_is_added(do: Any, out: Path) -> No
 
 @pytest.mark.parametrize(
     ("ends", "says"),
-    [("crash", "RuntimeError: no luck"), ("die", "its process was ended by SIGKILL, perhaps for want of memory")],
+    [
+        ("crash", "RuntimeError: no luck"),
+        pytest.param("die", "its process was ended by SIGKILL, perhaps for want of memory", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_fails_is_named_and_tried_again(
     ends: str, says: str, do: Any, out: Path, notes: Path, capsys: Any
@@ -146,8 +154,9 @@ def test_a_run_that_fails_is_named_and_tried_again(
     assert not (out / "distilled-s0" / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_pictures_stay_until_there_are_new_ones(request_of: Any, do: Any, out: Path) -> None:
-    do(arms=TWO, seeds="0")
+    do(arms=TWO, seeds="0", pages=True)
     shown = {"name": "a.jpg", "scores": {"plain": 0.2, "distilled": 0.9}, "panes": {"labels": "QUFB"}}
     (out / "pictures.json").write_text(json.dumps({"arm": "distilled", "seed": 0, "shown": [shown]}))
     plan, _, _ = check(request_of(arms=TWO, seeds="0"))
@@ -178,7 +187,7 @@ def test_without_its_teacher_plain_goes_on(do: Any, out: Path, notes: Path) -> N
 
 
 def test_side_by_side(do: Any) -> None:
-    lines = do(jobs=2, work=0.3, arms=TWO)
+    lines = do(jobs=2, work=0.3, arms=TWO, seeds="0")
     at_once = most = 0
     for line in sorted(lines, key=lambda line: line["at"]):
         at_once += 1 if "begins" in line else -1
@@ -211,6 +220,7 @@ def test_equal_time(do: Any, out: Path) -> None:
         do(arms="plain,init", equal_time=True)
 
 
+@pytest.mark.slow
 def test_plain_that_had_as_much_time_is_not_trained_again(do: Any, capsys: pytest.CaptureFixture[str]) -> None:
     names = begun(do({"init-s0": [0.5, 0.9]}, arms="plain,init", seeds="0", equal_time=True))
     assert names == ["teacher", "plain-s0", "init-s0"]
@@ -218,12 +228,14 @@ def test_plain_that_had_as_much_time_is_not_trained_again(do: Any, capsys: pytes
     assert "budget=equal-time: an epoch of init took 0.90 times as long as one of plain, so plain has had" in said
 
 
+@pytest.mark.slow
 def test_equal_time_goes_by_the_next_seed_where_the_first_failed(do: Any, out: Path) -> None:
     with pytest.raises(DistillError, match="distilled seed 0"):
         do({"distilled-s0": "crash", "distilled-s1": [0.5, 2.0]}, arms=TWO, equal_time=True)
     assert summary(out)["equal_time"]["seed"] == 1
 
 
+@pytest.mark.slow
 def test_equal_time_goes_by_the_seeds_that_are_there_or_is_not_given(do: Any, out: Path, capsys: Any) -> None:
     do(arms="plain", seeds="0")
     do(arms="distilled", seeds="1", equal_time=True)

@@ -124,10 +124,10 @@ def pictures(count: int = 4) -> torch.Tensor:
     return torch.from_numpy(np.stack(draw(count, SIZE, SIZE)).transpose(0, 3, 1, 2)).float() / 255
 
 
-@pytest.mark.parametrize("names", [("yolo26n.yaml", "yolo26s.yaml"), ("yolo11n.yaml", "yolo11s.yaml")])
-def test_mimic_is_the_hosts_own_distillation(names):
+@pytest.mark.parametrize("family", ["yolo26", pytest.param("yolo11", marks=pytest.mark.slow)])
+def test_mimic_is_the_hosts_own_distillation(family):
     """The host's loss for a whole pair and ours: same models, same projector weights, same pictures."""
-    student, teacher = live_detector(names[0]), live_detector(names[1], seed=5)
+    student, teacher = live_detector(f"{family}n.yaml"), live_detector(f"{family}s.yaml", seed=5)
     for level in getattr(teacher.model[-1], "one2one_cv3", None) or ():  # a copy of the other branch until it learns
         torch.nn.init.normal_(level[-1].weight, std=float(level[-1].weight.detach().std()))
     images, own_student = pictures(), deepcopy(student)

@@ -13,18 +13,6 @@ def test_the_first_correction_is_a_whole_one_and_later_ones_half_of_it_in_logari
     assert balancer.factors["logit"] == pytest.approx(5)
 
 
-def test_shares_are_reached_and_kept_when_the_student_changes():
-    balancer = Balancer({"logit": 0.3, "cwd": 0.1})
-    strength = {"logit": 7.0, "cwd": 1e-4}
-    for _ in range(12):
-        balancer.observe({name: strength[name] * balancer.factors[name] for name in strength})
-    strength["logit"] *= 0.1  # the student has learned most of it
-    for _ in range(12):
-        balancer.observe({name: strength[name] * balancer.factors[name] for name in strength})
-    held = {name: strength[name] * balancer.factors[name] for name in strength}
-    assert held == pytest.approx({"logit": 0.3, "cwd": 0.1}, rel=0.02)
-
-
 def test_no_move_is_too_large_and_no_gain_goes_too_far():
     balancer = Balancer({"logit": 0.2})
     balancer.observe({"logit": 0.2})

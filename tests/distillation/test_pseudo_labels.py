@@ -86,10 +86,7 @@ def test_the_hosts_loss_takes_what_a_yolo_says(architecture):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [
-        ({"localization": 0}, "asked for no boxes with localization=0"),
-        ({"match": "some"}, "would count as background"),
-    ],
+    [({"localization": 0}, "asked for no boxes with localization=0"), ({"match": "some"}, "would count as background")],
 )
 def test_what_it_does_not_go_with(given, message):
     with pytest.raises(RequestError, match=message):

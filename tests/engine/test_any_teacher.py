@@ -140,16 +140,16 @@ def test_other_names_in_another_order_and_one_class_less(host, make_teacher, tmp
     ],
     ids=str,
 )
-def test_bad_requests_are_one_line_and_leave_nothing(own, message, host, make_teacher, tmp_path):
+def test_bad_requests_are_one_line_and_leave_nothing(own, message, host, tiny_student, tiny_teacher, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RequestError, match=message) as caught:
-        train({"teacher": str(make_teacher("yolo26s.yaml", NAMES)), **own}, host, student="yolo26n.yaml")
+        train({"teacher": tiny_teacher, **own}, host, student=tiny_student)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_leakage_is_refused_before_anything_is_trained(host, make_teacher, tiny_data, tmp_path):
+def test_leakage_is_refused_before_anything_is_trained(host, tiny_student, tiny_teacher, tiny_data, tmp_path):
     (tmp_path / "raw").mkdir()
     shutil.copy(tiny_data.parent / "images" / "test" / "0.png", tmp_path / "raw" / "mine.png")
     with pytest.raises(RequestError, match=r"mine\.png is .*on which the student is measured"):
-        train({"teacher": str(make_teacher("yolo26s.yaml", NAMES)), "unlabeled": "raw"}, host, student="yolo26n.yaml")
+        train({"teacher": tiny_teacher, "unlabeled": "raw"}, host, student=tiny_student)

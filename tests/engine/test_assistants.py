@@ -112,13 +112,14 @@ def test_a_stage_is_found_again_wherever_its_files_lie(settings, data, tmp_path)
     assert stage_key("yolo26s.yaml", make_recipe(own), data, settings) not in keys
 
 
-def test_an_assistant_that_is_worse_than_its_student_is_refused(settings, large, monkeypatch):
+def test_an_assistant_that_is_worse_than_its_student_is_refused(settings, tiny_pair, monkeypatch):
     looked = []
     monkeypatch.setattr(run, "distil_assistants", lambda r, *_: r.model_copy(update={"teacher": "assistant.pt"}))
     monkeypatch.setattr(run, "look_at_both", lambda student, recipe, *_: looked.append(Path(recipe.teacher).name))
     monkeypatch.setattr(run, "_distil", lambda *_: Path("done"))
-    assert train({"teacher": large, "assistant": "yolo26n.yaml"}, settings, student="yolo26n.yaml") == Path("done")
-    assert looked == [Path(large).name, "assistant.pt"]
+    teacher, student = tiny_pair["teacher"], tiny_pair["model"]
+    assert train({"teacher": teacher, "assistant": student}, settings, student=student) == Path("done")
+    assert looked == [Path(teacher).name, "assistant.pt"]
 
 
 @pytest.mark.slow

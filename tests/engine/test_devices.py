@@ -51,6 +51,7 @@ def test_a_worker_rebuilds_trainer_and_recipe_from_what_the_host_hands_it(make_t
     assert all(columns[f"share/{term}"][-1] > 0 for term in ("logit", "localization", "cwd"))
 
 
+@pytest.mark.slow
 def test_a_student_that_was_built_before_the_workers_still_started_inside_its_teacher(make_trainer, worker_of):
     parent = make_trainer(recipe="taught")
     parent.model = parent.get_model(cfg=parent.model)  # as YOLO(...).train() does

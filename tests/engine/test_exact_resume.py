@@ -35,7 +35,11 @@ def rows(folder: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "kind"), [(1, TeacherTrainer), (2, DistillationTrainer)], ids=["with mosaic", "taught, as it closes"]
+    ("epoch", "kind"),
+    [
+        pytest.param(0, TeacherTrainer, marks=pytest.mark.slow, id="with mosaic"),
+        pytest.param(1, DistillationTrainer, id="taught, as it closes"),
+    ],
 )
 def test_stopped_and_gone_on(epoch, kind, settings, tiny_pair, tmp_path):
     taught = {
@@ -45,7 +49,7 @@ def test_stopped_and_gone_on(epoch, kind, settings, tiny_pair, tmp_path):
         "logit": 1.0,
         "ramp_epochs": 0,
     }
-    given = {**settings, "model": tiny_pair["model"], "epochs": 4, "close_mosaic": 2, "amp": False}
+    given = {**settings, "model": tiny_pair["model"], "epochs": 3, "close_mosaic": 1, "amp": False}
     given |= taught if kind is DistillationTrainer else {}
     kind(overrides={**given, "name": "whole"}).train()
     with pytest.raises(Stopped):

@@ -47,7 +47,7 @@ def choose(recipe, data, settings):
     [
         ("auto", "own", 40, "try"),
         ("auto", "own", 30, "teacher"),
-        ("auto", "yolo26n.yaml", 40, "auto"),
+        ("auto", "inside", 40, "auto"),
         ("auto, teacher=yolo26s.yaml", "own", 30, "student"),
         ("auto, teacher=yolo26s.yaml", "own", 40, "try"),
         ("auto", "yolo11n.yaml", 40, "auto"),
@@ -55,11 +55,13 @@ def choose(recipe, data, settings):
     ],
 )
 def test_weights_of_its_own_are_tried_beside_the_teachers(
-    init, student, epochs, begins, recipe, data, settings, make_teacher, names
+    init, student, epochs, begins, recipe, data, settings, make_teacher, names, tiny_student, tiny_teacher
 ):
     init, _, teacher = init.partition(", teacher=")
-    asked = recipe.model_copy(update={"init": init, "teacher": teacher or recipe.teacher})
-    student = str(make_teacher("yolo26n.yaml", names)) if student == "own" else student
+    asked = recipe.model_copy(update={"init": init, "teacher": teacher or tiny_teacher, "force": True})
+    if student == "own":
+        student = str(make_teacher("yolo26n.yaml" if teacher else tiny_student, names))
+    student = tiny_student if student == "inside" else student
     assert check_pair(student, asked, Teachers.of(asked), data, {**settings, "epochs": epochs}).init == begins
 
 
@@ -76,16 +78,6 @@ def test_the_better_start_is_taken_and_found_again(own, inside, better, choose):
     assert [epochs for _, epochs, _ in asked] == [18, 18]
     tried(own, inside, epochs=1)  # a short run is tried for long enough
     assert [epochs for _, epochs, _ in asked] == [8, 8]
-
-
-def test_a_trial_of_an_older_version_is_done_again(choose, settings):
-    """Its figure is a share of 1, which any of today's, in points, would beat."""
-    tried, asked = choose
-    tried(0.4, 0.28)
-    for folder in Path(settings["project"]).glob("trial-*"):
-        folder.rename(folder.with_name(folder.name.replace("trial-", "start-")))
-    assert tried(40.0, 28.0) == "student"
-    assert len(asked) == 2
 
 
 def test_a_trial_that_was_not_measured(choose):

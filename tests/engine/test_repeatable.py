@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-from copy import copy
 
-import numpy as np
 import pytest
 import torch
-from ultralytics.cfg import get_cfg
 
 from yolo_distill.engine.repeatable import RepeatablePictures
 from yolo_distill.engine.teacher_training import TeacherTrainer
@@ -35,18 +32,6 @@ def test_an_epoch_comes_again(dataset):
         assert not torch.equal(epochs[0], epochs[1])
         assert not torch.equal(epochs[1], epochs[2])
     assert not torch.equal(seen[0, 0][0], seen[1, 0][0])
-
-
-def test_also_after_mosaic_is_closed(dataset):
-    dataset.close_mosaic(copy(get_cfg(overrides={"mosaic": 1.0})))
-    first, _ = dataset[2]["img"], dataset[3]
-    assert torch.equal(dataset[2]["img"], first)
-
-
-def test_chance_goes_on_as_if_nothing_was(dataset):
-    before = random.getstate(), np.random.get_state()[1].tolist()
-    dataset[0]
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
 def test_another_kind_of_data_set():

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from yolo_distill.distillation.terms import require_classes
 from yolo_distill.engine.request_checks import require_teachable, without_effect
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
@@ -44,13 +43,6 @@ def test_taken(settings, host):
     require_teachable(recipe(**settings), host)
 
 
-def test_one_class_has_nothing_to_be_compared_with():
-    require_classes(recipe(), 1)
-    require_classes(recipe(hinton=1), 2)
-    with pytest.raises(RequestError, match="1 in common; use logit="):
-        require_classes(recipe(hinton=1), 1)
-
-
 SHARES = {"balance": "auto", "teach": True}
 
 
@@ -69,11 +61,7 @@ SHARES = {"balance": "auto", "teach": True}
         ({"teach": False, "box_floor": 0.1}, {}, "box_floor= has no effect with teach=false"),
         ({"kd_until": 0.5}, {}, "kd_until= has no effect: .*teach=true"),
         ({"balance": "auto"}, {}, "balance= has no effect: .*teach=true"),
-        (
-            {"teacher_precision": "int8"},
-            {},
-            "teacher_precision= has no effect: the student trains alone",
-        ),
+        ({"teacher_precision": "int8"}, {}, "teacher_precision= has no effect: the student trains alone"),
         ({"hinton_tau": 4}, {}, "hinton_tau= has no effect: hinton has no gain; give hinton=1"),
     ],
 )

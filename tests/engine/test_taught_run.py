@@ -31,7 +31,7 @@ def test_results_hold_the_loss_and_the_share_of_each_term(taught_run):
     assert not [key for key in columns if key.startswith("val/") and "logit" in key]
 
 
-def test_checkpoints_are_plain_and_need_nothing_of_this_package(taught_run):
+def test_checkpoints_are_plain_and_need_nothing_of_this_package(taught_run, tiny_student):
     for name in ("best", "last"):
         file = taught_run.folder / "weights" / f"{name}.pt"
         with zipfile.ZipFile(file) as archive:
@@ -42,7 +42,7 @@ def test_checkpoints_are_plain_and_need_nothing_of_this_package(taught_run):
         model = YOLO(file)
         assert type(model.model) is DetectionModel
         assert all(torch.isfinite(value).all() for value in model.model.state_dict().values())
-        student = DetectionModel("yolo26n.yaml", nc=2, verbose=False)  # neither teacher nor projectors are in it
+        student = DetectionModel(tiny_student, nc=2, verbose=False)  # neither teacher nor projectors are in it
         assert model.model.state_dict().keys() == student.state_dict().keys()
         model.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, verbose=False)
 

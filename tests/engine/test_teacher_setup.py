@@ -52,8 +52,8 @@ def test_a_run_opens_its_teacher_once_and_measures_it_once_for_each_purpose(
     assert measured == [("train", False), ("val", False), ("val", True), ("val", False)]
 
 
-def test_nothing_is_measured_twice_in_the_same_way(settings, make_teacher, names, measured):
-    recipe = make_recipe({"teacher": str(make_teacher("yolo26n.yaml", names))})
+def test_nothing_is_measured_twice_in_the_same_way(settings, tiny_teacher, measured):
+    recipe = make_recipe({"teacher": tiny_teacher})
     teachers = Teachers.of(recipe)
     where = {"imgsz": 64, "device": "cpu"}
     first = measure_teachers(recipe, teachers, settings["data"], **where)

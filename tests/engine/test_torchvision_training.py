@@ -115,7 +115,9 @@ def test_a_finished_teacher_is_found_again_and_a_damaged_beginning_is_not_truste
         train_torchvision(SMALL, data, few, 2)
 
 
-@pytest.mark.parametrize("name", [SMALL, TWO_STAGES, DENSE, "fcos_resnet50_fpn"])
+@pytest.mark.parametrize(
+    "name", [SMALL, TWO_STAGES, *(pytest.param(name, marks=pytest.mark.slow) for name in (DENSE, "fcos_resnet50_fpn"))]
+)
 def test_pictures_without_boxes_are_no_accident(name):
     torch.manual_seed(0)
     model = make_detector(name, 2, 64).train()

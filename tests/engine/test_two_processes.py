@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import distributed, nn
 
@@ -74,6 +75,7 @@ def _rank(rank: int, store: str, results) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_halves_are_the_whole(two_processes):
     halves = two_processes(_rank)
     whole, student, projectors = loss_and_gradients(slice(0, PICTURES), 1)

@@ -168,7 +168,6 @@ def test_a_session_of_onnx_runtime_is_measured(tmp_path: Path, data: Path) -> No
     [
         ({0: "square", 1: "round"}, {}, "differ: 0 is 'square' there and 'round' here"),
         ({0: "round"}, {}, "Knowing has 1 classes"),
-        (NAMES, {"split": "vla"}, "has no split 'vla'; did you mean 'val'?"),
         (NAMES, {"columns": {0: 0, 2: 1}}, "columns: the data has no class 2 (it has 0, 1)"),
         (NAMES, {"columns": {0: 0, 1: 5}}, "columns: Knowing has no column 5 (it has 0, 1)"),
     ],

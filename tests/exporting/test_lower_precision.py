@@ -192,6 +192,7 @@ def test_int8_is_a_third_of_the_size_and_measured(checkpoint, labelled, tmp_path
     assert "x fp32" in done.summary()
 
 
+@pytest.mark.slow
 def test_the_best_of_the_ranges_is_taken_and_pictures_go_in_as_they_are(checkpoint, labelled, tmp_path, monkeypatch):
     judge, losses = Guard.judge, iter((0.2, 0.1, 0.15))
     monkeypatch.setattr(Guard, "judge", lambda *args: Verdict(True, next(losses), judge(*args).figures, "as good"))
@@ -240,6 +241,7 @@ def test_fp16_for_phones_is_for_mlprogram_alone(checkpoint, unlabelled, tmp_path
     assert done.metadata["license"].startswith("AGPL-3.0")
 
 
+@pytest.mark.slow
 def test_int8_for_phones_is_for_the_cpu_and_says_nothing_of_delegates(checkpoint, labelled, tmp_path):
     done = export(checkpoint, data=labelled, target="phone", precision="int8", out=tmp_path / "a.onnx", **LENIENT)
     assert (tmp_path / "a.ort").exists()
@@ -257,6 +259,7 @@ def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path, monkeypatch):
     assert listing(tmp_path) == ["best.pt"]
 
 
+@pytest.mark.slow
 def test_the_one_to_one_branch_in_fp16(checkpoint, unlabelled, tmp_path):
     done = export(checkpoint, data=unlabelled, precision="fp16", nms=False, out=tmp_path)
     assert done.end2end is Detector(done.path).end2end is True

@@ -42,10 +42,6 @@ def complaint(checkpoint: Path, unlabelled: Path, tmp_path: Path) -> Complaint:
     return prove
 
 
-def test_an_unchanged_file_passes(report, one_to_one, complaint):
-    assert (complaint(report), complaint(one_to_one)) == ("", "")
-
-
 @pytest.mark.parametrize("factor", [1.05, float("nan")])
 def test_a_file_with_a_wrong_weight_is_refused(factor, report, one_to_one, complaint):
     for done in (report, one_to_one):

@@ -21,6 +21,11 @@ from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
 
 OWN = {"segment": "mask_iou", "pose": "keypoint_px", "obb": "angle_deg"}
+each_task = pytest.mark.parametrize("task", ["segment", pytest.param("pose", marks=pytest.mark.slow), "obb"])
+#: One task in every run, the others in the long one.
+some_task = pytest.mark.parametrize(
+    "task", ["segment", *(pytest.param(task, marks=pytest.mark.slow) for task in ("pose", "obb"))]
+)
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +44,9 @@ def made(tmp_path_factory, unlabelled):
     return make
 
 
-@pytest.mark.parametrize("task", OWN)
-def test_the_proof_is_about_what_the_task_finds(task, made, unlabelled, tmp_path):
-    checkpoint, done = made(task)
+@each_task
+def test_the_proof_is_about_what_the_task_finds(task, made):
+    _, done = made(task)
     proof = json.loads(Path(done.proof).read_text())
     first = proof["detections"][0]
     assert first["same"] >= 20
@@ -51,12 +56,16 @@ def test_the_proof_is_about_what_the_task_finds(task, made, unlabelled, tmp_path
     detector = Detector(done.path)
     assert (detector.task, done.metadata["task"]) == (task, task)
     assert ("prototypes" in proof["tensors"]) == (task == "segment")
-    one_to_one = export(checkpoint, data=unlabelled, nms=False, out=tmp_path)
-    assert one_to_one.detections[0].own.keys() == first["own"].keys()
-    assert Detector(one_to_one.path).end2end
 
 
-@pytest.mark.parametrize("task", OWN)
+@some_task
+def test_the_one_to_one_branch_is_proved_as_well(task, made, unlabelled, tmp_path):
+    done = export(made(task)[0], data=unlabelled, nms=False, out=tmp_path)
+    assert done.detections[0].own.keys() == {OWN[task]}
+    assert Detector(done.path).end2end
+
+
+@each_task
 def test_pictures_in_which_nothing_is_found_prove_it_as_well(task, made, unlabelled, monkeypatch):
     checkpoint, done = made(task)
     monkeypatch.setattr(parity, "CONF", 1.0)
@@ -66,7 +75,7 @@ def test_pictures_in_which_nothing_is_found_prove_it_as_well(task, made, unlabel
     assert some.same
 
 
-@pytest.mark.parametrize("task", OWN)
+@each_task
 def test_a_file_whose_own_branch_is_wrong_is_refused(task, made, unlabelled, tmp_path):
     """Boxes and scores are right; what the task adds is not."""
     checkpoint, done = made(task)
@@ -85,7 +94,10 @@ def test_a_file_whose_own_branch_is_wrong_is_refused(task, made, unlabelled, tmp
     assert said.startswith("the exported file does not answer like the checkpoint")
 
 
-@pytest.mark.parametrize(("task", "change"), [("segment", "masks"), ("pose", "keypoints"), ("obb", "turned")])
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [("segment", "masks"), pytest.param("pose", "keypoints", marks=pytest.mark.slow), ("obb", "turned")],
+)
 def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelled, monkeypatch):
     checkpoint, done = made(task)
     right = Detector.postprocess
@@ -106,13 +118,13 @@ def test_a_runtime_that_finds_otherwise_is_refused(task, change, made, unlabelle
     assert OWN[task] in said or "does not detect like the checkpoint" in said
 
 
-@pytest.mark.parametrize("task", OWN)
+@some_task
 def test_half_precision_agrees(task, made, unlabelled, tmp_path):
     done = export(made(task)[0], data=unlabelled, precision="fp16", out=tmp_path)
     assert done.accuracy["fp16"]["matched"] >= 0.95
 
 
-@pytest.mark.parametrize("task", OWN)
+@some_task
 def test_phones_run_all_of_it(task, made, unlabelled, tmp_path):
     done = export(made(task)[0], data=unlabelled, target="phone", out=tmp_path)
     assert {done.delegates[name]["suits"] for name in ("NNAPI", "CoreML MLProgram")} == {"yes"}

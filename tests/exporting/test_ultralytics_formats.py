@@ -79,8 +79,7 @@ def test_one_to_one_rectangular_and_named(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "format",
-    [pytest.param("openvino", marks=needs("openvino")), pytest.param("ncnn", marks=needs("ncnn", "pnnx"))],
+    "format", [pytest.param("openvino", marks=needs("openvino")), pytest.param("ncnn", marks=needs("ncnn", "pnnx"))]
 )
 def test_folders_replace_older_ones_whole(format, checkpoint, labelled, tmp_path):
     copied = tmp_path / "best.pt"

@@ -16,6 +16,9 @@ from yolo_distill.graphs.half import write_half
 from yolo_distill.graphs.mobile import PROVIDERS, check_suitability, suit_delegates, write_ort
 
 
+@pytest.mark.parametrize(  # the tiny one suits them as it is
+    "traced", ["yolo26n", pytest.param("yolov8n", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(traced, pictures, tmp_path):
     model = onnx.load(str(traced))
     suit_delegates(model)
@@ -34,6 +37,7 @@ def test_a_rewritten_graph_suits_the_delegates_and_answers_the_same(traced, pict
     assert all(one.name in used for one in model.graph.initializer)
 
 
+@pytest.mark.slow
 def test_the_verdicts_are_those_of_the_command_where_nothing_is_refused(traced, tmp_path):
     model = onnx.load(str(traced))
     suit_delegates(model)

@@ -12,9 +12,9 @@ from yolo_distill.recipe import WORTH_STEPS, make_recipe
 HOST_MOMENTUM = 0.03
 
 
-def set_up(settings, make_teacher, names, **given):
+def set_up(settings, tiny_pair, **given):
     """Return warm-up, momenta and the trainer of a run of 20 epochs just before its first batch."""
-    settings = {**settings, "epochs": 20, "model": "yolo26n.yaml", "teacher": str(make_teacher("yolo26s.yaml", names))}
+    settings = {**settings, **tiny_pair, "epochs": 20}
     del settings["warmup_epochs"]
     trainer = DistillationTrainer(overrides={**settings, **given})
     trainer._setup_train()
@@ -22,8 +22,8 @@ def set_up(settings, make_teacher, names, **given):
     return trainer.args.warmup_epochs, momenta, trainer
 
 
-def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, make_teacher, names):
-    warmup, momenta, trainer = set_up(settings, make_teacher, names, init_warmup=0.3)
+def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, tiny_pair):
+    warmup, momenta, trainer = set_up(settings, tiny_pair, init_warmup=0.3)
     assert warmup == 6.0  # 0.3 of the epochs
     assert momenta == {MOMENTUM}
     assert trainer.recipe.init_warmup == 0.3
@@ -34,12 +34,12 @@ def test_a_fitted_start_comes_to_its_learning_rate_slowly(settings, make_teacher
     [
         {},
         {"init_warmup": 0.3, "warmup_epochs": 1.0},
-        {"init_warmup": 0.3, "init_fit": False},
+        pytest.param({"init_warmup": 0.3, "init_fit": False}, marks=pytest.mark.slow),
         {"init_warmup": 0.3, "init": "student"},
     ],
 )
-def test_any_other_run_goes_as_the_host_has_it(given, settings, make_teacher, names):
-    warmup, momenta, trainer = set_up(settings, make_teacher, names, **given)
+def test_any_other_run_goes_as_the_host_has_it(given, settings, tiny_pair):
+    warmup, momenta, trainer = set_up(settings, tiny_pair, **given)
     assert warmup == given.get("warmup_epochs", 3.0)
     assert momenta == {HOST_MOMENTUM}
     assert trainer.recipe.init_warmup == 0

@@ -42,22 +42,11 @@ def test_spaced(larger, smaller, indices):
 
 
 @pytest.mark.parametrize(
-    "family", ["yolo26{}", *(pytest.param(f"yolo{v}{{}}", marks=pytest.mark.slow) for v in ("11", "12", "v8", "v5"))]
-)
-def test_every_tensor_of_nano_comes_out_of_small(family):
-    student = _model(family.format("n") + ".yaml")
-    selected, report = plan_start(student, _model(family.format("s") + ".yaml"))
-    assert selected.keys() == student.state_dict().keys()
-    assert report.left == []
-    assert report.share == 1
-    assert report.corresponds
-    student.load_state_dict(selected)  # shapes fit
-
-
-@pytest.mark.parametrize(
     ("larger", "smaller"),
     [
+        ("yolo26s", "yolo26n"),
         ("yolo26n", "yolo26p"),
+        *(pytest.param(f"yolo{v}s", f"yolo{v}n", marks=pytest.mark.slow) for v in ("11", "12", "v8", "v5")),
         pytest.param("yolo26p", "yolo26f", marks=pytest.mark.slow),
         *(pytest.param("yolo" + a, "yolo" + b, marks=pytest.mark.slow) for a, b in (("11n", "11p"), ("v8s", "v8f"))),
         *(pytest.param(f"yolo{v}s", f"yolo{v}n-w0.19", marks=pytest.mark.slow) for v in ("26", "11", "v8")),
@@ -73,7 +62,7 @@ def test_every_tensor_at_any_ratio(larger, smaller):
     assert (report.left, report.share, report.corresponds) == ([], 1, True)
     student.load_state_dict(selected)
     heads = [path for path, module in student.named_modules() if isinstance(module, Attention)]
-    assert len(heads) == (0 if "v8" in larger else 2 if "26" in larger else 1)
+    assert len(heads) == {"yolo26": 2, "yolo11": 1}.get(larger[:6], 0)
     for index in (report.outputs[f"{path}.{part}"] for path in heads for part in ("qkv", "pe")):
         assert len(set(index.tolist())) == len(index)
 
@@ -85,55 +74,14 @@ def test_a_student_out_of_a_finished_checkpoint_corresponds_as_well(large):
     assert report.share == 1
 
 
-def test_every_second_channel(small, large):
-    selected, _ = plan_start(small, large)
-    source = large.state_dict()["model.1.conv.weight"]
-    torch.testing.assert_close(selected["model.1.conv.weight"], source[::2, ::2], rtol=0, atol=0)
-    torch.testing.assert_close(
-        selected["model.1.bn.running_var"], large.state_dict()["model.1.bn.running_var"][::2], rtol=0, atol=0
-    )
-
-
-def test_connected_layers_keep_the_same_channels():
-    """A chain whose odd channels are silent must compute the same after selection: nothing it needs was dropped."""
-    small, large = _model("yolo26n.yaml"), _model("yolo26s.yaml")
-    for layer in (large.model[0], large.model[1]):
-        layer.conv.weight.data[1::2] = 0
-    small.load_state_dict(plan_start(small, large)[0])
-    x = torch.rand(1, 3, 64, 64)
-    small.eval(), large.eval()
-    with torch.no_grad():
-        ours, theirs = small.model[1](small.model[0](x)), large.model[1](large.model[0](x))
-    torch.testing.assert_close(ours, theirs[:, ::2], rtol=1e-4, atol=1e-5)
-
-
-def test_attention_heads_stay_whole(small, large):
-    selected, _ = plan_start(small, large)
-    path = next(p for p, m in small.named_modules() if type(m).__name__ == "Attention")
-    ours, theirs = small.get_submodule(path), large.get_submodule(path)
-    assert (ours.head_dim, ours.num_heads * 2) == (theirs.head_dim, theirs.num_heads)
-    block = 2 * theirs.key_dim + theirs.head_dim
-    source = theirs.qkv.conv.weight
-    whole = torch.cat([source[2 * h * block : (2 * h + 1) * block] for h in range(ours.num_heads)])
-    torch.testing.assert_close(selected[f"{path}.qkv.conv.weight"], whole[:, ::2].detach(), rtol=0, atol=0)
-
-
-def test_convolutions_without_norm_are_rescaled(small, large):
-    selected, _ = plan_start(small, large)
-    name = "model.23.cv2.0.2.weight"
-    source = large.state_dict()[name]
-    ratio = source.shape[1] / selected[name].shape[1]
-    assert ratio > 1
-    torch.testing.assert_close(selected[name], source[:, spaced(source.shape[1], selected[name].shape[1])] * ratio)
-
-
 def test_class_rows_go_by_name():
     student, teacher = _model("yolo26n.yaml", {0: "b", 1: "new"}), _model("yolo26s.yaml", {0: "x", 1: "a", 2: "b"})
     bias = torch.arange(3.0)
     teacher.model[-1].cv3[0][-1].bias.data = bias
     own = student.model[-1].cv3[0][-1].bias.detach().clone()
-    selected, _ = plan_start(student, teacher)
+    selected, report = plan_start(student, teacher)
     assert selected["model.23.cv3.0.2.bias"].tolist() == [2.0, own[1].item()]
+    assert "model.23.cv3.0.2" not in report.outputs  # one of its rows has no teacher
 
 
 def test_both_models_stay_as_they_are(small, large):
@@ -145,7 +93,8 @@ def test_both_models_stay_as_they_are(small, large):
 
 
 @pytest.mark.parametrize(
-    ("student", "teacher"), [("yolov8n", "yolo11s"), ("yolo26n", "yolo11s"), ("yolo26n", "yolo26l")]
+    ("student", "teacher"),
+    [("yolov8n", "yolo11s"), *(pytest.param("yolo26n", one, marks=pytest.mark.slow) for one in ("yolo11s", "yolo26l"))],
 )
 def test_other_layers_do_not_correspond(student, teacher):
     _, report = plan_start(_model(f"{student}.yaml"), _model(f"{teacher}.yaml"))
@@ -171,17 +120,6 @@ def test_a_deeper_teacher_gives_its_first_repeats():
     torch.testing.assert_close(selected[name], source[name][::4, : (2 + 2) * width : 4], rtol=0, atol=0)
 
 
-def test_pieces_of_a_concatenation_are_thinned_out_each_by_itself():
-    """Of m's deepest maps s takes all, of the others half, which then have to count twice beside them."""
-    student, teacher = _model("yolo11s.yaml"), _model("yolo11m.yaml")
-    selected, _ = plan_start(student, teacher)
-    name = "model.22.cv1.conv.weight"  # reads model.20, half of it, and model.10, all of it
-    source = teacher.state_dict()[name]
-    columns = [*range(0, 512, 2), *range(512, 1024)]
-    weights = torch.tensor([1.0] * 256 + [0.5] * 512).view(1, -1, 1, 1)
-    torch.testing.assert_close(selected[name], source[:, columns] * weights)
-
-
 def test_layers_of_another_kind_are_left_out_whole():
     """A Bottleneck where the larger size has a C3k: neither its convolutions nor the batch norms behind them."""
     student = _model("yolo26n.yaml")
@@ -191,16 +129,6 @@ def test_layers_of_another_kind_are_left_out_whole():
     assert report.share > 0.99
     assert "(layers with tensors of their own: 2, 4)" in str(report)
     assert selected.keys() == student.state_dict().keys() - set(other)
-
-
-def test_the_report_tells_the_channels_of_the_neck(small, large):
-    _, report = plan_start(small, large)
-    assert {stride: index.tolist() for stride, index in report.chosen.items()} == {
-        8: list(range(0, 128, 2)),
-        16: list(range(0, 256, 2)),
-        32: list(range(0, 512, 2)),
-    }
-    assert report.outputs["model.16"].tolist() == report.chosen[8].tolist()
 
 
 def test_scores_choose_between_neighbours(small, large):
@@ -215,26 +143,6 @@ def test_scores_choose_between_neighbours(small, large):
     torch.testing.assert_close(selected["model.16.cv2.bn.bias"], bias[best], rtol=0, atol=0)
     readers = source["model.17.conv.weight"]
     torch.testing.assert_close(selected["model.17.conv.weight"], readers[::2][:, best], rtol=0, atol=0)
-
-
-def test_heads_are_chosen_by_score_as_a_whole(small, large):
-    path = next(p for p, m in large.named_modules() if type(m).__name__ == "Attention")
-    theirs = large.get_submodule(path)
-    size = 2 * theirs.key_dim + theirs.head_dim
-    scores = {f"{path}.qkv.conv": torch.arange(theirs.num_heads * size, dtype=torch.float32)}
-    selected, _ = plan_start(small, large, scores=scores)
-    whole = torch.cat([theirs.qkv.conv.weight[h * size : (h + 1) * size] for h in range(1, theirs.num_heads, 2)])
-    torch.testing.assert_close(selected[f"{path}.qkv.conv.weight"], whole[:, ::2].detach(), rtol=0, atol=0)
-
-
-def test_rows_of_classes_without_a_teacher_stay_as_they_were():
-    student, teacher = _model("yolo26n.yaml", {0: "b", 1: "new"}), _model("yolo26s.yaml", {0: "a", 1: "b"})
-    name = "model.23.cv3.0.2.weight"
-    own = student.state_dict()[name].clone()
-    selected, report = plan_start(student, teacher)
-    torch.testing.assert_close(selected[name][1], own[1], rtol=0, atol=0)
-    assert not torch.equal(selected[name][0], own[0])
-    assert name.removesuffix(".weight") not in report.outputs
 
 
 def test_a_smaller_teacher_has_nothing_to_select(small, large):

@@ -123,19 +123,6 @@ def test_lists_of_different_pictures(tmp_path, detector):
     assert len(detector("a.png")) == 2
 
 
-def test_the_colours_of_paths_and_pil(tmp_path):
-    """All kinds of pictures are the same to the network: red, green and blue in one order."""
-    pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), image)
-    detector = Detector(write_detector(tmp_path / "made.onnx", dense()))
-    expected, _ = detector.preprocess(image)
-    np.testing.assert_array_equal(expected[0, 0] * 255, image[..., 2])
-    for given in ("a.png", pil.open("a.png")):
-        np.testing.assert_array_equal(detector.preprocess(given)[0], expected)
-        assert detector(given).xyxy.shape == (0, 4)
-
-
 def test_dynamic_size(tmp_path):
     file = write_detector(tmp_path / "made.onnx", dense(DISC), dynamic=True, batch=None)
     assert Detector(file).imgsz == (64, 64)
@@ -199,26 +186,6 @@ def test_precision(tmp_path, half, notes, expected):
     assert precision_of(Detector(write_detector(tmp_path / "a.onnx", dense(), half=half, **notes))) == expected
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "no such file"),
-        (b"", "is empty"),
-        (b"just some text", "is not an ONNX model"),
-        (b"PK\x03\x04 a zip", "is not an ONNX model"),
-        (b"\x08\x08 begins well", "damaged or cut off (14 bytes)"),
-    ],
-)
-def test_files_that_are_none(tmp_path, content, said):
-    path = tmp_path / "best.onnx"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(RequestError) as caught:
-        Detector(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
-
-
 def test_a_file_cut_off_anywhere(file):
     """It is refused in one line; unless all that it lost are notes that nobody needs, and it answers as before."""
     whole = file.read_bytes()
@@ -255,22 +222,6 @@ def test_folders_and_checkpoints(tmp_path):
         Detector(tmp_path)
     with pytest.raises(RequestError, match=r"yolo-distill export model=.*best\.pt"):
         Detector(tmp_path / "best.pt")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"names": None, "task": None}, "metadata lacks task, names"),
-        ({"names": {0: "one"}}, r"answers (1, 7, 40); expected (B, 5, A) for 1 classes"),
-        ({"outputs": 2}, "expected (B, 7, A) for 3 classes, or (B, N, 6)"),
-        ({"channels": 1}, "takes (1, 1, 64, 64); expected one input of shape (B, 3, H, W)"),
-    ],
-)
-def test_models_that_are_no_detectors(tmp_path, change, said):
-    file = write_detector(tmp_path / "made.onnx", dense(DISC), **change)
-    with pytest.raises(RequestError) as caught:
-        Detector(file)
-    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

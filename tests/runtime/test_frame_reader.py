@@ -59,13 +59,6 @@ def test_closing_does_not_wait_for_the_video(tmp_path):
     assert frames.close(4)
 
 
-def test_late_frames_of_a_video_are_dropped(tmp_path):
-    frames = read_frames(open_video(write_video(tmp_path / "a.avi", frames=24, fps=50)), newest=True)
-    shots = taken(frames, pause=0.1)
-    assert frames.dropped >= 10
-    assert len(shots) + frames.dropped == 24
-
-
 class SlowFile:
     """A video of 30 frames, 50 a second, that takes longer to decode than to play; skipping is quick."""
 

@@ -30,7 +30,7 @@ FILES = {
     "v10 end to end": ("yolov10n.yaml", {"nms": False}),
 }
 #: What every run tests; the other kinds are of the long one.
-SOME = {"26 dense", "26 end to end", "11 with NMS inside", "v8 dynamic"}
+SOME = {"26 end to end", "11 with NMS inside", "v8 dynamic"}
 
 
 @pytest.fixture(

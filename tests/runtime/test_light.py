@@ -37,17 +37,3 @@ def test_commands(words, made):
     assert Path(made).stat().st_size > 0
     (found,) = json.loads(Path("a.jsonl").read_text("utf-8").splitlines()[0])["detections"]
     assert found["name"] == "disc"
-
-
-def test_what_the_room_may_import():
-    """numpy, onnxruntime, cv2, the standard library, errors, files and session options."""
-    code = (
-        "import importlib, pkgutil, yolo_distill.runtime as room\n"
-        "for one in pkgutil.iter_modules(room.__path__):\n"
-        "    importlib.import_module(f'{room.__name__}.{one.name}')\n"
-        "print(*sorted(name for name, module in sys.modules.items() if module and name.startswith('yolo_distill')))\n"
-    )
-    names = {name for name in python(code).split() if not name.startswith("yolo_distill.runtime")}
-    assert names == {
-        f"yolo_distill{one}" for one in ("", ".errors", ".files", ".session_options", ".sources", ".version")
-    }

@@ -1,4 +1,4 @@
-"""Non-maximum suppression against a table, and against torchvision."""
+"""Non-maximum suppression against torchvision's; ties and boxes without area are in `tests/golden/nms.json`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,6 @@ import pytest
 from yolo_distill.runtime.nms import nms
 
 A, B, FAR = (0, 0, 10, 10), (0, 0, 10, 7.5), (50, 50, 60, 60)  # A and B overlap by 0.75
-
-
-@pytest.mark.parametrize(
-    ("boxes", "scores", "classes", "settings", "kept"),
-    [
-        ([], [], [], {}, []),
-        ([A], [0.5], [0], {}, [0]),
-        ([A, B], [0.5, 0.9], [0, 0], {}, [1]),
-        ([A, B, FAR], [0.5, 0.9, 0.7], [0, 0, 0], {}, [1, 2]),  # best first
-        ([A, B], [0.5, 0.9], [0, 1], {}, [1, 0]),  # another class is left alone
-        ([A, B], [0.5, 0.9], [0, 1], {"agnostic": True}, [1]),
-        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.75}, [1, 0]),  # exactly the threshold stays
-        ([A, B], [0.5, 0.9], [0, 0], {"iou": 0.74}, [1]),
-        ([A, A], [0.5, 0.5], [0, 0], {}, [0]),  # equal scores: the earlier one
-        ([A, A], [0.5, 0.9], [0, 0], {"iou": 1.0}, [1, 0]),
-        ([A, FAR], [0.5, 0.9], [0, 0], {"limit": 1}, [1]),
-        ([(5, 5, 5, 5)] * 2, [0.5, 0.9], [0, 0], {}, [1, 0]),  # no area, no overlap
-        ([(5, 5, 5, 5), A], [0.5, 0.9], [0, 0], {}, [1, 0]),
-        ([(0, 0, 40, 40), (10, 0, 50, 40)], [0.9, 0.8], [0, 0], {"iou": 0.6}, [0]),  # 0.6 in float32 is above 0.6
-    ],
-)
-def test_table(boxes, scores, classes, settings, kept):
-    given = {"iou": 0.5, "limit": 300, **settings}
-    xyxy = np.array(boxes, np.float32).reshape(-1, 4)
-    result = nms(xyxy, np.array(scores, np.float32), np.array(classes, np.int64), **given)
-    assert result.tolist() == kept
-    assert result.dtype == np.int64
 
 
 def crowd(seed, count, classes, levels=None):

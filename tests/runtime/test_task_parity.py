@@ -28,7 +28,7 @@ FILES = {
     "11 obb, NMS inside": ("yolo11n-obb.yaml", {"nms": True}),
 }
 #: What every run tests; the other kinds are of the long one.
-SOME = {"26 segment", "26 pose end to end", "v8 obb"}
+SOME = {"26 segment", "v8 obb"}
 
 
 @pytest.mark.parametrize(

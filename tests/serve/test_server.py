@@ -101,46 +101,40 @@ def test_a_head_without_end_is_not_kept(server, start):
     assert get(server, "/")[0].status == 200
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/../../../../etc/passwd", "/..", "/../web/package.json", "/js/../package.json", "/%2e%2e/package.json",
-        "/%2e%2e%2fpackage.json", "/%252e%252e%252fpackage.json", "/..%5cpackage.json", "/..\\package.json",
-        "/js\\main.js", "//etc/passwd", "/etc/passwd", "/c:\\windows\\win.ini", "/\\\\server\\share", "/file:///etc/passwd",
-        "/index.html%00", "/%00", "/package.json", "/.gitignore", "/node_modules/other/index.js", "/js/.hidden.js",
-        "/js/", "/js", "/ort/", "/best.onnx", "/proc/self/environ", "/..;/", "/%c0%ae%c0%ae/", "//", "/./app.css",
-        "/js/main.js/.", "/js//main.js", "/js/%6dain.js", "/APP.css", "/app.css/", "/app.css;x",
-        "../x", "http://localhost/", "localhost:80", "*", "xindex.html",
-    ],
-)  # fmt: skip
-def test_nothing_else_is_there(server, path):
-    answer = send(server, request(path, "Connection: close"))
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert answer.endswith((b"there is nothing at this address\n", b"Not Found\n"))
-    assert send(server, request(path, "Connection: close", method="HEAD")).endswith(b"\r\n\r\n")  # no body
+PATHS = [
+    "/../../../../etc/passwd", "/..", "/../web/package.json", "/js/../package.json", "/%2e%2e/package.json",
+    "/%2e%2e%2fpackage.json", "/%252e%252e%252fpackage.json", "/..%5cpackage.json", "/..\\package.json",
+    "/js\\main.js", "//etc/passwd", "/etc/passwd", "/c:\\windows\\win.ini", "/\\\\server\\share", "/file:///etc/passwd",
+    "/index.html%00", "/%00", "/package.json", "/.gitignore", "/node_modules/other/index.js", "/js/.hidden.js",
+    "/js/", "/js", "/ort/", "/best.onnx", "/proc/self/environ", "/..;/", "/%c0%ae%c0%ae/", "//", "/./app.css",
+    "/js/main.js/.", "/js//main.js", "/js/%6dain.js", "/APP.css", "/app.css/", "/app.css;x",
+    "../x", "http://localhost/", "localhost:80", "*", "xindex.html",
+]  # fmt: skip
+OWN_NAMES = [
+    "localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "192.168.1.7", "made-machine", "made-machine.local:80",
+    "made-machine.fritz.box", "app.localhost", "demo.example.org", "Demo.Example.Org.:443",
+]  # fmt: skip
+OTHER_NAMES = [
+    "evil.example.com", "made-machine.evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "a b", "[::1", "x:y", "@",
+    ":",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "192.168.1.7", "made-machine",
-        "made-machine.local:80", "made-machine.fritz.box", "app.localhost", "demo.example.org", "Demo.Example.Org.:443",
-    ],
-)  # fmt: skip
-def test_names_that_are_its_own(server, host):
-    assert get(server, "/", Host=host)[0].status == 200
+def test_nothing_else_is_there(server):
+    for path in PATHS:
+        answer = send(server, request(path, "Connection: close"))
+        assert answer.startswith(b"HTTP/1.1 404 "), path
+        assert answer.endswith((b"there is nothing at this address\n", b"Not Found\n")), path
+        alone = send(server, request(path, "Connection: close", method="HEAD"))
+        assert alone.endswith(b"\r\n\r\n"), path  # no body
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example.com", "made-machine.evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "a b", "[::1", "x:y",
-        "@", ":",
-    ],
-)  # fmt: skip
-def test_a_stranger_whose_name_points_here_gets_nothing(server, host):
-    response, body = get(server, "/files.json", Host=host)
-    assert (response.status, b"names=" in body) == (421, True)
+def test_names_that_are_its_own_and_a_stranger_whose_name_points_here_gets_nothing(server):
+    for host in OWN_NAMES:
+        assert get(server, "/", Host=host)[0].status == 200, host
+    for host in OTHER_NAMES:
+        response, body = get(server, "/files.json", Host=host)
+        assert (response.status, b"names=" in body) == (421, True), host
 
 
 def test_one_connection_serves_many_requests(server):

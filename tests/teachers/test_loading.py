@@ -23,10 +23,10 @@ SMALLEST = "ssdlite320_mobilenet_v3_large"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Path:
+def files(tmp_path_factory, tiny_student) -> Path:
     """Return a folder with a checkpoint, and weights of torchvision's."""
     folder = tmp_path_factory.mktemp("teachers")
-    model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+    model = DetectionModel(tiny_student, nc=2, verbose=False)
     model.names = NAMES
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, folder / "t.pt")
     save_detector(folder / "t.pth", make_detector(SMALLEST, 2, 64), SMALLEST, NAMES, 64)

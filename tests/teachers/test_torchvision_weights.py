@@ -11,10 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import MobileNet_V3_Large_Weights, get_model_weights, mobilenet_v3_large
-from torchvision.models.detection import (
-    fasterrcnn_mobilenet_v3_large_fpn,
-    ssdlite320_mobilenet_v3_large,
-)
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.image_list import ImageList
 
 from yolo_distill.errors import RequestError

@@ -89,6 +89,7 @@ def test_a_first_process_that_is_gone_ends_the_others_in_words(place):
     assert "rank 0 on 127.0.0.1 is gone, so all end; the same command" in other.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_ends_the_training_in_words(place):
     other = second(place)
     with (

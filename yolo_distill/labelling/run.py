@@ -35,7 +35,7 @@ from yolo_distill.labelling.manifest import (
     shard_file,
     write_once,
 )
-from yolo_distill.labelling.objects import Floats, keypoint_notes
+from yolo_distill.labelling.objects import keypoint_notes
 from yolo_distill.labelling.ray_labellers import label_by_ray
 from yolo_distill.labelling.request import Request, units
 from yolo_distill.labelling.targets import Targets, find_targets
@@ -45,6 +45,7 @@ from yolo_distill.lock import lock
 from yolo_distill.machine import usable_cores
 from yolo_distill.models.imgsz import rounded_imgsz, trained_imgsz
 from yolo_distill.results import LabelResult
+from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.runtime.progress import Progress, quiet
 from yolo_distill.sources import Sources, find_sources
 from yolo_distill.teachers.head import Needs
