@@ -132,7 +132,8 @@ def test_the_program_for_browsers_answers_like_the_detector(report: ExportReport
 def build_cpp(code: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Compile a program as the README says, in a folder that becomes the current one."""
     monkeypatch.chdir(folder)
-    Path("programs").symlink_to(PROGRAMS)
+    Path("export").mkdir()
+    Path("export/programs").symlink_to(PROGRAMS)
     Path("find.cpp").write_text(code)
     (command,) = re.findall(r"^g\+\+.*?-o find$", README, re.DOTALL | re.MULTILINE)
     headers = [Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h"), Path("/usr/include/opencv4/opencv2")]

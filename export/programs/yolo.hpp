@@ -66,6 +66,7 @@ struct Transform {
 
     Transform(int height, int width, int input_height, int input_width)
         : height(height), width(width), input_height(input_height), input_width(input_width) {
+        if (height < 1 || width < 1) throw std::invalid_argument("the picture is empty");
         const double scale = std::min(double(input_height) / height, double(input_width) / width);
         rows = std::max(int(std::nearbyint(height * scale)), 1);  // halves to the even number
         columns = std::max(int(std::nearbyint(width * scale)), 1);
