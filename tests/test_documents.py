@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import yolo_distill
-from yolo_distill import cli
+from yolo_distill import cli, spelling
 from yolo_distill.paths import cfg_dir, export_dir
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,7 @@ def commands(document: str) -> Iterator[list[str]]:
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """Have no command run, and return what each passes on to the host."""
     passed: list[dict[str, str]] = []
+    monkeypatch.setattr(spelling, "find_data_file", lambda data: None)  # it is the reader's
     for name in cli.COMMANDS:
         monkeypatch.setattr(cli._load(name), "run", lambda settings, rest={}: passed.append(rest))
     return passed

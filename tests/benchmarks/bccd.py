@@ -18,7 +18,7 @@ NAMES = ("RBC", "WBC", "Platelets")
 
 def label(annotation: Path) -> str:
     """Return the label file of a picture: class, centre, width and height, in parts of the picture."""
-    root = ElementTree.parse(annotation).getroot()  # noqa: S314: from the clone that was asked for
+    root = ElementTree.parse(annotation).getroot()
     width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
     rows = []
     for one in root.iter("object"):

@@ -174,7 +174,8 @@ def _how_to_run(report: ExportReport | HostReport) -> Iterator[str]:
         lines = ["from yolo_distill import Detector", f"found = Detector({name!r})('picture.jpg')"]
         yield _block("python", *lines, "print(found.to_json())")
         yield _block("bash", f"yolo-distill predict model={shlex.quote(name)} source=pictures/")
-        yield f"\nFor the device: {report.advice}. Code in Kotlin, Swift, C++ and JavaScript: `export/` of yolo-distill."
+        yield f"\nFor the device: {report.advice}."
+        yield "Code in Kotlin, Swift, C++ and JavaScript is in `export/` of yolo-distill."
     elif report.proof is not None:
         lines = ["from ultralytics import YOLO", f"found = YOLO({name!r}, task={report.task!r})('picture.jpg')"]
         yield _block("python", *lines, "print(found[0].to_json())")
