@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from copy import copy
 from datetime import timedelta
@@ -53,6 +54,8 @@ _NO_MATTER = {
 LONGEST_WAIT = timedelta(hours=3)
 #: Host settings that are meant for the student: weights of its own, and layers of these that stay as they are.
 STUDENTS_OWN = {"pretrained", "freeze"}
+# Where Ray is installed the host asks it each epoch for the trial that it is in, and Ray remarks that there is none.
+warnings.filterwarnings("ignore", message="`get_trial_id` is meant")
 
 
 class TeacherTrainer(DetectionTrainer):
