@@ -27,8 +27,6 @@ Classes, each with a page of its own, such as help(yolo_distill.Detector):
     DistillationTrainer  for YOLO("yolo26n.yaml").train(trainer=DistillationTrainer, teacher="my_yolo26s.pt", ...)
     RequestError         what was asked for has to change; the message is one line that says how
     DistillError         the work failed; every RequestError is one
-
-Importing the package loads neither torch nor onnxruntime; the names load what they need on first use.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_for(
     words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    assert main(["compare", "teacher=t.yaml", "student=s.yaml", "data=d.yaml", *words]) == 2
+    assert main(["compare", "teacher=t.yaml", "student=s.yaml", "data=coco8.yaml", *words]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -11,7 +11,6 @@ from yolo_distill import cluster
 from yolo_distill.commands import compare
 from yolo_distill.errors import importing_for, missing_extra
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
-from yolo_distill.machine import usable_cores
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import TuneResult
 from yolo_distill.settings import Setting, given, host_settings
@@ -58,6 +57,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:
     for module in ("ultralytics", "ray", "optuna"):
         if find_spec(module) is None:
             raise missing_extra(module, "tune", "train,ray")
+    from yolo_distill.machine import usable_cores
+
     settings["ray_cpus"] = settings["ray_cpus"] or float(max(usable_cores() // settings["jobs"], 1))
     ours = cluster.take_cluster(settings, host.get("device"))
     from yolo_distill.tuning.space import read_space
