@@ -188,6 +188,7 @@ def data_refusal(*args: Any, **options: Any) -> str:
         ("data.yaml", "train: a\nval: nowhere\nnames: [a]\n", "nowhere"),
         ("data.yaml", "train: .\nval: .\nnames: [a]\n", "no pictures for val"),
         ("data.yaml", "train: .\nval: .\nnames: [a]\nnc: 3\n", "must match"),
+        ("data.yaml", "train: .\nval: .\nnames: [a]\nchannels: 1000000\n", "channels is 1000000; expected those of a"),
         ("data.yaml", "train: .\nval: 3\nnames: [a]\n", "must be str or list"),
     ],
 )

@@ -17,6 +17,7 @@ from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.validation import read_yaml
 
 _MOST_CLASSES = 100_000
+_MOST_CHANNELS = 1024
 _SPLITS = ("train", "val", "test", "minival")
 
 
@@ -94,6 +95,11 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
     nc = plan.get("nc")
     if nc is not None and not (isinstance(nc, int) and 0 < nc <= _MOST_CLASSES):  # the host names each of them
         raise RequestError(f"{said}: nc is {reprlib.repr(nc)}; expected a number of classes of 1 to {_MOST_CLASSES:,}")
+    channels = plan.get("channels", 3)
+    if not (isinstance(channels, int) and 0 < channels <= _MOST_CHANNELS):  # the host makes a network for them
+        raise RequestError(
+            f"{said}: channels is {reprlib.repr(channels)}; expected those of a picture, 1 to {_MOST_CHANNELS:,}"
+        )
     missing = [key for key in ("train", "val") if key not in has]
     if plan.get("names") is None and plan.get("nc") is None:
         missing.append("names")
