@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from yolo_distill.errors import RequestError, missing_extra, one_line
+from yolo_distill.errors import DistillError, RequestError, missing_extra, one_line
 from yolo_distill.settings import Setting
 
 SETTINGS = {
@@ -94,7 +95,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     A program that is connected already stays so.
 
     Raises:
-        RequestError: there is no such cluster, or it has no room.
+        DistillError: it can't be reached.
+        RequestError: it has no room.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it prints a tip about that
@@ -118,14 +120,15 @@ def _join(ray: Any, cluster: Cluster) -> None:
     if cluster.address == LOCAL:
         own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": _STORE}
         os.environ.setdefault("RAY_worker_niceness", "0")  # as urgent as this process; Ray's own choice is 15
+        print("starting Ray ...", file=sys.stderr, flush=True)
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"ray={cluster.address}: can't be joined ({one_line(error)}); `ray status` says what runs here; ray=local "
-            "needs none"
-        ) from error
+    except Exception as error:  # a bare one where a busy machine starts it too slowly
+        what = "`ray status` says what runs here; ray=local needs none"
+        if cluster.address == LOCAL:
+            what = "a machine that is less busy may start it: give the same command again"
+        raise DistillError(f"ray={cluster.address}: Ray can't be reached ({one_line(error)}); {what}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own ends the process without a word

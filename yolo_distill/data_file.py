@@ -29,7 +29,7 @@ def find_data_file(data: str | Path) -> tuple[Path, bool]:
             return shipped[file.name], True
     if not file.is_file():
         near = [found.name for found in file.parent.glob("*.y*ml")]
-        hint = did_you_mean(file.name, [*near, *shipped], 0.7)  # all end alike
+        hint = did_you_mean(file.name, [*near, *shipped], 0.8)  # all end alike
         raise RequestError(f"{said}: no such file{hint}")
     if file.suffix.lower() not in {".yaml", ".yml"}:
         what = file.suffix or "nameless"

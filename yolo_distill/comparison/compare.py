@@ -20,6 +20,7 @@ from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.results import figure_of, metric_of, task_of
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
+from yolo_distill.engine.teacher_quality import NOTHING
 from yolo_distill.errors import DistillError
 from yolo_distill.files import claim_folder
 from yolo_distill.lock import lock
@@ -234,4 +235,7 @@ def outcome(run: Run, plan: Plan) -> str:
     figures = [f"{value:.1f} on {split}" for split, value in values.items() if value is not None]
     spent = f", trained {record['train_seconds'] / 60:.1f} min" if record["train_seconds"] else ""
     said = f"{metric_of(task_of(record, plan))} {', '.join(figures)}" if figures else "not measured"
+    on_val = values.get("val")
+    if run.arm.kind == TEACHER and on_val is not None and on_val < 100 * NOTHING:
+        spent += "; it finds next to nothing, and nobody can learn more from it: train it longer (teacher_epochs=)"
     return f"{run.name}: {said}{spent}"

@@ -86,7 +86,7 @@ def with_enough_steps(pictures: int, settings: Mapping[str, Any]) -> dict[str, A
     few, enough = count_steps(pictures, settings), count_steps(pictures, {**settings, "nbs": nbs})
     LOGGER.info(
         f"{PREFIX}nbs={nbs} gives this run {enough} optimizer steps; Ultralytics' nbs={DEFAULT_CFG_DICT['nbs']} would "
-        f"give it {few}, and takes as long (nbs={DEFAULT_CFG_DICT['nbs']} has it so)"
+        f"give it {few}, and takes as long; nbs={DEFAULT_CFG_DICT['nbs']} keeps it"
     )
     return {**settings, "nbs": nbs}
 

@@ -65,7 +65,7 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
         )
     say(f"{what_became(statistics)}; {FINDS[manifest.task]}: {_by_class(manifest.names, statistics.boxes.tolist())}")
     if not statistics.boxes.sum():
-        say(f"warning: there is no box to train on; {_advice(manifest, statistics)}, with another out=")
+        say(f"warning: there is no box to train on; {_advice(manifest, statistics)}; another try needs another out=")
     if not (out / DATA).exists():
         write_contact_sheet(out / SHEET, manifest, statistics, DataSet(out, copy=False).images)
         notes = {"Labelled by": manifest.teacher["name"], "Task": manifest.task}
@@ -82,7 +82,7 @@ def _advice(manifest: Manifest, statistics: Statistics) -> str:
         return "give pictures that can be read"
     found = statistics.histogram.sum(0).nonzero()[0]
     if not len(found):
-        return "the teacher finds nothing at all in them: are they like those that it was trained on?"
+        return "the teacher finds nothing at all in them: give pictures like those that it was trained on"
     best = (int(found[-1]) + 1) / BINS
     return f"the teacher's best box there scores {best:.2f} at most, below conf={manifest.settings['conf']:g}: lower it"
 
