@@ -22,6 +22,7 @@ from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.ray_runs import RayRuns, do_job
 from yolo_distill.comparison.runs import Job, Run, run_of
 from yolo_distill.errors import RequestError
+from yolo_distill.machine import usable_cores
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
@@ -142,7 +143,8 @@ def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_p
     two = [*words, "seeds=0", "device=cpu"]
     assert main([*two, f"out={tmp_path / 'plain'}"]) == 0
     out = tmp_path / "ray"
-    command = [sys.executable, "-m", "yolo_distill", *two, "ray=local", f"out={out}"]
+    # As many threads as the plain command's runs have.
+    command = [sys.executable, "-m", "yolo_distill", *two, "ray=local", f"ray_cpus={usable_cores()}", f"out={out}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines, limit = out / "plain-s0" / "epochs.jsonl", time.monotonic() + 300
     while not (lines.is_file() and '"epoch"' in lines.read_text()):

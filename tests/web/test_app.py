@@ -337,7 +337,7 @@ def test_what_cannot_be_run_is_said(served, visit, pictures, tmp_path):
     onnx.save(model, str(made))
     assert "operator Unheard" in refusal(made)
     assert "the model takes (1, 1, 64, 64)" in refusal(write_detector(made, dense(FIRST), channels=1))
-    assert "the model's task is 'segment'" in refusal(write_detector(made, dense(FIRST), task="segment"))
+    assert "the model's task is 'classify'" in refusal(write_detector(made, dense(FIRST), task="classify"))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     assert "broken.png: this browser cannot read it as a picture" in refusal(broken)
