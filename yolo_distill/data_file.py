@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.errors import RequestError, did_you_mean, missing_extra
 
 
 def find_data_file(data: str | Path) -> tuple[Path, bool]:
@@ -15,7 +15,7 @@ def find_data_file(data: str | Path) -> tuple[Path, bool]:
         data: path of a `.yaml` file, or the bare name of one of the host's.
 
     Raises:
-        RequestError: it is not there, or is something else.
+        RequestError: it is not there, or is something else; or Ultralytics is not, which may have it.
     """
     said, file = f"data={data}", Path(str(data)).expanduser()
     if file.is_dir():
@@ -24,7 +24,7 @@ def find_data_file(data: str | Path) -> tuple[Path, bool]:
         raise RequestError(f"{said}: is a folder{hint}")
     shipped: dict[str, Path] = {}
     if not file.exists() and file.name == str(data):
-        shipped = {found.name: found for found in _host_folder().glob("*.yaml")}
+        shipped = {found.name: found for found in _host_folder(said).glob("*.yaml")}
         if file.name in shipped:
             return shipped[file.name], True
     if not file.is_file():
@@ -37,7 +37,9 @@ def find_data_file(data: str | Path) -> tuple[Path, bool]:
     return file, False
 
 
-def _host_folder() -> Path:
+def _host_folder(said: str) -> Path:
     """Return where Ultralytics has its data set files; looking for a package does not import it."""
     found = find_spec("ultralytics")
-    return Path(str(found.origin)).parent / "cfg" / "datasets" if found else Path("ultralytics")
+    if found is None:
+        raise missing_extra("ultralytics", said)
+    return Path(str(found.origin)).parent / "cfg" / "datasets"
