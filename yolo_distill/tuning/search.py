@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,7 +153,7 @@ def _fit(request: Request, plan: Plan, space: Space, trials: int) -> list[dict[s
     runs = tune.with_resources(tune.with_parameters(_run_trial, **asked), {"cpu": cluster.cpus, "gpu": cluster.gpus})
     try:
         with connected(cluster):
-            found = _tuner(request, space, trials, runs).fit()
+            found = _tuner(request, space, trials, runs, partial(_run_of, out, plan)).fit()
     except KeyboardInterrupt:
         Progress().say("stopped: the same command goes on, each unfinished trial from its last epoch")
         raise
@@ -163,13 +163,16 @@ def _fit(request: Request, plan: Plan, space: Space, trials: int) -> list[dict[s
     return sorted(rows, key=lambda row: row["number"])
 
 
-def _tuner(request: Request, space: Space, trials: int, runs: Any) -> tune.Tuner:
+def _tuner(
+    request: Request, space: Space, trials: int, runs: Any, find_run: Callable[[int, Mapping[str, Any]], Run]
+) -> tune.Tuner:
     """Return what does the trials, as it was left where there is one."""
     out = request.out.resolve()
     if tune.Tuner.can_restore(str(out / STATE)):
         return tune.Tuner.restore(str(out / STATE), runs, resume_unfinished=True, restart_errored=True)
     shutil.rmtree(out / STATE, ignore_errors=True)
     epochs = int(request.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+    said = _Said(trials, epochs, find_run)
     return tune.Tuner(
         runs,
         tune_config=tune.TuneConfig(
@@ -180,7 +183,7 @@ def _tuner(request: Request, space: Space, trials: int, runs: Any) -> tune.Tuner
             search_alg=OptunaSearch(partial(_suggest, space), metric="map", mode="max", seed=0),
             scheduler=ASHAScheduler(max_t=epochs, grace_period=max(epochs // 9, 1), reduction_factor=_REDUCTION),
         ),
-        run_config=tune.RunConfig(name=STATE, storage_path=str(out), verbose=0, callbacks=[_Said(trials, epochs)]),
+        run_config=tune.RunConfig(name=STATE, storage_path=str(out), verbose=0, callbacks=[said]),
     )
 
 
@@ -207,8 +210,7 @@ def _suggest(space: Space, trial: Any) -> dict[str, Any]:
 
 def _run_trial(config: Mapping[str, Any], *, plan: Plan, out: Path, threads: int, device: Any, trust: bool) -> None:
     """Do the run of a trial, or go on with it, and tell Tune after each epoch how good the best one was."""
-    settings = {key: value for key, value in config.items() if key != "number"}
-    run = _run_of(out, plan, config["number"], settings)
+    run = _run_of(out, plan, *_apart(config))
     job = job_of(run, plan, threads=threads, device=device, trust=trust)
     if (file := run.folder / JOB).is_file():
         there = read_job(file)
@@ -231,11 +233,16 @@ def _run_trial(config: Mapping[str, Any], *, plan: Plan, out: Path, threads: int
         raise DistillError(f"{run.error()} (log: {run.log})")
 
 
+def _apart(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return the number of a trial, and its settings."""
+    return config["number"], {key: value for key, value in config.items() if key != "number"}
+
+
 class _Said(tune.Callback):
     """Says what came of each trial."""
 
-    def __init__(self, trials: int, epochs: int) -> None:
-        self._trials, self._epochs = trials, epochs
+    def __init__(self, trials: int, epochs: int, find_run: Callable[[int, Mapping[str, Any]], Run]) -> None:
+        self._trials, self._epochs, self._find_run = trials, epochs, find_run
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         found = trial.last_result
@@ -244,9 +251,12 @@ class _Said(tune.Callback):
         self._say(trial, f"mAP50-95 {found['map']:.1f} on val after {after}; best {best:.1f}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trial, f"failed: {_why(trial.get_pickled_error() or trial.get_error())}")
+        number, settings = _apart(trial.config)
+        # Tune does not have its error yet; a run leaves its own in its folder.
+        self._say(trial, f"failed: {self._find_run(number, settings).error() or 'its process is gone'}")
 
     def _say(self, trial: Any, text: str) -> None:
-        settings = " ".join(f"{key}={value}" for key, value in trial.config.items() if key != "number")
-        name = f"trial {trial.config['number']} of {self._trials} ({settings or 'the default'})"
+        number, settings = _apart(trial.config)
+        shown = " ".join(f"{key}={value}" for key, value in settings.items()) or "the default"
+        name = f"trial {number} of {self._trials} ({shown})"
         Progress().say(f"{name}: {text}")

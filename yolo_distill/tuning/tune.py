@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.comparison.arms import DISTILLED, PLAIN, read_seeds
@@ -99,8 +99,12 @@ def _plot(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], space: Spa
             at = str(at) if key and space[key].choices else at
             panel.scatter([at], [row["map"]], edgecolors=colour, facecolors=face)
         panel.set_xlabel(key or "trial (black: the default, red: the best)")
-        if key and space[key].log:
-            panel.set_xscale("log")
+        if key and not space[key].choices:
+            ends = space[key].ends
+            panel.set_xscale("log" if space[key].log else "linear")
+            panel.set_xlim(*ends)
+            panel.set_xticks(ends, labels=[f"{end:g}" for end in ends])
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
     for panel in axes[len(space) + 1 :]:
         panel.set_axis_off()
