@@ -14,7 +14,7 @@ import torch
 from exported import middle, scale
 
 from yolo_distill.errors import DistillError
-from yolo_distill.exporting import export_data, parity
+from yolo_distill.exporting import detection_parity, export_data, parity
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
@@ -133,4 +133,4 @@ def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
 
 def borderline(*rows: Any, full: int = 300) -> int:
     scores = np.array([[0.8, 0.3], [0.8, 0.6]])
-    return parity._borderline(*rows, conf=0.25, margin=1e-5, wobble=1e-4, full=full, scores=scores)
+    return detection_parity._borderline(*rows, conf=0.25, margin=1e-5, wobble=1e-4, full=full, scores=scores)

@@ -21,11 +21,12 @@ import torch
 
 from yolo_distill.errors import DistillError, missing_extra
 from yolo_distill.exporting.acceptance import Guard, measure
+from yolo_distill.exporting.detection_parity import TOLERANCES
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.exporting.lower_precision import Lowered, to_fp16, to_int8
 from yolo_distill.exporting.model_card import write_card
 from yolo_distill.exporting.onnx_file import annotate, notes_of_source, sha256, trace
-from yolo_distill.exporting.parity import TOLERANCES, prove, prove_same, torch_run
+from yolo_distill.exporting.parity import prove, prove_same, torch_run
 from yolo_distill.exporting.report import ExportReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.targets import Target, load_target

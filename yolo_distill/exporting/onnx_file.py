@@ -19,7 +19,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, one_line
-from yolo_distill.exporting.parity import MAX_DET
+from yolo_distill.exporting.detection_parity import MAX_DET
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.models.tasks import task_of
 from yolo_distill.version import __version__

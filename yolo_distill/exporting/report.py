@@ -13,7 +13,7 @@ import torch
 from ultralytics import __version__ as host_version
 
 from yolo_distill.evaluation.detection_agreement import Agreement
-from yolo_distill.exporting.parity import TOLERANCES, Comparison, Gap
+from yolo_distill.exporting.detection_parity import TOLERANCES, Comparison, Gap
 from yolo_distill.version import __version__
 
 

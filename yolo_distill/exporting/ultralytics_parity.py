@@ -24,7 +24,8 @@ from yolo_distill.errors import DistillError, one_line
 from yolo_distill.evaluation import validator
 from yolo_distill.evaluation.detection_agreement import LOW, MAX_SCORE_GAP, MIN_MATCHED, Agreement, agree
 from yolo_distill.exporting.acceptance import measure, points
-from yolo_distill.exporting.parity import IOU, MAX_DET, TOLERANCES, Gap, check_raw, float_copy, torch_run, widest
+from yolo_distill.exporting.detection_parity import IOU, MAX_DET, TOLERANCES, Gap
+from yolo_distill.exporting.parity import check_raw, float_copy, torch_run, widest
 from yolo_distill.exporting.report import HostProof
 from yolo_distill.exporting.request_checks import Plan
 from yolo_distill.exporting.task_parity import as_raw
