@@ -39,7 +39,9 @@ def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         run = [str(built)]
     elif request.param == "kt":
         jar = built.with_suffix(".jar")
-        compile_with(KOTLINC, "-include-runtime", PROGRAMS / "Yolo.kt", PROGRAMS / "Masks.kt", MAINS / "Golden.kt", "-d", jar)
+        compile_with(
+            KOTLINC, "-include-runtime", PROGRAMS / "Yolo.kt", PROGRAMS / "Masks.kt", MAINS / "Golden.kt", "-d", jar
+        )
         run = ["java", "-Xmx400m", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", str(jar), "yolo.GoldenKt"]
     else:
         options = ["swiftc", "-O", "-parse-as-library", "-warnings-as-errors"]
