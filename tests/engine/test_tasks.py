@@ -16,6 +16,7 @@ from ultralytics import YOLO
 
 from yolo_distill.cli import main
 from yolo_distill.comparison.candidates import Deadline, smaller_networks
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import default_student
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.models.architecture_files import load_architecture
@@ -142,6 +143,20 @@ def test_a_task_that_is_not_the_students_is_refused(tiny_data, tiny_student, cap
     assert f"task=pose: student={tiny_student} is a detect model; leave task= out" in capsys.readouterr().err
     assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "mask=1"]) == 2
     assert f"mask=1: student={tiny_student} is a detect model, which has no masks" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_set_of_boxes_teaches_a_segmenter_and_no_turned_boxes(two_stages, of_task, tmp_path, capsys):
+    small = {task: write_architecture(tmp_path / f"{task}.yaml", task=task) for task in ("segment", "obb")}
+    words = [f"teacher={two_stages}", f"project={tmp_path}", "imgsz=64", "epochs=1", "batch=4", "workers=0"]
+    short = ["plots=false", "box_floor=0", "ramp_epochs=0"]
+    asked = [f"student={small['segment']}", f"data={of_task('segment')}", "name=run"]
+    assert main(["train", *words, *short, *asked]) == 0
+    columns = read_columns(tmp_path / "run" / "results.csv")
+    assert min(columns["train/logit_loss"] + columns["train/local_loss"]) > 0
+    assert main(["train", *words, *short, f"student={small['obb']}", f"data={of_task('obb')}"]) == 2
+    said = f"teacher={two_stages}: answers with a set of upright boxes, and the student's are turned; give one YOLO"
+    assert said in capsys.readouterr().err
 
 
 def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):

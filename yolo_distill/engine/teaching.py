@@ -101,6 +101,11 @@ class Teaching:
         if table := classes.table(teacher.names):
             LOGGER.info(table)
         objects = ObjectTerm(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        if not dense and not objects.comparable:
+            raise RequestError(
+                f"teacher={recipe.teacher}: answers with a set of upright boxes, and the student's are turned; give "
+                "one YOLO as teacher"
+            )
         if "localization" in self._gains and not objects.comparable:
             raise RequestError(
                 "localization=: boxes of one are turned and those of the other are not; give localization=0"
