@@ -112,7 +112,7 @@ class Teaching:
             )
         for name in self._gains:
             if TABLE[name].kind == "object" and name != objects.name:
-                LOGGER.warning(f"{PREFIX}{name}= has no effect: teacher and student have no {name}s in common")
+                LOGGER.warning(f"{PREFIX}{name}s are not taught: teacher and student have none in common")
         return Terms(recipe, classes, levels, projectors, maps=teacher.widths, objects=objects)
 
     def _make_projectors(self, trainer: Any, levels: Levels) -> nn.ModuleDict:
