@@ -39,11 +39,13 @@ def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         run = [str(built)]
     elif request.param == "kt":
         jar = built.with_suffix(".jar")
-        compile_with(KOTLINC, "-include-runtime", PROGRAMS / "Yolo.kt", MAINS / "Golden.kt", "-d", jar)
+        compile_with(
+            KOTLINC, "-include-runtime", PROGRAMS / "Yolo.kt", PROGRAMS / "Masks.kt", MAINS / "Golden.kt", "-d", jar
+        )
         run = ["java", "-Xmx400m", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", str(jar), "yolo.GoldenKt"]
     else:
         options = ["swiftc", "-O", "-parse-as-library", "-warnings-as-errors"]
-        compile_with(options, PROGRAMS / "Yolo.swift", MAINS / "golden.swift", "-o", built)
+        compile_with(options, PROGRAMS / "Yolo.swift", PROGRAMS / "Masks.swift", MAINS / "golden.swift", "-o", built)
         run = [str(built)]
 
     def answers(questions: Iterable[str]) -> list[str]:
@@ -139,9 +141,7 @@ def test_keypoints_and_turned_boxes_are_the_same(ask: Ask) -> None:
         np.testing.assert_allclose(found[:, 6:], own, atol=1e-3)
 
 
-def test_masks_are_the_same(ask: Ask, request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.params["ask"] != "cpp":
-        pytest.skip("masks are for C++ and JavaScript")
+def test_masks_are_the_same(ask: Ask) -> None:
     cases = of_tasks("segment")
     for (case, run, _), text in zip(cases, ask(question for *_, question in cases), strict=True):
         found = np.reshape(numbers(text), (-1, 6 + len(case["protos"])))

@@ -23,6 +23,7 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
     private val size = wholes("imgsz")
     private val points = if (notes["task"] == "pose") wholes("kpt_shape") else listOf(0, 0)
     private val turned = notes["task"] == "obb"
+    private val segments = notes["task"] == "segment"
     private val form =
         Form(notes["end2end"] == "True", if (turned) 1 else points[0] * points[1], points[1], turned)
 
@@ -31,7 +32,7 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
 
     init {
         val task = notes["task"]
-        require(task in listOf("detect", "pose", "obb")) { "the model is for $task, which this program does not do" }
+        require(task in listOf("detect", "segment", "pose", "obb")) { "the model is for $task, which this program does not do" }
         val type = (input.value.info as TensorInfo).type
         require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
     }
@@ -47,15 +48,25 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
         val shape = longArrayOf(1, 3, size[0].toLong(), size[1].toLong())
         OnnxTensor.createTensor(environment, floats, shape).use { tensor ->
             session.run(mapOf(input.key to tensor)).use { answers ->
-                val answer = answers[0] as OnnxTensor
-                val (_, rows, columns) = answer.info.shape.map { it.toInt() }
+                val bySides = answers.map { it.value as OnnxTensor }.associateBy { it.info.shape.size }
+                val protos = if (segments) numbers(bySides.getValue(4)) else null
+                val (raw, sides) = numbers(bySides.getValue(3))
+                val (_, rows, columns) = sides
+                val form = Form(form.end2end, protos?.second?.get(1) ?: form.own, form.keypoint, form.turned)
                 val right = if (form.end2end) columns == 6 + form.own else rows == 4 + names.size + form.own
                 check(right) { "the model answers $rows x $columns" }
-                val raw = FloatArray(rows * columns).also { answer.floatBuffer.get(it) }
-                return decode(raw, rows, columns, form, settings).map { transform.toPicture(it, form) }
+                val found = decode(raw, rows, columns, form, settings).map { transform.toPicture(it, form) }
+                val (data, shape) = protos ?: return found
+                val prototypes = Prototypes(data, shape[1], shape[2], shape[3], transform)
+                return found.mapNotNull { one ->
+                    prototypes.mask(one)?.let { one.copy(own = emptyList(), mask = it) }
+                }
             }
         }
     }
+
+    private fun numbers(tensor: OnnxTensor) =
+        tensor.floatBuffer.let { FloatArray(it.remaining()).also(it::get) } to tensor.info.shape.map { it.toInt() }
 
     override fun close() = session.close()
 }

@@ -16,6 +16,7 @@ enum DetectorError: Error { case otherTask, noFloats, noPicture }
 final class Detector {
     let names: [String]  // by classId
     private let about: About, form: Form, input: About.Tensor, output: About.Tensor
+    private let protos: About.Tensor?  // of segment
     private let environment: ORTEnv, session: ORTSession
 
     /// `file` is an `.onnx` or `.ort` file, `json` the `.json` that was exported with it; `options` say where it runs.
@@ -23,8 +24,10 @@ final class Detector {
         about = try JSONDecoder().decode(About.self, from: Data(contentsOf: json))
         names = (0..<about.names.count).map { about.names[String($0)]! }
         (input, output) = (about.tensors["input"]!, about.tensors["output"]!)
+        protos = about.tensors["prototypes"]
         switch about.task {
         case "detect": form = Form(end2end: about.end2end)
+        case "segment": form = Form(end2end: about.end2end, own: protos!.shape[1])
         case "obb": form = Form(end2end: about.end2end, own: 1, turned: true)
         case "pose":
             let shape = about.metadata["kpt_shape"]!.split { !$0.isNumber }.map { Int($0)! }
@@ -53,13 +56,24 @@ final class Detector {
         let data = NSMutableData(bytes: floats, length: 4 * floats.count)
         let shape = input.shape.map { NSNumber(value: $0) }
         let tensor = try ORTValue(tensorData: data, elementType: .float, shape: shape)
-        let answer = try session.run(withInputs: [input.name: tensor], outputNames: [output.name], runOptions: nil)
-        let raw = try withExtendedLifetime(answer) {  // it owns what is read here
-            let bytes = Data(referencing: try answer[output.name]!.tensorData())
-            return bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+        let outputs = Set([output, protos].compactMap { $0?.name })
+        let answer = try session.run(withInputs: [input.name: tensor], outputNames: outputs, runOptions: nil)
+        func numbers(_ of: About.Tensor) throws -> [Float] {
+            try withExtendedLifetime(answer) {  // it owns what is read here
+                let bytes = Data(referencing: try answer[of.name]!.tensorData())
+                return bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+            }
         }
-        let (rows, columns) = (output.shape[1], output.shape[2])
+        let (raw, rows, columns) = (try numbers(output), output.shape[1], output.shape[2])
         let found = try decode(raw, rows: rows, columns: columns, form: form, settings)
-        return found.map { transform.toPicture($0, form) }
+            .map { transform.toPicture($0, form) }
+        guard let protos else { return found }
+        let (count, tall, wide) = (protos.shape[1], protos.shape[2], protos.shape[3])
+        let prototypes = Prototypes(try numbers(protos), count: count, tall: tall, wide: wide, transform)
+        return try found.compactMap {
+            var one = $0
+            (one.mask, one.own) = (try prototypes.mask(one), [])
+            return one.mask == nil ? nil : one
+        }
     }
 }

@@ -1,5 +1,6 @@
 // A picture into a YOLO network's input, and its answer into what the picture shows: letterbox, decoding, NMS.
-// Kotlin's standard library alone; Detector.kt runs the network. The twin of yolo_distill/runtime, number by number.
+// Kotlin's standard library alone; Masks.kt is for masks, and Detector.kt runs the network. The twin of
+// yolo_distill/runtime, number by number.
 package yolo
 
 import kotlin.math.cos
@@ -30,15 +31,19 @@ class Settings(val conf: Float = 0.25f, val iou: Double = 0.7, val maxDet: Int =
  */
 class Form(val end2end: Boolean = false, val own: Int = 0, val keypoint: Int = 0, val turned: Boolean = false)
 
+/** The part of the picture that a box shows; `bits`, row after row, are true where the object is. */
+class Mask(val top: Int, val left: Int, val height: Int, val width: Int, val bits: BooleanArray)
+
 /**
  * An object: its corners in pixels, how sure the network is, and its class.
  *
  * @property own of pose the keypoints; of obb centre x, centre y, width, height, and angle in radians, while the
  *     corners are those of the upright box around it.
+ * @property mask of segment.
  */
 data class Detection(
     val x1: Float, val y1: Float, val x2: Float, val y2: Float, val score: Float, val classId: Int,
-    val own: List<Float> = emptyList()
+    val own: List<Float> = emptyList(), val mask: Mask? = null
 )
 
 /** The corners of a turned box (`own`): x and y of each. */

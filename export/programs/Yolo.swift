@@ -1,5 +1,6 @@
 // A picture into a YOLO network's input, and its answer into what the picture shows: letterbox, decoding, NMS.
-// Foundation alone; Detector.swift runs the network. The twin of yolo_distill/runtime, number by number.
+// Foundation alone; Masks.swift is for masks, and Detector.swift runs the network. The twin of yolo_distill/runtime,
+// number by number.
 import Foundation
 
 /// What counts as a detection.
@@ -17,6 +18,12 @@ struct Form {
     var turned = false  // of obb: whether the number more is an angle
 }
 
+/// The part of the picture that a box shows; `bits`, row after row, are true where the object is.
+struct Mask {
+    var top, left, height, width: Int
+    var bits: [Bool]
+}
+
 /// An object: its corners in pixels, how sure the network is, and its class.
 struct Detection {
     var x1, y1, x2, y2, score: Float
@@ -24,6 +31,7 @@ struct Detection {
     /// Of pose the keypoints; of obb centre x, centre y, width, height, and angle in radians, while the corners are
     /// those of the upright box around it.
     var own: [Float] = []
+    var mask: Mask? = nil  // of segment
 }
 
 /// The corners of a turned box (`own`): x and y of each.

@@ -186,10 +186,13 @@ class _Branches(torch.nn.Module):
         ({"mimic": 1}, False, True, "scores one2one maps"),
         ({"mimic": 1}, True, False, "scores maps"),
         ({"mimic": 1, "logit": 1}, False, False, "scores maps"),
+        ({"mask": 1, "localization": 1}, True, True, "scores boxes one2one extra"),
+        ({"mask": 1, "localization": 1}, True, None, "scores boxes one2one"),  # a set's masks are not taught
     ],
 )
 def test_the_teacher_is_asked_for_what_the_terms_need(settings, student, teacher, expected):
-    needs = needs_of(make_recipe(only(**settings)), _Branches(student), _Branches(teacher))
+    head = None if teacher is None else _Branches(teacher)
+    needs = needs_of(make_recipe(only(**settings)), _Branches(student), head)
     assert {name for name, needed in vars(needs).items() if needed} == set(expected.split())
 
 

@@ -15,6 +15,8 @@ from tiny_yolo import write_architecture
 from ultralytics import YOLO
 
 from yolo_distill.cli import main
+from yolo_distill.comparison.candidates import Deadline, smaller_networks
+from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import default_student
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.models.architecture_files import load_architecture
@@ -97,6 +99,28 @@ def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_pa
     assert all(losses[name] > 0 for name in OWN[task])
 
 
+def test_a_deadlines_candidates_are_of_the_teachers_task():
+    asked = Deadline(15, 1, "fp32", None, [], None, "relu")
+    found = smaller_networks(load_architecture("yolo26s-seg.yaml", 1), asked, {0: "hole"})
+    sizes = ["-relu", "-w0.1875-relu", "-w0.125-relu"]  # nano, and as wide as pico and femto
+    assert [Path(name).stem for name in found] == [f"yolo26n-seg{size}" for size in sizes]
+    assert {task_of(model) for model in found.values()} == {"segment"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", OTHERS)
+def test_a_deadline_takes_a_student_of_another_task(task, of_task, tmp_path):
+    wide = write_architecture(tmp_path / "wide.yaml", width=4, task=task)
+    teacher = save(live_detector(str(wide), ("disc", "square"), task=task), tmp_path / "wide.pt", 64)
+    words = [f"teacher={teacher}", f"data={of_task(task)}", f"project={tmp_path}", "name=run", "student_act=relu"]
+    assert main(["train", *words, "latency=1000", "imgsz=64", "epochs=1", "batch=4", "plots=false", "workers=0"]) == 0
+    kept = json.loads((tmp_path / "run" / "latency.json").read_text())
+    assert len(kept["candidates"]) == 3
+    assert 0 < kept["taken"]["ms"] < 1000
+    assert kept["taken"]["map"] is not None
+    assert task_of(YOLO(tmp_path / "run" / "weights" / "best.pt").model) == task
+
+
 @pytest.mark.parametrize(
     ("task", "of", "says"),
     [
@@ -119,6 +143,20 @@ def test_a_task_that_is_not_the_students_is_refused(tiny_data, tiny_student, cap
     assert f"task=pose: student={tiny_student} is a detect model; leave task= out" in capsys.readouterr().err
     assert main(["train", "teacher=yolo26s.yaml", f"student={tiny_student}", f"data={tiny_data}", "mask=1"]) == 2
     assert f"mask=1: student={tiny_student} is a detect model, which has no masks" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_set_of_boxes_teaches_a_segmenter_and_no_turned_boxes(two_stages, of_task, tmp_path, capsys):
+    small = {task: write_architecture(tmp_path / f"{task}.yaml", task=task) for task in ("segment", "obb")}
+    words = [f"teacher={two_stages}", f"project={tmp_path}", "imgsz=64", "epochs=1", "batch=4", "workers=0"]
+    short = ["plots=false", "box_floor=0", "ramp_epochs=0"]
+    asked = [f"student={small['segment']}", f"data={of_task('segment')}", "name=run"]
+    assert main(["train", *words, *short, *asked]) == 0
+    columns = read_columns(tmp_path / "run" / "results.csv")
+    assert min(columns["train/logit_loss"] + columns["train/local_loss"]) > 0
+    assert main(["train", *words, *short, f"student={small['obb']}", f"data={of_task('obb')}"]) == 2
+    said = f"teacher={two_stages}: answers with a set of upright boxes, and the student's are turned; give one YOLO"
+    assert said in capsys.readouterr().err
 
 
 def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):

@@ -1,4 +1,4 @@
-// Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.kt.
+// Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.kt and Masks.kt.
 package yolo
 
 fun said(one: Detection) =
@@ -35,6 +35,15 @@ fun answer(what: String, words: List<String>): String {
             val form = Form(whole(7) != 0, whole(8), whole(9), whole(10) != 0)
             decode(floats(13).toFloatArray(), whole(11), whole(12), form, settings)
                 .joinToString(" ") { said(transform().toPicture(it, form)) }
+        }
+        "mask" -> {
+            val values = floats(7).toFloatArray()
+            val (count, tall, wide) = (4..6).map { whole(it) }
+            val weights = values.slice(4 until 4 + count)
+            val protos = values.copyOfRange(4 + count, values.size)
+            val found = Detection(values[0], values[1], values[2], values[3], 1f, 0, weights)
+            val mask = Prototypes(protos, count, tall, wide, transform()).mask(found)
+            mask?.run { "$top $left $height $width " + bits.joinToString(" ") { if (it) "1" else "0" } } ?: ""
         }
         "nms" -> nms(boxes(floats(2)), Settings(0f, words[0].toDouble(), whole(1))).joinToString(" ")
         else -> error(what)

@@ -1,4 +1,5 @@
-// Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.swift.
+// Answers what test_export_programs.py asks on standard input, a line each, with export/programs/Yolo.swift and
+// Masks.swift.
 import Foundation
 
 func said(_ one: Detection) -> String {
@@ -43,6 +44,15 @@ func answer(_ what: Substring, _ words: [Substring]) throws -> String {
         let form = Form(end2end: whole(7) != 0, own: whole(8), keypoint: whole(9), turned: whole(10) != 0)
         let found = try decode(floats(13), rows: whole(11), columns: whole(12), form: form, settings)
         return found.map { said(transform().toPicture($0, form)) }.joined(separator: " ")
+    case "mask":
+        let (values, count) = (floats(7), whole(4)), protos = Array(values[(4 + count)...])
+        let found = Detection(
+            x1: values[0], y1: values[1], x2: values[2], y2: values[3], score: 1, classId: 0,
+            own: Array(values[4..<4 + count]))
+        let prototypes = Prototypes(protos, count: count, tall: whole(5), wide: whole(6), transform())
+        guard let mask = try prototypes.mask(found) else { return "" }
+        let sides = "\(mask.top) \(mask.left) \(mask.height) \(mask.width) "
+        return sides + mask.bits.map { $0 ? "1" : "0" }.joined(separator: " ")
     case "nms":
         let settings = Settings(iou: Double(words[0])!, maxDet: whole(1))
         return nms(boxes(floats(2)), settings).map(\.description).joined(separator: " ")

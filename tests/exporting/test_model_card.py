@@ -72,6 +72,13 @@ def test_the_card_says_what_the_proof_measured(measured):
     assert f"model card: {measured.card}" in measured.summary()
 
 
+def test_what_figures_are_of_is_said_where_that_is_not_boxes(measured):
+    assert "| | mAP50-95 | mAP50 |" in model_card(measured)
+    turned = dataclasses.replace(measured, task="obb")
+    assert "| | mAP50-95 of turned boxes | mAP50 |" in model_card(turned)
+    assert "mAP50-95 of turned boxes on val: torch" in turned.summary()
+
+
 def test_the_licence_is_that_of_the_file_and_of_the_guide(measured):
     licence = measured.card.read_text(encoding="utf-8").split("## Licence\n\n")[1]
     of_file, _, rest = licence.partition(". Ultralytics holds ")

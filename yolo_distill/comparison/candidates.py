@@ -90,7 +90,8 @@ def smaller_networks(teacher: DetectionModel, asked: Deadline, names: Mapping[in
             for act in [asked.act] if asked.act else acts:
                 wanted = resized(plan, None, None, act, said="student")
                 try:
-                    model = build_plan(wanted, len(names), f"student={wanted['yaml_file']}")
+                    points = getattr(teacher.model[-1], "kpt_shape", None)
+                    model = build_plan(wanted, len(names), f"student={wanted['yaml_file']}", kpt_shape=points)
                 except RequestError:
                     if asked.students:
                         raise
@@ -111,11 +112,11 @@ def _plans(teacher: DetectionModel, students: str | None) -> list[dict[str, Any]
     if students:
         return [read_plan(name, "student") for name in map(str.strip, students.split(","))]
     own: dict[str, Any] = dict(teacher.yaml)
-    family = re.fullmatch(r"(.*\d)[a-z]", Path(str(own.get("yaml_file"))).stem)
+    family = re.fullmatch(r"(.*\d)[a-z](-\w+)?", Path(str(own.get("yaml_file"))).stem)
     found: dict[str, dict[str, Any]] = {}
     for letter in _LETTERS if family else "":
         with contextlib.suppress(RequestError):  # families lack some
-            found[letter] = read_plan(f"{family[1] if family else ''}{letter}.yaml", "student")
+            found[letter] = read_plan(f"{family[1]}{letter}{family[2] or ''}.yaml" if family else "", "student")
     if _LETTERS[-1] in found:
         return list(found.values())
     base, shares = (list(found.values())[-1], _BELOW_NANO) if found else (own, _SHARES)

@@ -17,7 +17,7 @@ from yolo_distill.comparison.processes import WORKER, Processes
 from yolo_distill.comparison.ray_runs import RayRuns, ray_runs
 from yolo_distill.comparison.report import JSON, PAGE, TABLE, Report, terminal
 from yolo_distill.comparison.request import Request, check
-from yolo_distill.comparison.results import figure_of, metric_of, task_of
+from yolo_distill.comparison.results import figure_of, task_of
 from yolo_distill.comparison.run_queue import RunQueue
 from yolo_distill.comparison.runs import Run, job_of, run_of, teacher_run
 from yolo_distill.engine.teacher_quality import NOTHING
@@ -25,6 +25,7 @@ from yolo_distill.errors import DistillError
 from yolo_distill.files import claim_folder
 from yolo_distill.lock import lock
 from yolo_distill.models.architecture_files import is_architecture
+from yolo_distill.models.tasks import metric_of
 from yolo_distill.runtime.progress import Progress
 
 _POLL_SECONDS = 0.1

@@ -113,10 +113,7 @@ def _teacher(asked: Deadline, recipe: Recipe) -> DetectionModel:
         raise RequestError(f"{said}teacher={recipe.teacher} has no weights yet; train it first, and give its best.pt")
     if not teachers.is_one_yolo:
         raise RequestError(f"{said}teacher={recipe.teacher} is not one YOLO, inside which candidates could start")
-    teacher = teachers.model(teachers.members[0])
-    if teacher.task != "detect":
-        raise RequestError(f"{said}teacher={recipe.teacher} is a {teacher.task} model; only detectors are timed")
-    return teacher
+    return teachers.model(teachers.members[0])
 
 
 def _largest(meeting: Sequence[Candidate], models: Mapping[str, DetectionModel]) -> Iterator[Candidate]:

@@ -17,7 +17,7 @@ from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
 from yolo_distill.comparison.statistics import difference, gap_recovered, verdict
 from yolo_distill.evaluation.evaluate import in_points
-from yolo_distill.models.tasks import TASKS
+from yolo_distill.models.tasks import TASKS, metric_of
 from yolo_distill.version import __version__
 
 #: What mAP50-95 and mAP50 are called in the evaluator's figures.
@@ -99,11 +99,6 @@ def task_of(record: Mapping[str, Any], plan: Plan) -> str | None:
     """Return the task of a run's model; None where it was not measured, and of older versions."""
     found: str | None = record.get(plan.headline, {}).get("task")
     return found
-
-
-def metric_of(task: str | None) -> str:
-    """Return what is compared, and of what it is where these are not boxes."""
-    return "mAP50-95" if task in {None, "detect"} else f"mAP50-95 of {TASKS[str(task)].finds}"
 
 
 def headline_arm(arms: Iterable[Arm]) -> str | None:

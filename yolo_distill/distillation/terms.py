@@ -287,5 +287,6 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
         # The places of a map are weighed by both branches, whatever the student has.
         one2one=((dense and single) or places) and theirs,
         maps="maps" in wanted,
-        extra="extra" in wanted or ("boxes" in wanted and turned),
+        # A set's masks and keypoints lie at no anchor of the student, and are not taught.
+        extra=teacher_head is not None and ("extra" in wanted or ("boxes" in wanted and turned)),
     )

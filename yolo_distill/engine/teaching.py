@@ -101,13 +101,18 @@ class Teaching:
         if table := classes.table(teacher.names):
             LOGGER.info(table)
         objects = ObjectTerm(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        if not dense and not objects.comparable:
+            raise RequestError(
+                f"teacher={recipe.teacher}: answers with a set of upright boxes, and the student's are turned; give "
+                "one YOLO as teacher"
+            )
         if "localization" in self._gains and not objects.comparable:
             raise RequestError(
                 "localization=: boxes of one are turned and those of the other are not; give localization=0"
             )
         for name in self._gains:
             if TABLE[name].kind == "object" and name != objects.name:
-                LOGGER.warning(f"{PREFIX}{name}= has no effect: teacher and student have no {name}s in common")
+                LOGGER.warning(f"{PREFIX}{name}s are not taught: teacher and student have none in common")
         return Terms(recipe, classes, levels, projectors, maps=teacher.widths, objects=objects)
 
     def _make_projectors(self, trainer: Any, levels: Levels) -> nn.ModuleDict:

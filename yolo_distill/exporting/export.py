@@ -259,7 +259,8 @@ def _tensors(file: Path, plan: _Plan) -> dict[str, dict[str, Any]]:
     graph = onnx.load(str(file)).graph
     colours = "blue, green, red, 0 to 255" if plan.input == "pictures" else "red, green, blue, 0 to 1"
     task, centre = task_of(plan.model), "centre x, y, width, height in pixels of the input"
-    answer = f"a column a box: {centre}, then {len(plan.model.names)} scores"
+    count = len(plan.model.names)
+    answer = f"a column a box: {centre}, then {count} score{'s' * (count > 1)}"
     if plan.end2end:
         box = centre if task == "obb" else "x1, y1, x2, y2 in pixels of the input"
         answer = f"a row a box, best first: {box}, score, class"

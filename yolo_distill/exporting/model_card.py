@@ -14,6 +14,7 @@ import yaml
 
 from yolo_distill.exporting.report import ExportReport, HostProof, HostReport
 from yolo_distill.exporting.workspace import CARD_MARK
+from yolo_distill.models.tasks import metric_of
 
 _LICENCE = (
     "Ultralytics holds that models made with its software are under AGPL-3.0 as well, unless you have an Enterprise "
@@ -138,7 +139,7 @@ def _accuracy(report: ExportReport | HostReport) -> Iterator[str]:
     if maps:
         pictures = next(iter(maps.values()))["pictures"]
         yield f"On the {pictures} pictures of `val` of {code(report.data)}, in points from 0 to 100:\n"
-        yield "| | mAP50-95 | mAP50 |\n|---|---|---|"
+        yield f"| | {metric_of(report.task)} | mAP50 |\n|---|---|---|"
         yield from (f"| {name} | {of['map']:.1f} | {of['map50']:.1f} |" for name, of in maps.items())
         yield ""
     yield from (f"- {line}" for line in report.proved())

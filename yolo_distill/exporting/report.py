@@ -14,6 +14,7 @@ from ultralytics import __version__ as host_version
 
 from yolo_distill.evaluation.detection_agreement import Agreement
 from yolo_distill.exporting.detection_parity import TOLERANCES, Comparison, Gap
+from yolo_distill.models.tasks import metric_of
 from yolo_distill.version import __version__
 
 
@@ -145,7 +146,7 @@ class ExportReport(_Report):
             f"{self.path}: {self.precision}, {self._megabytes_and_size()}, opset {self.opset}",
             f"for {self.audience}; {self.branch}",
             *self.proved(),
-            *_maps(self.accuracy),
+            *_maps(self.accuracy, self.task),
             self._speed(),
             *filter(None, [self.doubt]),
         ]
@@ -245,7 +246,7 @@ class HostReport(_Report):
         lines += self.proved()
         if self.proof is not None:
             torch_ms, ms = self.proof.ms["torch"], self.proof.ms[self.precision]
-            lines += _maps(self.proof.accuracy)
+            lines += _maps(self.proof.accuracy, self.task)
             lines.append(f"ms a picture: torch {torch_ms:.1f}, {self.precision} {ms:.1f} ({torch_ms / ms:.2f}x torch)")
             lines += filter(None, [self.doubt])
         return "\n".join([*lines, *self._beside_it()])
@@ -299,6 +300,6 @@ def _compared(part: Comparison) -> str:
     return f"{at}: {part.same} of {most} the same{edge}, within {part.box_px:.2g} px and {part.score:.2g}{own}"
 
 
-def _maps(accuracy: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _maps(accuracy: Mapping[str, Mapping[str, float]], task: str) -> list[str]:
     maps = [f"{name} {figures['map']:.1f}" for name, figures in accuracy.items() if "map" in figures]
-    return [f"mAP50-95 on val: {', '.join(maps)}"] if maps else []
+    return [f"{metric_of(task)} on val: {', '.join(maps)}"] if maps else []

@@ -62,6 +62,11 @@ def task_of(model: nn.Module) -> str:
     return next((name for name, task in TASKS.items() if head in task.heads), "detect")
 
 
+def metric_of(task: str | None) -> str:
+    """Return the name of a task's main figure, with what it is of where that is not boxes."""
+    return "mAP50-95" if task in {None, "detect"} else f"mAP50-95 of {TASKS[str(task)].finds}"
+
+
 def main_map(columns: Mapping[str, list[float]]) -> list[float]:
     """Return the task's main mAP50-95 of each epoch from the columns of a results.csv; empty where it is not there.
 

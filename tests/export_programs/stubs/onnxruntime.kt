@@ -25,6 +25,6 @@ abstract class OrtSession : AutoCloseable {
     abstract val metadata: OnnxModelMetadata
     abstract val inputInfo: Map<String, NodeInfo>
     abstract fun run(inputs: Map<String, OnnxTensor>): Result
-    abstract class Result : AutoCloseable { abstract operator fun get(index: Int): OnnxValue }
+    abstract class Result : AutoCloseable, Iterable<Map.Entry<String, OnnxValue>>
     class SessionOptions
 }
