@@ -15,7 +15,7 @@ import pytest
 
 from yolo_distill import __version__, cli
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.model_file import check_model_files
+from yolo_distill.given_files import check_model_files
 from yolo_distill.settings import Setting
 
 EXTRAS = ("torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from yolo_distill.commands import compare, train
+from yolo_distill.given_files import _config_dir
 from yolo_distill.host_keys import host_formats, host_keys
-from yolo_distill.model_file import _config_dir
 
 
 def test_the_names_are_those_of_the_host():

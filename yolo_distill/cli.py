@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
-from yolo_distill.plain_output import plain_output
+from yolo_distill.runtime.plain_output import plain_output
 from yolo_distill.settings import Setting, explain
 from yolo_distill.spelling import TASKS, arguments, read_words, switches, task_given
 from yolo_distill.version import __version__

@@ -9,8 +9,8 @@ from numbers import Number
 from types import ModuleType
 from typing import Any
 
-from yolo_distill.data_file import find_data_file
 from yolo_distill.errors import RequestError
+from yolo_distill.given_files import find_data_file
 from yolo_distill.host_keys import check_host_keys, host_defaults
 from yolo_distill.settings import FALSE, TRUE, Setting, resolve
 

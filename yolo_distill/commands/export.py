@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import check_calibration, check_format, host_formats
-from yolo_distill.model_file import check_model_files
 from yolo_distill.results import ExportResult
 from yolo_distill.settings import Setting
 from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS, Also

@@ -8,7 +8,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
-from yolo_distill.model_file import check_model_files
+from yolo_distill.given_files import check_model_files
 from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
 from yolo_distill.shard import read_shard

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import check_folder, new_file
-from yolo_distill.model_file import exported_only
+from yolo_distill.given_files import exported_only
 from yolo_distill.settings import Setting
 from yolo_distill.spelling import WEIGHTS, Also
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_TRAIN
-from yolo_distill.model_file import check_model_files
 from yolo_distill.recipe_table import STUDENT_SIZES, on_command_line
 from yolo_distill.results import Figures, TrainResult
 from yolo_distill.settings import Setting, given, host_settings

@@ -10,8 +10,8 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands import compare
 from yolo_distill.errors import importing_for, missing_extra
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
-from yolo_distill.model_file import check_model_files
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import TuneResult
 from yolo_distill.settings import Setting, given, host_settings

@@ -21,7 +21,7 @@ from yolo_distill.comparison.runs import EPOCHS, ERROR, RECORD, Job, read_job
 from yolo_distill.comparison.training import train
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
-from yolo_distill.plain_output import plain_output
+from yolo_distill.runtime.plain_output import plain_output
 
 _ORPHANED = 3
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from yolo_distill.plain_output import plain_output
+from yolo_distill.runtime.plain_output import plain_output
 
 BLUE, END = "\x1b[34m\x1b[1m", "\x1b[0m"
 
