@@ -93,6 +93,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
     asked = []
     monkeypatch.setattr(report, "markdown", lambda summary: "| table |")
     monkeypatch.setattr(compare, "compare", lambda request: asked.append(request) or {"verdict": "ahead"})
+    Path("t.pt").touch()
     found = yolo_distill.compare(
         "t.pt", "s.yaml", "coco8.yaml", seeds=[0, 1], arms=["plain", "distilled"], epochs=3, logit=1
     )
@@ -108,7 +109,7 @@ def test_compare_returns_verdict_and_table(monkeypatch):
         (lambda: yolo_distill.train(data="coco8.yaml"), "teacher= is missing; give it, e.g. teacher=yolo26s.pt"),
         (lambda: yolo_distill.train({"a": 1}), "teacher=: takes text, a number, true or false, a path"),
         (lambda: yolo_distill.export("nowhere/best.pt"), "model=nowhere/best.pt: no such file"),
-        (lambda: yolo_distill.label("t.pt", "in"), "out= is missing: folder of the data set"),
+        (lambda: yolo_distill.label("yolo26s.pt", "in"), "out= is missing: folder of the data set"),
         (lambda: yolo_distill.benchmark(["a.onnx", "a.onnx"]), "model=a.onnx: is given twice"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from yolo_distill import __version__, cli
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.given_files import check_model_files
 from yolo_distill.settings import Setting
 
 EXTRAS = ("torch", "torchvision", "ultralytics", "onnx", "onnxslim", "pydantic")
@@ -159,6 +161,56 @@ def test_a_typo_is_answered_before_anything_heavy_is_loaded():
     for words in (["train", "epocs=3"], ["compare", "epocs=3"]):
         done = light(*words, without=("torch", "numpy", "cv2", "onnxruntime", "pydantic"))
         assert done.stderr == "yolo-distill: unknown key 'epocs'; did you mean 'epochs'?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "val model=bets.pt",
+            "model=bets.pt: no such file, and no official model of that name; did you mean 'best.pt'",
+        ),
+        ("export in/best.pt --half", "model=in/best.pt: no such file"),
+        (
+            "train teacher=best.pt student=nano.pt data=a.yaml --resume",
+            "student=nano.pt: no such file, and no",
+        ),
+        ("train teacher=best.pt data=.", "data=.: is a folder; did you mean 'a.yaml'?"),
+        ("compare teacher=best.pt,t.onnx", "teacher=t.onnx: no such file"),
+        ("shrink model=b.pt", "teacher=b.pt: no such file, and no official model of that name"),
+        ("label b.pt pictures", "teacher=b.pt: no such file, and no official model of that name"),
+        (
+            "export best.pt format=openvin",
+            "format=openvin: unknown; did you mean 'openvino'? (known: onnx, ",
+        ),
+        ("export best.pt format=tflite int8=true", "precision=int8: give data=, a data set file whose train pictures"),
+        ("predict model=best.pt", "best.pt: is a checkpoint; export it first: yolo-distill export model=best.pt"),
+        ("webcam best.pt", "best.pt: is a checkpoint; export it first: yolo-distill export model=best.pt"),
+        ("track best.onnx", "no command 'track'; a tracker takes what a Detector finds: Questions in cfg/README.md"),
+    ],
+)
+def test_a_slip_is_answered_before_anything_heavy_is_loaded(words, message, tmp_path, monkeypatch):
+    for name in ("best.pt", "a.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "Ultralytics").mkdir()
+    (tmp_path / "Ultralytics" / "settings.json").write_text(f'{{"weights_dir": "{tmp_path.as_posix()}/weights"}}')
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    done = light(*words.split(), without=("torch", "numpy", "cv2", "onnxruntime", "pydantic"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"yolo-distill: {message}")
+
+
+def test_what_the_host_may_have_or_fetch_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    settings, kept = tmp_path / "Ultralytics" / "settings.json", tmp_path / "mine.pt"
+    check_model_files({"model": "mine.pt", "teacher": "yolo26s.pt,torchvision:ssd300_vgg16:w.pth", "student": "a.yaml"})
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"weights_dir": str(tmp_path)}))
+    with pytest.raises(RequestError, match="no official model"):
+        check_model_files({"model": str(kept.name)})
+    monkeypatch.chdir(settings.parent)
+    kept.touch()
+    check_model_files({"model": "mine.pt"})
 
 
 def test_the_code_that_a_command_returns_is_the_exit_code(command):

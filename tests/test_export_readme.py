@@ -48,8 +48,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     return export(checkpoint, data=folder / "data.yaml", imgsz="64,96", target="browser", out=folder)
 
 
+def programs(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
 def program(language: str) -> str:
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (code,) = programs(language)
     return code
 
 
@@ -232,13 +236,32 @@ def test_the_program_in_kotlin_compiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_program_in_swift_compiles(tmp_path: Path) -> None:
-    (tmp_path / "show.swift").write_text(program("swift"))
-    for stub in STUBS.glob("*.swift"):
-        module = ["-emit-module", "-module-name", stub.stem, "-emit-module-path", tmp_path / f"{stub.stem}.swiftmodule"]
-        compile_with(["swiftc", "-parse-as-library"], *module, stub)
-    sources = [*PROGRAMS.glob("*.swift"), tmp_path / "show.swift"]
-    compile_with(["swiftc", "-typecheck", "-warnings-as-errors", "-parse-as-library"], "-I", tmp_path, *sources)
+def test_the_programs_in_swift_compile(tmp_path: Path) -> None:
+    for name in ("CoreGraphics", "OnnxRuntimeBindings", "CoreVideo", "CoreML"):
+        module = ["-emit-module", "-module-name", name, "-emit-module-path", tmp_path / f"{name}.swiftmodule"]
+        compile_with(["swiftc", "-parse-as-library"], *module, "-I", tmp_path, STUBS / f"{name}.swift")
+    check = ["swiftc", "-typecheck", "-warnings-as-errors", "-parse-as-library", "-I", str(tmp_path)]
+    for code in programs("swift"):
+        (tmp_path / "app.swift").write_text(code)
+        needed = [PROGRAMS / "Yolo.swift", *(() if "import CoreML" in code else [PROGRAMS / "Detector.swift"])]
+        compile_with(check, *needed, tmp_path / "app.swift")
+
+
+def test_what_swift_reads_of_a_file_alone(
+    report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(report.path, "best.onnx")
+    (code,) = [code for code in programs("python") if "custom_metadata_map" in code]
+    exec(code, {})
+    about, whole = json.loads(Path("best.json").read_text()), json.loads(Path(report.proof).read_text())
+    tensors = {
+        end: {key: whole["tensors"][end][key] for key in ("name", "type", "shape")} for end in ("input", "output")
+    }
+    assert about == {
+        **{key: whole[key] for key in ("names", "imgsz", "end2end", "task", "metadata")},
+        "tensors": tensors,
+    }
 
 
 # The parts of a browser that the program needs.

@@ -16,15 +16,17 @@ from types import ModuleType
 from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.runtime.plain_output import plain_output
 from yolo_distill.settings import Setting, explain
-from yolo_distill.spelling import TASKS, arguments, read_words, task_given
+from yolo_distill.spelling import TASKS, arguments, read_words, switches, task_given
 from yolo_distill.version import __version__
 
 # Each name is a module in yolo_distill/commands that has SUMMARY, SETTINGS, and run(settings), or run(settings, extra)
 # where PASSES_HOST_SETTINGS. It returns an exit code, or None for 0, and raises RequestError where the request has to
 # change or an extra is not installed, and DistillError where the work failed. What Python has as well is its call, with
 # the same arguments, which returns the result that run prints. GROUPS are headings of --help, HOST_SETTINGS what it
-# explains of Ultralytics, and ALSO what is understood of other programs (spelling.py).
+# explains of Ultralytics, ALSO what is understood of other programs (spelling.py), and LOOK_FIRST a function that looks
+# at the files that were named before it is said what is missing.
 COMMANDS = (
     "train", "val", "export", "predict", "benchmark", "webcam", "demo", "compare", "tune", "label", "shrink", "serve",
 )  # fmt: skip
@@ -36,7 +38,11 @@ INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 bad request, 130 interrupted."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    with plain_output():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> int:
     debug = False
     before = _end_politely()
     try:
@@ -115,11 +121,13 @@ def _run(words: list[str]) -> int:
     if words[0] in TASKS and words[1:]:
         raise task_given(*words[:2])
     command = _load(words[0])
-    pairs = read_words(words[1:], words[0], _explained(command))
+    pairs = read_words(words[1:], words[0], {**switches(command), **_explained(command)})
     return int(command.run(*arguments(command, pairs)) or 0)
 
 
 def _load(name: str) -> ModuleType:
+    if name == "track":
+        raise RequestError("no command 'track'; a tracker takes what a Detector finds: Questions in cfg/README.md")
     if name not in COMMANDS:
         raise RequestError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)} (known: {', '.join(COMMANDS)})")
     return import_module(f"yolo_distill.commands.{name}")

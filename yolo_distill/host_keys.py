@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -57,6 +58,54 @@ def host_defaults() -> Mapping[str, Any]:
         return {}
     file = Path(found.origin).parent / "cfg" / "default.yaml"
     return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+#: What everyone calls an export format that the host calls otherwise.
+FORMAT_ALIASES = {"tflite": "litert", "tensorrt": "engine"}
+
+
+@cache
+def host_formats() -> Mapping[str, tuple[str, ...]]:
+    """Return the words that `format=` of Ultralytics' exporter takes but `onnx`, and the settings of each.
+
+    Relies on: `export_formats` in its `engine/exporter.py` holds them in a list of literals, word and settings in the
+    second and sixth place. None where Ultralytics is not installed, or has them otherwise.
+    """
+    found = find_spec("ultralytics")
+    if found is None or found.origin is None:
+        return {}
+    source = ast.parse((Path(found.origin).parent / "engine" / "exporter.py").read_text(encoding="utf-8"))
+    made = (one for one in source.body if isinstance(one, ast.FunctionDef) and one.name == "export_formats")
+    lists = (one for function in made for one in ast.walk(function) if isinstance(one, ast.List))
+    rows = ast.literal_eval(next(lists, ast.List(elts=[])))
+    return {row[1]: tuple(row[5]) for row in rows if row[1] not in {"-", "onnx"}}
+
+
+def check_format(format: str, formats: Collection[str]) -> str:
+    """Return the host's word for an export format.
+
+    Args:
+        format: as it was given.
+        formats: the host's, but `onnx`.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    word = FORMAT_ALIASES.get(format.lower(), format.lower())
+    if word not in formats:
+        words = ["onnx", *formats, *FORMAT_ALIASES]
+        raise RequestError(f"format={format}: unknown{did_you_mean(word, words)} (known: {', '.join(words)})")
+    return word
+
+
+def check_calibration(precision: str | None, takes: Collection[str], data: object) -> None:
+    """Refuse int8 without the pictures that a format is calibrated on.
+
+    Raises:
+        RequestError: `data=` is missing.
+    """
+    if precision == "int8" and "data" in takes and not data:
+        raise RequestError("precision=int8: give data=, a data set file whose train pictures it is calibrated on")
 
 
 def host_keys() -> frozenset[str]:

@@ -9,9 +9,9 @@ from numbers import Number
 from types import ModuleType
 from typing import Any
 
-from yolo_distill.data_file import find_data_file
 from yolo_distill.errors import RequestError
-from yolo_distill.host_keys import check_host_keys
+from yolo_distill.given_files import find_data_file
+from yolo_distill.host_keys import check_host_keys, host_defaults
 from yolo_distill.settings import FALSE, TRUE, Setting, resolve
 
 #: For each key of another program what is to be given instead, by value; `*` is any value, "" nothing at all.
@@ -26,6 +26,7 @@ DATA, NO_DATA = r"\.ya?ml$", r"^(?!.*\.ya?ml$)."
 #: What `yolo` wants to be told.
 TASKS = ("detect", "segment", "pose", "obb", "classify")
 
+_SWITCH = Setting(bool, "")
 _PAIR = re.compile(r"-*[A-Za-z_][\w.-]*=")
 
 
@@ -60,6 +61,13 @@ def read_words(words: Sequence[str], name: str, table: Mapping[str, Setting]) ->
         key = _key_of(word, name, table, pairs)
         pairs[key] = f"{pairs[key]},{word}" if key in pairs else word
     return pairs
+
+
+def switches(command: ModuleType) -> dict[str, Setting]:
+    """Return the keys of other programs that are true when they stand alone: `--half`, and `--resume` of the host."""
+    also = [key for key, lines in getattr(command, "ALSO", {}).items() if "true" in lines]
+    host = host_defaults() if getattr(command, "PASSES_HOST_SETTINGS", False) else {}
+    return dict.fromkeys([*also, *(key for key, value in host.items() if value is False or value is True)], _SWITCH)
 
 
 def task_given(task: str, name: str) -> RequestError:
@@ -176,16 +184,18 @@ def arguments(command: ModuleType, pairs: Mapping[str, Any]) -> tuple[dict[str, 
     """Return what a command is called with: its settings, checked, and those that pass through to Ultralytics.
 
     Raises:
-        RequestError: an unknown key, a bad value, a required key that is missing, or no such data set file.
+        RequestError: an unknown key, a bad value, a required key that is missing, or no such file.
     """
     table: Mapping[str, Setting] = command.SETTINGS
     pairs = _translated(pairs, table, getattr(command, "ALSO", {}))
+    if look := getattr(command, "LOOK_FIRST", None):
+        look(pairs)
     passes = getattr(command, "PASSES_HOST_SETTINGS", False)
     rest = {key: value for key, value in pairs.items() if passes and key not in table}
     if passes:
         check_host_keys(rest, table, getattr(command, "NOT_HERE", {}))
     settings = resolve({key: value for key, value in pairs.items() if key not in rest}, table)
-    if data := settings.get("data"):
+    if data := settings.get("data") or rest.get("data"):
         find_data_file(data)  # before the seconds that torch takes
     return (settings, rest) if passes else (settings,)
 

@@ -79,7 +79,8 @@ def test_accuracy_of_file_and_checkpoint_beside_the_host(tiny_data, tiny_teacher
 def test_the_base_install_measures_files_and_says_what_is_missing(two, tmp_path):
     code = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(['torch', 'ultralytics', 'onnx', 'openvino', 'ncnn', 'matplotlib']))\n"
+        "absent = 'torch ultralytics onnx openvino ncnn matplotlib filelock'\n"
+        "sys.modules.update(dict.fromkeys(absent.split()))\n"
         "from yolo_distill.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(

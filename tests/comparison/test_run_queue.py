@@ -86,6 +86,13 @@ def summary(out: Path) -> dict[str, Any]:
     return json.loads((out / "comparison.json").read_text())
 
 
+def test_a_log_does_not_say_the_same_over_and_over(do: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("yolo_distill.comparison.compare._LOG_SECONDS", 0.0)
+    do(arms="plain", seeds="0", work=1.0)
+    statuses = [line for line in capsys.readouterr().err.splitlines() if " runs done" in line]
+    assert len(set(statuses)) == len(statuses) > 0
+
+
 def test_the_runs_of_a_comparison_and_their_jobs(do: Any, out: Path, untrained: Path, capsys: Any) -> None:
     lines = do(own={"logit": 0.25}, pages=True)
     assert begun(lines) == ORDER

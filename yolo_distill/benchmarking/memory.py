@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 from yolo_distill.benchmarking.engines import Job, open_engine
 from yolo_distill.errors import DistillError
 from yolo_distill.runtime.letterbox import Picture
-from yolo_distill.temporary import temporary_folder
 
 _RESULT, _ERROR = "RESULT ", "ERROR "
 _PATIENCE = 600.0  # seconds that a model gets to load and answer
@@ -33,8 +33,8 @@ def measure_in_process(job: Job, picture: Picture) -> dict[str, Any]:
         DistillError: the process failed; its last words are in the message.
     """
     beside = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    with temporary_folder() as folder:
-        file = folder / "job.pickle"
+    with tempfile.TemporaryDirectory(prefix="yolo-distill-") as folder:
+        file = Path(folder) / "job.pickle"
         file.write_bytes(pickle.dumps((job, picture)))
         try:
             done = subprocess.run(

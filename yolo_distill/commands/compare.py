@@ -8,6 +8,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands import train
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import CompareResult
@@ -64,6 +65,7 @@ nothing but the current epoch: the same command goes on. More seeds= or arms= fo
 
 PASSES_HOST_SETTINGS = True
 NOT_HERE = NOT_IN_COMPARE
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:

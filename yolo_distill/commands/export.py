@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
+from yolo_distill.host_keys import check_calibration, check_format, host_formats
 from yolo_distill.results import ExportResult
 from yolo_distill.settings import Setting
 from yolo_distill.spelling import DATA, NO_DATA, WEIGHTS, Also
@@ -57,6 +59,7 @@ ALSO: Also = {
     "int8": {"true": "precision=int8", "false": ""},
     "quantize": {"8": "precision=int8", "16": "precision=fp16", "32": "precision=fp32"},
 }
+LOOK_FIRST = check_model_files
 
 _OF_ONNX = ("target", "input", "opset", "calibrate")
 
@@ -74,6 +77,8 @@ def call(settings: dict[str, Any]) -> ExportResult:
         made = load_target(settings["target"])
         precision = settings["precision"] or made.precisions[0]
         made.check(precision, settings["input"] or made.input, nms, settings["data"])
+    elif formats := host_formats():
+        check_calibration(settings["precision"], formats[check_format(format, formats)], settings["data"])
     with importing_for("export"):
         from yolo_distill.exporting.export import export
         from yolo_distill.exporting.ultralytics_formats import export_by_host

@@ -8,6 +8,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
 from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
 from yolo_distill.shard import read_shard
@@ -56,6 +57,7 @@ On many machines, each with its shard=1/16 ... 16/16; then, once:
   yolo-distill label merge=true out=labelled"""
 
 ALSO: Also = {"weights": {"*": "teacher=*"}, "model": {"*": "teacher=*"}}
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any]) -> LabelResult:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_distill.errors import RequestError
 from yolo_distill.files import check_folder, new_file
+from yolo_distill.given_files import exported_only
 from yolo_distill.settings import Setting
 from yolo_distill.spelling import WEIGHTS, Also
 
@@ -27,6 +28,8 @@ ALSO: Also = {
         "cpu": "providers=cpu", **dict.fromkeys(("0", "cuda", "cuda:0", "gpu"), "providers=cuda,cpu"), "none": "",
     },
 }  # fmt: skip
+
+LOOK_FIRST = exported_only
 
 #: Scores below which hardly a box is right, so that no one is sent there.
 _LOW = 0.05

@@ -7,6 +7,7 @@ from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
 from yolo_distill.files import check_writable
+from yolo_distill.given_files import check_model_files
 from yolo_distill.recipe_table import SETTINGS as OF_RECIPE
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import ShrinkResult
@@ -37,6 +38,7 @@ finds less than its teacher, the less the smaller it is.
   yolo train model=small.pt data=data.yaml"""
 
 ALSO: Also = {"weights": {"*": "teacher=*"}, "model": {"*": "teacher=*"}}
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any]) -> ShrinkResult:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_TRAIN
 from yolo_distill.recipe_table import STUDENT_SIZES, on_command_line
 from yolo_distill.results import Figures, TrainResult
@@ -71,6 +72,7 @@ resume=path/to/last.pt goes on with an interrupted run.
 
 PASSES_HOST_SETTINGS = True
 NOT_HERE = NOT_IN_TRAIN
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:

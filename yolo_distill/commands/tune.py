@@ -10,6 +10,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands import compare
 from yolo_distill.errors import importing_for, missing_extra
+from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.recipe_table import STUDENT_SIZES
 from yolo_distill.results import TuneResult
@@ -48,6 +49,7 @@ over seeds=. The search sees val alone. The same command goes on after a stop.
 
 PASSES_HOST_SETTINGS = True
 NOT_HERE = NOT_IN_COMPARE
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:

@@ -8,6 +8,7 @@ from typing import Any
 
 from yolo_distill.errors import importing_for
 from yolo_distill.files import new_file, write_bytes
+from yolo_distill.given_files import check_model_files
 from yolo_distill.results import ValResult
 from yolo_distill.settings import Setting
 from yolo_distill.spelling import DATA, WEIGHTS
@@ -39,6 +40,7 @@ NOTES = "A checkpoint and the file exported from it get the same letterboxed squ
 
 
 ALSO = WEIGHTS
+LOOK_FIRST = check_model_files
 
 
 def call(settings: dict[str, Any]) -> ValResult:

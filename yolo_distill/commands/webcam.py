@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_distill.commands.predict import ALSO as ALSO
+from yolo_distill.commands.predict import LOOK_FIRST as LOOK_FIRST
 from yolo_distill.commands.predict import MODEL, OF_DETECTOR, SOURCE, open_detector
 from yolo_distill.errors import RequestError
 from yolo_distill.files import new_file

@@ -80,7 +80,7 @@ class _Comparison:
         )
         self._report = Report(self._out, self._plan, self._queue, trust=request.trust)
         self._progress = Progress()
-        self._said = 0.0
+        self._said, self._status = 0.0, ""
 
     def _runs(self) -> list[Run]:
         """Return the runs of this call, in order."""
@@ -164,8 +164,11 @@ class _Comparison:
         """Say how far everything is, now and then: to find out, what every run has written is read."""
         now = time.monotonic()
         if now - self._said >= (_SAY_SECONDS if sys.stderr.isatty() else _LOG_SECONDS):
-            self._said = now
-            (self._progress.report if sys.stderr.isatty() else self._progress.say)(status())
+            self._said, before, self._status = now, self._status, status()
+            if sys.stderr.isatty():
+                self._progress.report(self._status)
+            elif self._status != before:  # a log that says the same for hours hides what it says besides
+                self._progress.say(self._status)
 
     def _give_plain_equal_time(self) -> None:
         """Add the arm that has ours' time, once a seed has both and its epochs can be worked out."""

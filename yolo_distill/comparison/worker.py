@@ -21,6 +21,7 @@ from yolo_distill.comparison.runs import EPOCHS, ERROR, RECORD, Job, read_job
 from yolo_distill.comparison.training import train
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
+from yolo_distill.runtime.plain_output import plain_output
 
 _ORPHANED = 3
 
@@ -68,4 +69,5 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    sys.exit(main(sys.argv[1:]))
+    with plain_output():
+        sys.exit(main(sys.argv[1:]))

@@ -11,8 +11,8 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 
 from yolo_distill.data.label_cache import keep_labels_here
-from yolo_distill.data_file import find_data_file
 from yolo_distill.errors import RequestError, did_you_mean, one_line
+from yolo_distill.given_files import find_data_file
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.validation import read_yaml
 

@@ -21,7 +21,7 @@ from ultralytics.engine import exporter
 from ultralytics.utils import checks
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.errors import DistillError, RequestError, did_you_mean, one_line
+from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.exporting.model_card import write_card
 from yolo_distill.exporting.onnx_file import MADE_BY, host_export, notes_of_source, sha256
@@ -29,10 +29,9 @@ from yolo_distill.exporting.report import HostReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.ultralytics_parity import RUNTIMES, prove_host_file, silence, why_not
 from yolo_distill.exporting.workspace import check_card, destination, put_in_place, workspace
+from yolo_distill.host_keys import check_calibration, check_format
 from yolo_distill.machine import busy, cpu_name
 
-#: What everyone calls a format that the host calls otherwise.
-_ALIASES = {"tflite": "litert", "tensorrt": "engine"}
 #: What the host looks for only after the long work.
 _ASKED_LATE = {("litert", "int8"): "ai-edge-quantizer", ("coreml", "int8"): "scikit-learn"}
 #: As many pictures as the host recommends for calibration; it would take all.
@@ -161,11 +160,7 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
 
 def _find(format: str) -> _Row:
     known = host_formats()
-    word = _ALIASES.get(format.lower(), format.lower())
-    if word not in known:
-        words = ["onnx", *known, *_ALIASES]
-        raise RequestError(f"format={format}: unknown{did_you_mean(word, words)} (known: {', '.join(words)})")
-    return known[word]
+    return known[check_format(format, known)]
 
 
 def _precision(row: _Row, precision: str | None) -> str:
@@ -177,10 +172,9 @@ def _precision(row: _Row, precision: str | None) -> str:
 
 def _calibration(row: _Row, precision: str, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the report says of int8's calibration, and the settings of the host for it."""
-    if precision != "int8" or "data" not in row.takes:
+    check_calibration(precision, row.takes, data)
+    if data is None or precision != "int8" or "data" not in row.takes:
         return {}, {}
-    if data is None:
-        raise RequestError("precision=int8: give data=, a data set file whose train pictures it is calibrated on")
     found = check_data(data, ["train", "val"], need_labels=False)
     count = len(pictures_of(found, "train", f"data={data}"))
     taken = min(count, _CALIBRATE)
