@@ -99,7 +99,6 @@ def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
         (["ray=local"], "ray=local needs 'ray', which is not installed: pip install 'yolo-distill[ray]'"),
         (["ray=yes"], "ray=yes: expected local, auto, or HOST:PORT"),
         (["ray_gpus=1"], "ray_gpus=1: is for Ray; add ray=local"),
-        (["out=s3://bucket/compare"], "out=s3://bucket/compare: is an address; mount it as a folder"),
         (["shard=9/8"], "shard=9/8: out of range"),
         (["shard=1/8", "merge=true"], "merge=true: trains nothing"),
     ],
