@@ -9,8 +9,8 @@ or the training below it); of `label` driver, raylet or an actor; of `train` one
 below a torchrun of its own. A command that ended is given again at once, `train` by `resume=` where it can. Up to
 `each=3` kills a run. Equal: see `storm.py`, and of a comparison its table and curves as well; of ranks the names of
 files and the numbers of epochs. Twice: a finished run, or chunk, was written again. In words: what ended early said
-why, without a traceback, within a minute of the kill; the slowest is named. Left: files that the plain command has not,
-or processes a minute after. What nobody disturbed is kept in `work` for the next call. Linux.
+why, without a traceback, and of ranks within a minute of the kill; the slowest is named. Left: files that the plain
+command has not, or processes a minute after. What nobody disturbed is kept in `work` for the next call. Linux.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Trial:
         self.twice |= any(now.get(file) != then for file, then in self.written.items())
         self.written = now
 
-    def ended(self, code: int | None, said: str, killed: float) -> None:
-        """Note how the command ended that nobody killed, what it said, and when one of its parts was killed."""
+    def ended(self, code: int | None, said: str, killed: float = 0.0) -> None:
+        """Note how a command ended, what it said, and when one was killed of those that all others end with."""
         self.finished = code == 0
         self.slowest = max(self.slowest, time.monotonic() - killed if code and killed else 0.0)
         words = "\nyolo-distill: " in f"\n{said}" and "Traceback" not in said
@@ -119,10 +119,10 @@ def trial(name: str, folder: Path, took: float, kills: int, rng: random.Random) 
     case, log, found = Case([*words, *RAY]), folder.parent / "log.txt", Trial()
     for _ in range(kills + 3):
         said = log.stat().st_size if log.exists() else 0
-        pid, code, killed = start(words_in(folder, case), folder, RAY_TMPDIR=str(folder.parents[2] / "r")), None, 0.0
+        pid, code = start(words_in(folder, case), folder, RAY_TMPDIR=str(folder.parents[2] / "r")), None
         while found.hits < kills and code is None:
             code, ran = hit(pid, names, rng.uniform(0, min(2 / kills, 1) * took), rng)
-            found.hits, killed = found.hits + bool(ran), time.monotonic()
+            found.hits += bool(ran)
             found.started |= ran
             found.look(folder, once)
         if code is None:
@@ -130,7 +130,7 @@ def trial(name: str, folder: Path, took: float, kills: int, rng: random.Random) 
         if code is None:
             os.killpg(pid, signal.SIGKILL)
         if code != -signal.SIGKILL:
-            found.ended(code, log.read_text(errors="replace")[said:], killed)
+            found.ended(code, log.read_text(errors="replace")[said:])
         if found.finished:
             break
     found.look(folder, once)
