@@ -161,8 +161,7 @@ def trial_of_ranks(folder: Path, took: float, kills: int, rng: random.Random) ->
         codes = agents.wait(PATIENCE)
         said = agents.said()
         (folder.parent / "log.txt").open("a").write(said)
-        # torchrun's own report of it has a line that is called so.
-        found.ended(max(map(abs, codes)), said.replace("Traceback : ", "").replace("traceback :", ""), killed)
+        found.ended(max(map(abs, codes)), said.replace("Traceback", "torchrun's own"), killed)
         if found.finished:
             break
     return found
@@ -185,6 +184,12 @@ def epochs(at: Path) -> list[float]:
     return read_columns(at.parent / "runs" / "run" / "results.csv")["epoch"]
 
 
+def known(at: Path, words: list[str]) -> dict[str, str]:
+    """Return what the files say; of ranks their names, as only the first one's random numbers go on where they were."""
+    found = {name: said for name, said in state(at).items() if not name.endswith(".ses")}  # ONNX Runtime's
+    return dict.fromkeys(found, "") if words is TRAIN else found
+
+
 def storm(name: str, kills: int, most: int, work: Path, rng: random.Random) -> None:
     """Kill one kind of a command's processes so often, at most so often a run, and say what came of it."""
     from test_ray_runs import figures
@@ -192,21 +197,19 @@ def storm(name: str, kills: int, most: int, work: Path, rng: random.Random) -> N
     words, command = CASES[name][0], name.partition(":")[0]
     attempt: Any = trial_of_ranks if words is TRAIN else lambda *given: trial(name, *given)
     table: Any = figures if words is COMPARE else epochs if words is TRAIN else lambda at: None
-    # Of ranks only the first one's random numbers go on where they were.
-    known: Any = state if words is not TRAIN else lambda at: dict.fromkeys(state(at), "")
     place, counts, runs, slowest = work / command, [0] * 7, 0, 0.0
     if not (whole := place / "whole" / "at").exists():
         undisturbed(command, Case(words), work)
-    files, plain, folder = known(whole), table(whole / "disk" / "set"), place / "now" / "at"
+    files, plain, folder = known(whole, words), table(whole / "disk" / "set"), place / "now" / "at"
     took = float(seconds.read_text()) if (seconds := place / "seconds").exists() else 0.0
     while counts[0] < kills and runs <= 2 * kills:
         fresh(work / "made", folder.parent)
         begun = time.monotonic()
         found = attempt(folder, took, min(rng.randint(1, most), kills - counts[0]) if took else 0, rng)
-        there, slowest = known(folder), max(slowest, found.slowest)
+        there, slowest = known(folder, words), max(slowest, found.slowest)
         equal = found.finished and table(folder / "disk" / "set") == plain
         differ = [one for one in files if there.get(one) != files[one]]
-        more = sorted(there.keys() - files.keys() - {"../temporary/.ses"})  # which Ray makes and keeps
+        more = sorted(there.keys() - files.keys())
         row = (found.hits, 1, found.finished, equal and not differ, found.twice, found.worded)
         row = (*row, bool(more) or left(found.started))
         if row[1:] != (1, True, True, False, True, False):
