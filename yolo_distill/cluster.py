@@ -27,6 +27,7 @@ SETTINGS = {
 RETRIES = 3
 
 LOCAL = "local"
+GOES_ON = "what is done is kept, and the same command goes on"
 _ADDRESS = re.compile(r"local|auto|[^/\s:]+:\d+")
 _STORE = 100_000_000  # bytes of shared memory that Ray takes at once: what is sent are file names
 
@@ -111,6 +112,18 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     finally:
         if not theirs:
             ray.shutdown()
+
+
+def reconnect(ray: Any, cluster: Cluster) -> None:
+    """Leave a Ray whose process on this machine is gone, and start another one, as `connected` does."""
+    ray.shutdown()
+    _join(ray, cluster)
+
+
+def is_lost(ray: Any) -> bool:
+    """Return whether Ray's process on this machine is gone, without which nothing more is begun."""
+    own = ray.get_runtime_context().get_node_id()
+    return not any(node["Alive"] and node["NodeID"] == own for node in ray.nodes())
 
 
 def _join(ray: Any, cluster: Cluster) -> None:

@@ -41,7 +41,7 @@ TRAINING = [
 ]  # fmt: skip
 #: Parts of names of files that hold times or places.
 TIMED = ("events.out", "pace.json", "args.yaml", ".lock", ".log", "log.txt", "job.json", "epochs.jsonl")
-PATIENCE = 600.0
+PATIENCE = float(os.environ.get("PATIENCE", 600))  # seconds; more on a busy machine
 _COLUMNS = "kills | runs | finished | equal | with leftovers | undisturbed"
 
 

@@ -18,10 +18,11 @@ from tiny_yolo import write_architecture
 
 from yolo_distill import cluster
 from yolo_distill.cli import main
+from yolo_distill.comparison import ray_runs
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.ray_runs import RayRuns, do_job
 from yolo_distill.comparison.runs import Job, Run, run_of
-from yolo_distill.errors import RequestError
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.machine import usable_cores
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
@@ -40,8 +41,11 @@ class PretendRay:
         class RayError(Exception):
             pass
 
-    def __init__(self, lost: int = 0) -> None:
-        self.lost, self.options = lost, {}
+        class LocalRayletDiedError(RayError):
+            pass
+
+    def __init__(self, lost: int = 0, dead: bool = False) -> None:
+        self.lost, self.dead, self.options = lost, dead, {}
 
     def remote(self, **options: Any) -> Callable[[Any], Any]:
         self.options = options
@@ -51,6 +55,8 @@ class PretendRay:
         return tasks[:1], tasks[1:]
 
     def get(self, task: Any) -> str:
+        if self.dead:
+            raise self.exceptions.LocalRayletDiedError
         if self.lost:
             raise self.exceptions.RayError("Node is dead\nand more")
         return str(task())
@@ -88,6 +94,24 @@ def test_a_task_is_the_process_of_a_run(
     assert (notes.read_text().count('"begins"') if notes.exists() else 0) == begun
 
 
+def test_a_raylet_that_was_killed_is_started_again_for_runs_that_had_not_begun(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = PretendRay(dead=True)
+    monkeypatch.setattr(ray_runs, "reconnect", lambda *given: setattr(ray, "dead", False))
+    runs = RayRuns(ray, cluster.Cluster("local"), WORKER)
+    runs.start(0, run, job_of(run))
+    assert runs.take_finished() == []
+    assert (run.error(), runs.running, runs.free) == (None, [], 0)
+    runs.start(0, run, job_of(run))
+    assert runs.take_finished() == [run]
+    assert run.record() is not None
+    theirs = RayRuns(PretendRay(dead=True), cluster.Cluster("auto"), WORKER)
+    theirs.start(0, run, job_of(run))
+    with pytest.raises(DistillError, match="ray=auto: its raylet on this machine was killed; what is done is kept"):
+        theirs.take_finished()
+
+
 def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
     said = do_job(str(tmp_path / "elsewhere" / "plain-s0" / "job.json"), WORKER)
     assert "out= has to be a folder that all nodes share" in said
@@ -99,7 +123,6 @@ def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
         (["ray=local"], "ray=local needs 'ray', which is not installed: pip install 'yolo-distill[ray]'"),
         (["ray=yes"], "ray=yes: expected local, auto, or HOST:PORT"),
         (["ray_gpus=1"], "ray_gpus=1: is for Ray; add ray=local"),
-        (["out=s3://bucket/compare"], "out=s3://bucket/compare: is an address; mount it as a folder"),
         (["shard=9/8"], "shard=9/8: out of range"),
         (["shard=1/8", "merge=true"], "merge=true: trains nothing"),
     ],

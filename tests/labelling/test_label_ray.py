@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from made_labelling import MadeTeacher, content, opener, request, write_film, write_pictures
 
 from yolo_distill.cluster import Cluster
-from yolo_distill.labelling.ray_labellers import Actor
+from yolo_distill.errors import DistillError
+from yolo_distill.labelling.ray_labellers import Actor, _answers
 from yolo_distill.labelling.request import Unit
 from yolo_distill.labelling.run import label
 
@@ -40,6 +42,22 @@ def test_pictures_that_a_node_has_not_got_are_not_taken_for_unreadable(tmp_path)
     done, skipped, lines, error = actor.do(Unit(0, [str(tmp_path / "0.jpg")]))
     assert (done, skipped, lines) == (0, 0, [])
     assert "source= has to be there on all nodes" in error
+
+
+def test_without_the_raylet_nobody_waits_for_ever():
+    class Ray:
+        def wait(self, tasks, **how):
+            return [], tasks
+
+        def get_runtime_context(self):
+            return SimpleNamespace(get_node_id=lambda: "here")
+
+        def nodes(self):
+            return [{"NodeID": "here", "Alive": False}, {"NodeID": "there", "Alive": True}]
+
+    actor = SimpleNamespace(do=SimpleNamespace(remote=lambda unit: unit.first))
+    with pytest.raises(DistillError, match="raylet on this machine was killed; what is done is kept, and the same"):
+        next(_answers(Ray(), [actor], [Unit(0, ["0.jpg"])]))
 
 
 @pytest.mark.slow

@@ -106,6 +106,16 @@ def test_who_does_not_come_is_named(place, monkeypatch):
         ranks.Team(place)
 
 
+def test_who_has_not_come_is_named_where_torchrun_ends_the_first(place, monkeypatch, capsys):
+    def accept(self):
+        raise KeyboardInterrupt  # what its SIGTERM becomes
+
+    monkeypatch.setattr(ranks.socket.socket, "accept", accept)
+    with pytest.raises(KeyboardInterrupt):
+        ranks.Team(place)
+    assert "rank 1 had not come yet; start all again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -32,14 +32,14 @@ AS_THEY_ARE = "mosaic=0 hsv_h=0 hsv_s=0 hsv_v=0 translate=0 scale=0 fliplr=0 era
 
 
 class Agents:
-    """As many agents of torchrun as machines, with two processes each; what they say is in `folder`."""
+    """As many agents of torchrun as machines, with so many processes each; what they say is in `folder`."""
 
-    def __init__(self, folder: Path, machines: int, *words: str, keep: Path | None = None) -> None:
+    def __init__(self, folder: Path, machines: int, *words: str, keep: Path | None = None, each: int = 2) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
-        run = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={machines}", "--nproc-per-node=2", *meet]
+        run = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={machines}", f"--nproc-per-node={each}", *meet]
         start = ["-m", "yolo_distill"] if keep is None else [str(COMMAND)]
         self.files = [folder / f"said-{port}-{number}.txt" for number in range(machines)]
         self.agents = []

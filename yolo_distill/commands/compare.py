@@ -72,12 +72,15 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     """Run a comparison, or go on with one; `extra` is settings of Ultralytics, as text or as they are."""
     host = host_settings(extra)
     check_host_keys(host, SETTINGS, NOT_IN_COMPARE)  # before the seconds that torch takes
-    cluster.require_folder(settings["out"])
     ours, shard = cluster.take_cluster(settings, host.get("device")), read_shard(settings["shard"])
     merge = settings["merge"]
     if merge and (settings["shard"] or ours):
         raise RequestError("merge=true: trains nothing; leave shard= and ray= out")
+    elsewhere = "://" in str(settings["out"])
+    if elsewhere and (settings["shard"] or (ours and ours.address != cluster.LOCAL)):
+        cluster.require_folder(settings["out"])  # several machines work in it at once
     with importing_for("compare"):
+        from yolo_distill.comparison.address import Address
         from yolo_distill.comparison.compare import compare
         from yolo_distill.comparison.report import PAGE, markdown
         from yolo_distill.comparison.request import Request
@@ -86,12 +89,18 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
     as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
     equal_time = settings["budget"] == "equal-time"
-    out = Path(settings["out"])
+    address = Address(str(settings["out"])) if elsewhere else None
+    out = address.folder if address else Path(settings["out"])
+    if address:
+        address.fetch()
     sizes = {key: settings[key] for key in STUDENT_SIZES}
     as_given["student"] = sized_student(settings["student"], sizes, out.expanduser())
-    summary = compare(
-        Request(**as_given, out=out, own=own, host=host, equal_time=equal_time, cluster=ours, shard=shard, merge=merge)
-    )
+    asked = {"equal_time": equal_time, "cluster": ours, "shard": shard, "merge": merge, "address": address}
+    try:
+        summary = compare(Request(**as_given, out=out, own=own, host=host, **asked))
+    finally:
+        if address and out.exists():
+            address.put()
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
 

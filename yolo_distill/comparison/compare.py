@@ -139,6 +139,7 @@ class _Comparison:
                 self._give_plain_equal_time()
                 if self._request.shard.count == 1:
                     self._report.interim()
+                self._keep()
             while (number := processes.free) is not None:
                 following = queue.next([run for run, _ in processes.running])
                 if following is None:
@@ -146,6 +147,7 @@ class _Comparison:
                 device = devices[number % len(devices)]
                 asked = {"threads": self._request.threads, "device": device, "trust": self._request.trust}
                 processes.start(number, following, job_of(following, self._plan, **asked))
+            self._keep(at_once=False)
             if processes.running:
                 self._say_status(processes)
             elif not queue.waits:
@@ -153,6 +155,14 @@ class _Comparison:
             else:
                 self._say(lambda: "waits for the teacher, which shard 1 trains")
             time.sleep(_POLL_SECONDS)
+
+    def _keep(self, *, at_once: bool = True) -> None:
+        """Put what changed where `out=` is an address; one that can't be reached now may be in a while."""
+        if self._request.address is not None:
+            try:
+                self._request.address.put(at_once=at_once)
+            except DistillError as error:
+                self._progress.say(f"warning: {error}")
 
     def _say_status(self, processes: Processes | RayRuns) -> None:
         given = not is_architecture(self._plan.teacher.file)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.cluster import RETRIES, Cluster, connected
+from yolo_distill.cluster import GOES_ON, LOCAL, RETRIES, Cluster, connected, reconnect
 from yolo_distill.comparison.processes import how_it_ended, start_process
 from yolo_distill.comparison.runs import ERROR, LOG, RECORD, Job, Run, read_job
-from yolo_distill.errors import one_line
+from yolo_distill.errors import DistillError, one_line
 from yolo_distill.files import size_of, write_bytes
 
 
@@ -28,19 +28,23 @@ def ray_runs(cluster: Cluster, command: Sequence[str]) -> Iterator[RayRuns]:
 
 
 class RayRuns:
-    """Has the surface of `Processes`, and takes every run at once: Ray lets those wait for which there is no room."""
+    """Has the surface of `Processes`, and takes every run at once: Ray lets those wait for which there is no room.
+
+    Without Ray's own process on this machine, the raylet, nothing more begins; what is at work goes on to its end.
+    """
 
     def __init__(self, ray: Any, cluster: Cluster, command: Sequence[str]) -> None:
         """Take the module `ray`, connected, and what is called for each run, with the job's file."""
-        self._ray, self._command = ray, list(command)
-        self._task = ray.remote(**cluster.resources, max_retries=RETRIES)(do_job)
+        self._ray, self._cluster, self._command = ray, cluster, list(command)
+        self._lost, self._restarts = False, 0
+        self._prepare()
         # By the task's answer to be: the run, its job, and the size of its log before.
         self._running: dict[Any, tuple[Run, Job, int]] = {}
 
     @property
     def free(self) -> int | None:
         """A number that has no run."""
-        return len(self._running)
+        return None if self._lost else len(self._running)
 
     @property
     def running(self) -> list[tuple[Run, Job]]:
@@ -67,13 +71,34 @@ class RayRuns:
             run, _, _ = self._running.pop(task)
             try:
                 said = self._ray.get(task)
+            except self._ray.exceptions.LocalRayletDiedError:
+                self._lost = True
+                continue
             except self._ray.exceptions.RayError as error:
                 said = str(getattr(error, "cause", None) or one_line(error))
             # Listed, not asked for by name: a network's disk remembers for a while that there was none.
             if RECORD not in {path.name for path in run.folder.iterdir()} and not run.error():
                 write_bytes(run.folder / ERROR, f"{said}\n".encode())
             finished.append(run)
+        if self._lost and not self._running:
+            self._restart()
         return finished
+
+    def _prepare(self) -> None:
+        self._task = self._ray.remote(**self._cluster.resources, max_retries=RETRIES)(do_job)
+
+    def _restart(self) -> None:
+        """Start Ray once more on this machine, for the runs that it had not begun.
+
+        Raises:
+            DistillError: it was killed again and again, or is part of a cluster.
+        """
+        self._restarts += 1
+        if self._cluster.address != LOCAL or self._restarts > RETRIES:
+            raise DistillError(f"ray={self._cluster.address}: its raylet on this machine was killed; {GOES_ON}")
+        self._lost = False
+        reconnect(self._ray, self._cluster)
+        self._prepare()
 
 
 def do_job(file: str, command: Sequence[str]) -> str:

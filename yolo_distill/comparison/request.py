@@ -13,6 +13,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
 from yolo_distill.cluster import Cluster
+from yolo_distill.comparison.address import Address
 from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
 from yolo_distill.comparison.budget import arm_timed, decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
@@ -48,6 +49,7 @@ class Request:
         cluster: of Ray, which starts the runs; None: processes of this machine.
         shard: the part of the runs that this call does.
         merge: report what there is, and train nothing.
+        address: where `out` is kept; None: it is kept here.
     """
 
     teacher: str
@@ -64,6 +66,7 @@ class Request:
     cluster: Cluster | None = None
     shard: Shard = field(default_factory=Shard)
     merge: bool = False
+    address: Address | None = None
 
     @property
     def trust(self) -> bool:

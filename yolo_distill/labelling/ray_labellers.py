@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from yolo_distill.cluster import RETRIES, Cluster, connected
+from yolo_distill.cluster import GOES_ON, RETRIES, Cluster, connected, is_lost
 from yolo_distill.errors import DistillError, one_line
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.request import Unit
@@ -116,7 +116,10 @@ def _answers(ray: Any, actors: Sequence[Any], units: Sequence[Unit]) -> Iterator
         unit = waiting.popleft()
         busy[actor.do.remote(unit)] = actor, unit
     while busy:
-        for ready in ray.wait(list(busy), timeout=_SECONDS)[0]:
+        found = ray.wait(list(busy), timeout=_SECONDS)[0]
+        if not found and is_lost(ray):  # no actor would ever be begun again
+            raise DistillError(f"Ray's raylet on this machine was killed; {GOES_ON}")
+        for ready in found:
             actor, unit = busy.pop(ready)
             try:
                 answer = ray.get(ready)

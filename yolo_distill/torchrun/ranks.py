@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from yolo_distill.errors import DistillError
 
 #: How long processes wait for each other at the start, in seconds.
-MEETING = 50.0
+MEETING = 40.0
 #: How long the others have to say how they ended, once one of them failed, in seconds.
 LAST_WORDS = 3.0
 #: Where all meet if they are on one machine: nobody else can come.
@@ -258,12 +258,17 @@ def _meet(place: Place) -> tuple[dict[int, Connection], list[str]]:
                     others[hello["rank"]] = _kept_alive(found)
             except (OSError, ValueError, KeyError, TypeError):  # a stranger, or nobody
                 if time.monotonic() > ends:
-                    missing = sorted(set(range(1, place.world)) - others.keys())
-                    raise DistillError(
-                        f"rank {', '.join(map(str, missing))} did not come within {MEETING:.0f} s, or can't reach "
-                        f"{place.address}; start all again"
-                    ) from None
+                    missing = _missing(place, others)
+                    said = f"did not come within {MEETING:.0f} s, or can't reach {place.address}; start all again"
+                    raise DistillError(f"rank {missing} {said}") from None
+            except KeyboardInterrupt:  # by torchrun, too, where another process has ended
+                _say(f"rank {_missing(place, others)} had not come yet; start all again")
+                raise
     return others, hosts
+
+
+def _missing(place: Place, others: dict[int, Connection]) -> str:
+    return ", ".join(str(rank) for rank in range(1, place.world) if rank not in others)
 
 
 def _listening(place: Place) -> socket.socket:

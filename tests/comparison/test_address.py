@@ -1,0 +1,94 @@
+"""Comparisons at an address: what is finished there is fetched, by whatever machine, and what is new is put."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFile
+
+from yolo_distill.cli import main
+from yolo_distill.comparison import compare as compare_module
+from yolo_distill.comparison import report
+
+WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return the file system of a server that speaks S3, with a bucket."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem(use_listings_cache=False)
+    system.mkdir("bucket")
+    yield system
+    server.stop()
+
+
+@pytest.fixture
+def on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: Path, tiny_student: str, tiny_data: Path
+) -> Callable[..., tuple[int, list[str]]]:
+    """Return a function that gives a command on a machine; it returns the exit code, and which runs were begun."""
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("NOTES", str(notes))
+    monkeypatch.setattr(compare_module, "compare", functools.partial(compare_module.compare, worker=WORKER))
+    monkeypatch.setattr(report, "html_report", lambda summary, shown: "the page")
+    own = ["compare", f"teacher={untrained}", f"student={tiny_student}", f"data={tiny_data}", "arms=plain,distilled"]
+    own += ["epochs=2", "imgsz=64", "device=cpu", "amp=false", "teacher_precision=fp32", "force=true"]
+
+    def give(machine: str, *words: str) -> tuple[int, list[str]]:
+        (tmp_path / machine).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / machine)
+        notes.write_text("")
+        code = main([*own, *words])
+        return code, [row["begins"] for row in map(json.loads, notes.read_text().splitlines()) if "begins" in row]
+
+    return give
+
+
+@pytest.mark.slow
+def test_another_machine_goes_on_with_what_is_in_a_bucket(on: Any, bucket: Any, tmp_path: Path, capsys: Any) -> None:
+    address = "out=s3://bucket/all/mine"
+    assert on("first", address, "seeds=0") == (0, ["teacher", "plain-s0", "distilled-s0"])
+    there = {name.removeprefix("bucket/all/mine/") for name in bucket.find("bucket/all/mine")}
+    assert {"plan.json", "index.html", "table.md", "plain-s0/run.json", "distilled-s0/run.json"} <= there
+    assert not [name for name in there if name.startswith(".")]
+    assert on("second", address, "seeds=0,1") == (0, ["plain-s1", "distilled-s1"])
+    assert on("first", address, "seeds=0,1", "merge=true") == (0, [])
+    first, second = (tmp_path / one / "runs" / "s3" / "bucket" / "all" / "mine" for one in ("first", "second"))
+    assert (first / "plain-s1" / "run.json").read_bytes() == (second / "plain-s1" / "run.json").read_bytes()
+    assert json.loads((first / "comparison.json").read_text())["missing"] == []
+    capsys.readouterr()
+    assert on("third", "out=s3://nobodys/mine", "seeds=0") == (1, [])
+    assert "out=s3://nobodys/mine: can't be reached (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["out=s3://bucket/all", "shard=1/2"], "out=s3://bucket/all: is an address; mount it as a folder"),
+        (["out=never://bucket/all"], "out=never://bucket/all: can't be opened (Protocol not known: never"),
+    ],
+)
+def test_what_cannot_be_at_an_address(on: Any, capsys: Any, words: list[str], says: str) -> None:
+    assert on("first", *words) == (2, [])
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_name_there_cannot_leave_the_folder_here(on: Any, tmp_path: Path, capsys: Any) -> None:
+    fsspec.filesystem("memory").store["/stranger/../../evil"] = MemoryFile(data=b"x")
+    assert on("first", "out=memory://stranger") == (1, [])
+    assert "../../evil would be written outside the folder" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("evil"))
