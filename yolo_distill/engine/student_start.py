@@ -46,9 +46,7 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
     require_channels(recipe, trainer.teachers, trainer.data)
     model.names = trainer.data["names"]
     imgsz = rounded_imgsz(model, trainer.args.imgsz)
-    return begin_inside(
-        model, teacher, recipe, args=trainer.args, data=trainer.data, imgsz=imgsz, device=trainer.device
-    )
+    return begin_inside(model, teacher, recipe, data=trainer.data, imgsz=imgsz, device=trainer.device)
 
 
 def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:
