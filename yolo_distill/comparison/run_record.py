@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def _measure_teacher(job: Job, best: Path) -> dict[str, Any]:
         except RequestError as error:
             found["not_measured"] = str(error).replace(str(best), best.name)
     try:
-        found["look"] = asdict(look(lambda file, split: float(measure(file, split)["map"]), data))
+        found["look"] = look(lambda file, split: float(measure(file, split)["map"]), data)
     except RequestError:
         found["look"] = None  # `not_measured` says why
     return found
