@@ -18,7 +18,7 @@ from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.run_monitor import read_lines, source_digest
 from yolo_distill.comparison.runs import EPOCHS, Job
 from yolo_distill.data.dataset import check_data
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_cost import read_cost
 from yolo_distill.engine.teacher_quality import look
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
@@ -56,7 +56,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         },
         "recipe": recipe_of(job),
         "precision": job.precision,
-        "pace": read_pace(job.path),
+        "pace": read_cost(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
         "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
         "curve": {key: values for key, values in curve.items() if not key.startswith(("share/", "cosine/"))},
