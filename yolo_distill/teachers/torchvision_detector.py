@@ -91,8 +91,8 @@ class TorchvisionTeacher(Teacher):
             self.task = "segment"
         elif isinstance(model, KeypointRCNN):
             self.task, self.kpt_shape = "pose", (_keypoints_of(model), 3)
-        own = deepcopy(model).to(device).to(memory_format=fastest_order(device))
-        self.model: Any = own.eval().requires_grad_(False)
+        own: Any = deepcopy(model).to(device)
+        self.model: Any = own.to(memory_format=fastest_order(device)).eval().requires_grad_(False)
         self._maps = self._measure_maps(device) if self.needs.maps and not isinstance(model, SSD) else {}
         self.strides = list(self._maps)
         self.widths = {stride: width for stride, (_, width) in self._maps.items()}
