@@ -82,9 +82,6 @@ class Counting(Teacher):
         self.asked += 1
         return self.teacher(images)
 
-    def wait(self, answer):
-        pass
-
 
 def make_criterion(student, teacher, balancer=None, **recipe):
     host, terms = student.init_criterion(), make_terms(**recipe)

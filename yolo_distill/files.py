@@ -178,6 +178,14 @@ def claim_folder(path: Path, *, reuse: bool) -> Path:
             raise RequestError(f"out={path}: cannot be made ({error.strerror}); give another folder") from error
 
 
+def link(source: Path, target: Path) -> None:
+    """Make a link to a file, or a copy of it."""
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # Windows lets only some users make links
+        shutil.copyfile(source, target)
+
+
 def size_of(path: str | Path) -> int:
     """Return a file's size in bytes, or -1 for what cannot be looked at, such as a link to nothing."""
     try:

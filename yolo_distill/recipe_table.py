@@ -38,9 +38,7 @@ SETTINGS: dict[str, Setting] = {
         "auto",
         choices=("auto", "teacher", "student", "try"),
     ),
-    "init_channels": Setting(
-        str, "how the start chooses the teacher's channels", "norm", choices=("even", "norm", "importance")
-    ),
+    "init_channels": Setting(str, "how the start chooses the teacher's channels", "norm", choices=("even", "norm")),
     "init_fit": Setting(bool, "fit the start's convolutions to the teacher's by least squares", True),
     "init_warmup": Setting(
         float,

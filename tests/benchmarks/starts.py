@@ -13,14 +13,12 @@ import sys
 from typing import Any
 
 import torch
-from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.data.calibration_batches import labelled_batches
 from yolo_distill.data.dataset import check_data
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.evaluation.evaluate import evaluate
-from yolo_distill.initialization.channel_saliency import importance_scores, norm_scores
+from yolo_distill.initialization.channel_selection import norm_scores
 from yolo_distill.initialization.least_squares import reconstruct
 from yolo_distill.initialization.weight_selection import plan_start
 from yolo_distill.models.architecture_files import load_architecture
@@ -40,7 +38,7 @@ def main(words: list[str]) -> None:
 
     print(f"teacher: {worth(teacher)}\n")
     print("| channels | as selected | fitted | error of the convolutions |\n|---|---|---|---|")
-    for name, scores in choices(teacher, data, imgsz).items():
+    for name, scores in choices(teacher).items():
         torch.manual_seed(0)
         student = load_architecture(options["student"], data["nc"], role="student")
         student.names = teacher.names
@@ -51,17 +49,15 @@ def main(words: list[str]) -> None:
         print(f"| {name} | {worth(student)} | {worth(fitted)} | {done} |", flush=True)
 
 
-def choices(teacher: DetectionModel, data: dict[str, Any], imgsz: int) -> dict[str, Any]:
+def choices(teacher: DetectionModel) -> dict[str, Any]:
     """Return the scores of each way of choosing channels, by name; None is evenly spaced."""
     norm = norm_scores(teacher)
-    batches = labelled_batches(get_cfg(), data, teacher.names, imgsz=imgsz)
     chance = torch.Generator().manual_seed(0)
 
     def random() -> dict[str, torch.Tensor]:
         return {path: torch.rand(score.shape, generator=chance) for path, score in norm.items()}
 
-    importance = importance_scores(teacher, batches)
-    return {"even": None, "norm": norm, "importance": importance, "random": random(), "random again": random()}
+    return {"even": None, "norm": norm, "random": random(), "random again": random()}
 
 
 if __name__ == "__main__":

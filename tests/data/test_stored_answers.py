@@ -17,7 +17,7 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.ops import xywh2xyxy
 
-from yolo_distill.data.stored_answers import stored_answers, take_told, told_pictures
+from yolo_distill.data.stored_answers import stored_answers, take_stored_boxes, with_stored_boxes
 from yolo_distill.engine.run import train
 from yolo_distill.errors import RequestError
 from yolo_distill.labelling.objects import Found
@@ -68,13 +68,13 @@ def host_pictures(data: Path, **changes) -> YOLODataset:
 def test_a_stored_box_stays_on_its_object(mosaic, workers, tiny_data, labelled, tmp_path):
     """Said to be where the labels are, the boxes are where the labels are after the augmentation, too."""
     answers = stored_answers(labelled, tmp_path / "runs")
-    (dataset,) = told_pictures([host_pictures(tiny_data, mosaic=mosaic)], answers, 2)
+    (dataset,) = with_stored_boxes([host_pictures(tiny_data, mosaic=mosaic)], answers, 2)
     teacher = StoredTeacher(dict(enumerate(NAMES)))
     teacher.answers = answers
     seen = 0
     how = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers else {}
     for batch in DataLoader(dataset, 4, collate_fn=YOLODataset.collate_fn, **how):
-        take_told(batch, 2)
+        take_stored_boxes(batch, 2)
         found = teacher.of_batch(batch)
         for place in range(4):
             own = batch["batch_idx"] == place
@@ -92,7 +92,7 @@ def test_a_stored_box_stays_on_its_object(mosaic, workers, tiny_data, labelled, 
 def test_the_task_sees_its_own_labels_alone(tiny_data, labelled, tmp_path):
     plain, told = host_pictures(tiny_data, mosaic=0.0), host_pictures(tiny_data, mosaic=0.0)
     answers = stored_answers(labelled, tmp_path / "runs")
-    told_pictures([told], answers, 2)
+    with_stored_boxes([told], answers, 2)
     for index in range(len(plain)):
         before, after = plain.get_image_and_label(index), told.get_image_and_label(index)
         before["instances"].convert_bbox("xyxy")
@@ -113,7 +113,7 @@ def test_pictures_of_which_nothing_is_known_have_no_box(tiny_data, labelled, tmp
     dataset = host_pictures(tiny_data)
     dataset.im_files = [f"{file}-other" for file in dataset.im_files]
     with pytest.raises(RequestError, match="about none of the 8 training pictures"):
-        told_pictures([dataset], answers, 2)
+        with_stored_boxes([dataset], answers, 2)
 
 
 def test_an_answer_without_a_box_is_none(tiny_data, tmp_path):

@@ -16,10 +16,10 @@ from yolo_distill.distillation.gain_balance import Balancer
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels
-from yolo_distill.engine.step_cost import FullPrecisionLoss, cost_of_teaching, made_batch, single_precision
+from yolo_distill.engine.step_cost import FullPrecisionLoss, cost_of_teaching, made_batch
 from yolo_distill.engine.teaching import WithTeacher
 from yolo_distill.recipe import make_recipe
-from yolo_distill.teachers.answer import DenseAnswer, read_head
+from yolo_distill.teachers.answer import DenseAnswer, each_tensor, read_head
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -168,7 +168,7 @@ def test_losses_of_a_student_in_bf16_are_those_in_fp32(student):
         assert preds["one2many"]["scores"].dtype == torch.bfloat16
         loss, items = FullPrecisionLoss(host)(preds, batch)
     assert loss.dtype == torch.float32
-    expected, _ = host(single_precision(preds), batch)
+    expected, _ = host(each_tensor(preds, torch.Tensor.float), batch)
     torch.testing.assert_close(loss, expected)
     assert {value.dtype for value in items.values()} == {torch.float32}
     loss.sum().backward()

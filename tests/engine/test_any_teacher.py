@@ -60,12 +60,6 @@ def test_it_teaches_and_ends_with_a_table(kind, host, make_teacher, two_stages, 
 
 
 @pytest.mark.slow
-def test_a_set_teacher_survives_a_kill(host, two_stages, killed_and_resumed):
-    folder = killed_and_resumed({"teacher": two_stages}, {**host, "name": "run"})
-    assert read_columns(folder / "results.csv")["epoch"] == [1, 2]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("conf", [None, 0.001])  # above the latter is all that an untrained teacher says
 def test_unlabelled_pictures_are_taught_and_survive_a_resume(
     host, make_teacher, tmp_path, monkeypatch, killed_and_resumed, conf

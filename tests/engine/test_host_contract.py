@@ -237,16 +237,6 @@ def dataset(data):
     return YOLODataset(img_path=data["train"], **settings)
 
 
-def test_labelled_pictures_come_without_a_trainer(dataset):
-    batch = dataset.collate_fn([dataset[0], dataset[1]])
-    assert {"img", "cls", "bboxes", "batch_idx"} <= batch.keys()
-    assert batch["img"].dtype == torch.uint8
-    probe = DetectionModel("yolo26n.yaml", nc=2, verbose=False).eval()
-    probe.args = get_cfg()
-    loss, _ = probe.loss({**batch, "img": batch["img"].float() / 255})
-    loss.sum().backward()  # also in eval mode
-
-
 def test_a_loader_asks_the_sampler_in_its_batch_sampler_anew_in_each_epoch(dataset):
     loader = build_dataloader(dataset, batch=2, workers=0, shuffle=False, rank=-1)
     loader.batch_sampler.sampler.sampler = [5, 5]

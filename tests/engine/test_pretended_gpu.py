@@ -47,7 +47,7 @@ def test_the_pretence_is_as_strict_as_torch(gpu):
     ("own", "terms"),
     [
         (
-            {"teach": True, "balance": "auto", "init_channels": "importance", "init_fit": True},
+            {"teach": True, "balance": "auto", "init_fit": True},
             ["logit", "local", "cwd"],
         ),
         ({"logit": 0, "hinton": 1, "pkd": 1, "mgd": 1, "mimic": 1, "mimic_projector": "mlp"}, ["hint", "mgd", "mimic"]),

@@ -9,7 +9,6 @@ import torch
 
 from yolo_distill.engine.repeatable import RepeatablePictures
 from yolo_distill.engine.teacher_training import TeacherTrainer
-from yolo_distill.errors import RequestError
 
 
 @pytest.fixture
@@ -32,8 +31,3 @@ def test_an_epoch_comes_again(dataset):
         assert not torch.equal(epochs[0], epochs[1])
         assert not torch.equal(epochs[1], epochs[2])
     assert not torch.equal(seen[0, 0][0], seen[1, 0][0])
-
-
-def test_another_kind_of_data_set():
-    with pytest.raises(RequestError, match="data: a list can't be augmented by epoch"):
-        RepeatablePictures.of([], 0)

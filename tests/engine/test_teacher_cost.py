@@ -88,8 +88,8 @@ def test_a_run_says_what_its_teacher_costs(nano, said):
     assert "int8 by ONNX Runtime, +" in line
     assert "% per step" in line
     assert not isinstance(trainer.criterion.teacher.forward, TorchForward)
-    assert trainer.pace["teacher"] == "yolo26s, int8 by ONNX Runtime"
-    assert trainer.pace["step"] >= 1
+    assert trainer.teaching_cost["teacher"] == "yolo26s, int8 by ONNX Runtime"
+    assert trainer.teaching_cost["step"] >= 1
 
 
 def test_a_dear_teacher_is_warned_of_and_answers_that_are_off_are_kept(make_trainer, said, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_dear_teacher_is_warned_of_and_answers_that_are_off_are_kept(make_trai
     monkeypatch.setattr(teacher_cost, "cost_of_teaching", lambda *args: 2.6)
     trainer = make_trainer(teacher_precision="bf16", recipe="taught")
     trainer._setup_train()
-    assert trainer.pace["off"].startswith("scores 0.5000")
+    assert trainer.teaching_cost["off"].startswith("scores 0.5000")
     assert re.search("takes 2.6 times the student's own step; .*kd_until=0.5", said(logging.WARNING))
 
 

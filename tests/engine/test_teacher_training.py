@@ -13,7 +13,7 @@ from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
-from yolo_distill.models.checkpoint import load_rtdetr
+from yolo_distill.models.checkpoint import load_ultralytics
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
 
 
@@ -58,7 +58,7 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(architecture, data, settin
     with monkeypatch.context() as patch:
         patch.setattr(RtdetrTrainer, "train", lambda _: pytest.fail("was trained once more"))
         assert train_teacher(architecture, data, settings, 2) == best
-    model = load_rtdetr(best)
+    model = load_ultralytics(best)
     assert model.names == data["names"]
     assert model.args["amp"] is False
     assert RtdetrTeacher(model)(torch.rand(2, 3, 64, 64)).scores.shape[-1] == 2

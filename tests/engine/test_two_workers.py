@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from yolo_distill.engine.gradient_shares import read_columns
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_cost import read_cost
 
 WORKER = Path(__file__).with_name("worker_of_two.py")
 
@@ -50,7 +50,7 @@ def test_they_end_with_the_same_student_projectors_and_gains(settings, make_teac
     assert first["seen"].count("DistributedDataParallel") == 4  # 8 pictures, 2 in a batch of each
     assert first["gains"] == pytest.approx(second["gains"])
     assert first["gains"]["logit"] != 1.0
-    assert read_pace(Path(settings["project"]) / "run")["step"] >= 1  # for who started them and has no trainer
+    assert read_cost(Path(settings["project"]) / "run")["step"] >= 1  # for who started them and has no trainer
     columns = read_columns(Path(settings["project"]) / "run" / "results.csv")
     assert len(columns["train/logit_loss"]) == 2
     assert all(columns[f"share/{term}"][-1] > 0 for term in ("logit", "localization", "cwd"))

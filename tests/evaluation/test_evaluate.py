@@ -238,20 +238,6 @@ def test_models_under_each_other() -> None:
 
 
 @pytest.mark.slow
-def test_real_pictures_give_the_same_figures_for_both(shared_data: Path, tmp_path: Path) -> None:
-    save(live_detector("yolo26n.yaml", ["RBC", "WBC", "Platelets"]), tmp_path / "best.pt", 64)
-    listed = sorted((shared_data / "bccd" / "images" / "test").glob("*.jpg"))[:6]
-    (tmp_path / "few.txt").write_text("\n".join(map(str, listed)))
-    data = tmp_path / "data.yaml"
-    data.write_text("train: few.txt\nval: few.txt\nnames: [RBC, WBC, Platelets]\n")
-    file = export(tmp_path / "best.pt", data=data).path
-    torch_figures, file_figures = evaluate(tmp_path / "best.pt", data), evaluate(file, data)
-    assert torch_figures["pictures"] == 6
-    assert file_figures["map"] == pytest.approx(torch_figures["map"], abs=1e-3)
-    assert file_figures["boxes"] == torch_figures["boxes"] > 0
-
-
-@pytest.mark.slow
 def test_a_rectangular_file_is_measured_at_its_own_size(measured: tuple[Path, Path], tmp_path: Path) -> None:
     file = export(measured[0], imgsz=(64, 96), out=tmp_path).path
     try:

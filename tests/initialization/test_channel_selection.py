@@ -8,10 +8,12 @@ it agree on the copy. Batches are normalised by their own moments here, so that 
 
 import pytest
 import torch
+from live_detector import live_detector
 from torch import Tensor
 from ultralytics.nn.modules.block import AAttn, Attention
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
+from yolo_distill.initialization.channel_selection import norm_scores
 from yolo_distill.initialization.weight_selection import plan_start
 
 FAMILIES = ["yolov5", "yolov8", "yolo11", "yolo12", "yolo26"]
@@ -140,3 +142,35 @@ def test_either_copy_gives_the_small_network_back(twins, seed):
     assert report.scored == (0 if seed is None else 1)
     for ours, theirs in zip(_outputs(started), _outputs(small), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+LAYER = "model.4.cv1"
+
+
+@pytest.fixture
+def detector():
+    return live_detector("yolov8n.yaml").eval()
+
+
+def test_norms_grow_with_filter_and_scale(detector):
+    before = norm_scores(detector)[f"{LAYER}.conv"]
+    layer = detector.get_submodule(LAYER)
+    layer.conv.weight.data[3] *= 2
+    layer.bn.weight.data[5] *= -3
+    after = norm_scores(detector)[f"{LAYER}.conv"]
+    growth = after / before / (after[0] / before[0])
+    assert [growth[at].item() for at in (3, 5, 7)] == pytest.approx([2, 3, 1], rel=1e-4)
+    assert after.mean().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_it_does_not_matter_where_a_layer_has_its_scale(detector):
+    before = norm_scores(detector)[f"{LAYER}.conv"]
+    layer = detector.get_submodule(LAYER)
+    layer.conv.weight.data[3] *= 10
+    layer.bn.running_var[3] *= 100
+    torch.testing.assert_close(norm_scores(detector)[f"{LAYER}.conv"], before, rtol=1e-2, atol=0)
+
+
+def test_a_silent_channel_is_worth_nothing(detector):
+    detector.get_submodule(LAYER).bn.weight.data[2] = 0
+    assert norm_scores(detector)[f"{LAYER}.conv"][2] == 0

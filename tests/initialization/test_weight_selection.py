@@ -7,8 +7,7 @@ import torch
 from ultralytics.nn.modules.block import Attention
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_distill.initialization.channel_saliency import norm_scores
-from yolo_distill.initialization.channel_selection import spaced
+from yolo_distill.initialization.channel_selection import norm_scores, spaced
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.architecture_files import read_plan
 from yolo_distill.models.sizes import resized

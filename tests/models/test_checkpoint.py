@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, checks
 from yolo_distill.errors import RequestError
 from yolo_distill.models import checkpoint as module
 from yolo_distill.models.architecture_files import is_architecture, load_architecture
-from yolo_distill.models.checkpoint import kind_of, load_detector, load_rtdetr, load_ultralytics, no_auto_install
+from yolo_distill.models.checkpoint import kind_of, load_detector, load_ultralytics, no_auto_install
 from yolo_distill.models.imgsz import trained_imgsz
 
 TINY = ARCHITECTURE.format(end2end=True, width=1, head=HEADS["detect"])
@@ -71,13 +71,12 @@ def refusal(path, load=load_detector, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "load", "kind"),
-    [("plain", load_detector, DetectionModel), ("transformer", load_rtdetr, RTDETRDetectionModel)],
+    ("name", "kind", "built"), [("plain", "yolo", DetectionModel), ("transformer", "rtdetr", RTDETRDetectionModel)]
 )
-def test_a_trained_checkpoint_comes_back_as_a_float32_detector_in_eval_mode(name, load, kind, request):
+def test_a_trained_checkpoint_comes_back_as_a_float32_detector_in_eval_mode(name, kind, built, request):
     file = request.getfixturevalue(name)
-    model = load(file)
-    assert type(model) is type(load_ultralytics(file)) is kind
+    model = load_detector(file, kinds=(kind,))
+    assert type(model) is type(load_ultralytics(file)) is built
     assert not model.training
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert model.names == {0: "red", 1: "white", 2: "plate"}
@@ -206,12 +205,12 @@ def test_one_kind_in_place_of_the_other(transformer, plain):
     assert refusal(transformer, role="student").endswith(
         "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be taught, measured or exported here"
     )
-    assert refusal(plain, load_rtdetr, role="teacher").endswith("is a YOLO detector, not an RT-DETR")
+    assert refusal(plain, kinds=("rtdetr",), role="teacher").endswith("is a YOLO detector, not an RT-DETR")
     assert refusal("yolo26n.yaml", load_architecture, kinds=("rtdetr",)).endswith("is a YOLO detector, not an RT-DETR")
 
 
 def test_which_kind_a_model_is_of_is_read_from_its_plan(transformer, plain, monkeypatch):
-    assert kind_of(load_rtdetr(transformer)) == "rtdetr"
+    assert kind_of(load_ultralytics(transformer)) == "rtdetr"
     assert kind_of(load_detector(plain)) == "yolo"
     for kind in (DetectionModel, RTDETRDetectionModel):
         monkeypatch.setattr(kind, "__init__", lambda *_, **__: pytest.fail("was built"))

@@ -81,7 +81,7 @@ def test_boxes_are_the_teachers_in_the_students_pixels(teacher, teacher_imgsz, i
 def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher):
     """Of the teacher's levels, those of half the stride."""
     answer = AtLargerSize(teacher, 128, 64).of_large(IMAGES)
-    kept = Levels.match([8, 16, 32], [4, 8, 16]).keep(answer)
+    kept = answer.keep(Levels.match([8, 16, 32], [4, 8, 16]).common)
     anchors, strides, cells = teacher.grid(IMAGES[..., ::2, ::2])  # the student's, had it the teacher's head
     shared = cells[8] + cells[16]
     assert kept.cells == {8: cells[8], 16: cells[16]}

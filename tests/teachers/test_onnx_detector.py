@@ -20,7 +20,7 @@ from tiny_rtdetr import live_rtdetr
 from yolo_distill.errors import RequestError
 from yolo_distill.exporting.onnx_file import annotate, trace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
-from yolo_distill.models.checkpoint import load_detector, load_rtdetr
+from yolo_distill.models.checkpoint import load_detector, load_ultralytics
 from yolo_distill.teachers import onnx_description
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, as_set
 from yolo_distill.teachers.head import Needs
@@ -94,7 +94,7 @@ def test_a_file_of_ours_says_what_its_checkpoint_says(name, model, exported):
 
 
 def test_a_file_that_ends_in_detections_gives_each_box_one_class(model, exported, tmp_path):
-    rtdetr = load_rtdetr(save(live_rtdetr(NAMES.values()), tmp_path / "best.pt", SIDE))
+    rtdetr = load_ultralytics(save(live_rtdetr(NAMES.values()), tmp_path / "best.pt", SIDE))
     file = trace(rtdetr, tmp_path, "best", (SIDE, SIDE), None, 17, False)
     images = pictures()
     for path, expected in (

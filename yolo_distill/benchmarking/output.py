@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 
 from yolo_distill.benchmarking.plot import picture_of
 from yolo_distill.benchmarking.tables import markdown_page
-from yolo_distill.errors import RequestError
-from yolo_distill.files import check_writable, claim_folder, write_bytes
+from yolo_distill.files import check_folder, check_writable, claim_folder, write_bytes
 
 
 def check_out(out: str) -> None:
@@ -28,13 +26,8 @@ def check_out(out: str) -> None:
     if path.suffix.lower() == ".json" and not path.is_dir():
         check_writable(path, f"out={out}")
         return
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise RequestError(f"out={out}: {there} is a file; give the name of a folder, or of a .json file")
-    # Another folder is made beside the one that is there.
-    target = path.absolute().parent if there == path else there
-    if not os.access(target, os.W_OK):
-        raise RequestError(f"out={out}: cannot write into {target}; give another folder")
+    # Another folder is made beside one that is there.
+    check_folder(path.absolute().parent if path.is_dir() else path, f"out={out}")
 
 
 def write_results(report: Mapping[str, Any], out: str) -> tuple[list[Path], str | None]:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import parse_device, select_device
@@ -135,9 +135,9 @@ def _start(
     data: Mapping[str, Any],
 ) -> float | None:
     """Return mAP50-95 on val, 0 to 100, of a student fitted inside its teacher; None where it would not start there."""
-    small, args = copy.deepcopy(model), get_cfg(overrides=dict(settings))
+    small = copy.deepcopy(model)
     device = select_device(parse_device(settings.get("device")), verbose=False)
-    if begin_inside(small, teacher, recipe, args=args, data=data, imgsz=side, device=device) is None:
+    if begin_inside(small, teacher, recipe, data=data, imgsz=side, device=device) is None:
         return None
     return 100 * float(evaluate(small, settings["data"], imgsz=side, **measured_by(settings))["map"])
 

@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from yolo_distill.comparison.arms import PLAIN, TEACHER
 from yolo_distill.comparison.run_monitor import read_lines, source_digest
 from yolo_distill.comparison.runs import EPOCHS, Job
 from yolo_distill.data.dataset import check_data
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_cost import read_cost
 from yolo_distill.engine.teacher_quality import look
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
@@ -57,7 +56,7 @@ def make_record(job: Job, best: Path) -> dict[str, Any]:
         },
         "recipe": recipe_of(job),
         "precision": job.precision,
-        "pace": read_pace(job.path),
+        "pace": read_cost(job.path),
         "epochs": job.epochs if curve else None,  # None: a teacher that came with its weights
         "epochs_done": len(curve.get("epoch", ())) if curve else None,  # fewer where it was stopped early
         "curve": {key: values for key, values in curve.items() if not key.startswith(("share/", "cosine/"))},
@@ -139,7 +138,7 @@ def _measure_teacher(job: Job, best: Path) -> dict[str, Any]:
         except RequestError as error:
             found["not_measured"] = str(error).replace(str(best), best.name)
     try:
-        found["look"] = asdict(look(lambda file, split: float(measure(file, split)["map"]), data))
+        found["look"] = look(lambda file, split: float(measure(file, split)["map"]), data)
     except RequestError:
         found["look"] = None  # `not_measured` says why
     return found

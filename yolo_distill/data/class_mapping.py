@@ -103,7 +103,7 @@ def match_classes(
     if class_map is not None:
         pairs = _by_map(student, teacher, class_map)
     else:
-        find = _finder(teacher)
+        find = _column_of(teacher)
         found = {c: find(name) for c, name in sorted(student.items())}
         pairs = {s: (t,) for s, t in found.items() if t is not None}
     used = {column for columns in pairs.values() for column in columns}
@@ -116,7 +116,7 @@ def match_classes(
     )
 
 
-def _finder(names: Mapping[int, str]) -> Callable[[str], int | None]:
+def _column_of(names: Mapping[int, str]) -> Callable[[str], int | None]:
     """Return what finds the first column of a name: as it is written, else as it is spelled."""
     columns = [(name, column) for column, name in reversed(list(names.items()))]
     exact, loose = dict(columns), {spelled(name): column for name, column in columns}
@@ -129,7 +129,7 @@ def _by_map(
     """Return the teacher's columns by student column, as the map has them."""
 
     def columns(named: Iterable[str], who: str, names: Mapping[int, str]) -> Iterator[int]:
-        find, known = _finder(names), list(names.values())
+        find, known = _column_of(names), list(names.values())
         for name in named:
             if (column := find(name)) is None:
                 raise RequestError(

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from ultralytics.data import YOLODataset
 
 from yolo_distill.errors import RequestError
+from yolo_distill.teachers.answer import each_tensor
 
 #: Of a batch: whether each picture is labelled, a tuple of bools.
 LABELLED = "labelled"
@@ -147,12 +147,4 @@ def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, 
         "batch_idx": number[batch["batch_idx"].long()],
         "im_file": [file for file, own in zip(batch["im_file"], labelled, strict=True) if own],
     }
-    return _rows(preds, rows), part
-
-
-def _rows(preds: Any, rows: Tensor) -> Any:
-    if isinstance(preds, Tensor):
-        return preds[rows]
-    if isinstance(preds, dict):
-        return {key: _rows(value, rows) for key, value in preds.items()}
-    return type(preds)(_rows(value, rows) for value in preds)
+    return each_tensor(preds, lambda tensor: tensor[rows]), part

@@ -2,7 +2,7 @@
 
 A stored box lies where the teacher saw it; mosaic, scaling, flips and the rest move it with its picture. So it goes
 through them as one more label, with a class number that says which stored box it is: that of the last class and so many
-more. Behind the augmentation they are taken out again (`take_told`), before anything learns from them.
+more. Behind the augmentation they are taken out again (`take_stored_boxes`), before anything learns from them.
 
 Relies on: the host's data set makes a picture with its labels in `get_image_and_label`, with boxes in `instances` and
 one row of `cls` for each; its transforms move, cut and drop boxes and class numbers together, and look at neither.
@@ -25,13 +25,13 @@ from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.stored import PLAN, SOFT, TOLD, StoredAnswers, answering_classes, lay_out
+from yolo_distill.teachers.stored import PLAN, SOFT, STORED_BOXES, StoredAnswers, answering_classes, lay_out
 from yolo_distill.temporary import temporary_folder
 
 PREFIX = colorstr("teacher: ")
 
 
-class ToldPictures(YOLODataset):
+class AnsweredPictures(YOLODataset):
     """The host's data set, with stored answers among the labels of its pictures."""
 
     _answers: StoredAnswers
@@ -54,18 +54,14 @@ class ToldPictures(YOLODataset):
         return label
 
 
-def told_pictures(datasets: Sequence[YOLODataset], answers: StoredAnswers, classes: int) -> list[ToldPictures]:
-    """Change a run's data sets into `ToldPictures`, and say about how many of their pictures there are answers.
+def with_stored_boxes(datasets: Sequence[YOLODataset], answers: StoredAnswers, classes: int) -> list[AnsweredPictures]:
+    """Change a run's data sets into `AnsweredPictures`, and say about how many of their pictures there are answers.
 
     Raises:
-        RequestError: there is no answer about any, or a data set is none of those the host makes for detection.
+        RequestError: there is no answer about any.
     """
     for dataset in datasets:
-        if type(dataset) is not YOLODataset:
-            raise RequestError(
-                f"teacher: stored answers are not for a {type(dataset).__name__}; give the teacher itself"
-            )
-        dataset.__class__ = ToldPictures
+        dataset.__class__ = AnsweredPictures
         dataset._answers, dataset._first = answers, classes
     known, total = sum(file in answers for own in datasets for file in own.im_files), sum(map(len, datasets))
     if not known:
@@ -77,15 +73,15 @@ def told_pictures(datasets: Sequence[YOLODataset], answers: StoredAnswers, class
     return list(datasets)
 
 
-def take_told(batch: dict[str, Any], classes: int) -> None:
-    """Take the stored boxes out of the labels of a batch of the host, and put them under `TOLD`, in pixels."""
+def take_stored_boxes(batch: dict[str, Any], classes: int) -> None:
+    """Take the stored boxes out of the labels of a batch of the host, and put them under `STORED_BOXES`, in pixels."""
     number = batch["cls"].view(-1)
-    told = number >= classes
+    stored = number >= classes
     height, width = batch["img"].shape[-2:]
-    boxes = xywh2xyxy(batch["bboxes"][told]) * batch["bboxes"].new_tensor([width, height, width, height])
-    batch[TOLD] = batch["batch_idx"][told].long(), (number[told] - classes).long(), boxes
+    boxes = xywh2xyxy(batch["bboxes"][stored]) * batch["bboxes"].new_tensor([width, height, width, height])
+    batch[STORED_BOXES] = batch["batch_idx"][stored].long(), (number[stored] - classes).long(), boxes
     for key in ("cls", "bboxes", "batch_idx"):
-        batch[key] = batch[key][~told]
+        batch[key] = batch[key][~stored]
 
 
 def stored_answers(folder: Path, runs: Path) -> StoredAnswers:

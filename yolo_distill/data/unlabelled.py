@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.files import size_of
+from yolo_distill.files import link, size_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -57,7 +57,7 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
             images = made / "images"
             images.mkdir(parents=True)
             for number, file in enumerate(map(Path, kept)):
-                _link(file, images / f"{number:06d}_{_short(file)}{file.suffix}")
+                link(file, images / f"{number:06d}_{_short(file)}{file.suffix}")
             films = enumerate(sources.videos, len(kept))
             frames = sum(_write_frames(Path(video), images, number, recipe.unlabeled_every) for number, video in films)
             _require_some(bool(kept or frames), said)
@@ -207,10 +207,3 @@ def _write_frames(video: Path, folder: Path, index: int, every: int) -> int:
 def _short(file: Path) -> str:
     """Return the beginning of a file's name, so that something can be put in front of it."""
     return os.fsdecode(os.fsencode(file.stem)[:150])
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:  # Windows lets only some users make links
-        shutil.copyfile(source, target)

@@ -129,8 +129,6 @@ def restore_projectors(file: Path, epoch: int, projectors: nn.ModuleDict) -> Non
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)[epoch]
-        # Runs of the time when cwd was the only feature term named them by stride alone.
-        state = {f"cwd_{name}" if name[0].isdigit() else name: value for name, value in state.items()}
         projectors.load_state_dict(state)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
         raise RequestError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -73,19 +72,6 @@ class Levels:
                 text += f"; stride {', '.join(map(str, extra))} of the {who} left out"
         return text
 
-    def keep(self, answer: DenseAnswer) -> DenseAnswer:
-        """Return the answer reduced to the common levels."""
-        cells = {s: answer.cells[s] for s in self.common}
-        maps = {s: answer.maps[s] for s in self.common if s in answer.maps}
-        branches, presence = [answer.one2many, answer.one2one], answer.presence
-        device = next((b.logits.device for b in branches if b is not None), None)
-        if device is not None and list(answer.cells) != self.common:
-            starts = dict(zip(answer.cells, accumulate(answer.cells.values(), initial=0), strict=False))
-            index = torch.cat([torch.arange(count, device=device) + starts[s] for s, count in cells.items()])
-            branches = [None if branch is None else branch.take(index) for branch in branches]
-            presence = None if presence is None else presence[:, index]
-        return DenseAnswer(branches[0], branches[1], maps, cells, presence)
-
 
 class Terms:
     """Computes the terms of a recipe for a pair of answers.
@@ -145,7 +131,7 @@ class Terms:
         """
         gains = self.recipe.gains if gains is None else gains
         active = {name for name in self.recipe.gains if gains[name]}
-        student, teacher = self.levels.keep(student), self.levels.keep(teacher)
+        student, teacher = (answer.keep(self.levels.common) for answer in (student, teacher))
         assert student.one2many is not None
         terms = {name: student.one2many.logits.new_zeros((), dtype=torch.float32) for name in self.recipe.gains}
         pairs: list[tuple[float, DenseBranch, DenseBranch, Tensor | None]] = []

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from yolo_distill.data.mixed_batches import MixedPictures, mix
-from yolo_distill.data.stored_answers import take_told, told_pictures
+from yolo_distill.data.stored_answers import take_stored_boxes, with_stored_boxes
 from yolo_distill.data.unlabelled import gather_unlabelled
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.recipe import Recipe
@@ -44,7 +44,7 @@ class TrainingPictures:
                 with temporarily(args, fraction=1.0), temporarily(LOGGER, disabled=True):
                     parts.append(build(str(folder)))
         if self._stored is not None:
-            parts = told_pictures(parts, self._stored, trainer.data["nc"])
+            parts = with_stored_boxes(parts, self._stored, trainer.data["nc"])
         return MixedPictures(*parts) if len(parts) > 1 else parts[0]
 
     def mix(self, trainer: Any, loader: Any) -> None:
@@ -71,7 +71,7 @@ class TrainingPictures:
     def split(self, trainer: Any, batch: dict[str, Any]) -> None:
         """Take stored answers out of the labels; reduce pictures for the student that the teacher sees larger."""
         if self._stored is not None:
-            take_told(batch, trainer.data["nc"])
+            take_stored_boxes(batch, trainer.data["nc"])
         if side := self._recipe.teacher_imgsz:
             batch[LARGE] = batch["img"]
             size = [round(length * trainer.args.imgsz / side) for length in batch["img"].shape[-2:]]

@@ -63,17 +63,11 @@ class ShareReport:
         gains = criterion.gains() if criterion.balancer is not None else {}
         found = {f"share/{name}": round(share, 5) for name, share in shares.items()}
         found |= {f"gain/{name}": float(f"{gain:.6g}") for name, gain in gains.items()}
-        if self._keeps_cosines():
-            found |= {f"cosine/{name}": round(cosine, 5) for name, cosine in cosines.items()}
+        found |= {f"cosine/{name}": round(cosine, 5) for name, cosine in cosines.items()}
         LOGGER.info(f"{PREFIX}gradient by the task's: {_listed(shares, cosines, gains)}")
         self._warn_of_idle(criterion, shares)
         criterion.shares, criterion.cosines = {}, {}
         return found
-
-    def _keeps_cosines(self) -> bool:
-        """Whether the table has columns for them: that of a run which an earlier version began has none."""
-        file = self._results
-        return not file.exists() or "cosine/" in file.read_text(encoding="utf-8").partition("\n")[0]
 
     def warn_of_frozen_layers(self, model: DetectionModel) -> None:
         """Warn of feature terms that reach nothing which learns, for `freeze=` covers all that makes the maps."""
@@ -116,12 +110,8 @@ def read_columns(file: Path) -> dict[str, list[float]]:
     return {key.strip(): [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
 
 
-def plot_shares(file: Path, picture: Path) -> bool:
-    """Draw the `share/` and `gain/` columns of a results.csv.
-
-    Returns:
-        whether there was anything to draw.
-    """
+def plot_shares(file: Path, picture: Path) -> None:
+    """Draw the `share/` and `gain/` columns of a results.csv that has any."""
     columns = read_columns(file)
     panels = {
         "gradient at the neck, by the task's": _named(columns, "share/"),
@@ -129,7 +119,7 @@ def plot_shares(file: Path, picture: Path) -> bool:
     }
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
-        return False
+        return
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4), squeeze=False, tight_layout=True)
@@ -141,7 +131,6 @@ def plot_shares(file: Path, picture: Path) -> bool:
         axis.legend()
     figure.savefig(picture, dpi=150)
     plt.close(figure)
-    return True
 
 
 def _named(columns: Mapping[str, Sequence[float]], prefix: str) -> dict[str, Sequence[float]]:

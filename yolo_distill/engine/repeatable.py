@@ -16,7 +16,6 @@ from torch import Tensor
 from ultralytics.data import YOLODataset
 
 from yolo_distill.data.samples import random_state_kept
-from yolo_distill.errors import RequestError
 
 
 class RepeatablePictures(YOLODataset):
@@ -27,13 +26,7 @@ class RepeatablePictures(YOLODataset):
 
     @classmethod
     def of(cls, dataset: YOLODataset, seed: int) -> RepeatablePictures:
-        """Change a data set of the host into one of this kind, and return it.
-
-        Raises:
-            RequestError: it is of another kind than those the host makes for detection.
-        """
-        if type(dataset) is not YOLODataset:
-            raise RequestError(f"data: a {type(dataset).__name__} can't be augmented by epoch; give a detection set")
+        """Change a data set of the host for detection into one of this kind, and return it."""
         dataset.__class__ = cls
         dataset.seed = seed
         dataset._epoch = torch.zeros(1, dtype=torch.int64)

@@ -46,14 +46,6 @@ def given_recipe(given: Mapping[str, Any], host: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def moved_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of given settings of a recipe a resumed run takes: where things are by now, and how fast it goes.
-
-    A precision that is left open is the one that the run chose when it began.
-    """
-    return {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
-
-
 def resumed_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     """Return the saved recipe; of what is given anew only what belongs to the machine may differ.
 
@@ -67,5 +59,10 @@ def resumed_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe
 
 
 def opened_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a run that goes on; that files are trusted is never taken from a file."""
-    return saved_recipe({**saved, "trust": False, **moved_settings(given)})
+    """Return the recipe of a run that goes on: of what is given it takes where things are by now, and how fast it goes.
+
+    A precision that is left open is the one that the run chose when it began; that files are trusted is never taken
+    from a file.
+    """
+    moved = {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
+    return saved_recipe({**saved, "trust": False, **moved})

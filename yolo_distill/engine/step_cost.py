@@ -16,6 +16,7 @@ from yolo_distill.distillation.criterion import DistillationCriterion
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.errors import RequestError
 from yolo_distill.losses.devices import alone
+from yolo_distill.teachers.answer import each_tensor
 from yolo_distill.teachers.precision import DTYPES, machine_precisions
 from yolo_distill.timing import AT_A_TIME, least_seconds
 
@@ -152,18 +153,9 @@ class FullPrecisionLoss:
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what the host's criterion does for `preds`, a head's raw output of any type."""
         with torch.autocast(batch["img"].device.type, enabled=False):
-            return self.host(single_precision(preds), batch)
+            return self.host(each_tensor(preds, Tensor.float), batch)
 
     def __getattr__(self, name: str) -> Any:
         if name == "host":  # a copy that is being made has none yet
             raise AttributeError(name)
         return getattr(self.host, name)
-
-
-def single_precision(preds: Any) -> Any:
-    """Return a head's raw output with all of its tensors in single precision."""
-    if isinstance(preds, Tensor):
-        return preds.float()
-    if isinstance(preds, dict):
-        return {key: single_precision(value) for key, value in preds.items()}
-    return type(preds)(single_precision(value) for value in preds)

@@ -11,7 +11,7 @@ import torch
 from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER
 
-from yolo_distill.engine.teacher_cost import read_pace
+from yolo_distill.engine.teacher_cost import read_cost
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, in_points, side_by_side
@@ -55,7 +55,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     summary = {
         "split": "val",
         "imgsz": imgsz,
-        "pace": read_pace(folder),
+        "pace": read_cost(folder),
         "versions": {"yolo-distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
         **rows,
     }

@@ -24,7 +24,7 @@ from yolo_distill.validation import read_json
 #: A teacher that takes more than this many of the student's own steps is warned of.
 DEAR = 2.0
 #: Of a run's folder, where it is kept what a step costs.
-PACE = "pace.json"
+FILE = "pace.json"
 PREFIX = colorstr("distill: ")
 
 
@@ -56,7 +56,7 @@ def _pictures_a_step(trainer: Any) -> int:
     return max(1, int(batch) // max(1, trainer.world_size)) if batch >= 1 else AT_A_TIME_ON_GPU
 
 
-def measure_pace(trainer: Any) -> dict[str, Any]:
+def measure_cost(trainer: Any) -> dict[str, Any]:
     """Measure and say what teaching costs here; warn where it costs more than the student itself is worth.
 
     Returns:
@@ -68,29 +68,29 @@ def measure_pace(trainer: Any) -> dict[str, Any]:
     model = unwrap_model(trainer.model)
     count = timed_pictures(trainer.device, _pictures_a_step(trainer))
     samples = sample_pictures(trainer.data, trainer.args.imgsz, count).to(trainer.device)
-    price = cost_of_teaching(model, trainer.criterion, samples, precision)
+    share = cost_of_teaching(model, trainer.criterion, samples, precision)
     rests = trainer.teacher_stop.teacher_map is not None
     rest = ", until the student is better than it on val (kd_until=1: to the end)" if rests else ""
-    LOGGER.info(f"{PREFIX}teacher: {teaching.name}, +{price:.0%} per step{rest}")
-    if price > DEAR:
+    LOGGER.info(f"{PREFIX}teacher: {teaching.name}, +{share:.0%} per step{rest}")
+    if share > DEAR:
         LOGGER.warning(
-            f"{PREFIX}the teacher takes {price:.1f} times the student's own step; a smaller teacher is cheaper and "
+            f"{PREFIX}the teacher takes {share:.1f} times the student's own step; a smaller teacher is cheaper and "
             "often teaches as well, and kd_until=0.5 asks it for half of the epochs"
         )
-    pace = {"student": precision, "teacher": teaching.name, "step": round(1 + price, 3)}
-    return {**pace, "off": teaching.off} if teaching.off else pace
+    found = {"student": precision, "teacher": teaching.name, "step": round(1 + share, 3)}
+    return {**found, "off": teaching.off} if teaching.off else found
 
 
-def keep_pace(folder: Path, pace: dict[str, Any] | None) -> None:
-    """Leave the pace in the run's folder, for the process that started those of several GPUs as well."""
-    file = folder / PACE
-    if pace is None:
+def keep_cost(folder: Path, cost: dict[str, Any] | None) -> None:
+    """Leave it in the run's folder, for the process that started those of several GPUs as well."""
+    file = folder / FILE
+    if cost is None:
         file.unlink(missing_ok=True)  # of an earlier run in this folder
     else:
-        write_bytes(file, json.dumps(pace).encode())
+        write_bytes(file, json.dumps(cost).encode())
 
 
-def read_pace(folder: Path) -> dict[str, Any] | None:
-    """Return what `measure_pace` found for the run in a folder; None for one that had no teacher."""
-    file = folder / PACE
+def read_cost(folder: Path) -> dict[str, Any] | None:
+    """Return what `measure_cost` found for the run in a folder; None for one that had no teacher."""
+    file = folder / FILE
     return read_json(file, dict, "what a run measured of its teacher") if file.is_file() else None

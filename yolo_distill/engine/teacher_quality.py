@@ -6,10 +6,8 @@ anything new. A student that is taught on these same pictures then learns little
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from ultralytics.utils import LOGGER, colorstr
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
+from yolo_distill.files import link
 from yolo_distill.temporary import temporary_folder
 
 PREFIX = colorstr("teacher: ")
@@ -32,30 +31,17 @@ BY_HEART = 0.15
 NOTHING = 0.01
 
 
-@dataclass(frozen=True)
-class Look:
-    """How good a teacher is on some pictures of train and of val: mAP50-95, 0..1."""
+def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> dict[str, float]:
+    """Return mAP50-95, 0..1, of a teacher on up to `PICTURES` pictures of `train` and of `val`.
 
-    train: float
-    val: float
-
-    @property
-    def by_heart(self) -> bool:
-        """Whether it is so much better on train that it knows these pictures by heart."""
-        return self.train - self.val > BY_HEART
-
-
-def look(measure: Callable[[Path, str], float], data: Mapping[str, Any]) -> Look:
-    """Measure a teacher on up to `PICTURES` pictures of train and of val.
-
-    `measure` returns its mAP50-95, 0..1, on a split of a data set file.
+    `measure` returns it of a split of a data set file.
 
     Raises:
         RequestError: the teacher knows other classes.
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            return Look(train=measure(file, "train"), val=measure(file, "val"))
+            return {split: measure(file, split) for split in ("train", "val")}
         except RequestError as error:
             raise RequestError(str(error).replace(str(file), "the data")) from None
 
@@ -76,18 +62,18 @@ def look_at_teacher(
     except RequestError as error:  # other classes, say; who teaches what is checked elsewhere
         LOGGER.info(f"{PREFIX}not measured before the run: {error}")
         return None
-    LOGGER.info(f"{PREFIX}mAP50-95 {100 * found.train:.1f} on train, {100 * found.val:.1f} on val")
-    if found.val < NOTHING:
+    LOGGER.info(f"{PREFIX}mAP50-95 {100 * found['train']:.1f} on train, {100 * found['val']:.1f} on val")
+    if found["val"] < NOTHING:
         LOGGER.warning(
             f"{PREFIX}finds next to nothing on val, and a student can learn no more from it; train it longer "
             "(teacher_epochs=), or look at imgsz= and at the classes' names"
         )
-    if found.by_heart and teaches:
+    if found["train"] - found["val"] > BY_HEART and teaches:
         LOGGER.warning(
             f"{PREFIX}far better on train than on val: it knows its training pictures by heart, and its answers there "
             "say little more than the labels; unlabeled= has it teach pictures that it has not seen"
         )
-    return found.val
+    return found["val"]
 
 
 def require_better(
@@ -128,7 +114,7 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
                 (root / kind / split).mkdir(parents=True)
                 for number, file in enumerate(map(Path, files)):
                     if file.is_file():  # a picture without objects may have no label file
-                        _link(file, root / kind / split / f"{number}{file.suffix}")
+                        link(file, root / kind / split / f"{number}{file.suffix}")
         plan: dict[str, Any] = {
             "path": str(root),
             "train": "images/train",
@@ -138,10 +124,3 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
         plan["channels"] = int(data.get("channels", 3))
         (root / "data.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
         yield root / "data.yaml"
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:  # Windows lets only some users make links
-        shutil.copyfile(source, target)

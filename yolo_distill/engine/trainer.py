@@ -27,7 +27,7 @@ from yolo_distill.engine.request_checks import require_larger, require_teachable
 from yolo_distill.engine.run_recipe import given_recipe, resumed_recipe
 from yolo_distill.engine.student_start import settle_start, start_student
 from yolo_distill.engine.summary import summarise
-from yolo_distill.engine.teacher_cost import keep_pace, measure_pace
+from yolo_distill.engine.teacher_cost import keep_cost, measure_cost
 from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
 from yolo_distill.engine.teacher_training import TeacherTrainer
@@ -57,14 +57,14 @@ class DistillationTrainer(TeacherTrainer):
         criterion: the host's loss with the terms beside it; None likewise.
         projectors: of the feature terms, by name and stride; empty without one.
         teacher_stop: when the teacher rests.
-        pace: what teaching costs, see `measure_pace`.
+        teaching_cost: of a step, see `measure_cost`.
     """
 
     resumable = True
     recipe: Recipe
     teaching: Teaching | None = None
     criterion: DistillationCriterion | None = None
-    pace: dict[str, Any] | None = None
+    teaching_cost: dict[str, Any] | None = None
     _shares: ShareReport
     _resumed_recipe: dict[str, Any] | None = None
     _chosen: dict[int, Tensor] | None = None
@@ -246,7 +246,7 @@ class DistillationTrainer(TeacherTrainer):
         if self.teaching is not None:
             self._attach_criterion(self.teaching)
         if RANK in {-1, 0}:
-            keep_pace(self.save_dir, self.pace)
+            keep_cost(self.save_dir, self.teaching_cost)
         self.add_callback("on_train_epoch_start", DistillationTrainer._start_epoch)
         self.add_callback("on_train_end", draw_shares)
 
@@ -266,7 +266,7 @@ class DistillationTrainer(TeacherTrainer):
         if RANK == -1:
             self.teacher_stop.measure_teacher(self.recipe, self.teachers, self.args)
         if RANK in {-1, 0}:
-            self.pace = measure_pace(self)
+            self.teaching_cost = measure_cost(self)
         self._place(self.criterion, self.start_epoch)
         self.criterion.go_on_balancing(self.balance)  # results.csv has the gains rounded
         model.criterion = self.criterion

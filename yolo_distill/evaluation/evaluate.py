@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +19,17 @@ from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector
-from yolo_distill.models.imgsz import trained_imgsz
+from yolo_distill.models.imgsz import longest_side, require_side, trained_imgsz
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.runtime.session import open_session
 from yolo_distill.session_options import host_sessions
 from yolo_distill.tables import NO_VALUE, Table
 from yolo_distill.temporary import temporary_folder
+from yolo_distill.timing import in_turns
 
 #: Of what `evaluate` returns, the shares of 1.
 SHARES = frozenset({"map", "map50", "precision", "recall"})
-_TIMING_BUDGET = 5.0  # seconds; a large model at a large size gets fewer repetitions
 
 
 def evaluate(
@@ -93,8 +91,9 @@ def evaluate(
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
         shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
-        wanted = imgsz if imgsz is not None else trained_imgsz(loaded) or 640
-        names, size, task = dict(loaded.names), _square(wanted, loaded, shown), task_of(loaded)
+        size = longest_side(imgsz if imgsz is not None else trained_imgsz(loaded) or 640)
+        require_side(size, loaded, shown)
+        names, task = dict(loaded.names), task_of(loaded)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
@@ -124,7 +123,7 @@ def cost(model: str | Path | DetectionModel, imgsz: int | Sequence[int]) -> dict
 
     Returns:
         `parameters`, `gflops` (multiply and add count as two), `file_bytes` (None for a model without a file), `ms`
-        (median over the repetitions), `imgsz` (height and width), `threads`.
+        (the least of the repetitions), `imgsz` (height and width), `threads`.
     """
     loaded = load_detector(model) if isinstance(model, (str, Path)) else model
     file = Path(str(getattr(loaded, "pt_path", None) or ""))
@@ -133,11 +132,13 @@ def cost(model: str | Path | DetectionModel, imgsz: int | Sequence[int]) -> dict
     folded.end2end = False
     folded = folded.fuse(verbose=False)
     picture = torch.zeros(1, int(folded.yaml.get("channels", 3)), height, width)
+    with torch.inference_mode():
+        least = in_turns({"ms": lambda: folded(picture)}, most=30)
     return {
         "parameters": sum(parameter.numel() for parameter in folded.parameters()),
         "gflops": round(float(get_flops(folded, [height, width])), 3),
         "file_bytes": file.stat().st_size if file.is_file() else None,
-        "ms": round(_median_ms(folded, picture), 3),
+        **least,
         "imgsz": [height, width],
         "threads": torch.get_num_threads(),
     }
@@ -228,25 +229,3 @@ def _in_floats(file: Path) -> Iterator[str]:
             file = folder / file.name
             onnx.save(graph, str(file))
         yield str(file)
-
-
-def _square(size: int | Sequence[int], model: DetectionModel, shown: str) -> int:
-    side = size if isinstance(size, int) else max(size)
-    stride = max(int(model.stride.max()), 32)
-    if side <= 0 or side % stride:
-        below = max(stride, side // stride * stride)
-        raise RequestError(f"imgsz={side}: {shown} takes multiples of {stride}, such as {below} or {below + stride}")
-    return side
-
-
-def _median_ms(model: torch.nn.Module, picture: torch.Tensor) -> float:
-    times: list[float] = []
-    with torch.inference_mode():
-        for _ in range(3):  # to warm up
-            model(picture)
-        started = time.perf_counter()
-        while len(times) < 5 or (len(times) < 30 and time.perf_counter() - started < _TIMING_BUDGET):
-            before = time.perf_counter()
-            model(picture)
-            times.append(time.perf_counter() - before)
-    return 1000 * statistics.median(times)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from yolo_distill.data.dataset import check_data
-from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.validator import check_names, measure
 from yolo_distill.teachers.answer import DenseAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
@@ -28,10 +27,9 @@ def evaluate_teacher(
     imgsz: int,
     batch: int = 16,
     device: Any = None,
-    conf: float | None = None,
     single_cls: bool = False,
     classes: Any = None,
-    columns: Mapping[int, int | Sequence[int]] | None = None,
+    columns: Mapping[int, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Measure a teacher on one split, on the same letterboxed squares that `evaluate` measures a model on.
 
@@ -42,11 +40,10 @@ def evaluate_teacher(
         imgsz: side of the square in pixels.
         batch: pictures at a time.
         device: where the teacher is, as the host has it (`cpu`, `0`, ...).
-        conf: detections below are not looked at; the host's 0.001 when not given.
         single_cls: all classes are one, and a box is as sure as its surest class.
         classes: columns of the data's only classes that count; None: all.
-        columns: the teacher's column, or several of which the surest speaks, for each class of the data; a class that
-            is left out is never detected. Without it the classes of both have to be the same.
+        columns: the teacher's columns, of which the surest speaks, for each class of the data; a class that is left
+            out is never detected. Without it the classes of both have to be the same.
 
     Returns:
         what `evaluate` does; `model` is the kind of teacher, `nms` and `rect` are None and False.
@@ -60,11 +57,13 @@ def evaluate_teacher(
     shown = type(teacher).__name__
     if columns is None and not single_cls:
         check_names(teacher.names, names, shown, data)
-    sources = _sources(teacher, dict(found["names"]), columns, single_cls, shown)
-    model = _AsDetector(teacher, names, sources, _CONF if conf is None else conf)
+    sources = {column: [column] for column in teacher.names} if columns is None else columns
+    if single_cls:
+        sources = {0: [column for several in sources.values() for column in several]}
+    model = _AsDetector(teacher, names, sources)
     where: dict[str, Any] = {"task": "detect", "model": shown, "data": str(found["yaml_file"]), "split": split}
     where |= {"imgsz": imgsz, "batch": batch}
-    own = {"device": device, "conf": conf, "single_cls": single_cls, "classes": classes, "rect": False}
+    own = {"device": device, "single_cls": single_cls, "classes": classes, "rect": False}
     return measure(model, data, names, {**where, **own})
 
 
@@ -72,18 +71,16 @@ class _AsDetector(nn.Module):
     """A teacher as the host's evaluator takes a model: one that ends in detections and needs no NMS.
 
     Relies on: of a module that is none of its own the host reads `stride`, `names` and `end2end`, calls it with the
-    pictures alone, and keeps rows (x1, y1, x2, y2, score, class) whose score is above `conf`, the first `max_det`.
+    pictures alone, and keeps rows (x1, y1, x2, y2, score, class) whose score is above its 0.001, the first `max_det`.
     """
 
     end2end = True
 
-    def __init__(
-        self, teacher: Teacher, names: Mapping[int, str], sources: Mapping[int, Sequence[int]], conf: float
-    ) -> None:
+    def __init__(self, teacher: Teacher, names: Mapping[int, str], sources: Mapping[int, Sequence[int]]) -> None:
         super().__init__()
         self.names = dict(names)
         self.stride = torch.tensor([32.0])
-        self._teacher, self._sources, self._conf = teacher, sources, conf
+        self._teacher, self._sources = teacher, sources
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _AsDetector:
         """Return itself: the host measures a copy, and a session of ONNX Runtime has none."""
@@ -99,7 +96,7 @@ class _AsDetector(nn.Module):
         if isinstance(answer, DenseAnswer):
             # By the branch that `evaluate` measures as well, unless there is the other only.
             many = answer if answer.one2many is None else replace(answer, one2one=None)
-            answer = as_set(many, conf=self._conf)
+            answer = as_set(many, conf=_CONF)
         rows = []
         for number, columns in self._sources.items():
             score = answer.scores[..., list(columns)].amax(-1, keepdim=True)
@@ -107,30 +104,3 @@ class _AsDetector(nn.Module):
         found = torch.cat(rows, 1) if rows else answer.boxes.new_zeros(len(images), 0, 6)
         order = found[..., 4].argsort(dim=-1, descending=True, stable=True)
         return found.gather(1, order[..., None].expand(-1, -1, 6))
-
-
-def _sources(
-    teacher: Teacher,
-    names: Mapping[int, str],
-    columns: Mapping[int, int | Sequence[int]] | None,
-    single_cls: bool,
-    shown: str,
-) -> dict[int, list[int]]:
-    """Return the teacher's columns for each class that is measured.
-
-    Raises:
-        RequestError: there is no such class, or no such column.
-    """
-    if columns is None:
-        found = {column: [column] for column in (teacher.names if single_cls else names)}
-    else:
-        found = {c: [source] if isinstance(source, int) else list(source) for c, source in columns.items()}
-    taken = [column for several in found.values() for column in several]
-    if columns is not None:
-        for who, numbers, known in (
-            ("the data has no class", list(found), names),
-            (f"{shown} has no column", taken, teacher.names),
-        ):
-            if unknown := [number for number in numbers if number not in known]:
-                raise RequestError(f"columns: {who} {unknown[0]} (it has {', '.join(map(str, known))})")
-    return {0: taken} if single_cls else found

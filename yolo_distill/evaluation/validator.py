@@ -82,9 +82,9 @@ def check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str,
         raise RequestError(f"the classes of {shown} and {data} differ: {_some(differ)}; they are compared by number")
 
 
-def _some(words: Any, most: int = 4) -> str:
+def _some(words: Any) -> str:
     words = list(words)
-    return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
+    return ", ".join(words[:4]) + (f", and {len(words) - 4} more" if len(words) > 4 else "")
 
 
 def measure(

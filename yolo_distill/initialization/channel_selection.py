@@ -29,13 +29,35 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.initialization.channel_tracing import Part, Parts, Trace, trace_channels
 
-#: Worth of each of the teacher's channels, by path of the convolution that makes them; see `channel_saliency`.
+#: Worth of each of the teacher's channels, by path of the convolution that makes them; see `norm_scores`.
 Scores = Mapping[str, Tensor]
 
 
 def spaced(larger: int, smaller: int) -> Tensor:
     """Return `smaller` evenly spaced indices into `larger` things, int64; every k-th when it divides."""
     return torch.arange(smaller) * larger // smaller
+
+
+def norm_scores(model: DetectionModel) -> dict[str, Tensor]:
+    """Return the L2 norms of each channel's filter, as the batch norm behind it scales it.
+
+    |gamma| / sigma * ||w||, which is the filter's norm once both are one convolution, so that it does not matter how
+    the two share the scale. By mean over the layer, as layers are summed where channels meet. Sources: filter norms (Li
+    et al., ICLR 2017, arXiv 1608.08710), |gamma| (network slimming, ICCV 2017, arXiv 1708.06519), sums over groups
+    (DepGraph, CVPR 2023, arXiv 2301.12900).
+
+    Returns:
+        tensors of shape (channels,), each of mean 1, by path of a convolution that has a batch norm behind it.
+    """
+    scores = {}
+    for path, module in model.named_modules():
+        convolution, norm = getattr(module, "conv", None), getattr(module, "bn", None)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_var is not None
+            scale = norm.weight.detach().abs() / (norm.running_var + norm.eps) ** 0.5
+            score = convolution.weight.detach().flatten(1).norm(dim=1) * scale
+            scores[f"{path}.conv"] = (score / score.mean().clamp_min(torch.finfo(score.dtype).tiny)).cpu()
+    return scores
 
 
 class Choice:

@@ -163,10 +163,10 @@ class _Labels(TorchFunctionMode):
         result = args[0].detach() if func is F.batch_norm else func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in {"cat", "concat", "concatenate"}:
-            if _dimension(args, kwargs, 0) == 1 and all(_parts(piece) for piece in args[0]):
+            if _dimension(args, kwargs) == 1 and all(_parts(piece) for piece in args[0]):
                 _label(result, tuple(part for piece in args[0] for part in _parts(piece) or ()))
         elif name in _PARTING:
-            if _dimension(args[1:], kwargs, 0) == 1 and (parts := _parts(args[0])):
+            if _dimension(args[1:], kwargs) == 1 and (parts := _parts(args[0])):
                 _label_pieces(result, parts)
         elif isinstance(result, Tensor) and result.ndim == 4 and name not in _MOVING:
             self._carry(result, [*args, *kwargs.values()])
@@ -181,9 +181,9 @@ class _Labels(TorchFunctionMode):
             _label(result, labelled[0])
 
 
-def _dimension(args: Sequence[Any], kwargs: dict[str, Any], default: int) -> int:
+def _dimension(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
     """Return the dimension argument of `cat(tensors, dim)` or `split(sizes, dim)`."""
-    return int(kwargs.get("dim", args[1] if len(args) > 1 else default))
+    return int(kwargs.get("dim", args[1] if len(args) > 1 else 0))
 
 
 def _label_pieces(pieces: Sequence[Tensor], parts: Parts) -> None:

@@ -9,10 +9,8 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 
-from yolo_distill.data.calibration_batches import labelled_batches
 from yolo_distill.data.samples import sample_pictures
-from yolo_distill.initialization.channel_saliency import importance_scores, norm_scores
-from yolo_distill.initialization.channel_selection import Scores
+from yolo_distill.initialization.channel_selection import norm_scores
 from yolo_distill.initialization.least_squares import reconstruct
 from yolo_distill.initialization.weight_selection import AUTO_SHARE, StartReport, plan_start, require_correspondence
 from yolo_distill.recipe import Recipe
@@ -28,7 +26,6 @@ def begin_inside(
     teacher: DetectionModel,
     recipe: Recipe,
     *,
-    args: Any,
     data: Mapping[str, Any],
     imgsz: int,
     device: torch.device,
@@ -39,7 +36,6 @@ def begin_inside(
         student: with its initial weights, and the class names of the data.
         teacher: as its checkpoint holds it.
         recipe: says how.
-        args: the host's training settings.
         data: the host's description of the data set.
         imgsz: side of the pictures in pixels, as the host rounds it.
         device: where to fit.
@@ -50,7 +46,8 @@ def begin_inside(
     Raises:
         RequestError: `init=teacher`, and too little corresponds.
     """
-    selected, report = plan_start(student, teacher, scores=_scores(teacher, recipe, args, data, imgsz))
+    scores = norm_scores(teacher) if recipe.init_channels == "norm" else None
+    selected, report = plan_start(student, teacher, scores=scores)
     if recipe.init == "teacher":
         require_correspondence(report)
     elif not report.corresponds:
@@ -65,11 +62,3 @@ def begin_inside(
         fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
         LOGGER.info(f"{PREFIX}and fitted to its answers to {len(pictures)} training pictures: {fitted}")
     return report
-
-
-def _scores(teacher: DetectionModel, recipe: Recipe, args: Any, data: Mapping[str, Any], imgsz: int) -> Scores | None:
-    if recipe.init_channels == "even":
-        return None
-    if recipe.init_channels == "norm":
-        return norm_scores(teacher)
-    return importance_scores(teacher, labelled_batches(args, data, teacher.names, imgsz=imgsz))

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from ultralytics import __version__ as host_version
-from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import parse_device, select_device
@@ -78,7 +77,7 @@ def shrink(
     side = rounded_imgsz(small, imgsz or trained_imgsz(large) or DEFAULT_CFG_DICT["imgsz"])
     recipe = make_recipe({"teacher": teacher, "init": "teacher", "init_channels": channels})
     where = select_device(parse_device(device), verbose=False)
-    begin_inside(small, large, recipe, args=get_cfg(), data=found, imgsz=side, device=where)
+    begin_inside(small, large, recipe, data=found, imgsz=side, device=where)
     small.args = {**small.args, "imgsz": side, "data": str(data)}
     _write(small, out)
     return load_detector(out)

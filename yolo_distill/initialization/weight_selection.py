@@ -6,7 +6,7 @@ sizes of one family that differ in width alone (s -> n) correspond in every laye
 
 The selection is consistent from layer to layer: the input channels that a layer keeps are the output channels that the
 layers before it keep, through splits, sums and concatenations. `channel_selection` says which layers correspond and
-which channels are taken, `channel_saliency` what those are worth, `least_squares` how they are fitted.
+which channels are taken and what those are worth, `least_squares` how they are fitted.
 
 Departures from the paper:
 - Channels may be chosen by their worth, within runs of neighbours, where the paper takes evenly spaced ones.
@@ -86,7 +86,7 @@ def plan_start(
     Args:
         student: detector to start.
         teacher: detector to start it from.
-        scores: what the teacher's channels are worth (see `channel_saliency`); None takes evenly spaced ones.
+        scores: what the teacher's channels are worth (see `norm_scores`); None takes evenly spaced ones.
 
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.

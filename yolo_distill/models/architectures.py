@@ -7,7 +7,7 @@ import contextlib
 import copy
 import math
 import reprlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -30,10 +30,8 @@ _LARGEST, _MOST_VALUES = 100_000, 100_000
 _MOST_LAYERS, _DEEPEST, _MOST_PARAMETERS, _MOST_VALUES_OF_A_MAP = 1000, 10, 300_000_000, 2**26
 
 
-def require_detector(
-    model: torch.nn.Module, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
-) -> None:
-    """Refuse a loaded model that is no detector of the kinds and tasks that are welcome.
+def require_detector(model: torch.nn.Module, kinds: Sequence[Kind], said: str) -> None:
+    """Refuse a loaded model that is no detector of the kinds that are welcome.
 
     Raises:
         RequestError: saying what it is.
@@ -41,17 +39,15 @@ def require_detector(
     layers = getattr(model, "model", None)
     head = type(layers[-1]) if isinstance(layers, torch.nn.Sequential) and len(layers) else type(None)
     exact = head is RTDETRDecoder or any(head in task.heads for task in TASKS.values())
-    if not (isinstance(model, DetectionModel) and exact and _welcome(head.__name__, kinds, tasks)):
-        raise _refused(said, head.__name__, guess_model_task(model), kinds, tasks)
+    if not (isinstance(model, DetectionModel) and exact and _kind_of(head.__name__) in kinds):
+        raise _refused(said, head.__name__, guess_model_task(model), kinds)
 
 
-def require_plan(
-    plan: Any, kinds: Sequence[Kind], said: str, tasks: Collection[str] = TASKS.keys()
-) -> type[DetectionModel]:
+def require_plan(plan: Any, kinds: Sequence[Kind], said: str) -> type[DetectionModel]:
     """Return the host's class of what an architecture describes, before the host builds anything from it.
 
     Raises:
-        RequestError: it describes no detector of these kinds and tasks, or no model.
+        RequestError: it describes no detector of these kinds, or no model.
     """
     if not isinstance(plan, dict) or not plan.get("backbone") or not plan.get("head"):
         what = "a data set" if isinstance(plan, dict) and "train" in plan else "no model"
@@ -60,12 +56,12 @@ def require_plan(
         head = str(plan["head"][-1][2])
     except (IndexError, KeyError, TypeError) as error:
         raise RequestError(f"{said}: the last layer under 'head' is not [from, repeats, module, args]") from error
-    if _welcome(head, kinds, tasks):
+    if _kind_of(head) in kinds:
         require_layers(plan, said)
         return TASKS[dict(heads())[head]].model if _kind_of(head) == "yolo" else RTDETRDetectionModel
     if not hasattr(host, head):
         raise RequestError(f"{said}: the host knows no layer {head!r}")
-    raise _refused(said, head, guess_model_task(plan), kinds, tasks)
+    raise _refused(said, head, guess_model_task(plan), kinds)
 
 
 def require_layers(plan: Any, said: str) -> None:
@@ -225,18 +221,13 @@ def _kind_of(head: str) -> Kind | None:
     return "rtdetr" if head == RTDETRDecoder.__name__ else "yolo" if head in dict(heads()) else None
 
 
-def _welcome(head: str, kinds: Sequence[Kind], tasks: Collection[str]) -> bool:
-    kind = _kind_of(head)
-    return kind in kinds and (kind != "yolo" or dict(heads())[head] in tasks)
-
-
-def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind], tasks: Collection[str]) -> RequestError:
+def _refused(said: str, head: str, task: str | None, kinds: Sequence[Kind]) -> RequestError:
     kind = _kind_of(head)
     if kind is not None and kind not in kinds:
         wanted = " or ".join(_CALLED[one] for one in kinds)
         only = "; an RT-DETR can teach, but can't be taught, measured or exported here" if kind == "rtdetr" else ""
         return RequestError(f"{said}: is {_CALLED[kind]}, not {wanted}{only}")
-    if task and task not in tasks:
-        return RequestError(f"{said}: is a {task} model; give one with task {' or '.join(tasks)}")
-    known = ", ".join(name for name, of in heads() if of in tasks)
+    if task and task not in TASKS:
+        return RequestError(f"{said}: is a {task} model; give one with task {' or '.join(TASKS)}")
+    known = ", ".join(name for name, _ in heads())
     return RequestError(f"{said}: models with the head {head} are not supported yet ({known} are)")

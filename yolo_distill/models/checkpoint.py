@@ -10,7 +10,7 @@ import contextlib
 import re
 import reprlib
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,7 +69,6 @@ def load_detector(
     trust: bool = False,
     role: str = "model",
     kinds: Sequence[Kind] = ("yolo",),
-    tasks: Collection[str] = TASKS.keys(),
 ) -> DetectionModel:
     """Open an Ultralytics checkpoint as a detector on the CPU.
 
@@ -79,7 +78,6 @@ def load_detector(
         trust: load without the allow-list, which runs whatever code the file brings along.
         role: the setting that named the file, for the messages.
         kinds: of detectors that are welcome.
-        tasks: likewise.
 
     Returns:
         the EMA weights where the file has them, else the model: float32, eval mode, with `names`, `args`, `task` and
@@ -90,7 +88,7 @@ def load_detector(
 
     Raises:
         RequestError: there is no such file, it is not a whole checkpoint, it holds objects that the allow-list
-            refuses, or the model in it is no detector of these kinds and tasks.
+            refuses, or the model in it is no detector of these kinds.
     """
     said = f"{role}={path}"
     file = find_checkpoint(path, said)
@@ -110,7 +108,7 @@ def load_detector(
         raise RequestError(f"{said}: holds no Ultralytics model (its keys: {keys}); save one with YOLO(...).save()")
     if checkpoint.get("modelopt"):
         raise RequestError(f"{said}: is a quantization-aware checkpoint, which is not supported; use the float one")
-    require_detector(model, kinds, said, tasks)
+    require_detector(model, kinds, said)
     with _tried_without_memory(said, "its layers do not run on a picture"):
         require_runs(model, said)
     head: Any = cast("torch.nn.Sequential", model.model)[-1]
@@ -129,11 +127,6 @@ def load_detector(
     model.names = _names(model, said)
     _require_sizes(model, said)
     return model
-
-
-def load_rtdetr(path: str | Path, *, trust: bool = False, role: str = "teacher") -> RTDETRDetectionModel:
-    """Open an Ultralytics checkpoint of an RT-DETR; see `load_detector`."""
-    return cast("RTDETRDetectionModel", load_detector(path, trust=trust, role=role, kinds=("rtdetr",)))
 
 
 def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teacher") -> DetectionModel:

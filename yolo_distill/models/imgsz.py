@@ -32,8 +32,8 @@ def longest_side(imgsz: Any) -> int:
     return max(sides)
 
 
-def require_side(side: int, model: torch.nn.Module) -> None:
-    """Refuse a side of pictures in pixels that `model` does not take.
+def require_side(side: int, model: torch.nn.Module, shown: str = "the model") -> None:
+    """Refuse a side of pictures in pixels that `model`, which is called `shown`, does not take.
 
     Raises:
         RequestError: it is no multiple of the model's stride, or too large.
@@ -42,7 +42,7 @@ def require_side(side: int, model: torch.nn.Module) -> None:
     if not 0 < side <= LARGEST_SIDE or side % stride:
         below = min(max(stride, side // stride * stride), LARGEST_SIDE - stride)
         raise RequestError(
-            f"imgsz={side}: the model takes multiples of {stride} up to {LARGEST_SIDE}, such as {below} or "
+            f"imgsz={side}: {shown} takes multiples of {stride} up to {LARGEST_SIDE}, such as {below} or "
             f"{below + stride}"
         )
 

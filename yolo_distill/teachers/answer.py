@@ -8,8 +8,9 @@ the distance itself).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -108,6 +109,28 @@ class DenseAnswer:
     def branches(self) -> list[DenseBranch]:
         """Those that are there, one-to-many first."""
         return [branch for branch in (self.one2many, self.one2one) if branch is not None]
+
+    def keep(self, strides: Sequence[int]) -> DenseAnswer:
+        """Return the answer reduced to some of its levels."""
+        cells = {s: self.cells[s] for s in strides}
+        maps = {s: self.maps[s] for s in strides if s in self.maps}
+        one2many, one2one, presence = self.one2many, self.one2one, self.presence
+        if self.branches and list(self.cells) != list(strides):
+            starts = dict(zip(self.cells, accumulate(self.cells.values(), initial=0), strict=False))
+            device = self.branches[0].logits.device
+            index = torch.cat([torch.arange(count, device=device) + starts[s] for s, count in cells.items()])
+            one2many, one2one = (None if one is None else one.take(index) for one in (one2many, one2one))
+            presence = None if presence is None else presence[:, index]
+        return DenseAnswer(one2many, one2one, maps, cells, presence)
+
+
+def each_tensor(raw: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a head's raw output, tensors in dicts, lists and tuples, with all of them changed."""
+    if isinstance(raw, Tensor):
+        return change(raw)
+    if isinstance(raw, dict):
+        return {key: each_tensor(value, change) for key, value in raw.items()}
+    return type(raw)(each_tensor(value, change) for value in raw)
 
 
 def read_head(output: dict[str, Any], strides: Sequence[int], reg_max: int) -> DenseAnswer:

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
+from yolo_distill.teachers.answer import DenseAnswer, SetAnswer
 from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -74,17 +73,9 @@ class AtLargerSize(Teacher):
         if isinstance(answer, SetAnswer):
             return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps)
         self._require_levels()
-        device = answer.branches[0].logits.device if answer.branches else None
-        levels = torch.split(torch.arange(sum(answer.cells.values()), device=device), list(answer.cells.values()))
-        index = torch.cat(list(self._kept(dict(zip(answer.cells, levels, strict=True))).values()))
-
-        def branch(own: DenseBranch | None) -> DenseBranch | None:
-            if own is None:
-                return None
-            left = own if len(index) == len(own.anchors) else own.take(index)
-            return replace(left, strides=self._shrunk(left.strides))
-
-        return DenseAnswer(branch(answer.one2many), branch(answer.one2one), maps, self._kept(answer.cells))
+        left = answer.keep(list(self._levels))
+        many, one = (own and replace(own, strides=self._shrunk(own.strides)) for own in (left.one2many, left.one2one))
+        return DenseAnswer(many, one, maps, self._kept(left.cells))
 
     def _kept(self, by_stride: Mapping[int, _Value]) -> dict[int, _Value]:
         """Return what belongs to the levels that are left, by their strides in the student's pixels."""

@@ -108,7 +108,7 @@ def goes_on_here(precision: str, device_type: str) -> bool:
     return precision in (("fp32", "bf16", "int8") if device_type == "cpu" else machine_precisions(device_type))
 
 
-def require_precision(precision: str, device_type: str, said: str = "teacher_precision") -> None:
+def require_precision(precision: str, device_type: str) -> None:
     """Refuse a precision that the machine has not, naming those it has; a CPU has all, though not all are faster.
 
     Raises:
@@ -116,7 +116,7 @@ def require_precision(precision: str, device_type: str, said: str = "teacher_pre
     """
     has = CPU_PRECISIONS if device_type == "cpu" else machine_precisions(device_type)
     if precision != "auto" and precision not in has:
-        raise RequestError(f"{said}={precision}: this machine's {device_type} has {', '.join(has)}")
+        raise RequestError(f"teacher_precision={precision}: this machine's {device_type} has {', '.join(has)}")
 
 
 def choose_forward(

@@ -30,7 +30,7 @@ from yolo_distill.teachers.teacher import Teacher
 #: What `yolo-distill label` calls its files; `file`, `boxes` and `scores` are columns of the Parquet files.
 PLAN, DATA, PICTURES, SOFT = "label.json", "data.yaml", Path("images") / "train", "soft"
 #: Of a batch: the boxes that stored answers have in it; see `StoredTeacher.of_batch`.
-TOLD = "told"
+STORED_BOXES = "stored_boxes"
 
 _BOXES, _SCORES, _STARTS, _FILES = "boxes.f32", "scores.f16", "starts.npy", "files.txt"
 
@@ -162,11 +162,11 @@ class StoredTeacher(Teacher):
         """Answer for `batch["img"]`, by the boxes that came through its augmentation.
 
         Args:
-            batch: with `TOLD`: picture (N,), number among all stored boxes (N,), box (N, 4) in xyxy pixels.
+            batch: with `STORED_BOXES`: picture (N,), number among all stored boxes (N,), box (N, 4) in xyxy pixels.
         """
-        if TOLD not in batch or self.answers is None:
+        if STORED_BOXES not in batch or self.answers is None:
             return self(batch["img"])
-        images, (picture, number, boxes) = batch["img"], batch[TOLD]
+        images, (picture, number, boxes) = batch["img"], batch[STORED_BOXES]
         vectors = torch.from_numpy(self.answers.vectors(number.cpu().numpy())).to(images.device)
         own = [picture == place for place in range(len(images))]
         return make_set([boxes[rows] for rows in own], [vectors[rows] for rows in own], len(self.names))

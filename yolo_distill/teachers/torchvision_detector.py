@@ -82,28 +82,17 @@ class TorchvisionTeacher(Teacher):
     def __init__(
         self, model: nn.Module, names: dict[int, str], device: torch.device | str = "cpu", needs: Needs | None = None
     ) -> None:
-        """Copy `model`, whose thresholds stay as they are, and freeze it on `device`.
+        """Copy `model`, of `make_detector`, whose thresholds stay as they are, and freeze it on `device`.
 
-        Raises:
-            RequestError: another kind of model, or one with more or fewer classes than names, without the background.
+        `names` are those of its classes without the background.
         """
-        if not isinstance(model, (FasterRCNN, RetinaNet, FCOS, SSD)):
-            raise RequestError(
-                f"teacher: a {type(model).__name__} is no detector of torchvision's that is known here; give a "
-                "FasterRCNN, RetinaNet, FCOS or SSD"
-            )
-        if (classes := _columns(model) - 1) != len(names):
-            raise RequestError(
-                f"teacher: the {type(model).__name__} has {classes} classes besides the background, and {len(names)} "
-                "are named; name each of them"
-            )
         self.names, self.needs = dict(names), needs or Needs()
         if isinstance(model, MaskRCNN):
             self.task = "segment"
         elif isinstance(model, KeypointRCNN):
             self.task, self.kpt_shape = "pose", (_keypoints_of(model), 3)
-        own = deepcopy(model).to(device).to(memory_format=fastest_order(device))
-        self.model: Any = own.eval().requires_grad_(False)
+        own: Any = deepcopy(model).to(device)
+        self.model: Any = own.to(memory_format=fastest_order(device)).eval().requires_grad_(False)
         self._maps = self._measure_maps(device) if self.needs.maps and not isinstance(model, SSD) else {}
         self.strides = list(self._maps)
         self.widths = {stride: width for stride, (_, width) in self._maps.items()}
@@ -244,14 +233,6 @@ def _read_dense(model: Any, pictures: ImageList, features: dict[str, Tensor]) ->
         parts = [part[best[part].topk(min(model.topk_candidates, len(part))).indices] for part in parts]
         index = torch.cat(parts) if parts else sure
         yield decode(corrections[index], places[index]), own[index]
-
-
-def _columns(model: Any) -> int:
-    """Return how many classes a detector's head tells apart, with the background."""
-    if isinstance(model, FasterRCNN):
-        return int(model.roi_heads.box_predictor.cls_score.out_features)
-    head = model.head.classification_head
-    return int(head.num_columns if isinstance(model, SSD) else head.num_classes)
 
 
 def _keypoints_of(model: Any) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from yolo_distill.engine.student_start import MOMENTUM
 from yolo_distill.engine.trainer import DistillationTrainer
-from yolo_distill.initialization.gentle_training import MOMENTUM
 from yolo_distill.recipe import WORTH_STEPS, make_recipe
 
 HOST_MOMENTUM = 0.03
