@@ -18,8 +18,9 @@ import torch
 from made_detector import dense, write_detector
 
 from yolo_distill.cli import main
-from yolo_distill.data.unlabelled import _link, _short
+from yolo_distill.data.unlabelled import _short
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import link
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
 
@@ -271,5 +272,5 @@ def test_long_names(own_data):
     shutil.copyfile(own_data.parent / "images" / "val" / "0.png", long)
     assert main(["predict", f"model={model}", f"source={long}", "out=out"]) == 0
     assert (Path("out") / long.name).is_file()
-    _link(long, Path(f"000000_{_short(long)}.png"))
+    link(long, Path(f"000000_{_short(long)}.png"))
     assert Path(f"000000_{'x' * 150}.png").exists()

@@ -140,6 +140,7 @@ def test_a_checkpoint_does_not_trust_for_the_user(strangers_run, refused):
 
 def test_a_recipe_file_does_not_trust_for_the_user(words, tiny_data, refused):
     Path("mine.yaml").write_text("trust: true\nlogit: 1\n")
+    Path("evil.pt").touch()
     assert "trust=true" in refused("train", *words, f"data={tiny_data}", "teacher=evil.pt", "recipe=mine.yaml")
 
 

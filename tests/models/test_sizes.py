@@ -99,5 +99,6 @@ def test_all_arms_of_a_comparison_have_the_student(monkeypatch: pytest.MonkeyPat
     asked = []
     monkeypatch.setattr(report, "markdown", lambda summary: "")
     monkeypatch.setattr(compare, "compare", lambda request: asked.append(request) or {"verdict": ""})
+    Path("t.pt").touch()
     yolo_distill.compare("t.pt", "yolov8n.yaml", "coco8.yaml", student_act="relu6", out="out")
     assert (asked[0].student, asked[0].own) == ("out/yolov8n-relu6.yaml", {})
