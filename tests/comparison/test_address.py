@@ -18,6 +18,7 @@ from yolo_distill.comparison import compare as compare_module
 from yolo_distill.comparison import report
 from yolo_distill.comparison.address import Address
 from yolo_distill.errors import DistillError
+from yolo_distill.lock import lock
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
@@ -111,6 +112,15 @@ def test_what_goes_here_goes_there_and_does_not_come_back(
     assert memory.find("/all/mine") == ["/all/mine/plain-s0/weights/exact-2.pt"]
     Address("memory://all/mine").fetch()
     assert [file.name for file in weights.iterdir()] == ["exact-2.pt"]
+
+
+def test_files_of_a_command_that_is_at_work_are_not_written_over(on: Any, memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/mine/teacher/log.txt", b"older")
+    folder = tmp_path / "first" / "runs" / "memory" / "mine"
+    folder.mkdir(parents=True)
+    with lock(folder / ".lock", "is held here"):
+        assert on("first", "out=memory://mine") == (2, [])
+    assert not (folder / "teacher").exists()
 
 
 def test_an_address_that_cannot_be_reached_is_not_asked_again_and_again(

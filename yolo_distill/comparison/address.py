@@ -16,6 +16,7 @@ from typing import Any
 from yolo_distill.comparison.runs import RECORD
 from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import partial_name, write_bytes
+from yolo_distill.lock import lock
 
 _JOURNAL = ".address.json"
 _SECONDS = 300.0  # between two times that what goes on is put
@@ -48,9 +49,12 @@ class Address:
         """Fetch what was changed there since, and see that it can be written.
 
         Raises:
+            RequestError: another process is at work in the folder here, whose files it would write over.
             DistillError: it can't be reached.
         """
-        with self._reached():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        busy = f"out={self._out}: another yolo-distill compare is at work in {self.folder}; wait for it"
+        with lock(self.folder / ".lock", busy), self._reached():
             self._system.pipe_file(mark := f"{self._root}/.writable", b"")
             self._system.rm_file(mark)
             found = self._system.find(self._root, detail=True)
