@@ -207,7 +207,7 @@ def test_what_the_host_may_have_or_fetch_is_left_to_it(tmp_path, monkeypatch):
     settings.parent.mkdir()
     settings.write_text(json.dumps({"weights_dir": str(tmp_path)}))
     with pytest.raises(RequestError, match="no official model"):
-        check_model_files({"model": str(kept.name)})
+        check_model_files({"model": "mine.pt"})
     monkeypatch.chdir(settings.parent)
     kept.touch()
     check_model_files({"model": "mine.pt"})

@@ -247,17 +247,20 @@ def test_the_programs_in_swift_compile(tmp_path: Path) -> None:
         compile_with(check, *needed, tmp_path / "app.swift")
 
 
+@pytest.mark.parametrize("task", ["detect", "segment"])
 def test_what_swift_reads_of_a_file_alone(
-    report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if task == "segment":
+        model = live_detector(str(write_architecture(Path("tiny.yaml"), task=task)), task=task)
+        report = export(save(model, Path("seg.pt"), 64))
     shutil.copy(report.path, "best.onnx")
     (code,) = [code for code in programs("python") if "custom_metadata_map" in code]
     exec(code, {})
     about, whole = json.loads(Path("best.json").read_text()), json.loads(Path(report.proof).read_text())
-    tensors = {
-        end: {key: whole["tensors"][end][key] for key in ("name", "type", "shape")} for end in ("input", "output")
-    }
+    ends = whole["tensors"].items()
+    tensors = {end: {key: found[key] for key in ("name", "type", "shape")} for end, found in ends}
     assert about == {
         **{key: whole[key] for key in ("names", "imgsz", "end2end", "task", "metadata")},
         "tensors": tensors,

@@ -65,7 +65,7 @@ def check_model_files(values: Mapping[str, Any]) -> None:
     """
     for key in ("model", "teacher", "student"):
         text = str(values.get(key) or "")
-        # One file may have a comma in its name; several are told apart by whoever opens them, for what lacks is named.
+        # One file may have a comma in its name; of several, the one that is not there is named.
         for part in [text] if Path(text).expanduser().exists() else map(str.strip, text.split(",")):
             file = Path(part).expanduser()
             if ":" in part or file.suffix.lower() not in {".pt", ".onnx"} or file.exists():

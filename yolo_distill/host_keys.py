@@ -69,7 +69,7 @@ def host_formats() -> Mapping[str, tuple[str, ...]]:
     """Return the words that `format=` of Ultralytics' exporter takes but `onnx`, and the settings of each.
 
     Relies on: `export_formats` in its `engine/exporter.py` holds them in a list of literals, word and settings in the
-    second and sixth place. None where Ultralytics is not installed, or has them otherwise.
+    second and sixth place. None where Ultralytics is not installed, or has them otherwise: then its exporter is asked.
     """
     found = find_spec("ultralytics")
     if found is None or found.origin is None:
@@ -77,8 +77,10 @@ def host_formats() -> Mapping[str, tuple[str, ...]]:
     source = ast.parse((Path(found.origin).parent / "engine" / "exporter.py").read_text(encoding="utf-8"))
     made = (one for one in source.body if isinstance(one, ast.FunctionDef) and one.name == "export_formats")
     lists = (one for function in made for one in ast.walk(function) if isinstance(one, ast.List))
-    rows = ast.literal_eval(next(lists, ast.List(elts=[])))
-    return {row[1]: tuple(row[5]) for row in rows if row[1] not in {"-", "onnx"}}
+    try:
+        return {row[1]: tuple(row[5]) for row in ast.literal_eval(next(lists)) if row[1] not in {"-", "onnx"}}
+    except (StopIteration, ValueError, LookupError, TypeError):
+        return {}
 
 
 def check_format(format: str, formats: Collection[str]) -> str:

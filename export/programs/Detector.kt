@@ -32,7 +32,9 @@ class Detector(file: ByteArray, options: OrtSession.SessionOptions = OrtSession.
 
     init {
         val task = notes["task"]
-        require(task in listOf("detect", "segment", "pose", "obb")) { "the model is for $task, which this program does not do" }
+        require(task in listOf("detect", "segment", "pose", "obb")) {
+            "the model is for $task, which this program does not do"
+        }
         val type = (input.value.info as TensorInfo).type
         require(type == OnnxJavaType.FLOAT) { "the model takes $type: export it with input=floats" }
     }

@@ -143,7 +143,8 @@ def trial_of_ranks(folder: Path, took: float, kills: int, rng: random.Random) ->
 
     case, found = Case(TRAIN), Trial()
     for _ in range(kills + 3):
-        if not (words := words_in(folder, case)):
+        if not (words := words_in(folder, case)):  # killed when all was done
+            found.finished = True
             break
         paths = [word.replace("=data/", f"={folder}/data/").replace("=wide", f"={folder}/wide") for word in words[1:]]
         paths = [word.replace("=tiny", f"={folder}/tiny") for word in paths]

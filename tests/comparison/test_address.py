@@ -16,6 +16,9 @@ from fsspec.implementations.memory import MemoryFile
 from yolo_distill.cli import main
 from yolo_distill.comparison import compare as compare_module
 from yolo_distill.comparison import report
+from yolo_distill.comparison.address import Address
+from yolo_distill.errors import DistillError
+from yolo_distill.lock import lock
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
@@ -87,8 +90,56 @@ def test_what_cannot_be_at_an_address(on: Any, capsys: Any, words: list[str], sa
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_name_there_cannot_leave_the_folder_here(on: Any, tmp_path: Path, capsys: Any) -> None:
-    fsspec.filesystem("memory").store["/stranger/../../evil"] = MemoryFile(data=b"x")
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a file system that has nothing yet, and is only of this test."""
+    system = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(system), "store", {})
+    return system
+
+
+def test_what_goes_here_goes_there_and_does_not_come_back(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = Address("memory://all/mine")
+    weights = address.folder / "plain-s0" / "weights"
+    weights.mkdir(parents=True)
+    for epoch in (1, 2):  # as a run keeps its state behind each epoch, and forgets that of the one before
+        (weights / f"exact-{epoch - 1}.pt").unlink(missing_ok=True)
+        (weights / f"exact-{epoch}.pt").write_bytes(b"state")
+        address.put()
+    assert memory.find("/all/mine") == ["/all/mine/plain-s0/weights/exact-2.pt"]
+    Address("memory://all/mine").fetch()
+    assert [file.name for file in weights.iterdir()] == ["exact-2.pt"]
+
+
+def test_files_of_a_command_that_is_at_work_are_not_written_over(on: Any, memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/mine/teacher/log.txt", b"older")
+    folder = tmp_path / "first" / "runs" / "memory" / "mine"
+    folder.mkdir(parents=True)
+    with lock(folder / ".lock", "is held here"):
+        assert on("first", "out=memory://mine") == (2, [])
+    assert not (folder / "teacher").exists()
+
+
+def test_an_address_that_cannot_be_reached_is_not_asked_again_and_again(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("yolo_distill.comparison.address._SECONDS", 60.0)
+    address = Address("memory://mine")
+    address.folder.mkdir(parents=True)
+    (address.folder / "plan.json").touch()
+    monkeypatch.setattr(type(memory), "put_file", lambda *given: 1 / 0)
+    address._last -= 61
+    with pytest.raises(DistillError, match="out=memory://mine: can't be reached"):
+        address.put(at_once=False)
+    address.put(at_once=False)
+
+
+def test_a_name_there_cannot_leave_the_folder_here(on: Any, memory: Any, tmp_path: Path, capsys: Any) -> None:
+    memory.store["/stranger/../../evil"] = MemoryFile(data=b"x")
     assert on("first", "out=memory://stranger") == (1, [])
     assert "../../evil would be written outside the folder" in capsys.readouterr().err
     assert not list(tmp_path.rglob("evil"))

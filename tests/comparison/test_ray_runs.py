@@ -112,6 +112,38 @@ def test_a_raylet_that_was_killed_is_started_again_for_runs_that_had_not_begun(
         theirs.take_finished()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_raylet_that_is_killed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says that it is gone, of a run that it had not begun as well, and starts again in this process."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("WORK", "3")
+    both, limit = [run, run_of(tmp_path, run.arm, 1)], time.monotonic() + 500
+    with ray_runs.ray_runs(cluster.Cluster("local", usable_cores()), WORKER) as runs:
+        for one in both:
+            runs.start(0, one, job_of(one))
+        while not run.trained:
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        own = [one for one in Path("/proc").glob("[0-9]*") if "raylet/raylet" in called(one)]
+        (raylet,) = [int(one.name) for one in own if parent_of(int(one.name)) == os.getpid()]
+        assert not cluster.is_lost(ray)
+        os.kill(raylet, signal.SIGKILL)
+        while not cluster.is_lost(ray):
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        while not all(one.record() for one in both):
+            assert time.monotonic() < limit
+            runs.take_finished()
+            assert [one.error() for one in both] == [None, None]
+            for one in both if runs.free == 0 else ():
+                if one.record() is None:
+                    runs.start(0, one, job_of(one))
+            time.sleep(0.1)
+    begun = [line["begins"] for line in map(json.loads, (tmp_path / "notes").open()) if "begins" in line]
+    assert begun == ["plain-s0", "plain-s1"]
+
+
 def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
     said = do_job(str(tmp_path / "elsewhere" / "plain-s0" / "job.json"), WORKER)
     assert "out= has to be a folder that all nodes share" in said
@@ -175,7 +207,7 @@ def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_p
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     (job,) = [int(one.name) for one in Path("/proc").glob("[0-9]*") if str(lines.with_name("job.json")) in called(one)]
-    parent = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+    parent = parent_of(job)
     assert "ray::" in called(Path(f"/proc/{parent}"))
     os.kill(parent, signal.SIGKILL)
     said = process.communicate(timeout=300)[0]
@@ -196,3 +228,7 @@ def called(process: Path) -> str:
         return (process / "cmdline").read_text().replace("\0", " ")
     except OSError:  # ended meanwhile
         return ""
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -36,6 +36,7 @@ def asked(tiny_data: Path, tiny_student: str, tiny_teacher: str) -> list[str]:
         ("mosaic: [0, 3]", [], "space: "),
         ("logit: [0, 2]", ["init=try", "jobs=2"], "jobs=2: with assistant= or init=try trials would wait for each"),
         ("logit: [0, 2]", ["seeds=0,1000"], "seeds=0,1000: 1000 is the search's own; give others"),
+        ("logit: [0, 2]", ["out=s3://bucket/mine"], "out=s3://bucket/mine: is an address; mount it as a folder"),
         ("logit: [0, 2]", ["out=a@b"], "out=a@b: arms of a comparison have no , and no @ in their paths"),
     ],
 )

@@ -31,7 +31,7 @@ _OWN = {
         str, "plain, host, distilled, recipes by name or path; @key=value changes one", "plain,host,distilled"
     ),
     "recipe": Setting(str, "what distilled is: a file of cfg/ by name, or a path to one", "default"),
-    "out": Setting(str, "folder for everything; what is in it already goes on", "runs/compare"),
+    "out": Setting(str, "folder for everything, or s3://bucket/mine; what is in it already goes on", "runs/compare"),
     "jobs": Setting(int, "runs side by side, which share the cores; on several GPUs one each", 1, low=1, high=256),
     "budget": Setting(
         str,

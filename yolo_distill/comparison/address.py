@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.comparison.runs import RECORD
 from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import partial_name, write_bytes
+from yolo_distill.lock import lock
 
 _JOURNAL = ".address.json"
 _SECONDS = 300.0  # between two times that what goes on is put
@@ -48,14 +49,17 @@ class Address:
         """Fetch what was changed there since, and see that it can be written.
 
         Raises:
+            RequestError: another process is at work in the folder here, whose files it would write over.
             DistillError: it can't be reached.
         """
-        with self._reached():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        busy = f"out={self._out}: another yolo-distill compare is at work in {self.folder}; wait for it"
+        with lock(self.folder / ".lock", busy), self._reached():
             self._system.pipe_file(mark := f"{self._root}/.writable", b"")
             self._system.rm_file(mark)
             found = self._system.find(self._root, detail=True)
             there = {place.removeprefix(self._root).lstrip("/"): info for place, info in found.items()}
-            if odd := next((name for name in there if ".." in Path(name).parts), None):
+            if odd := next((name for name in there if Path(name).anchor or ".." in Path(name).parts), None):
                 raise ValueError(f"{odd} would be written outside the folder")
             for name in sorted(there, key=_order):
                 version, file = _version(there[name]), self.folder / name
@@ -66,13 +70,14 @@ class Address:
                     self._note(name, _here(file), version)
 
     def put(self, *, at_once: bool = True) -> None:
-        """Put what was changed here since there, or, if not `at_once`, when it is time.
+        """Put what was changed here since there, and remove what went here; if not `at_once`, when it is time.
 
         Raises:
             DistillError: it can't be reached.
         """
         if not at_once and time.monotonic() - self._last < _SECONDS:
             return
+        self._last = time.monotonic()  # also where it can't be reached: it is not asked again and again
         names = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
         with self._reached():
             for name in sorted((name for name in names if "/." not in f"/{name}"), key=_order):
@@ -80,10 +85,18 @@ class Address:
                 if file.is_file() and (here := _here(file)) != self._journal.get(name, [])[:2]:
                     self._system.put_file(str(file), place)
                     self._note(name, here, _version(self._system.info(place)))
-        self._last = time.monotonic()
+            # As all was fetched before, it went since: the state behind an earlier epoch, or an earlier error.
+            for name in sorted(self._journal.keys() - set(names)):
+                with suppress(FileNotFoundError):
+                    self._system.rm_file(f"{self._root}/{name}")
+                del self._journal[name]
+                self._write_journal()
 
     def _note(self, name: str, here: list[int], version: str) -> None:
         self._journal[name] = [*here, version]
+        self._write_journal()
+
+    def _write_journal(self) -> None:
         write_bytes(self.folder / _JOURNAL, json.dumps(self._journal).encode())
 
     @contextmanager

@@ -114,9 +114,10 @@ def _plans(teacher: DetectionModel, students: str | None) -> list[dict[str, Any]
     own: dict[str, Any] = dict(teacher.yaml)
     family = re.fullmatch(r"(.*\d)[a-z](-\w+)?", Path(str(own.get("yaml_file"))).stem)
     found: dict[str, dict[str, Any]] = {}
-    for letter in _LETTERS if family else "":
-        with contextlib.suppress(RequestError):  # families lack some
-            found[letter] = read_plan(f"{family[1]}{letter}{family[2] or ''}.yaml" if family else "", "student")
+    if family is not None:
+        for letter in _LETTERS:
+            with contextlib.suppress(RequestError):  # families lack some
+                found[letter] = read_plan(f"{family[1]}{letter}{family[2] or ''}.yaml", "student")
     if _LETTERS[-1] in found:
         return list(found.values())
     base, shares = (list(found.values())[-1], _BELOW_NANO) if found else (own, _SHARES)

@@ -82,7 +82,7 @@ def measure_cost(trainer: Any) -> dict[str, Any]:
 
 
 def keep_cost(folder: Path, cost: dict[str, Any] | None) -> None:
-    """Leave it in the run's folder, for the process that started those of several GPUs as well."""
+    """Leave what a step costs in the run's folder, for the process that started those of several GPUs as well."""
     file = folder / FILE
     if cost is None:
         file.unlink(missing_ok=True)  # of an earlier run in this folder
