@@ -243,8 +243,8 @@ def test_the_programs_in_swift_compile(tmp_path: Path) -> None:
     check = ["swiftc", "-typecheck", "-warnings-as-errors", "-parse-as-library", "-I", str(tmp_path)]
     for code in programs("swift"):
         (tmp_path / "app.swift").write_text(code)
-        needed = [PROGRAMS / "Yolo.swift", *(() if "import CoreML" in code else [PROGRAMS / "Detector.swift"])]
-        compile_with(check, *needed, tmp_path / "app.swift")
+        needed = ["Yolo"] if "import CoreML" in code else ["Yolo", "Masks", "Detector"]
+        compile_with(check, *(PROGRAMS / f"{name}.swift" for name in needed), tmp_path / "app.swift")
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])

@@ -117,9 +117,10 @@ def check_writable(path: Path, said: str, read: Mapping[str, str] | None = None)
     partial = partial_name(path)
     try:
         partial.touch()
-        partial.unlink()
     except OSError as error:
         raise RequestError(f"{said}: cannot be written ({error.strerror}); give another name") from error
+    finally:  # also where Ctrl-C comes between the two
+        partial.unlink(missing_ok=True)
 
 
 def new_file(key: str, settings: Mapping[str, Any], read: Sequence[str]) -> Path | None:

@@ -299,7 +299,8 @@ def fill(name: str, case: Case, work: Path) -> None:
                     found[os.path.relpath(file, folder)] = f"half: {error}"
             half = sorted(one for one, it in found.items() if it.startswith("half"))
             if case.words[0] in {"predict", "webcam", "export", "label"}:  # others' files are different at each moment
-                half += sorted(one for one in found if one in whole and found[one] != whole[one])
+                same = {one for one in found if found[one] == whole.get(one, found[one]) or one.endswith(".lock")}
+                half += sorted(found.keys() - same)
             left = sorted(found.keys() - whole.keys())
             names = str(folder / "disk") in str(said[-1:]) or "disk/" in str(said[-1:])
             clear = code in {1, 2} and len(said) == 1 and not traced and names and "space" in said[0]

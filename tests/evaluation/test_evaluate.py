@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from live_detector import draw, live_detector, save
 from made_data import NAMES, SIDE, labels_of, write_data
+from matplotlib.figure import Figure
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
 
@@ -120,6 +123,21 @@ def test_the_branches_of_an_end_to_end_model(measured: tuple[Path, Path], tmp_pa
 
 def test_plots_on_a_full_disk_are_whole_or_not_there(measured: tuple[Path, Path], tmp_path: Path, full_disk) -> None:
     with full_disk(1000), pytest.raises(DistillError, match=r"curves: cannot be written \(File too large\)"):
+        evaluate(measured[0].absolute(), measured[1].absolute(), plots="curves")
+    assert not list((tmp_path / "curves").iterdir())
+
+
+def test_a_picture_that_the_disk_did_not_take_is_no_mere_warning(
+    measured: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(figure: Figure, file: Path, **settings: Any) -> None:
+        if Path(file).stem == "confusion_matrix":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        usual(figure, file, **settings)
+
+    usual = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", failing)
+    with pytest.raises(DistillError, match=r"curves/\*\.png: cannot be written \(No space left on device"):
         evaluate(measured[0].absolute(), measured[1].absolute(), plots="curves")
     assert not list((tmp_path / "curves").iterdir())
 

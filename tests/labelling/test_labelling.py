@@ -281,6 +281,7 @@ def disk(monkeypatch):
             if left[0] is not None:
                 left[0] -= 1
                 if left[0] < 0:
+                    written[name](path, content[0][:1])
                     raise OSError(errno.ENOSPC, "No space left on device")
             return written[name](path, *content, **settings)
 
@@ -303,6 +304,7 @@ def test_a_disk_that_is_full(disk):
         assert found.value.exit_code == 1
         assert not Path("out/data.yaml").exists()
         assert not list(Path("out/soft").glob(".*"))
+        assert not list(Path("out").rglob(f"*{Path(stopped_at).stem}.txt"))
     assert files("out/soft") == ["part-00000000.parquet"]
     disk(None)
     run("in")

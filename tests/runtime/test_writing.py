@@ -128,7 +128,7 @@ def test_a_video_on_a_disk_that_is_full(tmp_path, name):
     path = tmp_path / name
     path.write_text("old")
     run = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, timeout=120)
-    said = f"{path}: the video could not be written to its end; is the disk full ("
+    said = f"{path}: the video could not be written to its end; is there no space ("
     assert run.stdout.startswith(said), run.stderr
     assert (path.read_text(), names_in(tmp_path)) == ("old", [name])
 

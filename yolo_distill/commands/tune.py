@@ -56,10 +56,10 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TuneResult:
     """Search, or go on with a search; `extra` is settings of Ultralytics, as text or as they are."""
     host = host_settings(extra)
     check_host_keys(host, SETTINGS, NOT_IN_COMPARE)
-    cluster.require_folder(settings["out"])
     for module in ("ultralytics", "ray", "optuna"):
         if find_spec(module) is None:
             raise missing_extra(module, "tune", "train,ray")
+    cluster.require_folder(settings["out"])
     from yolo_distill.machine import usable_cores
 
     settings["ray_cpus"] = settings["ray_cpus"] or float(max(usable_cores() // settings["jobs"], 1))

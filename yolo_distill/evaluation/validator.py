@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -16,7 +18,7 @@ from ultralytics import __version__ as host_version
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError, one_line
-from yolo_distill.files import cannot_write, move_into_place, require_room
+from yolo_distill.files import cannot_write, move_into_place
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.temporary import temporary_folder
@@ -130,7 +132,8 @@ def measure(
 def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
     """Give a folder to draw into, and move what is drawn to where it was asked for once all of it is there.
 
-    Relies on: the host draws pictures of samples in threads whose function is called `plot_images`, and waits for none.
+    Relies on: the host draws pictures of samples in threads whose function is called `plot_images`, and waits for none;
+    of another picture that the disk does not take it makes a warning.
 
     Raises:
         RequestError: the folder cannot be made.
@@ -149,6 +152,14 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
     except OSError as error:
         raise RequestError(f"plots={plots}: cannot be written to ({error.strerror})") from error
     failed: list[BaseException | None] = []
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def note(record: logging.LogRecord) -> bool:
+        if str(full.strerror) in record.getMessage():
+            failed.append(full)
+        return True
+
+    LOGGER.addFilter(note)
     usual, threading.excepthook = threading.excepthook, lambda thread: failed.append(thread.exc_value)
     try:
         with temporary_folder(wanted, ".drawing-") as folder:
@@ -158,9 +169,8 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
                     thread.join()
             for why in failed:
                 if isinstance(why, OSError):
-                    raise why
+                    raise cannot_write(wanted / "*.png", why) from why
                 LOGGER.warning(f"plots={plots}: a picture could not be drawn: {type(why).__name__}: {why}")
-            require_room(wanted / "*.png")  # the host makes a warning of what it could not draw for want of it
             for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
                 place = wanted / file.relative_to(folder)
                 place.parent.mkdir(exist_ok=True)
@@ -169,6 +179,7 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
         raise cannot_write(wanted, error) from error
     finally:
         threading.excepthook = usual
+        LOGGER.removeFilter(note)
 
 
 def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:

@@ -74,6 +74,8 @@ class DataSet:
             else:
                 self._link(image, picture)
         except OSError as error:
+            for half in (label, image):
+                half.unlink(missing_ok=True)
             raise cannot_write(image, error) from error
 
     def label_of(self, name: str) -> Path:

@@ -124,7 +124,7 @@ class Video:
             whole = False
         if not whole:
             raise DistillError(
-                f"{self.path}: the video could not be written to its end; is the disk full ({room_for(self.path)})?"
+                f"{self.path}: the video could not be written to its end; is there no space ({room_for(self.path)})?"
             )
         with _saying_why(self.path):
             move_into_place(self._partial, self.path)
