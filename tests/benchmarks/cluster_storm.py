@@ -21,13 +21,12 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storm import PATIENCE, TESTS, TRAINING, Case, fresh, prepare, say, start, state, undisturbed, wait, words_in
+from storm import PATIENCE, TESTS, TRAINING, Case, begin, fresh, prepare, say, start, state, undisturbed, wait, words_in
 
 sys.path[:0] = [str(TESTS / "comparison"), str(TESTS / "torchrun")]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])  # of Ray's workers
@@ -227,10 +226,7 @@ def storm(name: str, kills: int, most: int, work: Path, rng: random.Random) -> N
 
 def main(argv: list[str]) -> int:
     """Do what the arguments say."""
-    given = dict(word.split("=", 1) for word in argv)
-    work = Path(given.get("work", Path(tempfile.gettempdir(), "storms"))).resolve()
-    (work / "host").mkdir(parents=True, exist_ok=True)
-    os.environ["YOLO_CONFIG_DIR"] = str(work / "host")
+    given, work = begin(argv, "storms")
     if not (prepared := os.fork()):
         prepare(work / "made")
         many = shutil.copytree(work / "made" / "mixed", work / "made" / "many", dirs_exist_ok=True)

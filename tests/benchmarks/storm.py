@@ -316,12 +316,18 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def main(argv: list[str]) -> int:
-    """Do what the arguments say."""
+def begin(argv: list[str], folder: str) -> tuple[dict[str, str], Path]:
+    """Return the arguments by name, and where to work, with settings of Ultralytics of its own."""
     given = dict(word.split("=", 1) for word in argv)
-    work = Path(given.get("work", Path(tempfile.gettempdir(), "storm"))).resolve()
+    work = Path(given.get("work", Path(tempfile.gettempdir(), folder))).resolve()
     (work / "host").mkdir(parents=True, exist_ok=True)
     os.environ["YOLO_CONFIG_DIR"] = str(work / "host")
+    return given, work
+
+
+def main(argv: list[str]) -> int:
+    """Do what the arguments say."""
+    given, work = begin(argv, "storm")
     import yolo_distill.commands.train
     import yolo_distill.comparison.compare
     import yolo_distill.engine.run
