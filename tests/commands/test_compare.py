@@ -63,7 +63,7 @@ class Whole:
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Begin a comparison, kill it without a warning in its first student's training, and give the command again."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    words = [*words, "seeds=0,1", "arms=plain,distilled", "recipe=taught", f"out={out}"]
+    words = [*words, "student_act=relu", "seeds=0,1", "arms=plain,distilled", "recipe=taught", f"out={out}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "yolo_distill.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -118,7 +118,7 @@ def test_a_whole_comparison(whole: Whole) -> None:
 @pytest.mark.slow
 def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, words: list[str], capsys: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.out.rglob("*.pt")}
-    assert main([*words, "seeds=0", "arms=plain@freeze=99", f"out={whole.out}"]) == 1
+    assert main([*words, "student_act=relu", "seeds=0", "arms=plain@freeze=99", f"out={whole.out}"]) == 1
     assert {path: path.stat().st_mtime_ns for path in whole.out.rglob("*.pt")} == before
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith(

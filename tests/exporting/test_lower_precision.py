@@ -176,7 +176,7 @@ def test_int8_is_a_third_of_the_size_and_measured(checkpoint, labelled, tmp_path
     points = {name: figures["map"] for name, figures in done.accuracy.items()}
     assert set(points) == set(done.ms) == {"torch", "fp32", "int8"}
     assert done.accuracy["int8"]["drop"] == pytest.approx(points["fp32"] - points["int8"], abs=1e-2)
-    assert (done.calibration["pictures"], done.calibration["kept"][:2]) == (5, ["decoding", "model.0"])
+    assert (done.calibration["pictures"], done.calibration["kept"][:3]) == (5, ["decoding", "last layers", "model.0"])
     assert heard[0].startswith("only 5 pictures to calibrate on; 128 or more")
     assert [line.partition(", in fp32: decoding")[0] for line in heard[1:]] == [f"int8 ({name}" for name in METHODS]
     proof = json.loads(Path(done.proof).read_text())

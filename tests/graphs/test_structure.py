@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
+from yolo_distill.graphs.structure import decode_tail, first_convolution, last_layers, layers
 
 
 def test_the_tail_begins_behind_the_last_convolutions(traced):
@@ -19,6 +19,10 @@ def test_the_tail_begins_behind_the_last_convolutions(traced):
     assert all(nodes[name].op_type == "Conv" and "/cv" in name for name in feeds)
     assert made_by[model.graph.output[0].name].name in tail
     assert {nodes[name].op_type for name in tail} >= {"Sigmoid", "Concat", "Mul"}
+    last = last_layers(model)
+    assert set(last[:6]) == feeds
+    assert {nodes[name].op_type for name in last[6:]} == {"Sigmoid", "Mul"}
+    assert len(last) == 6 + 12
 
 
 def test_every_node_before_the_tail_belongs_to_one_layer(traced):

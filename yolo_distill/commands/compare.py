@@ -94,7 +94,8 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     if address:
         address.fetch()
     sizes = {key: settings[key] for key in STUDENT_SIZES}
-    as_given["student"] = sized_student(settings["student"], sizes, out.expanduser())
+    # Hidden, as a folder with a file in it is taken for somebody else's.
+    as_given["student"] = sized_student(settings["student"], sizes, out.expanduser() / ".student")
     asked = {"equal_time": equal_time, "cluster": ours, "shard": shard, "merge": merge, "address": address}
     try:
         summary = compare(Request(**as_given, out=out, own=own, host=host, **asked))

@@ -24,7 +24,7 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from yolo_distill.graphs.structure import decode_tail, first_convolution, layers
+from yolo_distill.graphs.structure import decode_tail, first_convolution, last_layers, layers
 from yolo_distill.temporary import temporary_folder
 
 #: Ways to choose the range that 8 bits are spread over: the widest that was seen, or how many percent of what was seen
@@ -77,19 +77,21 @@ class Quantiser:
         self._ranges[self.model.graph.input[0].name] = TensorData(lowest=np.float32(0), highest=np.float32(1))
 
     def kept_always(self, *, pictures: bool) -> dict[str, list[str]]:
-        """Return what is better left in float: the decoding and, of a graph that takes floats, the first layer.
+        """Return what is better left in float: the end of the head and, of a graph that takes floats, the first layer.
 
         Decoding multiplies by strides and puts boxes of hundreds of pixels beside scores below 1: in 8 bits it is what
-        ruins detectors. A first convolution of three channels is slower in 8 bits than in 32, as its kernels take
-        channels by the four; but where the graph takes pictures of 8 bits, turning them into floats costs more.
+        ruins detectors. The last convolutions give distances and logits, and nothing evens their rounding out; they are
+        1 x 1 with few channels, and as fast in float. A first convolution of three channels is slower in 8 bits than in
+        32, as its kernels take channels by the four; but where the graph takes pictures of 8 bits, turning them into
+        floats costs more.
 
         Args:
             pictures: whether the graph will take pictures, see `input_form`.
 
         Returns:
-            names of nodes by `decoding` and the layer's name.
+            names of nodes by `decoding`, `last layers` and the first layer's name.
         """
-        kept = {"decoding": decode_tail(self.model)}
+        kept = {"decoding": decode_tail(self.model), "last layers": last_layers(self.model)}
         if not pictures:
             first = first_convolution(self.model).name
             kept |= {name: nodes for name, nodes in layers(self.model, kept["decoding"]).items() if first in nodes}

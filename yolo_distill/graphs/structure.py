@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 
@@ -19,16 +19,35 @@ def decode_tail(model: onnx.ModelProto) -> list[str]:
     Args:
         model: the graph, every node with a name.
     """
+    return _back_to_convolutions(model, [output.name for output in model.graph.output])
+
+
+def last_layers(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the last convolutions of boxes and scores, and of the activations before them.
+
+    Args:
+        model: the graph, every node with a name; its first output holds boxes and scores.
+    """
     producer = {output: node for node in model.graph.node for output in node.output}
-    pending = [output.name for output in model.graph.output]
-    tail: dict[str, None] = {}
+    tail = set(_back_to_convolutions(model, [model.graph.output[0].name]))
+    feeds = [
+        producer[name] for node in model.graph.node if node.name in tail for name in node.input if name in producer
+    ]
+    last = {node.name: node for node in feeds if node.name not in tail}
+    return [*last, *_back_to_convolutions(model, [name for node in last.values() for name in node.input])]
+
+
+def _back_to_convolutions(model: onnx.ModelProto, tensors: Iterable[str]) -> list[str]:
+    """Return the names of the nodes that make the tensors out of what convolutions give."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    pending, found = list(tensors), dict[str, None]()
     while pending:
         node = producer.get(pending.pop())
-        if node is None or node.name in tail or (node.op_type == "Conv" and "/dfl/" not in node.name):
+        if node is None or node.name in found or (node.op_type == "Conv" and "/dfl/" not in node.name):
             continue
-        tail[node.name] = None
+        found[node.name] = None
         pending.extend(node.input)
-    return list(tail)
+    return list(found)
 
 
 def layers(model: onnx.ModelProto, without: Sequence[str]) -> dict[str, list[str]]:
