@@ -95,13 +95,13 @@ class Judge:
 def search(report: ExportReport, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that looks for an int8 file which a judge accepts, and returns it and what was said."""
 
-    def run(judge: Judge, file: str = report.path, side: int = SIDE) -> tuple[Any, list[str]]:
+    def run(judge: Judge, file: str = report.path, side: int = SIDE, tune: bool = False) -> tuple[Any, list[str]]:
         letterbox = LetterBox((side, side), scaleup=True)
         pictures = [letterbox(image=one)[..., ::-1].transpose(2, 0, 1) for one in draw(4, 64, 80)]
         said: list[str] = []
         found = to_int8(
             Path(file), tmp_path / "int8.onnx", judge, pictures,  # type: ignore[arg-type]
-            takes_pictures=False, say=said.append, progress=lambda text: None,
+            takes_pictures=False, tune=tune, say=said.append, progress=lambda text: None,
         )  # fmt: skip
         return found, said
 
@@ -117,7 +117,7 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
     graph = onnx.load(str(done.path)).graph
     made_by = {output: node for node in graph.node for output in node.output}
     whole = {node.name for node in graph.node if node.op_type == "Conv" and node.input[1] not in made_by}
-    for layer in done.kept[1:]:
+    for layer in done.kept[2:]:
         assert any(name.startswith("/" + layer.replace(".cv", "/cv")) for name in whole), layer
     assert any(node.op_type == "Conv" and node.input[1] in made_by for node in graph.node)
 
@@ -127,7 +127,20 @@ def test_nothing_is_good_enough(search, monkeypatch):
     monkeypatch.setattr(lower_precision, "rank_layers", lambda *_: layers)
     message = refusal(DistillError, search, Judge(lambda at: {5: 2.0}.get(at, 3.0)))
     assert "best of 5 attempts" in message
-    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept" in message
+    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; give tune=true, more pictures" in message
+
+
+def test_the_best_calibration_is_trained_where_none_is_good_enough(search, monkeypatch):
+    trained: list[str] = []
+    monkeypatch.setattr(lower_precision, "train_int8", lambda _, file, *__: trained.append(file.name))
+    done, said = search(Judge(lambda at: {2: 1.0}.get(at, 3.0), accepts=4), tune=True)
+    assert trained == [f"int8-{list(METHODS)[1]}.onnx"]
+    assert (done.path.name, done.method, done.calibration["pictures"]) == (
+        "int8.onnx",
+        f"{list(METHODS)[1]}, trained",
+        4,
+    )
+    assert len(said) == 4
 
 
 def test_distance_weighs_what_is_sure():

@@ -42,6 +42,7 @@ SETTINGS = {
     ),
     "max_drop": Setting(float, "points of mAP50-95 that fp16 or int8 may lose", 0.3, low=0, high=100),
     "calibrate": Setting(int, "most pictures to calibrate int8 on", 256, low=1, high=4096),
+    "tune": Setting(bool, "train an int8 file that would lose more, taught by the fp32 file; minutes", False),
     "opset": Setting(int, "ONNX operator set; not set: the target's", low=13, high=23),
     "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
 }
@@ -50,7 +51,7 @@ NOTES = (
     "The file is run by the runtime beside torch on the same input, and fp16 and int8 are measured beside fp32. Only "
     "what agrees appears under its name, with the proof (JSON) and a model card (Markdown) beside it; an older file "
     "stays until then. Another format= is made by Ultralytics' own exporter and proved where its runtime is installed; "
-    "target=, input=, opset= and calibrate= are ONNX's."
+    "target=, input=, opset=, calibrate= and tune= are ONNX's."
 )
 
 ALSO: Also = {
@@ -61,7 +62,7 @@ ALSO: Also = {
 }
 LOOK_FIRST = check_model_files
 
-_OF_ONNX = ("target", "input", "opset", "calibrate")
+_OF_ONNX = ("target", "input", "opset", "calibrate", "tune")
 
 
 def call(settings: dict[str, Any]) -> ExportResult:
@@ -76,6 +77,8 @@ def call(settings: dict[str, Any]) -> ExportResult:
             from yolo_distill.exporting.targets import load_target
         made = load_target(settings["target"])
         precision = settings["precision"] or made.precisions[0]
+        if settings["tune"] and precision != "int8":
+            raise RequestError(f"tune=true: trains int8 files, and precision={precision}; leave tune= out")
         made.check(precision, settings["input"] or made.input, nms, settings["data"])
     elif formats := host_formats():
         check_calibration(settings["precision"], formats[check_format(format, formats)], settings["data"])

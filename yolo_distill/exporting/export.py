@@ -50,6 +50,7 @@ class _Plan(Plan):
     target: Target
     input: str
     opset: int
+    tune: bool
     say: Callable[[str], None]
 
 
@@ -66,6 +67,7 @@ def export(
     opset: int | None = None,
     max_drop: float = 0.3,
     calibrate: int = 256,
+    tune: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[str], None] = lambda text: None,
@@ -87,6 +89,7 @@ def export(
         opset: ONNX operator set; the target's when not given.
         max_drop: points of mAP50-95 that int8 or fp16 may lose.
         calibrate: how many pictures int8 is calibrated on, at most.
+        tune: whether an int8 file that loses more is trained, taught by the fp32 file.
         trust: load the checkpoint without the allow-list.
         say: called with what was found on the way, a line each.
         progress: called with what is being done.
@@ -109,7 +112,7 @@ def export(
     path = destination(out, Path(str(model.pt_path)), ".onnx", "" if precision == "fp32" else f"_{precision}")
     plan = _Plan(
         model=model, source=str(model_path), precision=precision, size=size, nms=nms, max_drop=max_drop, data=found,
-        path=path, progress=progress, target=made, input=form, opset=opset or made.opset, say=say,
+        path=path, progress=progress, target=made, input=form, opset=opset or made.opset, tune=tune, say=say,
     )  # fmt: skip
     obsolete = earlier_extras(path.with_suffix(".json"))
     check_card(path.with_suffix(".md"))
@@ -250,7 +253,10 @@ def _lower(plan: _Plan, fp32: Path, path: Path) -> tuple[Lowered | None, Accurac
     else:
         as_pictures = plan.input == "pictures"
         pictures = plan.data.calibration
-        lowered = to_int8(fp32, path, guard, pictures, takes_pictures=as_pictures, say=plan.say, progress=plan.progress)
+        lowered = to_int8(
+            fp32, path, guard, pictures,
+            takes_pictures=as_pictures, tune=plan.tune, say=plan.say, progress=plan.progress,
+        )  # fmt: skip
     return lowered, {**accuracy, plan.precision: lowered.verdict.figures}
 
 

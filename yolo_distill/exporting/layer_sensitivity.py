@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from yolo_distill.exporting.task_parity import rows_of
 from yolo_distill.graphs.quantise import Floats, Quantiser
@@ -18,6 +17,7 @@ _SURE = 0.05  # anchors below are background to both files
 
 
 def rank_layers(
+    file: Path,
     quantiser: Quantiser,
     inputs: Sequence[Floats],
     always: Sequence[str],
@@ -30,6 +30,7 @@ def rank_layers(
     what the layer's quantisation costs. Errors of layers add up only roughly; it is an order to try them in.
 
     Args:
+        file: the fp32 file.
         quantiser: ranges and graph.
         inputs: a few inputs of the network, (1, C, H, W).
         always: nodes that stay in float anyway.
@@ -41,8 +42,7 @@ def rank_layers(
     """
     groups = {name: nodes for name, nodes in layers(quantiser.model, always).items() if _has_weights(quantiser, nodes)}
     attempt = folder / "layer.onnx"
-    onnx.save(quantiser.model, str(attempt))
-    detector = Detector(attempt, providers="cpu")
+    detector = Detector(file, providers="cpu")
     right = [detector.infer(one) for one in inputs]
 
     def error(keep: Sequence[str]) -> float:

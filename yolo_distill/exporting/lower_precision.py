@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from yolo_distill.errors import DistillError
 from yolo_distill.exporting.acceptance import Guard, Verdict
+from yolo_distill.exporting.int8_training import train_int8
 from yolo_distill.exporting.layer_sensitivity import rank_layers
 from yolo_distill.graphs.half import write_half
 from yolo_distill.graphs.quantise import METHODS, Floats, Quantiser
+from yolo_distill.runtime.detector import Detector
 
 _RANKED_ON = 16  # pictures
 _FOR_HISTOGRAMS = 128  # pictures; a histogram of every tensor takes its time
@@ -70,13 +72,14 @@ def to_int8(
     pictures: Pictures,
     *,
     takes_pictures: bool,
+    tune: bool,
     say: Callable[[str], None],
     progress: Callable[[str], None],
 ) -> Lowered:
     """Write an int8 file that the guard accepts, with as few layers in fp32 as that takes.
 
-    Each way to choose the ranges is tried and the best one is taken. If none is good enough, more and more
-    layers are left in fp32, those first whose 8 bits cost most.
+    Each way to choose the ranges is tried and the best one is taken. If none is good enough, it is trained where that
+    is asked for; then more and more layers are left in fp32, those first whose 8 bits cost most.
 
     Args:
         file: the fp32 file.
@@ -84,6 +87,7 @@ def to_int8(
         guard: says when it is good enough.
         pictures: to calibrate on, each (C, H, W) uint8, as the network sees them.
         takes_pictures: whether the file will take pictures in 8 bits, see `graphs.input_form`.
+        tune: whether it may be trained, see `int8_training`.
         say: called with what was found, a line each.
         progress: called with how far it is.
 
@@ -105,8 +109,16 @@ def to_int8(
         return best
     attempts = [lowered for lowered, _ in tried]
     always = quantiser.kept_always(pictures=takes_pictures)
+    if tune:
+        train_int8(quantiser, best.path, pictures, Detector(file, providers="cpu").meaning, progress)
+        quantiser.write(path, keep=_nodes(always))
+        best = dataclasses.replace(best, path=path, verdict=guard.judge(path), method=f"{best.method}, trained")
+        attempts.append(best)
+        say(str(best))
+        if best.verdict.ok:
+            return best
     inputs = list(_inputs(_spread(pictures, _RANKED_ON)))
-    ranked = rank_layers(quantiser, inputs, _nodes(always), path.parent, progress)
+    ranked = rank_layers(file, quantiser, inputs, _nodes(always), path.parent, progress)
     count = 1
     while count <= len(ranked) // 2:  # with more than half of them in fp32 there is little left to gain
         kept = always | dict(ranked[:count])
@@ -119,7 +131,7 @@ def to_int8(
     best = min(attempts, key=lambda one: one.verdict.loss)
     raise DistillError(
         f"precision=int8: the best of {len(attempts)} attempts, {best}; wanted {guard.wanted()}; no file is kept; give "
-        "more pictures to calibrate on, a larger max_drop=, or precision=fp16"
+        f"{'' if tune else 'tune=true, '}more pictures to calibrate on, a larger max_drop=, or precision=fp16"
     )
 
 

@@ -6,13 +6,14 @@ import contextlib
 import io
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -96,6 +97,17 @@ class Quantiser:
             first = first_convolution(self.model).name
             kept |= {name: nodes for name, nodes in layers(self.model, kept["decoding"]).items() if first in nodes}
         return kept
+
+    def take(self, weights: Mapping[str, Floats], ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Take other weights and ranges, by the names of their tensors."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for one in model.graph.initializer:
+            if one.name in weights:
+                one.CopyFrom(numpy_helper.from_array(weights[one.name], one.name))
+        self.model = model
+        for name, (low, high) in ranges.items():
+            self._ranges[name] = TensorData(lowest=np.float32(low), highest=np.float32(high))
 
     def write(self, path: Path, *, keep: Sequence[str] = ()) -> None:
         """Write an int8 file.

@@ -37,6 +37,15 @@ def last_layers(model: onnx.ModelProto) -> list[str]:
     return [*last, *_back_to_convolutions(model, [name for node in last.values() for name in node.input])]
 
 
+def all_anchors(model: onnx.ModelProto) -> str:
+    """Return the tensor that holds box and scores of every anchor, a column each; a one-to-one branch then sorts."""
+    nodes = list(model.graph.node)
+    if not any(node.op_type == "TopK" for node in nodes):
+        return str(model.graph.output[0].name)
+    first = next(at for at, node in enumerate(nodes) if node.op_type == "TopK")
+    return str(next(node.input[0] for node in reversed(nodes[:first]) if node.op_type == "Transpose"))
+
+
 def _back_to_convolutions(model: onnx.ModelProto, tensors: Iterable[str]) -> list[str]:
     """Return the names of the nodes that make the tensors out of what convolutions give."""
     producer = {output: node for node in model.graph.node for output in node.output}
