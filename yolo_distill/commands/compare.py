@@ -82,6 +82,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     with importing_for("compare"):
         from yolo_distill.comparison.address import Address
         from yolo_distill.comparison.compare import compare
+        from yolo_distill.comparison.plan import STUDENT
         from yolo_distill.comparison.report import PAGE, markdown
         from yolo_distill.comparison.request import Request
         from yolo_distill.models.sizes import sized_student
@@ -94,8 +95,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     if address:
         address.fetch()
     sizes = {key: settings[key] for key in STUDENT_SIZES}
-    # Hidden, as a folder with a file in it is taken for somebody else's.
-    as_given["student"] = sized_student(settings["student"], sizes, out.expanduser() / ".student")
+    as_given["student"] = sized_student(settings["student"], sizes, out.expanduser() / STUDENT)
     asked = {"equal_time": equal_time, "cluster": ours, "shard": shard, "merge": merge, "address": address}
     try:
         summary = compare(Request(**as_given, out=out, own=own, host=host, **asked))

@@ -19,6 +19,8 @@ from yolo_distill.recipe import saved_recipe
 from yolo_distill.validation import read_json
 
 FILE = "plan.json"
+#: Folder of the student's architecture where another size of it was asked for, which is there before the plan.
+STUDENT = "student"
 
 #: Settings that change where and how fast runs go, but not what they learn: these may differ from call to call.
 _MACHINE = {"device", "workers", "plots", "verbose", "save_period", "show"}
@@ -99,7 +101,7 @@ def earlier_plan(out: Path) -> Plan | None:
     file = out / FILE
     if file.is_file():
         return read_json(file, Plan, "the plan of a comparison")
-    inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    inside = sorted(path.name for path in out.iterdir() if path.name != STUDENT and not path.name.startswith("."))
     if inside:
         raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
     return None
