@@ -98,8 +98,10 @@ def content(out: Path) -> dict[str, bytes]:
     return labels | images
 
 
-def start(source: Path, out: Path, *, slow: float, **changes: Any) -> subprocess.Popen[bytes]:
-    """Label in a process of its own, with a pause before each answer in seconds."""
+def start(
+    source: Path | str, out: Path, *, slow: float, address: str | None = None, **changes: Any
+) -> subprocess.Popen[bytes]:
+    """Label in a process of its own, with a pause before each answer; at an `address`, `out` stands for it."""
     code = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -109,7 +111,13 @@ class Slow(made.MadeTeacher):
     def __call__(self, images):
         time.sleep({slow})
         return super().__call__(images)
-label(made.request({str(source)!r}, made.Path({str(out)!r}), **{changes!r}), opener=lambda request: (Slow(), {IMGSZ}))
+out, asked = made.Path({str(out)!r}), {changes!r}
+if {address!r}:
+    from yolo_distill.address import Address, Mirror
+    from yolo_distill.labelling.manifest import fetch
+    asked["mirror"] = Mirror(Address({address!r}), out)
+    fetch(asked["mirror"])
+label(made.request({str(source)!r}, out, **asked), opener=lambda request: (Slow(), {IMGSZ}))
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
 
