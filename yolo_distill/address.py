@@ -6,7 +6,7 @@ import glob
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -53,14 +53,14 @@ class Address:
         return Path("runs", kind, *path.strip("/").split("/"))
 
     @contextmanager
-    def reached(self, then: str = "") -> Iterator[None]:
-        """Say in a line what went wrong there, and what `then` is to be done."""
+    def reached(self) -> Iterator[None]:
+        """Say in a line what went wrong there."""
         try:
             yield
         except DistillError:
             raise
         except Exception as error:  # each system has its own
-            raise DistillError(f"{self.said}: can't be reached ({one_line(error)}){then}") from error
+            raise DistillError(f"{self.said}: can't be reached ({one_line(error)})") from error
 
     def require_writable(self) -> None:
         """Refuse one that can't be written, before the work.
@@ -181,7 +181,7 @@ class Mirror:
         finally:
             self._write_journal()
 
-    def put(self, *, but: Iterable[str] = (), at_once: bool = True) -> None:
+    def put(self, *, but: Collection[str] = (), at_once: bool = True) -> None:
         """Put what was changed here since there, and remove what went here; if not `at_once`, when it is time.
 
         Args:
@@ -194,7 +194,7 @@ class Mirror:
         if not at_once and time.monotonic() < self._due:
             return
         began, copies = time.monotonic(), self.folder / _COPIES
-        names = [name for name in _names(self.folder) if name.split("/")[0] not in set(but)]
+        names = [name for name in _names(self.folder) if name.split("/")[0] not in but]
         self._copy_weights([name for name in names if WEIGHTS in name])
         try:
             for name in names:
@@ -208,8 +208,10 @@ class Mirror:
                 del self._journal[name]
                 self._write_journal()
         except DistillError as error:
-            said = f"; what is done is kept in {self.folder}, and the same command goes on"
-            raise DistillError(f"{error}{said}") from error
+            if self.folder != self.address.folder:  # one of a moment
+                raise
+            said = f"what is done is kept in {self.folder}, and the same command goes on"
+            raise DistillError(f"{error}; {said}") from error
         finally:
             shutil.rmtree(copies, ignore_errors=True)
             # Also where it can't be reached: it is not asked again and again.
@@ -235,18 +237,18 @@ class Mirror:
 
 
 def download(files: Sequence[str], folder: Path, key: str) -> list[str]:
-    """Return where files are here: where they were or, of addresses that `key=` named, in a folder that is made.
+    """Return where files are here: where they were or, of addresses that `key=` named, in a folder.
 
     Raises:
         DistillError: an address can't be reached.
     """
     here = list(files)
-    folder.mkdir(exist_ok=True)
     for kind in {file.partition("://")[0] for file in files if is_address(file)}:
         some = [number for number, file in enumerate(files) if file.startswith(f"{kind}://")]
         address = Address(files[some[0]], key)
         for number in some:
             here[number] = str(folder / f"{number}{Path(files[number]).suffix}")
+        folder.mkdir(exist_ok=True)
         with address.reached():
             address._system.get([files[number] for number in some], [here[number] for number in some])
     return here

@@ -104,6 +104,34 @@ def test_what_goes_here_goes_there_and_does_not_come_back(
     assert [file.name for file in other.folder.rglob("*.pt")] == ["exact-3.pt"]
 
 
+def test_what_is_put_can_be_gone_on_from_at_every_moment(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch ends whenever something is put; lines of later epochs do no harm, lines that are missing would."""
+    names = ["results.csv", "weights/best.pt", "weights/last.pt"]
+    mirror, epoch, put = Mirror(Address("memory://mine"), tmp_path / "here"), 0, Address.put
+
+    def ends(mirror: Mirror) -> None:
+        nonlocal epoch
+        epoch += 1
+        for name in names:
+            (file := mirror.folder / "plain-s0" / name).parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(epoch).zfill(epoch))
+
+    def watched(address: Address, file: Path, name: str) -> str:
+        version = put(address, file, name)
+        found = [int(memory.cat(f"/mine/plain-s0/{one}")) for one in names if memory.exists(f"/mine/plain-s0/{one}")]
+        assert found == sorted(found, reverse=True)
+        ends(mirror)
+        return version
+
+    monkeypatch.setattr(Address, "put", watched)
+    for _ in range(3):
+        ends(mirror)
+        mirror.put()
+    assert [name.removeprefix("/mine/plain-s0/") for name in memory.find("/mine")] == names
+
+
 def test_files_of_a_command_that_is_at_work_are_not_written_over(on: Any, memory: Any, tmp_path: Path) -> None:
     memory.pipe_file("/mine/teacher/log.txt", b"older")
     folder = tmp_path / "first" / "runs" / "memory" / "mine"

@@ -5,18 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import polars as pl
 import pytest
-from made_labelling import content, opener, request, start, write_film, write_pictures
+from made_labelling import at, content, followed, opener, request, start, write_film, write_pictures
 
-from yolo_distill.address import Address, Mirror
 from yolo_distill.cli import main
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.finalise import merge
-from yolo_distill.labelling.manifest import fetch
 from yolo_distill.labelling.run import label
 from yolo_distill.shard import Shard
 
@@ -25,21 +22,9 @@ def silent(line: str) -> None:
     pass
 
 
-def at(address: str, machine: Path, **changes: Any) -> dict[str, Any]:
-    """Return the settings of a request at an address, for which a folder of a machine stands, as the command does."""
-    mirror = Mirror(Address(address), machine)
-    fetch(mirror)
-    return {"out": machine, "mirror": mirror, **changes}
-
-
 def rows(out: Path) -> pl.DataFrame:
     """Return what was said, but where the pictures lay."""
     return pl.read_parquet(out / "soft" / "part-*.parquet").sort("number", "frame").drop("source")
-
-
-def followed(found: dict[str, bytes]) -> dict[str, bytes]:
-    """Return the content of a data set with the pictures that links lead to."""
-    return {name: Path(data.decode()).read_bytes() if data[:1] == b"/" else data for name, data in found.items()}
 
 
 @pytest.mark.slow
@@ -113,14 +98,25 @@ def test_shards_at_an_address_from_machines_that_share_nothing(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_what_s3_says_is_one_line(bucket, tiny_teacher, tmp_path, capsys):
-    write_pictures(tmp_path / "in", 1)
-    bucket.put_file(str(tmp_path / "in" / "0000.jpg"), "bucket/in/a/0000.jpg")
+def test_from_s3_to_s3_and_what_it_says(bucket, tiny_teacher, tmp_path, capsys):
+    write_pictures(tmp_path / "in", 2)
+    bucket.put(str(tmp_path / "in"), "bucket/in/a", recursive=True)
     own = ["label", f"teacher={tiny_teacher}", "imgsz=64", "device=cpu"]
     for words, code, said in (
         (["source=s3://nobodys/in", "out=out"], 2, "source=s3://nobodys/in: no picture or video is there"),
-        (["source=s3://bucket/in", "out=out"], 2, "for folders below: s3://bucket/in/**/*"),
+        (["source=s3://bucket/in", "out=out"], 2, "(for folders below: s3://bucket/in/**/*)"),
         (["source=in", "out=s3://nobodys/set"], 1, "out=s3://nobodys/set: can't be reached (The specified bucket"),
     ):
         assert main([*own, *words]) == code
         assert said in capsys.readouterr().err.splitlines()[-1]
+    for _ in range(2):
+        assert main([*own, "source=s3://bucket/**/*", "out=s3://bucket/set"]) == 0
+        assert "data set: s3://bucket/set/data.yaml" in capsys.readouterr().out
+        there = {name.removeprefix("bucket/set/") for name in bucket.find("bucket/set")}
+        pairs = {
+            f"{kind}/train/0000000{n}-000{n}.{end}"
+            for n in (0, 1)
+            for kind, end in (("images", "jpg"), ("labels", "txt"))
+        }
+        more = {"contact-sheet.html", "data.yaml", "label.json", "shards/1-of-1.json", "soft/part-00000000.parquet"}
+        assert there == pairs | more
