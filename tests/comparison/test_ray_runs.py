@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from tiny_yolo import write_architecture
 
 from yolo_distill import cluster
+from yolo_distill.address import Address, Mirror
 from yolo_distill.cli import main
 from yolo_distill.comparison import ray_runs
 from yolo_distill.comparison.arms import Arm
@@ -36,7 +38,7 @@ def job_of(run: Run) -> Job:
 
 
 class PretendRay:
-    """Does a task when it is waited for; one node after the other is lost with what it does."""
+    """Does a task while it is waited for; one node after the other is lost with what it does."""
 
     class exceptions:
         class RayError(Exception):
@@ -46,13 +48,15 @@ class PretendRay:
             pass
 
     def __init__(self, lost: int = 0, dead: bool = False) -> None:
-        self.lost, self.dead, self.options = lost, dead, {}
+        self.lost, self.dead, self.options, self.said = lost, dead, {}, {}
 
     def remote(self, **options: Any) -> Callable[[Any], Any]:
         self.options = options
         return lambda call: type("Task", (), {"remote": staticmethod(lambda *given: partial(call, *given))})
 
     def wait(self, tasks: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:
+        if not (self.dead or self.lost):
+            self.said[tasks[0]] = str(tasks[0]())
         return tasks[:1], tasks[1:]
 
     def get(self, task: Any) -> str:
@@ -60,7 +64,7 @@ class PretendRay:
             raise self.exceptions.LocalRayletDiedError
         if self.lost:
             raise self.exceptions.RayError("Node is dead\nand more")
-        return str(task())
+        return str(self.said[task])
 
 
 @pytest.fixture
@@ -78,12 +82,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ([0.4, 1.0], 1, "Node is dead", 0),
     ],
 )
+@pytest.mark.parametrize("address", [None, "memory://mine"])
 def test_a_task_is_the_process_of_a_run(
-    run: Run, monkeypatch: pytest.MonkeyPatch, behave: Any, lost: int, error: str | None, begun: int
+    run: Run, monkeypatch: pytest.MonkeyPatch, behave: Any, lost: int, error: str | None, begun: int, address: Any
 ) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "store", {})
+    mirror = Mirror(Address(address), run.folder.parent) if address else None
     monkeypatch.setenv("BEHAVE", json.dumps({"plain-s0": behave}))
     ray = PretendRay(lost)
-    runs = RayRuns(ray, cluster.Cluster("local", 2, 0.5), WORKER)
+    runs = RayRuns(ray, cluster.Cluster("local", 2, 0.5), WORKER, mirror)
     assert ray.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": cluster.RETRIES}
     runs.start(runs.free or 0, run, job_of(run))
     assert [one for one, _ in runs.running] == [run]

@@ -46,7 +46,7 @@ class Labeller:
         with temporary_folder() if mirror or fetched else nullcontext(self.request.out) as folder:
             self.folder = folder / "out" if mirror else self.request.out
             # Of a link what it leads to is put at an address.
-            self.data_set = DataSet(self.folder, copy=not mirror and (fetched or self.request.copy))
+            self.data_set = DataSet(self.folder, copy=self.request.copy or (fetched and not mirror))
             self.data_set.make_folders()
             self.journal = Journal(self.folder, self.data_set, self.request.every)
             if mirror:
