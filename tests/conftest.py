@@ -252,6 +252,22 @@ def killed_and_resumed(monkeypatch) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return the file system of a server that speaks S3, with a bucket."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem(use_listings_cache=False)
+    system.mkdir("bucket")
+    yield system
+    server.stop()
+
+
+@pytest.fixture
 def settings(tiny_data, tmp_path) -> dict[str, Any]:
     """Host settings of a run of a few steps."""
     return {**_short(tiny_data), "project": str(tmp_path), "name": "run"}

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from yolo_distill.errors import DistillError, RequestError, missing_extra, one_line
+from yolo_distill.files import is_address
 from yolo_distill.settings import Setting
 
 SETTINGS = {
@@ -83,7 +84,7 @@ def require_folder(out: Any) -> None:
     Raises:
         RequestError: it is one.
     """
-    if "://" in str(out):
+    if is_address(out):
         raise RequestError(
             f"out={out}: is an address; mount it as a folder (s3fs, gcsfuse, MOUNT of SkyPilot), and give that"
         )

@@ -187,6 +187,11 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def is_address(text: object) -> bool:
+    """Return whether a setting is an address, such as s3://bucket/mine, and no file or folder."""
+    return "://" in str(text)
+
+
 def size_of(path: str | Path) -> int:
     """Return a file's size in bytes, or -1 for what cannot be looked at, such as a link to nothing."""
     try:

@@ -202,7 +202,7 @@ class LabelResult(_Result):
 
     Attributes:
         folder: of the data set.
-        data: its data.yaml; None until all shards are merged.
+        data: its data.yaml; None until all shards are merged, or where it is at an address.
         contact_sheet: what to look at first; None likewise.
         pictures: in the data set, frames of videos among them; None likewise.
         boxes: labels by class; empty likewise.

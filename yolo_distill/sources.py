@@ -6,18 +6,17 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_distill.errors import RequestError
-from yolo_distill.files import size_of
+from yolo_distill.files import is_address, size_of
 
 PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
 
-# `rtsp://...`, as `Path` writes it; C:/ is none.
-_ADDRESS = re.compile(r"\w{2,}:/")
+_STREAM = re.compile(r"(rtsp|rtmp|https?|udp|tcp)://")
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Sources:
     Paths are text: there may be a million of them, and a `Path` takes several times the memory.
 
     Attributes:
-        given: what `source=` named, as absolute paths.
-        pictures: absolute paths.
-        videos: absolute paths.
+        given: what `source=` named, as absolute paths or addresses.
+        pictures: absolute paths or addresses.
+        videos: absolute paths or addresses.
         digest: of names and sizes of all files in this order: the same on machines that have them in other folders.
     """
 
@@ -42,31 +41,36 @@ class Sources:
         return len(self.pictures) + len(self.videos)
 
 
-def find_sources(source: str, out: Path) -> Sources:
+def find_sources(source: str, out: Path | str) -> Sources:
     """Return what `source=` stands for; nothing is opened yet.
 
     Args:
-        source: pictures, folders, patterns with * ? or [...] (** for folders below) and videos, with commas.
-        out: the folder of results, of which nothing is taken, though it may lie in a source.
+        source: pictures, folders, patterns with * ? or [...] (** for folders below) and videos, with commas; each may
+            be an address, such as s3://bucket/pictures.
+        out: the folder of results, or their address, of which nothing is taken, though it may lie in a source.
 
     Raises:
         RequestError: a source is not there, or holds nothing to look at.
+        DistillError: an address can't be reached.
     """
     given = split(source)
-    inside = _absolute(str(out)) + os.sep
-    files = [path for one in given for path in _files(one) if not path.startswith(inside)]
+    inside = f"{_absolute(str(out))}{_separator(str(out))}"
+    there = {one: _files_at(one) for one in given if is_address(one)}
+    files = [path for one in given for path in there.get(one) or _files(one) if not path.startswith(inside)]
     if not files:
         raise RequestError(f"source={source}: holds nothing but what is in out={out}")
     files = list(dict.fromkeys(files)) if len(given) > 1 else files
     videos = [path for path in files if _suffix(path) in VIDEOS]
     pictures = [path for path in files if _suffix(path) not in VIDEOS] if videos else files
-    return Sources([_absolute(one) for one in given], pictures, videos, _digest([*pictures, *videos]))
+    sizes = {path: size for found in there.values() for path, size in found.items()}
+    return Sources([_absolute(one) for one in given], pictures, videos, _digest([*pictures, *videos], sizes))
 
 
 def split(source: str) -> list[str]:
     """Return the parts of `source=`, and refuse none; one file with a comma in its name is one part."""
     parts = [source] if Path(source).expanduser().exists() else source.split(",")
-    parts = [str(Path(part.strip()).expanduser()) for part in parts if part.strip()]
+    parts = [part.strip() for part in parts if part.strip()]
+    parts = [part if is_address(part) else str(Path(part).expanduser()) for part in parts]
     if not parts:
         raise RequestError(f"source={source}: names nothing; give pictures, folders, patterns or videos")
     return parts
@@ -75,8 +79,8 @@ def split(source: str) -> list[str]:
 def _files(source: str) -> list[str]:
     """Return the files that one part of `source=` stands for, sorted."""
     path = Path(source)
-    if (source.isdecimal() and not path.exists()) or _ADDRESS.match(source) or path.is_char_device():
-        raise RequestError(f"source={source}: a camera or stream has no end; record a video, and give that")
+    if (source.isdecimal() and not path.exists()) or path.is_char_device():
+        raise _endless(source)
     if path.is_file():
         return [_absolute(source)]
     if path.is_dir():
@@ -95,17 +99,42 @@ def _files(source: str) -> list[str]:
     return sorted(found)
 
 
-def _digest(paths: Iterable[str]) -> str:
+def _files_at(source: str) -> dict[str, int]:
+    """Return the sizes of the files that an address stands for, sorted."""
+    from yolo_distill.address import Address
+
+    if _STREAM.match(source):
+        raise _endless(source)
+    listed = Address(source, "source").listed()
+    found = {path: size for path, size in sorted(listed.items()) if _suffix(path) in PICTURES | VIDEOS}
+    if not found:
+        raise RequestError(f"source={source}: no picture or video is there (for folders below: {source}/**/*)")
+    return found
+
+
+def _endless(source: str) -> RequestError:
+    return RequestError(f"source={source}: a camera or stream has no end; record a video, and give that")
+
+
+def _digest(paths: Iterable[str], sizes: Mapping[str, int]) -> str:
+    """Return the digest of files, of which addresses have their sizes with them."""
     digest = hashlib.sha256()
     for path in paths:
+        size = sizes[path] if path in sizes else size_of(path)
         # A link to nothing counts as well: it will be named when its turn comes.
-        digest.update(os.fsencode(f"{path.rpartition(os.sep)[2]}\0{size_of(path)}\0"))
+        digest.update(os.fsencode(f"{path.rpartition(_separator(path))[2]}\0{size}\0"))
     return digest.hexdigest()[:16]
 
 
 def _absolute(path: str) -> str:
+    if is_address(path):
+        return path
     # Path.absolute leaves `..` as it is, and then one file has two names.
     return os.path.abspath(path)  # noqa: PTH100
+
+
+def _separator(path: str) -> str:
+    return "/" if is_address(path) else os.sep
 
 
 def _suffix(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,14 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFile
 
+from yolo_distill.address import Address, Mirror
 from yolo_distill.cli import main
 from yolo_distill.comparison import compare as compare_module
 from yolo_distill.comparison import report
-from yolo_distill.comparison.address import Address
 from yolo_distill.errors import DistillError
 from yolo_distill.lock import lock
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Return the file system of a server that speaks S3, with a bucket."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    s3fs = pytest.importorskip("s3fs")
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    system = s3fs.S3FileSystem(use_listings_cache=False)
-    system.mkdir("bucket")
-    yield system
-    server.stop()
 
 
 @pytest.fixture
@@ -102,16 +86,50 @@ def test_what_goes_here_goes_there_and_does_not_come_back(
     memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    address = Address("memory://all/mine")
-    weights = address.folder / "plain-s0" / "weights"
+    mirror = Mirror(Address("memory://all/mine"))
+    weights = mirror.folder / "plain-s0" / "weights"
     weights.mkdir(parents=True)
     for epoch in (1, 2):  # as a run keeps its state behind each epoch, and forgets that of the one before
         (weights / f"exact-{epoch - 1}.pt").unlink(missing_ok=True)
         (weights / f"exact-{epoch}.pt").write_bytes(b"state")
-        address.put()
+        mirror.put()
     assert memory.find("/all/mine") == ["/all/mine/plain-s0/weights/exact-2.pt"]
-    Address("memory://all/mine").fetch()
-    assert [file.name for file in weights.iterdir()] == ["exact-2.pt"]
+    other = Mirror(mirror.address, tmp_path / "other")
+    for one in (Mirror(mirror.address), other):
+        one.fetch(mirror.address.find())
+        assert [file.name for file in one.folder.rglob("*.pt")] == ["exact-2.pt"]
+    (weights / "exact-2.pt").rename(weights / "exact-3.pt")
+    mirror.put()
+    other.fetch(mirror.address.find())
+    assert [file.name for file in other.folder.rglob("*.pt")] == ["exact-3.pt"]
+
+
+def test_what_is_put_can_be_gone_on_from_at_every_moment(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch ends whenever something is put; lines of later epochs do no harm, lines that are missing would."""
+    names = ["results.csv", "weights/best.pt", "weights/last.pt"]
+    mirror, epoch, put = Mirror(Address("memory://mine"), tmp_path / "here"), 0, Address.put
+
+    def ends(mirror: Mirror) -> None:
+        nonlocal epoch
+        epoch += 1
+        for name in names:
+            (file := mirror.folder / "plain-s0" / name).parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(epoch).zfill(epoch))
+
+    def watched(address: Address, file: Path, name: str) -> str:
+        version = put(address, file, name)
+        found = [int(memory.cat(f"/mine/plain-s0/{one}")) for one in names if memory.exists(f"/mine/plain-s0/{one}")]
+        assert found == sorted(found, reverse=True)
+        ends(mirror)
+        return version
+
+    monkeypatch.setattr(Address, "put", watched)
+    for _ in range(3):
+        ends(mirror)
+        mirror.put()
+    assert [name.removeprefix("/mine/plain-s0/") for name in memory.find("/mine")] == names
 
 
 def test_files_of_a_command_that_is_at_work_are_not_written_over(on: Any, memory: Any, tmp_path: Path) -> None:
@@ -127,15 +145,14 @@ def test_an_address_that_cannot_be_reached_is_not_asked_again_and_again(
     memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("yolo_distill.comparison.address._SECONDS", 60.0)
-    address = Address("memory://mine")
-    address.folder.mkdir(parents=True)
-    (address.folder / "plan.json").touch()
+    mirror = Mirror(Address("memory://mine"))
+    mirror.folder.mkdir(parents=True)
+    (mirror.folder / "plan.json").touch()
     monkeypatch.setattr(type(memory), "put_file", lambda *given: 1 / 0)
-    address._last -= 61
+    mirror._due = 0.0
     with pytest.raises(DistillError, match="out=memory://mine: can't be reached"):
-        address.put(at_once=False)
-    address.put(at_once=False)
+        mirror.put(at_once=False)
+    mirror.put(at_once=False)
 
 
 def test_a_name_there_cannot_leave_the_folder_here(on: Any, memory: Any, tmp_path: Path, capsys: Any) -> None:

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from tiny_yolo import write_architecture
 
 from yolo_distill import cluster
+from yolo_distill.address import Address, Mirror
 from yolo_distill.cli import main
 from yolo_distill.comparison import ray_runs
 from yolo_distill.comparison.arms import Arm
@@ -35,7 +38,7 @@ def job_of(run: Run) -> Job:
 
 
 class PretendRay:
-    """Does a task when it is waited for; one node after the other is lost with what it does."""
+    """Does a task while it is waited for; one node after the other is lost with what it does."""
 
     class exceptions:
         class RayError(Exception):
@@ -45,13 +48,15 @@ class PretendRay:
             pass
 
     def __init__(self, lost: int = 0, dead: bool = False) -> None:
-        self.lost, self.dead, self.options = lost, dead, {}
+        self.lost, self.dead, self.options, self.said = lost, dead, {}, {}
 
     def remote(self, **options: Any) -> Callable[[Any], Any]:
         self.options = options
         return lambda call: type("Task", (), {"remote": staticmethod(lambda *given: partial(call, *given))})
 
     def wait(self, tasks: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:
+        if not (self.dead or self.lost):
+            self.said[tasks[0]] = str(tasks[0]())
         return tasks[:1], tasks[1:]
 
     def get(self, task: Any) -> str:
@@ -59,7 +64,7 @@ class PretendRay:
             raise self.exceptions.LocalRayletDiedError
         if self.lost:
             raise self.exceptions.RayError("Node is dead\nand more")
-        return str(task())
+        return str(self.said[task])
 
 
 @pytest.fixture
@@ -77,12 +82,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ([0.4, 1.0], 1, "Node is dead", 0),
     ],
 )
+@pytest.mark.parametrize("address", [None, "memory://mine"])
 def test_a_task_is_the_process_of_a_run(
-    run: Run, monkeypatch: pytest.MonkeyPatch, behave: Any, lost: int, error: str | None, begun: int
+    run: Run, monkeypatch: pytest.MonkeyPatch, behave: Any, lost: int, error: str | None, begun: int, address: Any
 ) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "store", {})
+    mirror = Mirror(Address(address), run.folder.parent) if address else None
     monkeypatch.setenv("BEHAVE", json.dumps({"plain-s0": behave}))
     ray = PretendRay(lost)
-    runs = RayRuns(ray, cluster.Cluster("local", 2, 0.5), WORKER)
+    runs = RayRuns(ray, cluster.Cluster("local", 2, 0.5), WORKER, mirror)
     assert ray.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": cluster.RETRIES}
     runs.start(runs.free or 0, run, job_of(run))
     assert [one for one, _ in runs.running] == [run]
@@ -145,7 +153,8 @@ def test_a_real_raylet_that_is_killed(run: Run, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_node_that_has_not_got_the_folder_says_so(tmp_path: Path) -> None:
-    said = do_job(str(tmp_path / "elsewhere" / "plain-s0" / "job.json"), WORKER)
+    run = run_of(tmp_path / "elsewhere", Arm("plain", "plain", {}), 0)
+    said = do_job(job_of(run), WORKER)
     assert "out= has to be a folder that all nodes share" in said
 
 
@@ -221,6 +230,40 @@ def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_p
         assert not (tmp_path / "shards" / "comparison.json").exists()
     assert main([*two, "merge=true", f"out={tmp_path / 'shards'}"]) == 0
     assert figures(tmp_path / "shards") == figures(tmp_path / "plain")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_machines_that_share_no_folder_make_the_table_at_an_address(
+    words: list[str], bucket: Any, tmp_path: Path
+) -> None:
+    """A worker of Ray is killed in the middle; another one knows of the training by what was put alone."""
+    both = [*words, "epochs=40", "teacher_epochs=2", "arms=plain,distilled@epochs=2", "seeds=0", "device=cpu"]
+    assert main([*both, f"out={tmp_path / 'plain'}"]) == 0
+    own = {"TMPDIR": str(tmp_path / "node"), "RAY_TMPDIR": tempfile.gettempdir()}
+    (tmp_path / "node").mkdir()
+    command = [sys.executable, "-m", "yolo_distill", *both, "ray=local", f"ray_cpus={usable_cores()}"]
+    with (tmp_path / "said").open("w") as stream:
+        process = subprocess.Popen(
+            [*command, "out=s3://bucket/mine"], stdout=stream, stderr=stream, cwd=tmp_path, env={**os.environ, **own}
+        )
+    limit = time.monotonic() + 600
+    while not bucket.exists("bucket/mine/plain-s0/weights/last.pt"):
+        assert time.monotonic() < limit
+        assert process.poll() is None, (tmp_path / "said").read_text()
+        time.sleep(0.1)
+    jobs = [one for one in Path("/proc").glob("[0-9]*") if "/plain-s0/job.json" in called(one)]
+    (job,) = [int(one.name) for one in jobs if str(tmp_path / "node") in called(one)]
+    assert "ray::" in called(Path(f"/proc/{parent_of(job)}"))
+    os.kill(parent_of(job), signal.SIGKILL)
+    assert process.wait(timeout=600) == 0, (tmp_path / "said").read_text()
+    out = tmp_path / "runs" / "s3" / "bucket" / "mine"
+    assert figures(out) == figures(tmp_path / "plain")
+    assert json.loads((out / "plain-s0" / "run.json").read_text())["parts"] == 2
+    assert not json.loads((out / "plain-s0" / "job.json").read_text())["folder"].startswith(str(out))
+    assert len(list(out.glob("teacher-*"))) == 1
+    assert bucket.cat("bucket/mine/comparison.json") == (out / "comparison.json").read_bytes()
+    assert not [name for name in bucket.find("bucket/mine") if "exact-" in name or "/." in name]
 
 
 def called(process: Path) -> str:

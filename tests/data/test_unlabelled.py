@@ -118,7 +118,7 @@ def test_what_a_data_set_names_and_has_not_is_no_reason_to_fail(data, tmp_path):
 
 def test_no_pictures(data, tmp_path):
     (tmp_path / "empty").mkdir()
-    for source in ("nowhere", tmp_path / "empty", " "):
+    for source in ("nowhere", tmp_path / "empty", " ", "s3://bucket/pictures"):
         with pytest.raises(RequestError, match="unlabeled"):
             gather(data, source)
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolo_distill.address import Address, Mirror
+from yolo_distill.labelling.manifest import fetch
 from yolo_distill.labelling.objects import Found
 from yolo_distill.labelling.parquet import FOLDER, read_part, rows_of
 from yolo_distill.labelling.request import Request
@@ -88,6 +90,18 @@ def request(source: Path | str, out: Path, **changes: Any) -> Request:
     return Request(**{"teacher": "made", "source": str(source), "out": out, "device": "cpu", **changes})
 
 
+def at(address: str, machine: Path, **changes: Any) -> dict[str, Any]:
+    """Return the settings of a request at an address, for which a folder of a machine stands, as the command does."""
+    mirror = Mirror(Address(address), machine)
+    fetch(mirror)
+    return {"out": machine, "mirror": mirror, **changes}
+
+
+def followed(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the content of a data set with the pictures that links lead to."""
+    return {name: Path(data.decode()).read_bytes() if data[:1] == b"/" else data for name, data in found.items()}
+
+
 def content(out: Path) -> dict[str, bytes]:
     """Return labels and links of a data set by name: what has to be the same, byte for byte."""
     labels = {f"labels/{path.name}": path.read_bytes() for path in (out / "labels" / "train").iterdir()}
@@ -98,8 +112,10 @@ def content(out: Path) -> dict[str, bytes]:
     return labels | images
 
 
-def start(source: Path, out: Path, *, slow: float, **changes: Any) -> subprocess.Popen[bytes]:
-    """Label in a process of its own, with a pause before each answer in seconds."""
+def start(
+    source: Path | str, out: Path, *, slow: float, address: str | None = None, **changes: Any
+) -> subprocess.Popen[bytes]:
+    """Label in a process of its own, with a pause before each answer; at an `address`, `out` stands for it."""
     code = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -109,7 +125,9 @@ class Slow(made.MadeTeacher):
     def __call__(self, images):
         time.sleep({slow})
         return super().__call__(images)
-label(made.request({str(source)!r}, made.Path({str(out)!r}), **{changes!r}), opener=lambda request: (Slow(), {IMGSZ}))
+out, asked = made.Path({str(out)!r}), {changes!r}
+asked = made.at({address!r}, out, **asked) if {address!r} else dict(asked, out=out)
+label(made.request({str(source)!r}, **asked), opener=lambda request: (Slow(), {IMGSZ}))
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
 

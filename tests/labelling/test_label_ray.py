@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from made_labelling import MadeTeacher, content, opener, request, write_film, write_pictures
+from made_labelling import MadeTeacher, at, content, followed, opener, request, write_film, write_pictures
 
 from yolo_distill.cluster import Cluster
 from yolo_distill.errors import DistillError
@@ -61,7 +61,9 @@ def test_without_the_raylet_nobody_waits_for_ever():
 
 
 @pytest.mark.slow
-def test_actors_make_the_data_set_of_the_plain_command(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("address", [False, True])
+def test_actors_make_the_data_set_of_the_plain_command(tmp_path, monkeypatch, capsys, address):
+    """At an address, each actor works in a folder of its own."""
     source, whole, out = tmp_path / "in", tmp_path / "whole", tmp_path / "out"
     write_pictures(source, 200)
     (source / "0003.jpg").write_bytes(b"")
@@ -70,11 +72,15 @@ def test_actors_make_the_data_set_of_the_plain_command(tmp_path, monkeypatch, ca
     capsys.readouterr()
     monkeypatch.setenv("DIED", str(tmp_path / "died"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    asked = request(source, out, every=2, cluster=Cluster("local", 0.5))
+    changes = {"every": 2, "cluster": Cluster("local", 0.5)}
+    if address:
+        asked = request(f"file://{source}", **at(f"file://{out}", tmp_path / "driver", **changes))
+    else:
+        asked = request(source, out, **changes)
     found = label(asked, opener=open_deadly, say=lambda line: None)
     assert (tmp_path / "died").exists()
     assert found.unread == plain.unread == 1
     assert "0003.jpg" in capsys.readouterr().err
-    assert content(out) == content(whole)
-    assert rows(out).equals(rows(whole))
+    assert content(out) == (followed(content(whole)) if address else content(whole))
+    assert rows(out).drop("source").equals(rows(whole).drop("source"))
     assert (out / "data.yaml").read_text() == (whole / "data.yaml").read_text()

@@ -8,6 +8,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands import train
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.files import is_address
 from yolo_distill.given_files import check_model_files
 from yolo_distill.host_keys import NOT_IN_COMPARE, check_host_keys
 from yolo_distill.recipe_table import STUDENT_SIZES
@@ -76,12 +77,11 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     merge = settings["merge"]
     if merge and (settings["shard"] or ours):
         raise RequestError("merge=true: trains nothing; leave shard= and ray= out")
-    elsewhere = "://" in str(settings["out"])
-    if elsewhere and (settings["shard"] or (ours and ours.address != cluster.LOCAL)):
-        cluster.require_folder(settings["out"])  # several machines work in it at once
+    if settings["shard"]:
+        cluster.require_folder(settings["out"])  # several commands work in it at once
     with importing_for("compare"):
-        from yolo_distill.comparison.address import Address
-        from yolo_distill.comparison.compare import compare
+        from yolo_distill.address import Address, Mirror
+        from yolo_distill.comparison.compare import compare, fetch
         from yolo_distill.comparison.plan import STUDENT
         from yolo_distill.comparison.report import PAGE, markdown
         from yolo_distill.comparison.request import Request
@@ -90,18 +90,18 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> CompareResult:
     own = {key: value for key, value in given(settings).items() if key not in _OWN}
     as_given = {key: settings[key] for key in ("teacher", "student", "data", "arms", "seeds", "recipe", "jobs")}
     equal_time = settings["budget"] == "equal-time"
-    address = Address(str(settings["out"])) if elsewhere else None
-    out = address.folder if address else Path(settings["out"])
-    if address:
-        address.fetch()
+    mirror = Mirror(Address(str(settings["out"]))) if is_address(settings["out"]) else None
+    out = mirror.folder if mirror else Path(settings["out"])
+    if mirror:
+        fetch(mirror)
     sizes = {key: settings[key] for key in STUDENT_SIZES}
     as_given["student"] = sized_student(settings["student"], sizes, out.expanduser() / STUDENT)
-    asked = {"equal_time": equal_time, "cluster": ours, "shard": shard, "merge": merge, "address": address}
+    asked = {"equal_time": equal_time, "cluster": ours, "shard": shard, "merge": merge, "mirror": mirror}
     try:
         summary = compare(Request(**as_given, out=out, own=own, host=host, **asked))
     finally:
-        if address and out.exists():
-            address.put()
+        if mirror:
+            mirror.put()
     folder = out.expanduser()
     return CompareResult(summary["verdict"], folder, folder / PAGE, markdown(summary), summary)
 

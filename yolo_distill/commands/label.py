@@ -8,6 +8,7 @@ from typing import Any
 from yolo_distill import cluster
 from yolo_distill.commands.predict import SOURCE
 from yolo_distill.errors import RequestError, importing_for
+from yolo_distill.files import is_address
 from yolo_distill.given_files import check_model_files
 from yolo_distill.results import LabelResult
 from yolo_distill.settings import Setting
@@ -20,8 +21,10 @@ SETTINGS = {
     "teacher": Setting(
         str, "weights (best.pt), torchvision:NAME, an .onnx file, or several with commas", alone=r"\.(pt|onnx)$"
     ),
-    "source": Setting(str, "pictures, folders, patterns and videos, with commas between", alone=SOURCE, several=True),
-    "out": Setting(str, "folder of the data set; what is in it already goes on", required=True),
+    "source": Setting(
+        str, "pictures, folders, patterns, videos, or s3://bucket/mine, with commas between", alone=SOURCE, several=True
+    ),
+    "out": Setting(str, "folder of the data set, or s3://bucket/mine; what is in it already goes on", required=True),
     "data": Setting(str, "labelled data set: its val split chooses the thresholds, its classes are the new one's"),
     "conf": Setting(float, "threshold of every class without one from data=", 0.25, low=0.01, high=1),
     "imgsz": Setting(
@@ -62,20 +65,25 @@ LOOK_FIRST = check_model_files
 
 def call(settings: dict[str, Any]) -> LabelResult:
     """Label, or merge."""
-    cluster.require_folder(settings["out"])
     ours = cluster.take_cluster(settings, settings["device"])
-    joins, out = settings.pop("merge"), Path(settings.pop("out")).expanduser()
+    joins, place = settings.pop("merge"), settings.pop("out")
     for key in () if joins else ("teacher", "source"):
         if not settings[key]:
             raise RequestError(f"{key}= is missing: {SETTINGS[key].help}")
     with importing_for("label"):
+        from yolo_distill.address import Address, Mirror
         from yolo_distill.labelling.finalise import merge
+        from yolo_distill.labelling.manifest import fetch
         from yolo_distill.labelling.request import Request
         from yolo_distill.labelling.run import label
-    if joins:
-        return merge(out)
     shard, empty = read_shard(settings.pop("shard")), settings.pop("empty")
-    return label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep", cluster=ours))
+    mirror = Mirror(Address(place)) if is_address(place) else None
+    out = mirror.folder if mirror else Path(place).expanduser()
+    if mirror:
+        fetch(mirror)
+    if joins:
+        return merge(out, mirror)
+    return label(Request(**settings, out=out, shard=shard, keep_empty=empty == "keep", cluster=ours, mirror=mirror))
 
 
 def run(settings: dict[str, Any]) -> int:

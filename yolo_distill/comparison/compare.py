@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from yolo_distill.address import Mirror
 from yolo_distill.comparison.arms import EQUAL_TIME, PLAIN, TEACHER, Arm
 from yolo_distill.comparison.budget import arm_timed, decide, decided, equal_time_arm
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined, write_plan
@@ -65,6 +66,20 @@ def compare(request: Request, worker: Sequence[str] = WORKER) -> dict[str, Any]:
                 plan = joined(before, plan, out, plan.arms)
             write_plan(out, plan)
         return _Comparison(request, plan, arms, seeds).carry_out(worker)
+
+
+def fetch(mirror: Mirror) -> None:
+    """Fetch what was changed at an address since, before anything is done here, and see that it can be written.
+
+    Raises:
+        RequestError: another process is at work in the folder here, whose files it would write over.
+        DistillError: it can't be reached.
+    """
+    mirror.folder.mkdir(parents=True, exist_ok=True)
+    busy = f"{mirror.address.said}: another yolo-distill compare is at work in {mirror.folder}; wait for it"
+    with lock(mirror.folder / ".lock", busy):
+        mirror.address.require_writable()
+        mirror.fetch(mirror.address.find())
 
 
 class _Comparison:
@@ -126,10 +141,11 @@ class _Comparison:
     def _room(self, worker: Sequence[str]) -> AbstractContextManager[Processes | RayRuns]:
         """Return what starts the runs."""
         cluster = self._request.cluster
-        return ray_runs(cluster, worker) if cluster else Processes(self._request.jobs, worker)
+        return ray_runs(cluster, worker, self._request.mirror) if cluster else Processes(self._request.jobs, worker)
 
     def _work(self, processes: Processes | RayRuns) -> None:
         queue, devices = self._queue, self._request.devices
+        self._keep()  # what runs on other machines begin with
         while True:
             for run in processes.take_finished():
                 queue.settle(run)
@@ -139,7 +155,7 @@ class _Comparison:
                 self._give_plain_equal_time()
                 if self._request.shard.count == 1:
                     self._report.interim()
-                self._keep()
+                self._keep(processes)
             while (number := processes.free) is not None:
                 following = queue.next([run for run, _ in processes.running])
                 if following is None:
@@ -147,7 +163,7 @@ class _Comparison:
                 device = devices[number % len(devices)]
                 asked = {"threads": self._request.threads, "device": device, "trust": self._request.trust}
                 processes.start(number, following, job_of(following, self._plan, **asked))
-            self._keep(at_once=False)
+            self._keep(processes, at_once=False)
             if processes.running:
                 self._say_status(processes)
             elif not queue.waits:
@@ -156,11 +172,15 @@ class _Comparison:
                 self._say(lambda: "waits for the teacher, which shard 1 trains")
             time.sleep(_POLL_SECONDS)
 
-    def _keep(self, *, at_once: bool = True) -> None:
-        """Put what changed where `out=` is an address; one that can't be reached now may be in a while."""
-        if self._request.address is not None:
+    def _keep(self, processes: Processes | RayRuns | None = None, *, at_once: bool = True) -> None:
+        """Put what changed where `out=` is an address; one that can't be reached now may be in a while.
+
+        Of runs that Ray has, whoever does them puts it.
+        """
+        if self._request.mirror is not None:
+            theirs = [run.folder.name for run, _ in processes.running] if isinstance(processes, RayRuns) else []
             try:
-                self._request.address.put(at_once=at_once)
+                self._request.mirror.put(but=theirs, at_once=at_once)
             except DistillError as error:
                 self._progress.say(f"warning: {error}")
 

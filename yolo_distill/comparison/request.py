@@ -12,8 +12,8 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
+from yolo_distill.address import Mirror
 from yolo_distill.cluster import Cluster
-from yolo_distill.comparison.address import Address
 from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
 from yolo_distill.comparison.budget import arm_timed, decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
@@ -49,7 +49,7 @@ class Request:
         cluster: of Ray, which starts the runs; None: processes of this machine.
         shard: the part of the runs that this call does.
         merge: report what there is, and train nothing.
-        address: where `out` is kept; None: it is kept here.
+        mirror: of `out` at an address; None: it is kept here alone.
     """
 
     teacher: str
@@ -66,7 +66,7 @@ class Request:
     cluster: Cluster | None = None
     shard: Shard = field(default_factory=Shard)
     merge: bool = False
-    address: Address | None = None
+    mirror: Mirror | None = None
 
     @property
     def trust(self) -> bool:

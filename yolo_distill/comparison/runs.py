@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,16 @@ class Job:
         """Epochs that the run is to have."""
         own = self.teacher_epochs if self.kind == TEACHER else None
         return int(own or self.host.get("epochs") or DEFAULT_CFG_DICT["epochs"])
+
+    def moved(self, out: Path) -> Job:
+        """Return the job as it is in a comparison that lies in another folder."""
+        before = self.path.parent
+        places: dict[str, Any] = {
+            key: str(out / path.relative_to(before))
+            for key in ("folder", "teacher", "student")
+            if (path := Path(getattr(self, key))).is_relative_to(before)
+        }
+        return replace(self, host={**self.host, "project": str(out)}, **places)
 
     def write(self) -> Path:
         """Write the job into its folder and return the file."""

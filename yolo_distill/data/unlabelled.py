@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.files import link, size_of
+from yolo_distill.files import is_address, link, size_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -111,6 +111,8 @@ def find_unlabelled(unlabeled: str) -> Sources:
     Raises:
         RequestError: there are none.
     """
+    if is_address(unlabeled):
+        raise RequestError(f"unlabeled={unlabeled}: is an address; fetch it into a folder, and give that")
     try:
         # Of results, which are left out, there are none here: nothing lies below a file.
         return find_sources(",".join(map(_pictures_of_label, split(unlabeled))), Path(_DONE))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from yolo_distill.address import Mirror
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.contact_sheet import FILE as SHEET
 from yolo_distill.labelling.contact_sheet import SHOWN, what_became, write_contact_sheet
-from yolo_distill.labelling.dataset import DATA, DataSet, write_data_yaml
+from yolo_distill.labelling.dataset import DATA, IMAGES, DataSet, write_data_yaml
 from yolo_distill.labelling.journal import Journal
 from yolo_distill.labelling.manifest import FILE, Manifest, read_manifest, require_one, shard_file
 from yolo_distill.labelling.objects import FINDS
@@ -18,32 +19,39 @@ from yolo_distill.labelling.statistics import BINS, Statistics
 from yolo_distill.labelling.thresholds import at
 from yolo_distill.results import LabelResult
 
+#: Of a data set at an address, what only lies here to be looked at.
+NEVER_PUT = (IMAGES.parts[0],)
 
-def merge(out: Path, *, say: Callable[[str], None] = print) -> LabelResult:
+
+def merge(out: Path, mirror: Mirror | None = None, *, say: Callable[[str], None] = print) -> LabelResult:
     """Make the data set of shards that are all done, and that were written to a folder, or put together in it.
+
+    Of one at an address, `out` is the folder of its mirror.
 
     Raises:
         RequestError: there are no shards in it.
         DistillError: some are not done, or not of one request; says which.
     """
     manifest = read_manifest(out / FILE)
+    if mirror:
+        mirror.fetch(mirror.address.find(FOLDER))
     if manifest is None:
         raise RequestError(f"out={out}: holds no shards to merge; give the out= that they were labelled with")
     if (out / DATA).exists():
         say(f"{out / DATA}: is finished already")
-        return finalise(out, manifest, say)
+        return finalise(out, manifest, say, mirror)
     shards = {index: read_manifest(shard_file(out, index, manifest.shards)) for index in range(1, manifest.shards + 1)}
     require_one(out, manifest, {f"{index}/{manifest.shards}": one for index, one in shards.items() if one is not None})
     busy = range(1, min(manifest.shards, sum(1 for _ in starts(manifest.pictures, manifest.videos))) + 1)
-    journal = Journal(out, DataSet(out, copy=False), manifest.settings["every"])
+    journal = Journal(out, None if mirror else DataSet(out, copy=False), manifest.settings["every"])
     undone = {place % manifest.shards + 1 for place in journal.missing(manifest)}
     missing = [f"{index}/{manifest.shards}" for index in busy if index in undone or shards[index] is None]
     if missing:
         raise DistillError(f"out={out}: not done yet: shard {', '.join(missing)}; label them, then merge again")
-    return finalise(out, manifest, say)
+    return finalise(out, manifest, say, mirror)
 
 
-def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> LabelResult:
+def finalise(out: Path, manifest: Manifest, say: Callable[[str], None], mirror: Mirror | None = None) -> LabelResult:
     """Count what is there, draw the contact sheet and, last, write `data.yaml`.
 
     A data set that is finished stays as it is: a person may have put labels right.
@@ -54,6 +62,8 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
     # What a kill left has the number of a process that is gone in its name, and soft/*.parquet may match it.
     for left in [*out.glob(".*.part.*"), *(out / FOLDER).glob(".*.part.*")]:
         left.unlink(missing_ok=True)
+    if mirror:
+        mirror.fetch(mirror.address.find(FOLDER))
     statistics = Statistics(at(manifest.thresholds), SHOWN)
     for part in sorted((out / FOLDER).glob("part-*.parquet")):
         for row in rows_of(read_part(part)):
@@ -67,13 +77,18 @@ def finalise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> Label
     if not statistics.boxes.sum():
         say(f"warning: there is no box to train on; {_advice(manifest, statistics)}; another try needs another out=")
     if not (out / DATA).exists():
+        if mirror:
+            for file in filter(None, (doubt.row.file for doubt in statistics.doubts)):
+                mirror.address.get(f"{IMAGES.as_posix()}/{file}", out / IMAGES / file)
         write_contact_sheet(out / SHEET, manifest, statistics, DataSet(out, copy=False).images)
         notes = {"Labelled by": manifest.teacher["name"], "Task": manifest.task}
         notes |= {"Soft answers": f"{FOLDER}/", "To look at first": SHEET}
         write_data_yaml(out, manifest.names, manifest.val, manifest.keypoints, notes)
-    say(f"data set: {out / DATA}\nlook at it first: {out / SHEET}")
+    if mirror:
+        mirror.put(but=NEVER_PUT)
+    say(f"data set: {f'{mirror.address.text}/{DATA}' if mirror else out / DATA}\nlook at it first: {out / SHEET}")
     states, boxes = statistics.states, dict(zip(manifest.names, statistics.boxes.tolist(), strict=True))
-    return LabelResult(out, out / DATA, out / SHEET, states[KEPT], boxes, states[UNREAD])
+    return LabelResult(out, None if mirror else out / DATA, out / SHEET, states[KEPT], boxes, states[UNREAD])
 
 
 def _advice(manifest: Manifest, statistics: Statistics) -> str:

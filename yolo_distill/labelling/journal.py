@@ -19,8 +19,11 @@ from yolo_distill.labelling.request import part_name, starts
 class Journal:
     """Tells what of a data set is done."""
 
-    def __init__(self, out: Path, data_set: DataSet, every: int) -> None:
-        """Look in the folder of a data set, of which the next frame of a video is `every` frames further."""
+    def __init__(self, out: Path, data_set: DataSet | None, every: int) -> None:
+        """Look in the folder of a data set, of which the next frame of a video is `every` frames further.
+
+        Without a `data_set` pictures and labels are at an address, which has no half files.
+        """
         self.folder = out / FOLDER
         self._data_set, self._every = data_set, every
 
@@ -51,4 +54,5 @@ class Journal:
             frame = read_part(part, ("file", "bytes"))
         except DistillError:
             return False
-        return all(file is None or self._data_set.has(file, size) for file, size in frame.iter_rows())
+        data_set = self._data_set
+        return data_set is None or all(file is None or data_set.has(file, size) for file, size in frame.iter_rows())

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from yolo_distill.address import Mirror
 from yolo_distill.differences import changed_file, changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import cannot_write, partial_name
@@ -79,6 +80,24 @@ def check_out(out: Path) -> None:
         inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
         if inside:
             raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")
+
+
+def fetch(mirror: Mirror) -> None:
+    """Fetch all but the parts of a data set at an address, before the work, and see that one can be there.
+
+    Raises:
+        RequestError: it holds something else, or nothing any more.
+        DistillError: it can't be reached, or not be written.
+    """
+    address, folder = mirror.address, mirror.folder
+    address.require_writable()
+    there = address.find(depth=1)
+    if FILE not in there and mirror.had(FILE):
+        raise RequestError(f"{address.said}: its data set is gone; delete {folder} as well, or give another out=")
+    if FILE not in there and there:
+        raise RequestError(f"{address.said}: holds something else ({min(there)}); give a new or empty one")
+    folder.mkdir(parents=True, exist_ok=True)
+    mirror.fetch(there | address.find("shards"))
 
 
 def shard_file(out: Path, index: int, count: int) -> Path:

@@ -18,6 +18,7 @@ import torch
 
 from yolo_distill.cluster import GOES_ON, RETRIES, Cluster, connected, is_lost
 from yolo_distill.errors import DistillError, one_line
+from yolo_distill.files import is_address
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.request import Unit
 from yolo_distill.labelling.throughput import Throughput
@@ -61,7 +62,7 @@ class Actor:
         before = self._throughput.done, self._throughput.skipped
         self._told.lines.clear()
         said = ""
-        if not any(Path(file).exists() for file in unit.files):
+        if not any(is_address(file) or Path(file).exists() for file in unit.files):
             said = f"{unit.files[0]} is not on node {socket.gethostname()}; source= has to be there on all nodes"
         else:
             try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yolo_distill.address import Mirror
 from yolo_distill.cluster import Cluster
 from yolo_distill.shard import Shard
 from yolo_distill.sources import Sources
@@ -21,6 +22,7 @@ class Request:
     Attributes:
         shard: the part of the work that is done.
         cluster: of Ray, whose actors do it; None: this process.
+        mirror: of `out` at an address, where pictures and labels are alone; None: all is here.
         keep_empty: whether a picture in which nothing was found is kept, without a box.
     """
 
@@ -43,6 +45,12 @@ class Request:
     teacher_outputs: str | None = None
     trust: bool = False
     cluster: Cluster | None = None
+    mirror: Mirror | None = None
+
+    @property
+    def place(self) -> str:
+        """What `out=` was given as."""
+        return self.mirror.address.text if self.mirror else str(self.out)
 
 
 @dataclass(frozen=True)

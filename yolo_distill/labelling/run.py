@@ -22,7 +22,7 @@ from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.engine.provenance import source_of_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.labelling.dataset import DATA
-from yolo_distill.labelling.finalise import finalise
+from yolo_distill.labelling.finalise import NEVER_PUT, finalise
 from yolo_distill.labelling.inference import Predictor
 from yolo_distill.labelling.labeller import Labeller
 from yolo_distill.labelling.manifest import (
@@ -97,7 +97,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
     out, shard = request.out, request.shard
     check_out(out)
     request = replace(request, device=resolved_device(request.device))
-    sources = find_sources(request.source, out)
+    sources = find_sources(request.source, request.place)
     teacher, imgsz = opener(request)
     data = check_data(request.data, "val") if request.data else None
     class_map = read_class_map(request.class_map) if request.class_map else None
@@ -117,11 +117,13 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
         _announce(manifest, targets, say)
         if (out / DATA).exists():
             say(f"{out / DATA}: is finished already")
-            return finalise(out, manifest, say)
+            return finalise(out, manifest, say, request.mirror)
         own = shard_file(out, shard.index, shard.count)
         write_once(own, manifest)
         busy = f"out={out}: another process is at work on shard {shard}; wait for it"
         with _going_on(progress), lock(own.with_suffix(".lock"), busy):
+            if request.mirror:
+                request.mirror.put(but=NEVER_PUT)
             mine = list(units(sources, shard))
             videos = sum(unit.video for unit in mine)
             throughput = Throughput(sum(len(unit.files) for unit in mine) - videos, videos)
@@ -134,8 +136,8 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
                 for unit in mine:
                     labeller.do(unit, pool)
             if shard.count == 1:
-                return finalise(out, manifest, say)
-    say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={out}")
+                return finalise(out, manifest, say, request.mirror)
+    say(f"shard {shard} is done; when all are: yolo-distill label merge=true out={request.place}")
     return LabelResult(out, unread=throughput.skipped)
 
 
