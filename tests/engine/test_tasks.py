@@ -99,6 +99,24 @@ def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_pa
     assert all(losses[name] > 0 for name in OWN[task])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", OTHERS)
+@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo26"])
+def test_each_family_is_taught_each_task_and_its_file_proved(family, task, of_task, tmp_path):
+    ending, data = TASKS[task].ending, of_task(task)
+    words = [f"teacher={family}s{ending}.yaml", "teacher_epochs=1", f"student={family}n{ending}.yaml", f"data={data}"]
+    short = ["imgsz=64", "epochs=1", "batch=4", "workers=0", "plots=false", "teach=true", "box_floor=0"]
+    larger = ["teacher_imgsz=128"] if family == "yolo26" else []
+    assert main(["train", *words, *short, *larger, f"project={tmp_path}", "name=run"]) == 0
+    columns = read_columns(tmp_path / "run" / "results.csv")
+    assert all(columns[name][0] > 0 for name in OWN[task])
+    weights = tmp_path / "run" / "weights"
+    assert main(["export", f"model={weights / 'best.pt'}", f"data={data}"]) == 0
+    made = json.loads((weights / "best.json").read_text())
+    assert made["metadata"]["task"] == task
+    assert made["box_px"] <= made["tolerances"]["box_px"]
+
+
 def test_a_deadlines_candidates_are_of_the_teachers_task():
     asked = Deadline(15, 1, "fp32", None, [], None, "relu")
     found = smaller_networks(load_architecture("yolo26s-seg.yaml", 1), asked, {0: "hole"})
