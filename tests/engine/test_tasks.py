@@ -13,6 +13,7 @@ import yaml
 from live_detector import live_detector, save
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
+from ultralytics.nn.tasks import yaml_model_load
 
 from yolo_distill.cli import main
 from yolo_distill.comparison.candidates import Deadline, smaller_networks
@@ -104,7 +105,9 @@ def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_pa
 @pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo26"])
 def test_each_family_is_taught_each_task_and_its_file_proved(family, task, of_task, tmp_path):
     ending, data = TASKS[task].ending, of_task(task)
-    words = [f"teacher={family}s{ending}.yaml", "teacher_epochs=1", f"student={family}n{ending}.yaml", f"data={data}"]
+    plan = {**yaml_model_load(f"{family}s{ending}.yaml"), "kpt_shape": [4, 3]}
+    large = save(live_detector(plan, ("disc", "square"), task=task), tmp_path / "large.pt", 64)
+    words = [f"teacher={large}", f"student={family}n{ending}.yaml", f"data={data}"]
     short = ["imgsz=64", "epochs=1", "batch=4", "workers=0", "plots=false", "teach=true", "box_floor=0"]
     larger = ["teacher_imgsz=128"] if family == "yolo26" else []
     assert main(["train", *words, *short, *larger, f"project={tmp_path}", "name=run"]) == 0
