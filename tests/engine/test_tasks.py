@@ -103,7 +103,7 @@ def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("task", OTHERS)
 @pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo26"])
-def test_each_family_is_taught_each_task_and_its_file_proved(family, task, of_task, tmp_path):
+def test_each_family_is_taught_each_task(family, task, of_task, tmp_path):
     ending, data = TASKS[task].ending, of_task(task)
     plan = {**yaml_model_load(f"{family}s{ending}.yaml"), "kpt_shape": [4, 3]}
     large = save(live_detector(plan, ("disc", "square"), task=task), tmp_path / "large.pt", 64)
@@ -113,11 +113,6 @@ def test_each_family_is_taught_each_task_and_its_file_proved(family, task, of_ta
     assert main(["train", *words, *short, *larger, f"project={tmp_path}", "name=run"]) == 0
     columns = read_columns(tmp_path / "run" / "results.csv")
     assert all(columns[name][0] > 0 for name in OWN[task])
-    weights = tmp_path / "run" / "weights"
-    assert main(["export", f"model={weights / 'best.pt'}", f"data={data}"]) == 0
-    made = json.loads((weights / "best.json").read_text())
-    assert made["metadata"]["task"] == task
-    assert made["box_px"] <= made["tolerances"]["box_px"]
 
 
 def test_a_deadlines_candidates_are_of_the_teachers_task():
