@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made_criterion import SIZE, answer, head_output, terms_of, total
 from ultralytics.cfg import get_cfg
-from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.class_mapping import match_classes
 from yolo_distill.distillation.anchor_assignment import SetAssignment
-from yolo_distill.teachers.answer import SetAnswer, as_set, make_set
+from yolo_distill.distillation.object_terms import ObjectTerm
+from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.teachers.answer import SetAnswer, as_set, make_set, read_head
+from yolo_distill.teachers.head import Needs
+from yolo_distill.teachers.yolo import YoloTeacher
 
 SAME = match_classes({0: "a", 1: "b"}, {0: "a", 1: "b"})
 BOXES = torch.tensor([[4.0, 4.0, 28.0, 28.0], [34.0, 30.0, 60.0, 62.0]])
@@ -56,14 +62,46 @@ def test_anchors_get_box_and_class_vector_of_what_they_lie_in(end2end):
             assert ratio[0] == pytest.approx(float(ratio[1]), rel=0.02) or ratio.max() < 1e-3
 
 
-def test_a_segmenter_whose_assigner_asks_for_masks_goes_by_boxes(end2end):
-    model = SegmentationModel("yolo26n-seg.yaml", nc=2, verbose=False)
+@pytest.mark.parametrize("kind", ["seg", "pose"])
+def test_a_student_whose_assigner_asks_for_masks_or_keypoints_goes_by_boxes(kind, end2end):
+    model = load_architecture(f"yolo26n-{kind}.yaml", 2)
     model.args = get_cfg()
     student, boxes = answer(head_output(2, end2end=True)), set_of([0.9, 0.3], [0.2, 0.8])
     laid, wanted = (SetAssignment(one, SAME, 0.05)(student, boxes) for one in (model.init_criterion(), end2end))
     assert wanted.one2many.taught.any()
     assert torch.equal(laid.one2many.taught, wanted.one2many.taught)
     assert torch.equal(laid.one2many.logits, wanted.one2many.logits)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("yolo26n", (5, 3)), ("yolov8n", (5, 2))])
+def test_keypoints_of_a_set_are_taught_where_they_are(name, shape):
+    """A student that sees them where the teacher does has nothing to learn; they lie at the anchors of their boxes."""
+    model = load_architecture(f"{name}-pose.yaml", 2, kpt_shape=shape)
+    model.args = get_cfg()
+    pictures, term = torch.rand(1, 3, SIZE, SIZE), ObjectTerm(model.model[-1], None, points=True)
+    teacher = YoloTeacher(model, needs=Needs(extra=True))
+    student = teacher(pictures).one2many
+    places = torch.arange(student.logits.shape[1])
+    own = teacher.keypoints_at(student, (0 * places, places)).view(1, -1, *shape)
+    own = torch.cat([own, torch.ones_like(own[..., :1])], -1)[..., :3]  # a set says how sure it is
+    same, moved = (
+        float(term(student, replace(student, extra=(own + by).flatten(2)), own[..., 0, 2] * 0 + 1, (SIZE, SIZE)))
+        for by in (torch.zeros(3), torch.tensor([9.0, 0, 0]))
+    )
+    assert moved > same + 0.01
+    assert same < (0.06 if shape[1] == 3 else 1e-4)  # of what is half sure, no more than that is left
+    points = torch.rand(2, *own.shape[2:]) * SIZE
+    found = make_set([BOXES], [torch.tensor([[0.9, 0.1], [0.1, 0.8]])], 2, None, [points])
+    output = model.train()(pictures)
+    laid = SetAssignment(model.init_criterion(), SAME, 0.05)(
+        read_head(output, [int(s) for s in model.stride], int(model.model[-1].reg_max)), found
+    )
+    branch = laid.one2many
+    for anchor in branch.taught[0].nonzero().squeeze(-1):
+        box = branch.at((torch.zeros_like(anchor)[None], anchor[None]))[2]
+        which = (box - BOXES).abs().amax(-1).argmin()
+        assert torch.equal(branch.extra[0, anchor], points[which].flatten())
+    assert branch.taught.any()
 
 
 def test_it_is_the_assignment_of_the_hosts_own_loss(end2end):

@@ -13,6 +13,7 @@ import yaml
 from live_detector import live_detector, save
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
+from ultralytics.nn.tasks import yaml_model_load
 
 from yolo_distill.cli import main
 from yolo_distill.comparison.candidates import Deadline, smaller_networks
@@ -97,6 +98,21 @@ def test_a_student_of_another_task_is_trained_and_measured(task, of_task, tmp_pa
     header, values = (tmp_path / "run" / "results.csv").read_text().splitlines()
     losses = dict(zip(header.split(","), map(float, values.split(",")), strict=True))
     assert all(losses[name] > 0 for name in OWN[task])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", OTHERS)
+@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo26"])
+def test_each_family_is_taught_each_task(family, task, of_task, tmp_path):
+    ending, data = TASKS[task].ending, of_task(task)
+    plan = {**yaml_model_load(f"{family}s{ending}.yaml"), "kpt_shape": [4, 3]}
+    large = save(live_detector(plan, ("disc", "square"), task=task), tmp_path / "large.pt", 64)
+    words = [f"teacher={large}", f"student={family}n{ending}.yaml", f"data={data}"]
+    short = ["imgsz=64", "epochs=1", "batch=4", "workers=0", "plots=false", "teach=true", "box_floor=0"]
+    larger = ["teacher_imgsz=128"] if family == "yolo26" else []
+    assert main(["train", *words, *short, *larger, f"project={tmp_path}", "name=run"]) == 0
+    columns = read_columns(tmp_path / "run" / "results.csv")
+    assert all(columns[name][0] > 0 for name in OWN[task])
 
 
 def test_a_deadlines_candidates_are_of_the_teachers_task():

@@ -66,6 +66,8 @@ def test_a_teacher_worse_than_the_student_is_refused_unless_forced(data, monkeyp
 
 
 def test_few_pictures_are_spread_over_the_split_and_keep_their_labels(data):
+    with teacher_quality.few_pictures({**data, "kpt_shape": [2, 3], "flip_idx": [1, 0]}, 1) as file:
+        assert yaml.safe_load(file.read_text())["kpt_shape"] == [2, 3]
     with teacher_quality.few_pictures(data, 3) as file:
         plan = yaml.safe_load(file.read_text())
         root = file.parent
@@ -75,4 +77,5 @@ def test_few_pictures_are_spread_over_the_split_and_keep_their_labels(data):
             label = root / "labels" / "train" / f"{picture.stem}.txt"
             assert label.resolve().stem == picture.resolve().stem
         assert plan["names"] == data["names"]
+        assert "kpt_shape" not in plan
     assert not root.exists()

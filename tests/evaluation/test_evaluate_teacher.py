@@ -123,6 +123,18 @@ def test_a_teacher_that_knows_everything_has_everything(data: Path) -> None:
     assert not list(Path.cwd().iterdir())
 
 
+def test_boxes_are_measured_on_labels_with_keypoints(data: Path, pictures: dict[str, Any], tmp_path: Path) -> None:
+    """As outlines, which the host takes them for, they would have other boxes around them."""
+    labels = {
+        name: "\n".join(
+            f"{line} 0.01 0.02 0.03 0.04" for line in (data.parent / f"labels/val/{name}.txt").read_text().splitlines()
+        )
+        for name in pictures
+    }
+    own = write_data(tmp_path / "pose", pictures, labels, kpt_shape=[2, 2], flip_idx=[0, 1])
+    assert figure(Knowing(data, NAMES, {0: 0, 1: 1}), own)["map"] > 0.99
+
+
 @pytest.mark.parametrize(
     ("columns", "low", "high"),
     [

@@ -252,6 +252,17 @@ def test_a_package_that_is_missing_is_named_and_never_installed(checkpoint, tmp_
     assert {*held} == {None, usual}
 
 
+def test_mnns_converter_neither_installs_nor_reports(checkpoint, tmp_path, monkeypatch):
+    def convert(self: Any, *_: Any, **__: Any) -> str:
+        return str(importlib.import_module("MNN.tools.utils.log"))
+
+    monkeypatch.setattr(exporter.Exporter, "export_mnn", convert)
+    assert "import of MNN.tools.utils.log halted" in refusal(
+        DistillError, export_by_host, checkpoint, "mnn", out=tmp_path
+    )
+    assert "MNN.tools.utils.log" not in sys.modules
+
+
 @pytest.mark.parametrize(
     ("error", "becomes", "says"),
     [

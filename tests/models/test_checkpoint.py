@@ -114,6 +114,7 @@ def test_the_student_is_taken_out_of_a_checkpoint_of_the_hosts_distillation():
         ("yolo26n", "did you mean 'yolo26n.pt'?"),
         ("best.onnx", "is exported"),
         ("https://somewhere/best.pt", "is an address"),
+        ("torchvision:ssd300_vgg16:best.pth", "torchvision's detectors teach and label"),
         (".", "is a folder"),
         ("here/bets.pt", "did you mean 'best.pt'?"),
         ("here/yolo26n.pt", "no such file"),  # with a folder it is never downloaded

@@ -9,9 +9,10 @@ from made_teachers import drawn
 
 from yolo_distill.distillation.terms import Levels
 from yolo_distill.errors import RequestError
-from yolo_distill.teachers.answer import as_set
+from yolo_distill.teachers.answer import as_set, make_set
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.larger import AtLargerSize
+from yolo_distill.teachers.teacher import Teacher
 from yolo_distill.teachers.yolo import YoloTeacher
 
 ALL = (slice(None), slice(None))
@@ -19,7 +20,7 @@ ALL = (slice(None), slice(None))
 IMAGES = drawn(2, 64, 128)
 
 
-class Other:
+class Other(Teacher):
     """A teacher that answers as a YOLO does and is none."""
 
     def __init__(self, teacher: YoloTeacher) -> None:
@@ -37,6 +38,16 @@ class InSets(Other):
 
     def __call__(self, images):
         return as_set(self.teacher(images))
+
+
+class Pointing(Other):
+    """A set with a keypoint."""
+
+    kpt_shape = (1, 3)
+
+    def __call__(self, images):
+        points = [torch.tensor([[[40.0, 20.0, 0.9]]])] * len(images)
+        return make_set([torch.ones(1, 4)] * len(images), [torch.ones(1, 80)] * len(images), 80, None, points)
 
 
 @pytest.fixture(scope="module", params=["yolo26n", "yolov8n"])  # distances and bins; one and two branches
@@ -76,6 +87,11 @@ def test_boxes_are_the_teachers_in_the_students_pixels(teacher, teacher_imgsz, i
     for tensor in (t for branch in answer.branches for t in vars(branch).values() if t is not None):
         assert not tensor.requires_grad
         assert not tensor.is_inference()
+
+
+def test_keypoints_of_a_set_are_in_the_students_pixels(teacher):
+    answer = AtLargerSize(Pointing(teacher), 128, 64).of_large(IMAGES)
+    torch.testing.assert_close(answer.extra[0, 0, 0], torch.tensor([20.0, 10.0, 0.9]))
 
 
 def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher):

@@ -30,8 +30,10 @@ from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, SetAnswer
 _LEAST = 1e-4
 
 
-# Of the YOLO26 segmenters, in the host's later releases.
-_BY_MASKS = getattr(tal, "SegTaskAlignedAssigner", ())
+# Of YOLO26 for masks and keypoints, in the host's later releases.
+_BY_MORE = tuple(
+    getattr(tal, name) for name in ("SegTaskAlignedAssigner", "PoseTaskAlignedAssigner") if hasattr(tal, name)
+)
 
 
 class SetAssignment:
@@ -53,12 +55,14 @@ class SetAssignment:
         """Return the answer by the student's anchors, each branch by its own assigner.
 
         Returns:
-            branches that say which anchors are taught, in the teacher's class columns; maps as they come.
+            branches that say which anchors are taught, in the teacher's class columns, with what is said of their boxes
+            besides; maps as they come.
         """
         assert student.one2many is not None
         best, index = self._classes.of_teacher(answer.scores).max(-1)
         label = torch.tensor(self._classes.student, device=index.device)[index]
-        some = answer.boxes, answer.scores, label, best > self._floor
+        extra = answer.boxes[..., :0] if answer.extra is None else answer.extra.flatten(2)
+        some = answer.boxes, answer.scores, label, best > self._floor, extra
         single = student.one2one if self._single else None
         many = _lay_out(student.one2many, self._many, *some)
         presence = _presence(many, answer) if answer.maps else None
@@ -67,8 +71,8 @@ class SetAssignment:
 
 
 def _by_boxes(assigner: Any) -> Any:
-    """Return an assigner as it is, or, of one that asks for masks as well, which a set has none of, the usual one."""
-    if isinstance(assigner, _BY_MASKS):
+    """Return an assigner as it is, or, of one that asks for masks or keypoints as well, the usual one."""
+    if isinstance(assigner, _BY_MORE):
         assigner = copy(assigner)
         assigner.__class__ = tal.TaskAlignedAssigner
     return assigner
@@ -89,7 +93,13 @@ def _presence(branch: DenseBranch, answer: SetAnswer) -> Tensor:
 
 @torch.no_grad()
 def _lay_out(
-    branch: DenseBranch, assigner: Any, boxes: Tensor, probabilities: Tensor, label: Tensor, present: Tensor
+    branch: DenseBranch,
+    assigner: Any,
+    boxes: Tensor,
+    probabilities: Tensor,
+    label: Tensor,
+    present: Tensor,
+    extra: Tensor,
 ) -> DenseBranch:
     where = (slice(None), slice(None))
     points = branch.anchors.float() * branch.strides
@@ -106,11 +116,11 @@ def _lay_out(
     else:
         quality = branch.logits.new_zeros(branch.logits.shape[:2], dtype=torch.float32)
         taught, index = quality > 0, quality.long()
-        boxes, probabilities = (t.new_zeros(len(t), 1, t.shape[-1]) for t in (boxes, probabilities))
+        boxes, probabilities, extra = (t.new_zeros(len(t), 1, t.shape[-1]) for t in (boxes, probabilities, extra))
     # An anchor of no quality is one that the assigner took for want of a better one: nothing to learn there.
     taught = taught & (quality > 0)
-    own = torch.gather(boxes, 1, index.long().unsqueeze(-1).expand(-1, -1, 4))
-    vector = torch.gather(probabilities, 1, index.long().unsqueeze(-1).expand(-1, -1, probabilities.shape[-1]))
+    at = index.long().unsqueeze(-1)
+    own, vector, more = (t.gather(1, at.expand(-1, -1, t.shape[-1])) for t in (boxes, probabilities, extra))
     logits = (vector * (quality * taught).unsqueeze(-1)).clamp(_LEAST, 1 - _LEAST).logit()
     sides = torch.cat([points - own[..., :2], own[..., 2:] - points], -1) / branch.strides
-    return DenseBranch(logits, sides.unsqueeze(-1), branch.anchors, branch.strides, taught)
+    return DenseBranch(logits, sides.unsqueeze(-1), branch.anchors, branch.strides, taught, more)

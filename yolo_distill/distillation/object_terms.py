@@ -16,6 +16,8 @@ from yolo_distill.teachers.answer import DenseBranch
 
 #: Objects of a picture that are taught.
 MOST = 32
+#: Least that a keypoint can be seen, or not.
+_LEAST = 1e-4
 
 
 class ObjectTerm:
@@ -27,18 +29,25 @@ class ObjectTerm:
         comparable: whether both or neither are.
     """
 
-    def __init__(self, student: nn.Module | None, teacher: type[nn.Module] | None) -> None:
-        """See what the heads of student and teacher have in common; None: nothing."""
+    def __init__(self, student: nn.Module | None, teacher: type[nn.Module] | None, *, points: bool = False) -> None:
+        """See what the heads of student and teacher have in common; None: nothing.
+
+        `points` says that the teacher answers in sets, with as many keypoints as the student's: in pixels of the
+        picture, and how sure each is, 0 to 1.
+        """
         both = [type(student), teacher or type(None)]
         turned = [issubclass(head, OBB) for head in both]
         self.turned, self.comparable = all(turned), all(turned) or not any(turned)
         self.name: str | None = None
         if all(issubclass(head, Segment) for head in both):
             self.name = "mask"
-        if all(issubclass(head, Pose) for head in both) and both[0] is both[1]:  # raw keypoints differ by family
+        self._in_pixels = points and issubclass(both[0], Pose)
+        # Raw keypoints differ by family.
+        if self._in_pixels or (all(issubclass(head, Pose) for head in both) and both[0] is both[1]):
             self.name = "keypoint"
             self._shape = tuple(student.kpt_shape)  # type: ignore[union-attr, arg-type]
-            self._scale = 1.0 if both[0] is Pose26 else 2.0
+            # In cells from the anchor point, or in half cells from the cell's corner.
+            self._scale, self._corner = (1.0, 0.0) if both[0] is Pose26 else (2.0, 0.5)
 
     def __call__(self, student: DenseBranch, teacher: DenseBranch, score: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the term on one branch, without gain.
@@ -59,7 +68,10 @@ class ObjectTerm:
             assert student.proto is not None
             assert teacher.proto is not None
             return mask_loss((ours, student.proto), (theirs, teacher.proto), boxes, weight, size)
-        pixels = student.strides[index][..., None].float() * self._scale
-        both = [raw.view(*index.shape, *self._shape) for raw in (ours, theirs)]
-        ours, theirs = (torch.cat([one[..., :2] * pixels, one[..., 2:]], -1) for one in both)
+        strides = student.strides[index][..., None].float()
+        both = [raw.view(*index.shape, self._shape[0], -1) for raw in (ours, theirs)]
+        ours, theirs = (torch.cat([one[..., :2] * strides * self._scale, one[..., 2:]], -1) for one in both)
+        if self._in_pixels:
+            origin = (student.anchors[index].float()[:, :, None] - self._corner) * strides
+            theirs = torch.cat([both[1][..., :2] - origin, both[1][..., 2:].logit(_LEAST)], -1)
         return keypoint_loss(ours, theirs, boxes, weight)

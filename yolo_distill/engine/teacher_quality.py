@@ -122,5 +122,6 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
             "names": dict(data["names"]),
         }
         plan["channels"] = int(data.get("channels", 3))
+        plan |= {key: data[key] for key in ("kpt_shape", "flip_idx") if key in data}
         (root / "data.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
         yield root / "data.yaml"

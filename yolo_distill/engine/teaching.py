@@ -100,7 +100,15 @@ class Teaching:
         LOGGER.info(f"{PREFIX}teacher {recipe.teacher}: {classes}\n{PREFIX}{levels}\n{PREFIX}gains: {rows}")
         if table := classes.table(teacher.names):
             LOGGER.info(table)
-        objects = ObjectTerm(unwrap_model(trainer.model).model[-1], getattr(teacher, "head", None))
+        head = unwrap_model(trainer.model).model[-1]
+        ours, theirs = list(getattr(head, "kpt_shape", None) or []), list(teacher.kpt_shape or [])
+        # A set's keypoints say besides how sure each is, which the student's need not.
+        if "keypoint" in self._gains and ours and theirs and (ours != theirs if dense else ours[0] != theirs[0]):
+            raise RequestError(
+                f"teacher={recipe.teacher}: finds keypoints of kpt_shape {theirs}, and the student's are {ours}; give "
+                "keypoint=0 to be taught boxes alone"
+            )
+        objects = ObjectTerm(head, getattr(teacher, "head", None), points=not dense and bool(theirs))
         if not dense and not objects.comparable:
             raise RequestError(
                 f"teacher={recipe.teacher}: answers with a set of upright boxes, and the student's are turned; give "

@@ -95,6 +95,7 @@ def measure(
     names: Mapping[int, str],
     settings: Mapping[str, Any],
     plots: str | Path | None = None,
+    validator: type[Any] | None = None,
 ) -> dict[str, Any]:
     """Run the host's evaluator, and return its numbers with what they were measured on; see `evaluate`.
 
@@ -104,6 +105,7 @@ def measure(
         names: of the classes that are measured.
         settings: of the host; `model` is what it is called, `data` the file, `task` the model's.
         plots: folder for the host's curves and sample pictures.
+        validator: in place of the task's.
 
     Raises:
         RequestError: about the settings or the data.
@@ -111,11 +113,11 @@ def measure(
     """
     fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
     with no_auto_install(), warnings_only(), _drawn_whole(plots) as folder:
-        validator = _run(source, {**settings, **fixed}, folder, data)
-    if validator.device.type == "cuda":
+        done = _run(validator or TASKS[settings["task"]].validator, source, {**settings, **fixed}, folder, data)
+    if done.device.type == "cuda":
         torch.cuda.empty_cache()  # for the workers of several devices, which take what is free
     return {
-        **_figures(validator, names),
+        **_figures(done, names),
         "task": settings["task"],
         "model": settings["model"],
         "data": str(data),
@@ -123,7 +125,7 @@ def measure(
         "imgsz": settings["imgsz"],
         "nms": settings.get("nms"),
         "rect": settings["rect"],
-        "device": str(validator.device),
+        "device": str(done.device),
         "versions": {"yolo_distill": __version__, "ultralytics": host_version, "torch": torch.__version__},
     }
 
@@ -182,10 +184,12 @@ def _drawn_whole(plots: str | Path | None) -> Iterator[Path]:
         LOGGER.removeFilter(note)
 
 
-def _run(source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path) -> Any:
+def _run(
+    kind: type[Any], source: str | torch.nn.Module, settings: dict[str, Any], folder: Path, data: str | Path
+) -> Any:
     """Run the host's evaluator, which writes into a folder, and return it."""
     try:
-        validator = TASKS[settings["task"]].validator(save_dir=folder, args=settings)
+        validator = kind(save_dir=folder, args=settings)
         validator(model=source)
     except DistillError:
         raise

@@ -34,6 +34,7 @@ from yolo_distill.machine import busy, cpu_name
 
 #: What the host looks for only after the long work.
 _ASKED_LATE = {("litert", "int8"): "ai-edge-quantizer", ("coreml", "int8"): "scikit-learn"}
+_REPORTS = "MNN.tools.utils.log"
 #: As many pictures as the host recommends for calibration; it would take all.
 _CALIBRATE = 300
 
@@ -131,7 +132,8 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
     plan.progress(f"Ultralytics exports {row.format}")
     notes = notes_of_source(plan.file)
     said: dict[str, Any] = {}
-    with silence(), _missing_packages_refused(row.format, plan.precision), _scripts_saved_by_python():
+    refused = _missing_packages_refused(row.format, plan.precision)
+    with silence(), refused, _scripts_saved_by_python(), _unreported():
         made = _converted(plan, row, folder, settings, _noting({**MADE_BY, **notes}, row.format, plan.nms, said))
     if row.format == "ncnn":
         (made / "model_ncnn.py").unlink(missing_ok=True)  # an example that only runs in the workspace
@@ -248,6 +250,21 @@ def _scripts_saved_by_python() -> Iterator[None]:
         yield
     finally:
         script.save = original
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    """Keep MNN's converter from asking its makers' server, for which it installs a package by pip as it is imported.
+
+    Relies on: it does so in `MNN.tools.utils.log`, and goes on without where that cannot be imported.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault(_REPORTS, None)
+    try:
+        yield
+    finally:
+        if modules[_REPORTS] is None:
+            del modules[_REPORTS]
 
 
 def _swap(old: Any, new: Any) -> None:

@@ -150,6 +150,8 @@ def no_auto_install() -> Iterator[None]:
 def find_checkpoint(path: str | Path, said: str) -> Path:
     """Return the file on disk, after a download when `path` is a bare official name."""
     text = str(path).strip()
+    if text.startswith("torchvision:"):
+        raise RequestError(f"{said}: torchvision's detectors teach and label; train and compare say how good one is")
     if "://" in text:
         raise RequestError(f"{said}: is an address; download the file and name where it is")
     file = Path(text).expanduser()

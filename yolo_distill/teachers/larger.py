@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,6 +46,8 @@ class AtLargerSize(Teacher):
             )
         self.teacher, self.teacher_imgsz, self.imgsz = teacher, teacher_imgsz, imgsz
         self.names, self.needs = teacher.names, teacher.needs
+        self.kpt_shape = teacher.kpt_shape
+        self.head = getattr(teacher, "head", None)  # of a YOLO, whose numbers beside boxes are in cells
         self._levels = {s: s * imgsz // teacher_imgsz for s in teacher.strides if s * imgsz % teacher_imgsz == 0}
         self.strides = list(self._levels.values())
         self.widths = self._kept(teacher.widths)
@@ -71,7 +74,10 @@ class AtLargerSize(Teacher):
         self.teacher.wait(answer)
         maps = self._kept(answer.maps)
         if isinstance(answer, SetAnswer):
-            return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps)
+            extra = answer.extra
+            if extra is not None and self.kpt_shape:
+                extra = torch.cat([self._shrunk(extra[..., :2]), extra[..., 2:]], -1)
+            return SetAnswer(self._shrunk(answer.boxes), answer.scores, maps, extra)
         self._require_levels()
         left = answer.keep(list(self._levels))
         many, one = (own and replace(own, strides=self._shrunk(own.strides)) for own in (left.one2many, left.one2one))
