@@ -84,7 +84,7 @@ def call(settings: dict[str, Any], extra: dict[str, Any]) -> TrainResult:
     asked = _read_deadline(deadline, student, sizes, host)
     if not host.get("resume"):
         with importing_for("training", torch=False):
-            from yolo_distill.train_request import read_train_request
+            from yolo_distill.engine.train_request import read_train_request
         read_train_request(own, host, recipe)  # before the seconds that torch takes
     with importing_for("train"):
         from yolo_distill.engine.run import train

@@ -44,6 +44,7 @@ from yolo_distill.engine.teacher_setup import (
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, strip_checkpoints
+from yolo_distill.engine.train_request import read_train_request
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
@@ -57,7 +58,6 @@ from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
 from yolo_distill.torchrun import ranks
-from yolo_distill.train_request import read_train_request
 from yolo_distill.validation import read_yaml
 
 
