@@ -69,7 +69,7 @@ def test_torch_computes_what_the_graph_says(tmp_path, pictures, plan, task, nms)
     model = onnx.load(str(file))
     batch = np.stack(pictures[:2]).astype(np.float32) / 255
     end = all_anchors(model)
-    rows = TorchGraph(model)(torch.from_numpy(batch), end, {}, {})[end].numpy()
+    rows = TorchGraph(model)(torch.from_numpy(batch), [end], {}, {})[end].numpy()
     right = answers(file, batch, end)
     assert rows.shape == right.shape
     assert rows.shape[2] == sum((SIDE // stride) ** 2 for stride in (8, 16, 32))

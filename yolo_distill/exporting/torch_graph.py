@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import onnx
@@ -35,13 +35,13 @@ class TorchGraph:
         ]
 
     def __call__(
-        self, pictures: Tensor, until: str, given: Mapping[str, Tensor], own: Mapping[str, Operator]
+        self, pictures: Tensor, wanted: Collection[str], given: Mapping[str, Tensor], own: Mapping[str, Operator]
     ) -> dict[str, Any]:
-        """Return all tensors by name.
+        """Return tensors by name.
 
         Args:
             pictures: (B, C, H, W).
-            until: the tensor with which it ends.
+            wanted: the names; what they don't take is not run where it comes behind them.
             given: tensors that are not computed but taken from here.
             own: operators that are not those of `OPERATORS`.
 
@@ -49,9 +49,15 @@ class TorchGraph:
             NotImplementedError: an operator is in neither.
         """
         values: dict[str, Any] = {**self.constants, **given, self.input: pictures}
-        operators = {**OPERATORS, **own}
+
+        def reshape(_: Any, __: Any, x: Tensor, shape: Tensor) -> Tensor:
+            first, *others = shape.tolist()  # pictures, or their parts
+            return x.reshape([first * len(pictures) if first > 0 else first, *others])
+
+        operators: dict[str, Operator] = {**OPERATORS, "Reshape": reshape, **own}
+        wanted = set(wanted)
         for node, attributes in zip(self.nodes, self._attributes, strict=True):
-            if until in values:
+            if values.keys() >= wanted:
                 break
             if node.output[0] in given:
                 continue
@@ -60,7 +66,7 @@ class TorchGraph:
             inputs = [values[name] if name else None for name in node.input]
             answer = operators[node.op_type](node, attributes, *inputs)
             values.update(zip(node.output, answer if len(node.output) > 1 else [answer], strict=True))
-        return values
+        return {name: values[name] for name in wanted}
 
 
 def _padded(x: Tensor, attributes: Mapping[str, Any], value: float) -> Tensor:
@@ -80,11 +86,6 @@ def _conv_transpose(_: Any, a: Mapping[str, Any], x: Tensor, weight: Tensor, bia
 
 def _max_pool(_: Any, a: Mapping[str, Any], x: Tensor) -> Tensor:
     return F.max_pool2d(_padded(x, a, -torch.inf), a["kernel_shape"], a.get("strides", 1))
-
-
-def _reshape(_: Any, a: Mapping[str, Any], x: Tensor, shape: Tensor) -> Tensor:
-    batch, *sides = shape.tolist()
-    return x.reshape([x.shape[0] if batch == 1 else batch, *sides])
 
 
 def _slice(
@@ -115,7 +116,6 @@ OPERATORS: dict[str, Operator] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "MaxPool": _max_pool,
-    "Reshape": _reshape,
     "Slice": _slice,
     "Split": _split,
     "Resize": _resize,
