@@ -264,6 +264,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     system = s3fs.S3FileSystem(use_listings_cache=False)
     system.mkdir("bucket")
     yield system
+    system.rm("bucket", recursive=True)  # servers of one process share what they hold
     server.stop()
 
 

@@ -113,7 +113,7 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
     file = export(save(live_detector("yolov8n.yaml"), tmp_path / "best.pt", 64)).path
     done, said = search(Judge(lambda at: 6.0 - at, accepts=6), file, 64)
     assert [line.count("model.") for line in said] == [1, 1, 1, 2, 3, 5]
-    assert done.kept[:3] == tuple(said[3].split("in fp32: ")[1].split("): ")[0].split(", "))
+    assert done.kept[:4] == tuple(said[3].split("in fp32: ")[1].split("): ")[0].split(", "))
     graph = onnx.load(str(done.path)).graph
     made_by = {output: node for node in graph.node for output in node.output}
     whole = {node.name for node in graph.node if node.op_type == "Conv" and node.input[1] not in made_by}

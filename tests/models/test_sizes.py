@@ -101,4 +101,4 @@ def test_all_arms_of_a_comparison_have_the_student(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(compare, "compare", lambda request: asked.append(request) or {"verdict": ""})
     Path("t.pt").touch()
     yolo_distill.compare("t.pt", "yolov8n.yaml", "coco8.yaml", student_act="relu6", out="out")
-    assert (asked[0].student, asked[0].own) == ("out/yolov8n-relu6.yaml", {})
+    assert (asked[0].student, asked[0].own) == ("out/student/yolov8n-relu6.yaml", {})
