@@ -86,3 +86,14 @@ def host_untouched() -> Iterator[None]:
     default_callbacks.update(calls)
     torch_utils.NUM_THREADS = host_threads
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the settings of a comparison of a few steps, of a teacher that is trained first."""
+    folder = tmp_path_factory.mktemp("nets")
+    nets = [write_architecture(folder / f"{name}.yaml", width=width) for name, width in (("wide", 2), ("narrow", 1))]
+    return [
+        "compare", f"teacher={nets[0]}", f"student={nets[1]}", f"data={tiny_data}", "imgsz=64", "epochs=2", "batch=4",
+        "amp=false", "teacher_precision=fp32", "force=true", "arms=plain,distilled", "recipe=taught",
+    ]  # fmt: skip

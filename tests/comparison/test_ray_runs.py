@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from tiny_yolo import write_architecture
+from on_ray import called, figures, parent_of
 
 from yolo_distill import cluster
 from yolo_distill.address import Address, Mirror
@@ -182,24 +181,6 @@ def test_devices_are_for_ray_to_give() -> None:
             cluster.take_cluster({"ray": "auto", "ray_cpus": 1.0, "ray_gpus": gpus}, device)
 
 
-@pytest.fixture(scope="module")
-def words(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the settings of a comparison of a few steps, of a teacher that is trained first."""
-    folder = tmp_path_factory.mktemp("nets")
-    nets = [write_architecture(folder / f"{name}.yaml", width=width) for name, width in (("wide", 2), ("narrow", 1))]
-    return [
-        "compare", f"teacher={nets[0]}", f"student={nets[1]}", f"data={tiny_data}", "imgsz=64", "epochs=2", "batch=4",
-        "amp=false", "teacher_precision=fp32", "force=true", "arms=plain,distilled", "recipe=taught",
-    ]  # fmt: skip
-
-
-def figures(out: Path) -> dict[str, Any]:
-    found = json.loads((out / "comparison.json").read_text())
-    assert found["missing"] == []
-    losses = {record["arm"]: record["curve"] for record in found["records"]}
-    return {"verdict": found["verdict"], "arms": {name: arm["figures"] for name, arm in found["arms"].items()}} | losses
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_path: Path) -> None:
@@ -230,48 +211,3 @@ def test_ray_shards_and_the_plain_command_make_one_table(words: list[str], tmp_p
         assert not (tmp_path / "shards" / "comparison.json").exists()
     assert main([*two, "merge=true", f"out={tmp_path / 'shards'}"]) == 0
     assert figures(tmp_path / "shards") == figures(tmp_path / "plain")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_machines_that_share_no_folder_make_the_table_at_an_address(
-    words: list[str], bucket: Any, tmp_path: Path
-) -> None:
-    """A worker of Ray is killed in the middle; another one knows of the training by what was put alone."""
-    both = [*words, "epochs=40", "teacher_epochs=2", "arms=plain,distilled@epochs=2", "seeds=0", "device=cpu"]
-    assert main([*both, f"out={tmp_path / 'plain'}"]) == 0
-    own = {"TMPDIR": str(tmp_path / "node"), "RAY_TMPDIR": tempfile.gettempdir()}
-    (tmp_path / "node").mkdir()
-    command = [sys.executable, "-m", "yolo_distill", *both, "ray=local", f"ray_cpus={usable_cores()}"]
-    with (tmp_path / "said").open("w") as stream:
-        process = subprocess.Popen(
-            [*command, "out=s3://bucket/mine"], stdout=stream, stderr=stream, cwd=tmp_path, env={**os.environ, **own}
-        )
-    limit = time.monotonic() + 600
-    while not bucket.exists("bucket/mine/plain-s0/weights/last.pt"):
-        assert time.monotonic() < limit
-        assert process.poll() is None, (tmp_path / "said").read_text()
-        time.sleep(0.1)
-    jobs = [one for one in Path("/proc").glob("[0-9]*") if "/plain-s0/job.json" in called(one)]
-    (job,) = [int(one.name) for one in jobs if str(tmp_path / "node") in called(one)]
-    assert "ray::" in called(Path(f"/proc/{parent_of(job)}"))
-    os.kill(parent_of(job), signal.SIGKILL)
-    assert process.wait(timeout=600) == 0, (tmp_path / "said").read_text()
-    out = tmp_path / "runs" / "s3" / "bucket" / "mine"
-    assert figures(out) == figures(tmp_path / "plain")
-    assert json.loads((out / "plain-s0" / "run.json").read_text())["parts"] == 2
-    assert not json.loads((out / "plain-s0" / "job.json").read_text())["folder"].startswith(str(out))
-    assert len(list(out.glob("teacher-*"))) == 1
-    assert bucket.cat("bucket/mine/comparison.json") == (out / "comparison.json").read_bytes()
-    assert not [name for name in bucket.find("bucket/mine") if "exact-" in name or "/." in name]
-
-
-def called(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_text().replace("\0", " ")
-    except OSError:  # ended meanwhile
-        return ""
-
-
-def parent_of(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
