@@ -37,7 +37,7 @@ from yolo_distill.engine.run_folder import held_run, runs_folder
 from yolo_distill.engine.step_cost import without_criterion
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.evaluation.validator import say_figures, warnings_only
-from yolo_distill.files import replacing, size_of, write_bytes
+from yolo_distill.files import is_address, replacing, size_of, write_bytes
 from yolo_distill.models.architecture_files import is_architecture, read_plan
 from yolo_distill.models.checkpoint import kind_of, load_ultralytics, task_of_file
 from yolo_distill.torchrun import ranks
@@ -166,7 +166,7 @@ class TeacherTrainer(DetectionTrainer):
             RequestError: it refuses one.
         """
         for role, file in files.items():
-            if isinstance(file, (str, Path)) and (str(file).lower().endswith(".pt") or "://" in str(file)):
+            if isinstance(file, (str, Path)) and (str(file).lower().endswith(".pt") or is_address(file)):
                 load_ultralytics(file, trust=self.trust, role=role)
 
     def get_dataset(self) -> Any:

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from yolo_distill.data.samples import random_state_kept
 from yolo_distill.durations import duration
-from yolo_distill.errors import DistillError
 from yolo_distill.exporting.torch_graph import TorchGraph
 from yolo_distill.graphs.quantise import Quantiser
-from yolo_distill.graphs.structure import all_anchors, decode_tail
+from yolo_distill.graphs.structure import all_anchors, decode_tail, tail_inputs
 from yolo_distill.runtime.postprocess import Postprocess
 
 #: Optimizer steps. On BCCD they take a fifth to a third of the error in boxes and scores away.
@@ -58,32 +57,29 @@ def train_int8(
     """
     right = TorchGraph(quantiser.model)
     rounded = _Rounded(TorchGraph(onnx.load(str(file))), right)
-    end, ends = all_anchors(quantiser.model), _tail_inputs(quantiser.model)
+    end, ends = all_anchors(quantiser.model), tail_inputs(quantiser.model, decode_tail(quantiser.model))
     optimizer = torch.optim.Adam(rounded.groups())
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / 10) * (1 + math.cos(math.pi * step / STEPS)) / 2
     )
     count = min(_BATCH, max(2, _PIXELS // math.prod(pictures[0].shape[1:])), len(pictures))
     started = time.perf_counter()
-    try:
-        with random_state_kept(), torch.enable_grad():
-            torch.manual_seed(0)
-            for step in range(STEPS):
-                chosen = torch.randint(len(pictures), (count,)).tolist()
-                batch = torch.from_numpy(np.stack([pictures[at] for at in chosen])).float() / 255
-                batch = batch.flip([axis for axis in (2, 3) if torch.rand(()) < 0.5])
-                with torch.no_grad():
-                    wanted = right(batch, [end, *ends], {}, {})
-                loss = _distance(rounded(batch, [end, *ends]), wanted, end, ends, means)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
-                if step == 0 or (step + 1) % _LINES == 0:  # in a log each is a line
-                    left = (time.perf_counter() - started) / (step + 1) * (STEPS - step - 1)
-                    progress(f"training the int8 file: step {step + 1}/{STEPS}, about {duration(left)} left")
-    except NotImplementedError as error:
-        raise DistillError(f"tune=true: the graph has the operator {error}, which can't be trained here") from error
+    with random_state_kept(), torch.enable_grad():
+        torch.manual_seed(0)
+        for step in range(STEPS):
+            chosen = torch.randint(len(pictures), (count,)).tolist()
+            batch = torch.from_numpy(np.stack([pictures[at] for at in chosen])).float() / 255
+            batch = batch.flip([axis for axis in (2, 3) if torch.rand(()) < 0.5])
+            with torch.no_grad():
+                wanted = right(batch, [end, *ends], {}, {})
+            loss = _distance(rounded(batch, [end, *ends]), wanted, end, ends, means)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            if step == 0 or (step + 1) % _LINES == 0:  # in a log each is a line
+                left = (time.perf_counter() - started) / (step + 1) * (STEPS - step - 1)
+                progress(f"training the int8 file: step {step + 1}/{STEPS}, about {duration(left)} left")
     quantiser.take(*rounded.learned())
 
 
@@ -151,14 +147,6 @@ class _Rounded:
 def _round(x: Tensor) -> Tensor:
     """Round, with the gradient of doing nothing."""
     return x + (x.round() - x).detach()
-
-
-def _tail_inputs(model: onnx.ModelProto) -> list[str]:
-    """Return the tensors that are decoded: what the head's last convolutions give."""
-    tail = set(decode_tail(model))
-    made = {output: node.name for node in model.graph.node for output in node.output}
-    inputs = (name for node in model.graph.node if node.name in tail for name in node.input)
-    return sorted({name for name in inputs if name in made and made[name] not in tail})
 
 
 def _distance(

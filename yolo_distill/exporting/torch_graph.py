@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor
 
+from yolo_distill.errors import DistillError
+
 #: Makes a node's answer out of the node, its attributes and its inputs.
 Operator = Callable[..., Any]
 
@@ -46,7 +48,7 @@ class TorchGraph:
             own: operators that are not those of `OPERATORS`.
 
         Raises:
-            NotImplementedError: an operator is in neither.
+            DistillError: an operator is in neither.
         """
         values: dict[str, Any] = {**self.constants, **given, self.input: pictures}
 
@@ -62,7 +64,7 @@ class TorchGraph:
             if node.output[0] in given:
                 continue
             if node.op_type not in operators:
-                raise NotImplementedError(node.op_type)
+                raise DistillError(f"tune=true: the graph has the operator {node.op_type}, which can't be trained here")
             inputs = [values[name] if name else None for name in node.input]
             answer = operators[node.op_type](node, attributes, *inputs)
             values.update(zip(node.output, answer if len(node.output) > 1 else [answer], strict=True))

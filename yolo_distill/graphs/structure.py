@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import onnx
 
@@ -29,21 +29,26 @@ def last_layers(model: onnx.ModelProto) -> list[str]:
         model: the graph, every node with a name; its first output holds boxes and scores.
     """
     producer = {output: node for node in model.graph.node for output in node.output}
-    tail = set(_back_to_convolutions(model, [model.graph.output[0].name]))
-    feeds = [
-        producer[name] for node in model.graph.node if node.name in tail for name in node.input if name in producer
-    ]
-    last = {node.name: node for node in feeds if node.name not in tail}
-    return [*last, *_back_to_convolutions(model, [name for node in last.values() for name in node.input])]
+    last = [producer[name] for name in tail_inputs(model, _back_to_convolutions(model, [model.graph.output[0].name]))]
+    before = _back_to_convolutions(model, [name for node in last for name in node.input])
+    return [*(node.name for node in last), *before]
+
+
+def tail_inputs(model: onnx.ModelProto, tail: Collection[str]) -> list[str]:
+    """Return the tensors that a tail, by its nodes' names, takes from the graph before it, each once."""
+    names = set(tail)
+    made = {output for node in model.graph.node if node.name not in names for output in node.output}
+    taken = (name for node in model.graph.node if node.name in names for name in node.input)
+    return list(dict.fromkeys(name for name in taken if name in made))
 
 
 def all_anchors(model: onnx.ModelProto) -> str:
     """Return the tensor that holds box and scores of every anchor, a column each; a one-to-one branch then sorts."""
     nodes = list(model.graph.node)
-    if not any(node.op_type == "TopK" for node in nodes):
+    sorts = next((at for at, node in enumerate(nodes) if node.op_type == "TopK"), None)
+    if sorts is None:
         return str(model.graph.output[0].name)
-    first = next(at for at, node in enumerate(nodes) if node.op_type == "TopK")
-    return str(next(node.input[0] for node in reversed(nodes[:first]) if node.op_type == "Transpose"))
+    return str(next(node.input[0] for node in reversed(nodes[:sorts]) if node.op_type == "Transpose"))
 
 
 def _back_to_convolutions(model: onnx.ModelProto, tensors: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean, one_line
+from yolo_distill.files import is_address
 from yolo_distill.models.architecture_files import is_architecture, read_plan
 from yolo_distill.models.architectures import (
     KINDS,
@@ -152,7 +153,7 @@ def find_checkpoint(path: str | Path, said: str) -> Path:
     text = str(path).strip()
     if text.startswith("torchvision:"):
         raise RequestError(f"{said}: torchvision's detectors teach and label; train and compare say how good one is")
-    if "://" in text:
+    if is_address(text):
         raise RequestError(f"{said}: is an address; download the file and name where it is")
     file = Path(text).expanduser()
     if file.is_dir():
