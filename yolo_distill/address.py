@@ -97,7 +97,7 @@ class Address:
                 found = self._system.glob(self._root, detail=True)
             else:  # of a file it is the file itself
                 found = {one["name"]: one for one in self._system.ls(self._root, detail=True)}
-        files = {name: info for name, info in found.items() if info["type"] == "file"}
+        files = {name: info for name, info in found.items() if info["type"] != "directory"}  # a link is "other"
         return {self._system.unstrip_protocol(name): int(info["size"] or 0) for name, info in files.items()}
 
     def get(self, name: str, file: Path) -> bool:

@@ -77,3 +77,13 @@ def test_shards_share_the_work(count):
     assert [file for unit in every for file in unit.files] == sources.pictures + sources.videos
     assert [unit.first for unit in every if unit.video] == [5 * CHUNK + 3, 5 * CHUNK + 4]
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_links_at_an_address_are_pictures_as_in_a_folder(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"12345")
+    (tmp_path / "links" / "a.jpg").symlink_to(tmp_path / "real" / "a.jpg")
+    found = find_sources(f"file://{tmp_path}/links", Path("out"))
+    assert found.pictures == [f"file://{tmp_path}/links/a.jpg"]
+    assert found.digest == find_sources(str(tmp_path / "links"), Path("out")).digest
