@@ -18,6 +18,7 @@ from yolo_distill.exporting import detection_parity, export_data, parity
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.letterbox import fit
 
 Complaint = Callable[..., str]
 
@@ -129,6 +130,24 @@ def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
     left, between, right = [*BOX, 0.8, 0], [1.0, 0, 11, 10, 0.8, 0], [2.4, 0, 12.4, 10, 0.5, 0]
     # One side kept the left box, so the right one stays as well; the other kept the middle one, which drops both.
     assert borderline(np.array([left, right]), np.array([between]), [0, 1], [0]) == 3
+
+
+@pytest.mark.parametrize(("best", "missing"), [(0.6 + 1e-7, 0), (0.7, 3)], ids=["tied", "not tied"])
+def test_boxes_that_end_at_the_borders_of_the_picture_are_told_apart_beyond_them(best, missing, report):
+    """Of two boxes around the picture each side keeps another, and one of them drops a third."""
+    first, second, third = [60.0, 30, 260, 290], [30.0, 30, 260, 290], [0.0, 30, 260, 290]
+    detector = Detector(Path(report.path))
+    transform = fit((64, 64), detector.imgsz)
+
+    def answer(scores: list[float]) -> np.ndarray:
+        rows = [[*box, score, 0.0] for box, score in zip((first, second, third), scores, strict=True)]
+        return np.array([rows], np.float32).transpose(0, 2, 1)
+
+    ours, theirs = answer([0.6 + 1e-7, 0.6, 0.5]), answer([0.6, best, 0.5])
+    both = [detection_parity.Answer("one.png", ours, theirs, transform)]
+    found = detection_parity.compare_detections(detector, both, 0.25, detection_parity.Gap(1e-4, 1e-7))
+    assert (found.torch, found.file, found.same) == (1, 2, 0)
+    assert found.missing == missing
 
 
 def borderline(*rows: Any, full: int = 300) -> int:

@@ -117,12 +117,16 @@ def _teacher(asked: Deadline, recipe: Recipe) -> DetectionModel:
 
 
 def _largest(meeting: Sequence[Candidate], models: Mapping[str, DetectionModel]) -> Iterator[Candidate]:
-    """Yield the largest of each activation and side: of one architecture the narrower starts no better."""
-    seen = set()
-    for one in sorted(meeting, key=lambda one: -one.parameters):
-        kind = str(models[one.student].yaml.get("activation")), one.imgsz
-        if kind not in seen:
-            seen.add(kind)
+    """Yield, of each side, the largest; and where that has a cheaper activation, the largest with the teacher's own.
+
+    Of one architecture the narrower starts no better, and of one width a cheaper activation ends 1 to 3 points lower
+    (`tests/benchmarks/MEASURED.md`, below nano), which two starts may be too close to show.
+    """
+    acts = {one.student: models[one.student].yaml.get("activation") for one in meeting}
+    seen: set[tuple[int, str | None]] = set()
+    for one in sorted(meeting, key=lambda one: (-one.parameters, acts[one.student] is not None)):
+        if {(one.imgsz, acts[one.student]), (one.imgsz, None)}.isdisjoint(seen):
+            seen.add((one.imgsz, acts[one.student]))
             yield one
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from ultralytics.utils.metrics import batch_probiou, bbox_ioa
+from ultralytics.utils.ops import xywh2xyxy
 
 from yolo_distill.evaluation.detection_agreement import greedy_pairs
 from yolo_distill.exporting.task_parity import (
@@ -121,21 +122,24 @@ def compare_detections(detector: Detector, answers: Sequence[Answer], conf: floa
         host = host_detections(answer.theirs, means, answer.transform, **settings)
         checkpoint = host.rows
         # A pixel of the input is several of a picture that was shrunk.
-        enlarged = max(side / size for side, size in zip(answer.transform.picture, detector.imgsz, strict=True))
-        pairs, alone_file, alone_torch = pair(file, checkpoint, TOLERANCES.box_px * max(1.0, enlarged))
+        enlarged = max(1.0, *(side / size for side, size in zip(answer.transform.picture, detector.imgsz, strict=True)))
+        seen, to_input = (file, checkpoint), enlarged
+        if not detector.end2end and means.task != "obb":  # turned boxes are not cut off
+            seen = _uncut(file, answer.ours, answer.transform), _uncut(checkpoint, answer.theirs, answer.transform)
+            to_input = 1.0
+        pairs, alone_file, alone_torch = pair(*seen, TOLERANCES.box_px * to_input)
         for a, b in pairs:
             box_px = max(box_px, float(np.abs(file[a, :4] - checkpoint[b, :4]).max()))
             score = max(score, float(abs(file[a, 4] - checkpoint[b, 4])))
         own.append(compare_own(found, host, answer.theirs, pairs))
-        check_own(own[-1], max(1.0, enlarged), answer.name)
+        check_own(own[-1], enlarged, answer.name)
         edge = _borderline(
-            file,
-            checkpoint,
+            *seen,
             alone_file,
             alone_torch,
             conf=conf,
             margin=4 * noise.score,
-            wobble=noise.box_px * enlarged,
+            wobble=noise.box_px * to_input,
             full=rows_of(answer.ours).shape[1] if detector.end2end else MAX_DET,
             scores=None if detector.end2end else rows_of(answer.theirs)[0, 4 : 4 + len(means.names)],
         )
@@ -160,6 +164,23 @@ def pair(rows: Rows, others: Rows, box_tolerance: float) -> tuple[list[tuple[int
     pairs = greedy_pairs(-gap - apart[:, :, 6:].max(-1, initial=0), near & (rows[:, None, 5] == others[None, :, 5]))
     left, right = {a for a, _ in pairs}, {b for _, b in pairs}
     return pairs, [a for a in range(len(rows)) if a not in left], [b for b in range(len(others)) if b not in right]
+
+
+def _uncut(rows: Rows, raw: Raw, transform: Transform) -> Rows:
+    """Return rows with their boxes as NMS compared them: in pixels of the input, not cut off at the picture's borders.
+
+    A nearly untrained network finds many boxes that all end at the same borders. A row that is not in the answer stays
+    as it is, and finds no partner.
+    """
+    answer = rows_of(raw)[0]
+    boxes = xywh2xyxy(answer[:4].T)
+    shown = transform.to_picture(boxes)
+    uncut = rows.copy()
+    for row in uncut:
+        here = (answer[4 + int(row[5])] == row[4]) & (np.abs(shown - row[:4]).max(1) <= TOLERANCES.box_px)
+        if here.any():
+            row[:4] = boxes[here.argmax()]
+    return uncut
 
 
 def _borderline(
@@ -187,7 +208,7 @@ def _borderline(
         alone_torch: rows of `checkpoint` without a partner.
         conf: the threshold.
         margin: scores that are closer than this are equal.
-        wobble: how far a side of a box may be from where it should be, in pixels of the picture.
+        wobble: how far a side of a box may be from where it should be, in pixels, as the boxes are.
         full: the most rows there can be.
         scores: raw class scores (nc, A) of a dense answer, which show whether two classes of one box are tied.
     """
