@@ -78,14 +78,15 @@ def test_keypoints_of_a_set_are_taught_where_they_are(name, shape):
     """A student that sees them where the teacher does has nothing to learn; they lie at the anchors of their boxes."""
     model = load_architecture(f"{name}-pose.yaml", 2, kpt_shape=shape)
     model.args = get_cfg()
-    pictures, term = torch.rand(1, 3, SIZE, SIZE), ObjectTerm(model.model[-1], None, points=True)
+    pictures, term = torch.rand(1, 3, SIZE, SIZE), ObjectTerm(model.model[-1], None, of_set="pose")
     teacher = YoloTeacher(model, needs=Needs(extra=True))
     student = teacher(pictures).one2many
     places = torch.arange(student.logits.shape[1])
     own = teacher.keypoints_at(student, (0 * places, places)).view(1, -1, *shape)
     own = torch.cat([own, torch.ones_like(own[..., :1])], -1)[..., :3]  # a set says how sure it is
+    sure = torch.ones(1, len(places))
     same, moved = (
-        float(term(student, replace(student, extra=(own + by).flatten(2)), own[..., 0, 2] * 0 + 1, (SIZE, SIZE)))
+        float(term(student, replace(student, extra=places[None, :, None], proto=own + by), sure, (SIZE, SIZE)))
         for by in (torch.zeros(3), torch.tensor([9.0, 0, 0]))
     )
     assert moved > same + 0.01
@@ -100,7 +101,7 @@ def test_keypoints_of_a_set_are_taught_where_they_are(name, shape):
     for anchor in branch.taught[0].nonzero().squeeze(-1):
         box = branch.at((torch.zeros_like(anchor)[None], anchor[None]))[2]
         which = (box - BOXES).abs().amax(-1).argmin()
-        assert torch.equal(branch.extra[0, anchor], points[which].flatten())
+        assert torch.equal(branch.proto[0, branch.extra[0, anchor, 0]], points[which])
     assert branch.taught.any()
 
 

@@ -15,6 +15,7 @@ from exported import middle, scale
 
 from yolo_distill.errors import DistillError
 from yolo_distill.exporting import detection_parity, export_data, parity
+from yolo_distill.exporting.detection_parity import Side
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
@@ -111,7 +112,7 @@ BOX = [0.0, 0.0, 10.0, 10.0]
         ([*BOX, 0.26, 0], [], False, 300, 0),
         ([*BOX, 0.8, 0], [[1, 0, 11, 10, 0.8, 0]], False, 300, 2),  # either of two equal boxes may stay
         ([*BOX, 0.8, 0], [[1, 0, 11, 10, 0.8, 0]], True, 300, 0),  # but not both
-        ([*BOX, 0.8, 0], [[1, 0, 11, 10, 0.9, 0]], False, 300, 0),
+        ([*BOX, 0.8, 0], [[1, 0, 11, 10, 0.9, 0]], False, 300, 1),  # nothing hides the better one
         ([*BOX, 0.8, 0], [[*BOX, 0.8, 1]], False, 300, 2),  # either of two classes that are equal in the raw answer
         ([*BOX, 0.6, 0], [[*BOX, 0.6, 1]], False, 300, 0),
         ([*BOX, 0.8, 0], [[0, 0, 7.0, 10, 0.9, 0]], True, 300, 1),  # overlaps by what NMS just allows
@@ -122,8 +123,8 @@ BOX = [0.0, 0.0, 10.0, 10.0]
 def test_ties_and_thresholds_are_no_mismatch(row, others, paired, full, count):
     """None of the rows has a partner unless `paired`, when the others do."""
     rest = np.array(others).reshape(-1, 6)
-    alone = [] if paired else list(range(len(rest)))
-    assert borderline(np.array([row]), rest, [0], alone, full=full) == count
+    file, alone = (np.array([row, *others]), []) if paired else (np.array([row]), list(range(len(rest))))
+    assert borderline(file, rest, [0], alone, full=full) == count
 
 
 def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
@@ -132,7 +133,7 @@ def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
     assert borderline(np.array([left, right]), np.array([between]), [0, 1], [0]) == 3
 
 
-@pytest.mark.parametrize(("best", "missing"), [(0.6 + 1e-7, 0), (0.7, 3)], ids=["tied", "not tied"])
+@pytest.mark.parametrize(("best", "missing"), [(0.6 + 1e-7, 0), (0.7, 1)], ids=["tied", "not tied"])
 def test_boxes_that_end_at_the_borders_of_the_picture_are_told_apart_beyond_them(best, missing, report):
     """Of two boxes around the picture each side keeps another, and one of them drops a third."""
     first, second, third = [60.0, 30, 260, 290], [30.0, 30, 260, 290], [0.0, 30, 260, 290]
@@ -150,6 +151,8 @@ def test_boxes_that_end_at_the_borders_of_the_picture_are_told_apart_beyond_them
     assert found.missing == missing
 
 
-def borderline(*rows: Any, full: int = 300) -> int:
-    scores = np.array([[0.8, 0.3], [0.8, 0.6]])
-    return detection_parity._borderline(*rows, conf=0.25, margin=1e-5, wobble=1e-4, full=full, scores=scores)
+def borderline(file: Any, checkpoint: Any, *alone: list[int], full: int = 300) -> int:
+    """Of a raw answer in which both classes of a box of 0.8 are tied, and no others."""
+    sides = [Side(rows, np.eye(2, dtype=bool)[rows[:, 5].astype(int)], rows) for rows in (file, checkpoint)]
+    sides = [side._replace(classes=side.classes | (side.rows[:, 4:5] == 0.8)) for side in sides]
+    return detection_parity._borderline(*sides, *alone, conf=0.25, margin=1e-5, wobble=1e-4, full=full)

@@ -30,6 +30,18 @@ def test_masks_are_compared_by_what_they_come_to():
     assert mask_loss(drawn((2, 2, 10, 10), 16), drawn((4, 4, 20, 20), 32), BOXES, ONE, (64, 64)) < 0.3  # of other size
 
 
+def test_masks_that_a_set_lays_over_its_boxes_are_what_it_sees_there():
+    """The teacher sees the upper half of its box, which is 8 of 16 cells wide, from the third cell on."""
+    upper = torch.zeros(1, 1, 28, 28)
+    upper[..., :14, :] = 1.0
+    right, lower, left = (drawn(box) for box in ((2, 2, 10, 6), (2, 6, 10, 10), (2, 2, 6, 10)))
+    same, upside_down, turned = (mask_loss(one, upper, BOXES, ONE, (64, 64)) for one in (right, lower, left))
+    assert same < 0.1 < turned < upside_down
+    coefficients = right[0].clone().requires_grad_()
+    mask_loss((coefficients, right[1]), upper, BOXES, ONE, (64, 64)).backward()
+    assert coefficients.grad.abs().sum() > 0
+
+
 def test_masks_are_compared_inside_of_the_teachers_box_and_by_its_weight():
     wanted = drawn((2, 2, 10, 10))
     outside = drawn((2, 2, 16, 16))

@@ -68,6 +68,13 @@ def test_bare_weights_are_taken_with_names_and_torchvisions_own_anchors(tmp_path
         load_detector_file(tmp_path / "bare.pth", TWO_STAGES, None, 64)
 
 
+@pytest.mark.slow
+def test_a_keypoint_rcnn_has_as_many_keypoints_as_its_weights():
+    state = make_detector("keypointrcnn_resnet50_fpn", 1, 96, keypoints=4).state_dict()
+    model, _, names = load_detector_file("own.pth", "keypointrcnn_resnet50_fpn", {0: "cell"}, 96, dict(state))
+    assert TorchvisionTeacher(model, names).kpt_shape == (4, 3)
+
+
 def test_an_ssdlite_whose_backbone_began_with_imagenet_is_taken(tmp_path, monkeypatch):
     """torchvision builds it wider than one from scratch."""
     weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1

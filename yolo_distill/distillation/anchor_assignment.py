@@ -55,14 +55,13 @@ class SetAssignment:
         """Return the answer by the student's anchors, each branch by its own assigner.
 
         Returns:
-            branches that say which anchors are taught, in the teacher's class columns, with what is said of their boxes
-            besides; maps as they come.
+            branches that say which anchors are taught, in the teacher's class columns, and where what is said of their
+            boxes besides stands; maps as they come.
         """
         assert student.one2many is not None
         best, index = self._classes.of_teacher(answer.scores).max(-1)
         label = torch.tensor(self._classes.student, device=index.device)[index]
-        extra = answer.boxes[..., :0] if answer.extra is None else answer.extra.flatten(2)
-        some = answer.boxes, answer.scores, label, best > self._floor, extra
+        some = answer.boxes, answer.scores, label, best > self._floor, answer.extra
         single = student.one2one if self._single else None
         many = _lay_out(student.one2many, self._many, *some)
         presence = _presence(many, answer) if answer.maps else None
@@ -99,14 +98,13 @@ def _lay_out(
     probabilities: Tensor,
     label: Tensor,
     present: Tensor,
-    extra: Tensor,
+    extra: Tensor | None,
 ) -> DenseBranch:
-    where = (slice(None), slice(None))
     points = branch.anchors.float() * branch.strides
     if boxes.shape[1]:
         _, _, scores, taught, index = assigner(
             branch.logits.detach().float().sigmoid(),
-            branch.at(where)[2].detach(),
+            branch.at((slice(None), slice(None)))[2].detach(),
             points,
             label.unsqueeze(-1),
             boxes * present.unsqueeze(-1),
@@ -116,11 +114,13 @@ def _lay_out(
     else:
         quality = branch.logits.new_zeros(branch.logits.shape[:2], dtype=torch.float32)
         taught, index = quality > 0, quality.long()
-        boxes, probabilities, extra = (t.new_zeros(len(t), 1, t.shape[-1]) for t in (boxes, probabilities, extra))
+        boxes, probabilities = (t.new_zeros(len(t), 1, t.shape[-1]) for t in (boxes, probabilities))
+        extra = None if extra is None else extra.new_zeros(len(extra), 1, *extra.shape[2:])
     # An anchor of no quality is one that the assigner took for want of a better one: nothing to learn there.
     taught = taught & (quality > 0)
     at = index.long().unsqueeze(-1)
-    own, vector, more = (t.gather(1, at.expand(-1, -1, t.shape[-1])) for t in (boxes, probabilities, extra))
+    own, vector = (t.gather(1, at.expand(-1, -1, t.shape[-1])) for t in (boxes, probabilities))
     logits = (vector * (quality * taught).unsqueeze(-1)).clamp(_LEAST, 1 - _LEAST).logit()
     sides = torch.cat([points - own[..., :2], own[..., 2:] - points], -1) / branch.strides
-    return DenseBranch(logits, sides.unsqueeze(-1), branch.anchors, branch.strides, taught, more)
+    place = None if extra is None else at
+    return DenseBranch(logits, sides.unsqueeze(-1), branch.anchors, branch.strides, taught, place, extra)

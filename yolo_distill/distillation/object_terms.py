@@ -29,21 +29,24 @@ class ObjectTerm:
         comparable: whether both or neither are.
     """
 
-    def __init__(self, student: nn.Module | None, teacher: type[nn.Module] | None, *, points: bool = False) -> None:
+    def __init__(
+        self, student: nn.Module | None, teacher: type[nn.Module] | None, *, of_set: str | None = None
+    ) -> None:
         """See what the heads of student and teacher have in common; None: nothing.
 
-        `points` says that the teacher answers in sets, with as many keypoints as the student's: in pixels of the
-        picture, and how sure each is, 0 to 1.
+        `of_set` is the task of a teacher that answers in sets, of "pose" with as many keypoints as the student.
         """
         both = [type(student), teacher or type(None)]
         turned = [issubclass(head, OBB) for head in both]
         self.turned, self.comparable = all(turned), all(turned) or not any(turned)
         self.name: str | None = None
-        if all(issubclass(head, Segment) for head in both):
-            self.name = "mask"
-        self._in_pixels = points and issubclass(both[0], Pose)
+        self._of_set = of_set is not None
+        masks = of_set == "segment" or issubclass(both[1], Segment)
         # Raw keypoints differ by family.
-        if self._in_pixels or (all(issubclass(head, Pose) for head in both) and both[0] is both[1]):
+        points = of_set == "pose" or both[0] is both[1]
+        if issubclass(both[0], Segment) and masks:
+            self.name = "mask"
+        if issubclass(both[0], Pose) and points:
             self.name = "keypoint"
             self._shape = tuple(student.kpt_shape)  # type: ignore[union-attr, arg-type]
             # In cells from the anchor point, or in half cells from the cell's corner.
@@ -63,15 +66,24 @@ class ObjectTerm:
         weight, index = score.topk(min(MOST, score.shape[1]), 1)
         picture = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         boxes = teacher.at((picture.flatten(), index.flatten()))[2].view(*index.shape, 4)
-        ours, theirs = student.extra[picture, index].float(), teacher.extra[picture, index].float()
+        ours, theirs = student.extra[picture, index], teacher.extra[picture, index]
+        if self._of_set:
+            assert teacher.proto is not None
+            theirs = teacher.proto[picture, theirs.squeeze(-1)]
         if self.name == "mask":
             assert student.proto is not None
             assert teacher.proto is not None
-            return mask_loss((ours, student.proto), (theirs, teacher.proto), boxes, weight, size)
+            wanted = theirs if self._of_set else (theirs, teacher.proto)
+            return mask_loss((ours, student.proto), wanted, boxes, weight, size)
         strides = student.strides[index][..., None].float()
-        both = [raw.view(*index.shape, self._shape[0], -1) for raw in (ours, theirs)]
-        ours, theirs = (torch.cat([one[..., :2] * strides * self._scale, one[..., 2:]], -1) for one in both)
-        if self._in_pixels:
+        ours, theirs = (raw.float().view(*index.shape, self._shape[0], -1) for raw in (ours, theirs))
+        if self._of_set:  # in pixels of the picture, and how sure, 0 to 1
             origin = (student.anchors[index].float()[:, :, None] - self._corner) * strides
-            theirs = torch.cat([both[1][..., :2] - origin, both[1][..., 2:].logit(_LEAST)], -1)
-        return keypoint_loss(ours, theirs, boxes, weight)
+            theirs = torch.cat([theirs[..., :2] - origin, theirs[..., 2:].logit(_LEAST)], -1)
+        else:
+            theirs = self._moved(theirs, strides)
+        return keypoint_loss(self._moved(ours, strides), theirs, boxes, weight)
+
+    def _moved(self, raw: Tensor, strides: Tensor) -> Tensor:
+        """Return keypoints as they come in pixels from where they are counted."""
+        return torch.cat([raw[..., :2] * strides * self._scale, raw[..., 2:]], -1)

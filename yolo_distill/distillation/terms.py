@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import OBB, Pose
+from ultralytics.nn.modules import OBB, Pose, Segment
 from ultralytics.utils.metrics import bbox_iou
 
 from yolo_distill.data.class_mapping import ClassMatch
@@ -273,7 +273,7 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
         # The places of a map are weighed by both branches, whatever the student has.
         one2one=((dense and single) or places) and theirs,
         maps="maps" in wanted,
-        # Of what a set says besides, keypoints alone are taught.
-        extra=("extra" in wanted and (teacher_head is not None or isinstance(student_head, Pose)))
+        # A detector that answers in sets would find masks or keypoints for nothing.
+        extra=("extra" in wanted and (teacher_head is not None or isinstance(student_head, (Segment, Pose))))
         or ("boxes" in wanted and turned),
     )

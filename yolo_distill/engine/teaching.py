@@ -108,7 +108,7 @@ class Teaching:
                 f"teacher={recipe.teacher}: finds keypoints of kpt_shape {theirs}, and the student's are {ours}; give "
                 "keypoint=0 to be taught boxes alone"
             )
-        objects = ObjectTerm(head, getattr(teacher, "head", None), points=not dense and bool(theirs))
+        objects = ObjectTerm(head, getattr(teacher, "head", None), of_set=None if dense else teacher.task)
         if not dense and not objects.comparable:
             raise RequestError(
                 f"teacher={recipe.teacher}: answers with a set of upright boxes, and the student's are turned; give "

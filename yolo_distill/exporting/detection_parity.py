@@ -21,6 +21,7 @@ from yolo_distill.exporting.task_parity import (
     rows_of_found,
     worst_of,
 )
+from yolo_distill.runtime.decode import decode_dense
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.letterbox import Transform
 from yolo_distill.runtime.postprocess import Postprocess, Raw
@@ -123,25 +124,36 @@ def compare_detections(detector: Detector, answers: Sequence[Answer], conf: floa
         checkpoint = host.rows
         # A pixel of the input is several of a picture that was shrunk.
         enlarged = max(1.0, *(side / size for side, size in zip(answer.transform.picture, detector.imgsz, strict=True)))
-        seen, to_input = (file, checkpoint), enlarged
-        if not detector.end2end and means.task != "obb":  # turned boxes are not cut off
-            seen = _uncut(file, answer.ours, answer.transform), _uncut(checkpoint, answer.theirs, answer.transform)
-            to_input = 1.0
-        pairs, alone_file, alone_torch = pair(*seen, TOLERANCES.box_px * to_input)
+        to_input = 1.0 if means.task != "obb" and not means.end2end else enlarged
+        ours, theirs = (
+            _side(
+                *of_side,
+                answer.transform,
+                means,
+                conf=conf,
+                margin=4 * noise.score,
+                tolerance=TOLERANCES.box_px * enlarged,
+            )
+            for of_side in (
+                (file, _kept(answer.ours, means, conf), answer.ours),
+                (checkpoint, host.kept, answer.theirs),
+            )
+        )
+        pairs, alone_file, alone_torch = pair(ours.rows, theirs.rows, TOLERANCES.box_px * to_input)
         for a, b in pairs:
             box_px = max(box_px, float(np.abs(file[a, :4] - checkpoint[b, :4]).max()))
             score = max(score, float(abs(file[a, 4] - checkpoint[b, 4])))
         own.append(compare_own(found, host, answer.theirs, pairs))
         check_own(own[-1], enlarged, answer.name)
         edge = _borderline(
-            *seen,
+            ours,
+            theirs,
             alone_file,
             alone_torch,
             conf=conf,
             margin=4 * noise.score,
             wobble=noise.box_px * to_input,
             full=rows_of(answer.ours).shape[1] if detector.end2end else MAX_DET,
-            scores=None if detector.end2end else rows_of(answer.theirs)[0, 4 : 4 + len(means.names)],
         )
         counts["torch"] += len(checkpoint)
         counts["file"] += len(file)
@@ -166,26 +178,81 @@ def pair(rows: Rows, others: Rows, box_tolerance: float) -> tuple[list[tuple[int
     return pairs, [a for a in range(len(rows)) if a not in left], [b for b in range(len(others)) if b not in right]
 
 
-def _uncut(rows: Rows, raw: Raw, transform: Transform) -> Rows:
-    """Return rows with their boxes as NMS compared them: in pixels of the input, not cut off at the picture's borders.
+class Side(NamedTuple):
+    """The detections of one side in one picture, as NMS compared them.
 
-    A nearly untrained network finds many boxes that all end at the same borders. A row that is not in the answer stays
-    as it is, and finds no partner.
+    Attributes:
+        rows: see `rows_of_found`; of a dense answer with upright boxes in pixels of the input, not cut off at the
+            picture's borders, where a nearly untrained network has many that end alike.
+        classes: which classes each may have had but for rounding, bool, shape (N, nc). None of an end-to-end answer,
+            which knows no NMS, and of a detection that is not in the raw answer.
+        hiding: what may have hidden detections of the other side: `rows`, and of turned boxes all that are better by
+            more than rounding, as these hide others even where they are hidden themselves.
     """
+
+    rows: Rows
+    classes: Rows
+    hiding: Rows
+
+
+def _kept(raw: Raw, means: Postprocess, conf: float) -> Rows:
+    """Return what the runtime's NMS keeps of a dense answer: x1, y1, x2, y2 in pixels of the input, score, class."""
+    if means.end2end:
+        return np.empty((0, 6))
+    rows = rows_of(raw)[0]
+    own, turned = len(rows) - 4 - len(means.names), means.task == "obb"
+    found = decode_dense(
+        rows, conf=conf, iou=IOU, max_det=MAX_DET, classes=None, agnostic=False, own=own, turned=turned
+    )
+    return np.column_stack([found.xyxy, found.scores, found.class_id]).astype(np.float64)
+
+
+def _side(
+    rows: Rows,
+    kept: Rows,
+    raw: Raw,
+    transform: Transform,
+    means: Postprocess,
+    *,
+    conf: float,
+    margin: float,
+    tolerance: float,
+) -> Side:
+    """Return the detections of one side; `kept` are those that NMS kept, in their order, in pixels of the input."""
+    count = len(means.names)
+    classes = np.zeros((len(rows), count), np.bool_)
+    if means.end2end:
+        return Side(rows, classes, rows)
     answer = rows_of(raw)[0]
-    boxes = xywh2xyxy(answer[:4].T)
-    shown = transform.to_picture(boxes)
+    scores, turned = answer[4 : 4 + count], means.task == "obb"
     uncut = rows.copy()
-    for row in uncut:
-        here = (answer[4 + int(row[5])] == row[4]) & (np.abs(shown - row[:4]).max(1) <= TOLERANCES.box_px)
-        if here.any():
-            row[:4] = boxes[here.argmax()]
-    return uncut
+    if turned:
+        boxes = transform.turned_to_picture(np.concatenate([answer[:4], answer[-1:]]).T)
+    else:
+        boxes = xywh2xyxy(answer[:4].T)
+        left = iter(zip(kept, transform.to_picture(kept[:, :4]), strict=True))
+        for row in uncut:  # of several that end at the same borders, with the same score, the order tells which it is
+            same = (one for one, shown in left if (one[4:] == row[4:6]).all() and _near(shown, row[:4], tolerance))
+            row[:4] = next(same, row)[:4]
+    for row, could in zip(uncut, classes, strict=True):
+        own = _near(boxes, row[6:] if turned else row[:4], tolerance) & (scores[int(row[5])] == row[4])
+        could[:] = own.any() and scores[:, own.argmax()] >= row[4] - margin
+    if not turned:
+        return Side(uncut, classes, uncut)
+    passed = scores.max(0) > conf
+    best = scores[:, passed].max(0) - 2 * margin
+    better = np.column_stack([boxes[passed, :4], best, scores[:, passed].argmax(0), boxes[passed]])
+    return Side(uncut, classes, np.concatenate([uncut, better]))
+
+
+def _near(boxes: Rows, place: Rows, tolerance: float) -> Any:
+    """Return which boxes (..., D) are where one is."""
+    return np.abs(boxes - place).max(-1) <= tolerance
 
 
 def _borderline(
-    file: Rows,
-    checkpoint: Rows,
+    file: Side,
+    checkpoint: Side,
     alone_file: Sequence[int],
     alone_torch: Sequence[int],
     *,
@@ -193,16 +260,14 @@ def _borderline(
     margin: float,
     wobble: float,
     full: int,
-    scores: Rows | None,
 ) -> int:
     """Return how many detections of one side only are so because the last bit of a number decided.
 
-    That is a score at the threshold, or at the end of a full list; an overlap by just what NMS allows; a tie, where
-    either of two boxes, or two classes of one box, may be the one that is kept; or a box that had to go, or could stay,
-    because of such a one.
+    That is a score at the threshold, or at the end of a full list; or a box that NMS may have dropped for another, but
+    for rounding: on the other side stands one that hides it, and on its own none does.
 
     Args:
-        file: detections of the file, as `rows_of_found` gives them.
+        file: detections of the file.
         checkpoint: the same of torch.
         alone_file: rows of `file` without a partner.
         alone_torch: rows of `checkpoint` without a partner.
@@ -210,46 +275,22 @@ def _borderline(
         margin: scores that are closer than this are equal.
         wobble: how far a side of a box may be from where it should be, in pixels, as the boxes are.
         full: the most rows there can be.
-        scores: raw class scores (nc, A) of a dense answer, which show whether two classes of one box are tied.
     """
-    sides = ((file, checkpoint, alone_file, alone_torch), (checkpoint, file, alone_torch, alone_file))
-    alone = [(side, rows[at]) for side, (rows, _, mine, _) in enumerate(sides) for at in mine]
 
-    def on_edge(side: int, row: Rows) -> bool:
-        _, others, _, other_alone = sides[side]
+    def by_chance(mine: Side, at: int, other: Side) -> bool:
+        row = mine.rows[at]
+        last = len(other.rows) >= full and row[4] <= other.rows[:, 4].min() + margin
+        if last or abs(row[4] - conf) <= margin:
+            return True
         slack = 1e-3 + 8 * wobble / max(1.0, float((row[2:4] - row[:2]).min()))
-        edge = (others[:, 5] == row[5]) & (np.abs(_overlap(row, others) - IOU) <= slack)
-        last = len(others) >= full and row[4] <= others[:, 4].min() + margin
-        # Of two tied boxes each side keeps one: the other one has no partner either.
-        tied = any(_tied(row, others[rival], margin, scores) for rival in other_alone)
-        return bool(abs(row[4] - conf) <= margin or last or tied or edge.any())
+        better = mine.classes[at][other.hiding[:, 5].astype(int)] & (other.hiding[:, 4] >= row[4] - margin)
+        hidden = better & (_overlap(row, other.hiding) >= IOU - slack)
+        twice = (mine.rows[:, 5] == row[5]) & (_overlap(row, mine.rows) > IOU + slack)
+        twice[at] = False
+        return bool(hidden.any() and not twice.any())
 
-    excused = [on_edge(*one) for one in alone]
-    before: list[bool] = []
-    while excused != before:
-        before = excused
-        rivals = [one for one, yes in zip(alone, excused, strict=True) if yes]
-        excused = [yes or any(_drops(rival, one) for rival in rivals) for yes, one in zip(excused, alone, strict=True)]
-    return sum(excused)
-
-
-def _drops(rival: tuple[int, Rows], one: tuple[int, Rows]) -> bool:
-    """Return whether a box of one side, had it been on the other, would have dropped the box there."""
-    (side, row), (other_side, other) = rival, one
-    return bool(side != other_side and row[5] == other[5] and _overlap(row, other[None])[0] > IOU)
-
-
-def _tied(row: Rows, rival: Rows, margin: float, scores: Rows | None) -> bool:
-    """Return whether chance decides which of two boxes NMS keeps, or which of its classes a box gets."""
-    if abs(row[4] - rival[4]) > margin:
-        return False
-    same_place = np.abs(row[:4] - rival[:4]).max() <= TOLERANCES.box_px
-    if row[5] == rival[5]:
-        return bool(same_place or _overlap(row, rival[None])[0] > IOU)
-    if scores is None or not same_place:
-        return False
-    both = np.abs(scores[[int(row[5]), int(rival[5])]] - row[4]) <= margin
-    return bool(both.all(0).any())
+    alone = [(file, at, checkpoint) for at in alone_file] + [(checkpoint, at, file) for at in alone_torch]
+    return sum(by_chance(*one) for one in alone)
 
 
 def _overlap(row: Rows, others: Rows) -> Rows:

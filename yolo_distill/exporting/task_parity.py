@@ -35,10 +35,12 @@ class HostDetections(NamedTuple):
     Attributes:
         rows: as `rows_of_found` gives those of the file.
         own: (N, E) weights of prototypes, keypoints in pixels of the picture, or angles.
+        kept: (M, 6) what its NMS kept, x1, y1, x2, y2 in pixels of the input, score, class; also what shows no mask.
     """
 
     rows: Rows
     own: torch.Tensor
+    kept: Rows
 
 
 def as_raw(answer: Any) -> Raw:
@@ -94,19 +96,20 @@ def host_detections(raw: Raw, means: Postprocess, transform: Transform, **settin
     turned = means.task == "obb"
     kept = non_max_suppression(rows, nc=len(means.names), end2end=means.end2end, rotated=turned, **settings)[0]
     boxes, own = kept[:, :6], kept[:, 6:]
+    before = boxes.numpy().astype(np.float64)
     ops.scale_boxes(size, boxes[:, :4], picture, ratio_pad=lies, xywh=turned)  # in place
     if turned:
         xywhr = torch.cat([boxes[:, :4], own[:, -1:]], 1).numpy()
         boxes[:, :4] = torch.from_numpy(upright(xywhr, picture))
-        return HostDetections(np.concatenate([boxes.numpy(), xywhr], 1).astype(np.float64), own)
+        return HostDetections(np.concatenate([boxes.numpy(), xywhr], 1).astype(np.float64), own, before)
     if means.kpt_shape:
         own = ops.scale_coords(size, own.view(-1, *means.kpt_shape), picture, ratio_pad=lies)
         points = own[..., :2].flatten(1).numpy()
-        return HostDetections(np.concatenate([boxes.numpy(), points], 1).astype(np.float64), own)
+        return HostDetections(np.concatenate([boxes.numpy(), points], 1).astype(np.float64), own, before)
     if isinstance(raw, tuple):
         shown = _masks(raw, own, boxes[:, :4], picture).amax((1, 2)) > 0
         boxes, own = boxes[shown], own[shown]
-    return HostDetections(boxes.numpy().astype(np.float64), own)
+    return HostDetections(boxes.numpy().astype(np.float64), own, before)
 
 
 def compare_own(

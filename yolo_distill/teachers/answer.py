@@ -38,8 +38,9 @@ class DenseBranch:
         strides: pixels per grid unit at each anchor, shape (A, 1).
         taught: which anchors it speaks about, bool, shape (B, A); None for all of them.
         extra: what its head has beside class and box, shape (B, A, E): mask coefficients, keypoints as they come, or
-            the angle of a turned box in radians; None where it has nothing or nobody needs it.
-        proto: prototypes of masks, shape (B, C, H, W); None likewise.
+            the angle of a turned box in radians; None where it has nothing or nobody needs it. Of a set that was laid
+            out the place of each anchor's box in `proto`, shape (B, A, 1).
+        proto: prototypes of masks, shape (B, C, H, W), or the set's own `extra`; None likewise.
     """
 
     logits: Tensor

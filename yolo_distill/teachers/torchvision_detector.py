@@ -250,7 +250,13 @@ def known_name(name: str) -> str:
 
 
 def make_detector(
-    name: str, classes: int, imgsz: int, *, anchors_for: int | None = None, whole_tail: bool = False
+    name: str,
+    classes: int,
+    imgsz: int,
+    *,
+    anchors_for: int | None = None,
+    whole_tail: bool = False,
+    keypoints: int | None = None,
 ) -> nn.Module:
     """Build a detector of classes without the background, with random weights, that takes square pictures as they are.
 
@@ -267,11 +273,14 @@ def make_detector(
             weights that were trained elsewhere.
         whole_tail: build an SSDlite as torchvision does for a backbone from ImageNet: with last blocks that are twice
             as wide as in one from scratch.
+        keypoints: of a Keypoint R-CNN; COCO's 17 when None.
     """
     known_name(name)
     settings = {} if name.startswith("ssd") else {"min_size": imgsz, "max_size": imgsz}
     if "rcnn" in name:
         settings |= {"rpn_post_nms_top_n_test": MOST, "box_batch_size_per_image": SAMPLED}
+    if keypoints and name.startswith("keypointrcnn"):
+        settings["num_keypoints"] = keypoints
     build = _build_whole_ssdlite if whole_tail and name.startswith("ssdlite") else getattr(detection, name)
     model: Any = build(weights=None, weights_backbone=None, num_classes=classes + 1, **settings)
     head, anchored = (model.roi_heads, model.rpn) if isinstance(model, FasterRCNN) else (model, model)

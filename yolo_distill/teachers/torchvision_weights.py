@@ -77,7 +77,15 @@ def load_detector_file(
     names = {int(column): str(word) for column, word in names.items()}
     tail = found.get("head.classification_head.module_list.1.0.0.weight")
     whole = tail is not None and len(tail) == _WHOLE_TAIL
-    model = make_detector(name, len(names), imgsz, anchors_for=anchors_for, whole_tail=whole)
+    points = found.get("roi_heads.keypoint_predictor.kps_score_lowres.bias")
+    model = make_detector(
+        name,
+        len(names),
+        imgsz,
+        anchors_for=anchors_for,
+        whole_tail=whole,
+        keypoints=None if points is None else len(points),
+    )
     try:
         model.load_state_dict(found)
     except RuntimeError as error:
