@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +116,7 @@ def compare_detections(detector: Detector, answers: Sequence[Answer], conf: floa
     counts = {"torch": 0, "file": 0, "same": 0, "borderline": 0, "missing": 0}
     box_px = score = 0.0
     own: list[dict[str, float]] = []
-    means = detector.meaning
+    means, margin = detector.meaning, 4 * noise.score
     for answer in answers:
         found = detector.postprocess(answer.ours, [answer.transform], conf=conf, iou=IOU, max_det=MAX_DET)[0]
         file = rows_of_found(found)
@@ -125,20 +126,11 @@ def compare_detections(detector: Detector, answers: Sequence[Answer], conf: floa
         # A pixel of the input is several of a picture that was shrunk.
         enlarged = max(1.0, *(side / size for side, size in zip(answer.transform.picture, detector.imgsz, strict=True)))
         to_input = 1.0 if means.task != "obb" and not means.end2end else enlarged
-        ours, theirs = (
-            _side(
-                *of_side,
-                answer.transform,
-                means,
-                conf=conf,
-                margin=4 * noise.score,
-                tolerance=TOLERANCES.box_px * enlarged,
-            )
-            for of_side in (
-                (file, _kept(answer.ours, means, conf), answer.ours),
-                (checkpoint, host.kept, answer.theirs),
-            )
+        side = partial(
+            _side, lies=answer.transform, means=means, conf=conf, margin=margin, tolerance=TOLERANCES.box_px * enlarged
         )
+        ours = side(file, _kept(answer.ours, means, conf), answer.ours)
+        theirs = side(checkpoint, host.kept, answer.theirs)
         pairs, alone_file, alone_torch = pair(ours.rows, theirs.rows, TOLERANCES.box_px * to_input)
         for a, b in pairs:
             box_px = max(box_px, float(np.abs(file[a, :4] - checkpoint[b, :4]).max()))
@@ -151,7 +143,7 @@ def compare_detections(detector: Detector, answers: Sequence[Answer], conf: floa
             alone_file,
             alone_torch,
             conf=conf,
-            margin=4 * noise.score,
+            margin=margin,
             wobble=noise.box_px * to_input,
             full=rows_of(answer.ours).shape[1] if detector.end2end else MAX_DET,
         )
@@ -211,9 +203,9 @@ def _side(
     rows: Rows,
     kept: Rows,
     raw: Raw,
-    transform: Transform,
-    means: Postprocess,
     *,
+    lies: Transform,
+    means: Postprocess,
     conf: float,
     margin: float,
     tolerance: float,
@@ -227,10 +219,10 @@ def _side(
     scores, turned = answer[4 : 4 + count], means.task == "obb"
     uncut = rows.copy()
     if turned:
-        boxes = transform.turned_to_picture(np.concatenate([answer[:4], answer[-1:]]).T)
+        boxes = lies.turned_to_picture(np.concatenate([answer[:4], answer[-1:]]).T)
     else:
         boxes = xywh2xyxy(answer[:4].T)
-        left = iter(zip(kept, transform.to_picture(kept[:, :4]), strict=True))
+        left = iter(zip(kept, lies.to_picture(kept[:, :4]), strict=True))
         for row in uncut:  # of several that end at the same borders, with the same score, the order tells which it is
             same = (one for one, shown in left if (one[4:] == row[4:6]).all() and _near(shown, row[:4], tolerance))
             row[:4] = next(same, row)[:4]
