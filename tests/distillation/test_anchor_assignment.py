@@ -11,10 +11,11 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.class_mapping import match_classes
+from yolo_distill.distillation import object_terms
 from yolo_distill.distillation.anchor_assignment import SetAssignment
 from yolo_distill.distillation.object_terms import ObjectTerm
 from yolo_distill.models.architecture_files import load_architecture
-from yolo_distill.teachers.answer import SetAnswer, as_set, make_set, read_head
+from yolo_distill.teachers.answer import DenseBranch, SetAnswer, as_set, make_set, read_head
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -103,6 +104,21 @@ def test_keypoints_of_a_set_are_taught_where_they_are(name, shape):
         which = (box - BOXES).abs().amax(-1).argmin()
         assert torch.equal(branch.proto[0, branch.extra[0, anchor, 0]], points[which])
     assert branch.taught.any()
+
+
+def test_of_the_anchors_of_one_box_the_best_speaks_for_what_it_has_besides(monkeypatch):
+    """So that the strongest few are of different objects."""
+    head = load_architecture("yolov8n-pose.yaml", 2, kpt_shape=(5, 2)).model[-1]
+    sides = torch.ones(1, 6, 4, 1)
+    branch = DenseBranch(torch.zeros(1, 6, 2), sides, torch.zeros(6, 2), torch.ones(6, 1), extra=torch.zeros(1, 6, 10))
+    place = torch.tensor([[[0], [0], [0], [1], [1], [1]]])
+    found = []
+    monkeypatch.setattr(object_terms, "MOST", 2)
+    monkeypatch.setattr(object_terms, "keypoint_loss", lambda ours, theirs, boxes, weight: found.append(weight))
+    score = torch.tensor([[0.9, 0.8, 0.7, 0.1, 0.2, 0.0]])
+    teacher = replace(branch, extra=place, proto=torch.zeros(1, 2, 5, 3))
+    ObjectTerm(head, None, of_set="pose")(branch, teacher, score, (SIZE, SIZE))
+    assert found[0].tolist() == [pytest.approx([0.9, 0.2])]
 
 
 def test_it_is_the_assignment_of_the_hosts_own_loss(end2end):

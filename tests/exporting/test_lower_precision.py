@@ -130,6 +130,11 @@ def test_nothing_is_good_enough(search, monkeypatch):
     assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; give tune=true, more pictures" in message
 
 
+def test_a_calibration_that_is_good_enough_is_taken_even_if_another_one_finds_more(search):
+    done, said = search(Judge(lambda at: {1: 1.0}.get(at, 2.0), accepts=2))
+    assert (done.method, len(said)) == (list(METHODS)[1], 3)
+
+
 def test_the_best_calibration_is_trained_where_none_is_good_enough(search, monkeypatch):
     trained: list[str] = []
     monkeypatch.setattr(lower_precision, "train_int8", lambda _, file, *__: trained.append(file.name))

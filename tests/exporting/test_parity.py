@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,10 @@ from yolo_distill.exporting import detection_parity, export_data, parity
 from yolo_distill.exporting.detection_parity import Side
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.runtime import decode
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.letterbox import fit
+from yolo_distill.runtime.postprocess import Postprocess
 
 Complaint = Callable[..., str]
 
@@ -133,26 +137,59 @@ def test_a_box_that_stays_because_of_a_tie_is_no_mismatch():
     assert borderline(np.array([left, right]), np.array([between]), [0, 1], [0]) == 3
 
 
+def compared(task: str, ours: Any, theirs: Any) -> detection_parity.Comparison:
+    """Compare two answers of a class about a picture of the input's size, (score, box and own numbers) each."""
+
+    def raw(rows: Any) -> Any:
+        boxes = np.array([[[*box, score, *own] for score, box, *own in rows]], np.float32).transpose(0, 2, 1)
+        return (boxes, np.ones((1, 1, 80, 80), np.float32)) if task == "segment" else boxes
+
+    means, transform = Postprocess({0: "a"}, task, None, end2end=False), fit((320, 320), (320, 320))
+    find = partial(means, classes=None, agnostic=False)
+    detector: Any = SimpleNamespace(meaning=means, imgsz=(320, 320), end2end=False, postprocess=find)
+    answer = detection_parity.Answer("one.png", raw(ours), raw(theirs), transform)
+    return detection_parity.compare_detections(detector, [answer], 0.25, detection_parity.Gap(1e-4, 1e-7))
+
+
 @pytest.mark.parametrize(("best", "missing"), [(0.6 + 1e-7, 0), (0.7, 1)], ids=["tied", "not tied"])
-def test_boxes_that_end_at_the_borders_of_the_picture_are_told_apart_beyond_them(best, missing, report):
+def test_boxes_that_end_at_the_borders_of_the_picture_are_told_apart_beyond_them(best, missing):
     """Of two boxes around the picture each side keeps another, and one of them drops a third."""
-    first, second, third = [60.0, 30, 260, 290], [30.0, 30, 260, 290], [0.0, 30, 260, 290]
-    detector = Detector(Path(report.path))
-    transform = fit((64, 64), detector.imgsz)
-
-    def answer(scores: list[float]) -> np.ndarray:
-        rows = [[*box, score, 0.0] for box, score in zip((first, second, third), scores, strict=True)]
-        return np.array([rows], np.float32).transpose(0, 2, 1)
-
-    ours, theirs = answer([0.6 + 1e-7, 0.6, 0.5]), answer([0.6, best, 0.5])
-    both = [detection_parity.Answer("one.png", ours, theirs, transform)]
-    found = detection_parity.compare_detections(detector, both, 0.25, detection_parity.Gap(1e-4, 1e-7))
+    first, second, third = [300.0, 150, 1300, 1450], [150.0, 150, 1300, 1450], [0.0, 150, 1300, 1450]
+    found = compared(
+        "detect", [(0.6 + 1e-7, first), (0.6, second), (0.5, third)], [(0.6, first), (best, second), (0.5, third)]
+    )
     assert (found.torch, found.file, found.same) == (1, 2, 0)
     assert found.missing == missing
 
 
+#: Each hides the next one, and not the one behind that.
+ROW = [[100.0, 100, 60, 40], [108.5, 100, 60, 40], [117.0, 100, 60, 40]]
+
+
+def test_of_turned_boxes_those_that_are_hidden_hide_others(monkeypatch):
+    first, second, third = ROW
+    # Which of the two worse ones is hidden by the other is chance, and whether the last one stays.
+    tied = [[(0.9, first, 0.0), (0.5 + a, second, 0.0), (0.5 + b, third, 0.0)] for a, b in ((0, 1e-7), (1e-7, 0))]
+    found = compared("obb", *tied)
+    assert (found.torch + found.file, found.missing) == (3, 0)
+    # A runtime in which only those hide that stay is another one.
+    rows = [(0.9, first, 0.0), (0.7, second, 0.0), (0.5, third, 0.0)]
+    assert compared("obb", rows, rows).missing == 0
+    monkeypatch.setattr(decode, "turned_nms", lambda *args, **settings: np.array([0, 2]))
+    assert compared("obb", rows, rows).missing == 1
+
+
+def test_a_box_whose_mask_shows_nothing_hides_others_all_the_same():
+    blank, seen = [120.0, 120, 40, 40], [122.0, 120, 40, 40]
+    ties = [[(0.5 + a, blank, -3.0), (0.5 + b, seen, 3.0)] for a, b in ((1e-7, 0), (0, 1e-7))]
+    found = compared("segment", *ties)
+    assert (found.torch, found.file, found.missing) == (1, 0, 0)
+    # A file whose masks show nothing is another one.
+    assert compared("segment", [(0.5, seen, -3.0)], [(0.5, seen, 3.0)]).missing == 1
+
+
 def borderline(file: Any, checkpoint: Any, *alone: list[int], full: int = 300) -> int:
     """Of a raw answer in which both classes of a box of 0.8 are tied, and no others."""
-    sides = [Side(rows, np.eye(2, dtype=bool)[rows[:, 5].astype(int)], rows) for rows in (file, checkpoint)]
+    sides = [Side(rows, np.eye(2, dtype=bool)[rows[:, 5].astype(int)], rows, rows) for rows in (file, checkpoint)]
     sides = [side._replace(classes=side.classes | (side.rows[:, 4:5] == 0.8)) for side in sides]
     return detection_parity._borderline(*sides, *alone, conf=0.25, margin=1e-5, wobble=1e-4, full=full)

@@ -46,6 +46,15 @@ def test_all_of_them_are_named_after_their_family_and_size() -> None:
     assert names == {f"{family}{letter}.yaml" for family in FAMILIES for letter in WIDTHS}
 
 
+def test_those_of_another_task_are_ultralytics_own_at_the_same_width() -> None:
+    found, nano = read_plan("yolo26f-seg.yaml"), yaml_model_load("yolo26n-seg.yaml")
+    scales = {"f": [0.5, 0.125, 1024]}
+    assert found == {**nano, "scales": scales, "scale": "f", "yaml_file": "yolo26f-seg.yaml"}
+    for lacking in ("yolo12p-seg.yaml", "yolo26f-cls.yaml"):
+        with pytest.raises(RequestError, match="no architecture of that name"):
+            read_plan(lacking)
+
+
 def test_a_file_of_ones_own_comes_before_ours() -> None:
     write_architecture(Path("yolo26p.yaml"))
     assert read_plan("yolo26p.yaml")["width_multiple"] == 1

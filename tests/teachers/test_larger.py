@@ -43,7 +43,7 @@ class InSets(Other):
 class Pointing(Other):
     """A set with a keypoint."""
 
-    kpt_shape = (1, 3)
+    task, kpt_shape = "pose", (1, 3)
 
     def __call__(self, images):
         points = [torch.tensor([[[40.0, 20.0, 0.9]]])] * len(images)
@@ -90,8 +90,9 @@ def test_boxes_are_the_teachers_in_the_students_pixels(teacher, teacher_imgsz, i
 
 
 def test_keypoints_of_a_set_are_in_the_students_pixels(teacher):
-    answer = AtLargerSize(Pointing(teacher), 128, 64).of_large(IMAGES)
-    torch.testing.assert_close(answer.extra[0, 0, 0], torch.tensor([20.0, 10.0, 0.9]))
+    larger = AtLargerSize(Pointing(teacher), 128, 64)
+    torch.testing.assert_close(larger.of_large(IMAGES).extra[0, 0, 0], torch.tensor([20.0, 10.0, 0.9]))
+    assert larger.task == "pose"  # by which it is seen what it teaches
 
 
 def test_levels_that_student_and_teacher_share_have_the_students_anchors(teacher):

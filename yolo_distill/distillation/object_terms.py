@@ -63,6 +63,11 @@ class ObjectTerm:
         """
         assert student.extra is not None
         assert teacher.extra is not None
+        if self._of_set:  # of the anchors of one box the best alone
+            assert teacher.proto is not None
+            box = teacher.extra.squeeze(-1)
+            best = score.new_zeros(len(score), teacher.proto.shape[1]).scatter_reduce(1, box, score, "amax")
+            score = score * (score == best.gather(1, box))
         weight, index = score.topk(min(MOST, score.shape[1]), 1)
         picture = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         boxes = teacher.at((picture.flatten(), index.flatten()))[2].view(*index.shape, 4)

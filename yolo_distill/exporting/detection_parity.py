@@ -25,6 +25,7 @@ from yolo_distill.exporting.task_parity import (
 from yolo_distill.runtime.decode import decode_dense
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.letterbox import Transform
+from yolo_distill.runtime.nms import CLASS_OFFSET
 from yolo_distill.runtime.postprocess import Postprocess, Raw
 
 Rows = npt.NDArray[Any]
@@ -178,12 +179,14 @@ class Side(NamedTuple):
             picture's borders, where a nearly untrained network has many that end alike.
         classes: which classes each may have had but for rounding, bool, shape (N, nc). None of an end-to-end answer,
             which knows no NMS, and of a detection that is not in the raw answer.
-        hiding: what may have hidden detections of the other side: `rows`, and of turned boxes all that are better by
-            more than rounding, as these hide others even where they are hidden themselves.
+        kept: what NMS kept, of which a segmenter's that show no mask are no detections.
+        hiding: what hides worse boxes besides `rows`, in the same columns: `kept`; of turned boxes all candidates, as
+            these hide others even where they are hidden themselves.
     """
 
     rows: Rows
     classes: Rows
+    kept: Rows
     hiding: Rows
 
 
@@ -214,7 +217,7 @@ def _side(
     count = len(means.names)
     classes = np.zeros((len(rows), count), np.bool_)
     if means.end2end:
-        return Side(rows, classes, rows)
+        return Side(rows, classes, rows, rows)
     answer = rows_of(raw)[0]
     scores, turned = answer[4 : 4 + count], means.task == "obb"
     uncut = rows.copy()
@@ -230,11 +233,11 @@ def _side(
         own = _near(boxes, row[6:] if turned else row[:4], tolerance) & (scores[int(row[5])] == row[4])
         could[:] = own.any() and scores[:, own.argmax()] >= row[4] - margin
     if not turned:
-        return Side(uncut, classes, uncut)
+        more = np.zeros((len(kept), uncut.shape[1] - kept.shape[1]))  # keypoints hide nothing
+        return Side(uncut, classes, kept, np.column_stack([kept, more]))
     passed = scores.max(0) > conf
-    best = scores[:, passed].max(0) - 2 * margin
-    better = np.column_stack([boxes[passed, :4], best, scores[:, passed].argmax(0), boxes[passed]])
-    return Side(uncut, classes, np.concatenate([uncut, better]))
+    own = boxes[passed, :4], scores[:, passed].max(0), scores[:, passed].argmax(0), boxes[passed]
+    return Side(uncut, classes, kept, np.column_stack(own).astype(np.float64))
 
 
 def _near(boxes: Rows, place: Rows, tolerance: float) -> Any:
@@ -270,16 +273,26 @@ def _borderline(
     """
 
     def by_chance(mine: Side, at: int, other: Side) -> bool:
-        row = mine.rows[at]
-        last = len(other.rows) >= full and row[4] <= other.rows[:, 4].min() + margin
+        row, place = mine.rows[at], slice(6, None) if len(mine.rows[at]) == TURNED else slice(4)
+        last = len(other.kept) >= full and row[4] <= other.kept[:, 4].min() + margin
         if last or abs(row[4] - conf) <= margin:
             return True
-        slack = 1e-3 + 8 * wobble / max(1.0, float((row[2:4] - row[:2]).min()))
-        better = mine.classes[at][other.hiding[:, 5].astype(int)] & (other.hiding[:, 4] >= row[4] - margin)
-        hidden = better & (_overlap(row, other.hiding) >= IOU - slack)
-        twice = (mine.rows[:, 5] == row[5]) & (_overlap(row, mine.rows) > IOU + slack)
+        # NMS moves boxes apart by their class, which rounds those of high numbers.
+        moved = float(np.spacing(CLASS_OFFSET * np.float32(row[5])))
+        slack = 1e-3 + (8 * wobble + 4 * moved) / max(1.0, float((row[2:4] - row[:2]).min()))
+
+        def hides(others: Rows) -> Any:
+            as_good = mine.classes[at][others[:, 5].astype(int)] & (others[:, 4] >= row[4] - margin)
+            return as_good & (_overlap(row, others) >= IOU - slack)
+
+        def covers(others: Rows) -> Any:
+            return (others[:, 5] == row[5]) & (_overlap(row, others) > IOU + slack)
+
+        elsewhere = ~_near(other.hiding[:, place], row[place], 1e-3 + 8 * wobble)
+        hidden = hides(other.rows).any() or (hides(other.hiding) & elsewhere).any()
+        twice = covers(mine.rows)
         twice[at] = False
-        return bool(hidden.any() and not twice.any())
+        return bool(hidden and not twice.any() and not (covers(mine.hiding) & (mine.hiding[:, 4] > row[4])).any())
 
     alone = [(file, at, checkpoint) for at in alone_file] + [(checkpoint, at, file) for at in alone_torch]
     return sum(by_chance(*one) for one in alone)

@@ -97,6 +97,8 @@ class _Rounded:
         self._weights: dict[str, nn.Parameter] = {}
         self._made: dict[str, tuple[str, int | None]] = {}  # tensor of the graph to its weight and the channels' axis
         self._scales: dict[str, tuple[nn.Parameter, float, int]] = {}
+        # 256 levels of a picture are what they are, and those of a Softmax ONNX Runtime's.
+        fixed = {graph.input, *(node.output[0] for node in graph.nodes if node.op_type == "Softmax")}
         for node in graph.nodes:
             if node.op_type == "DequantizeLinear" and node.input[0] in graph.constants:
                 name = node.input[0].removesuffix("_quantized")
@@ -107,8 +109,8 @@ class _Rounded:
                 self._made[node.output[0]] = (name, axis if eight else None)
             elif node.op_type == "QuantizeLinear":
                 scale, zero = (graph.constants[name] for name in node.input[1:])
-                free = node.input[0] != graph.input  # 256 levels of a picture are what they are
-                self._scales[node.input[1]] = (nn.Parameter(torch.zeros(()), free), float(scale), int(zero))
+                change = nn.Parameter(torch.zeros(()), node.input[0] not in fixed)
+                self._scales[node.input[1]] = (change, float(scale), int(zero))
 
     def __call__(self, pictures: Tensor, wanted: Collection[str]) -> dict[str, Any]:
         given = {made: self._weight(name, axis) for made, (name, axis) in self._made.items()}

@@ -78,7 +78,7 @@ def to_int8(
 ) -> Lowered:
     """Write an int8 file that the guard accepts, with as few layers in fp32 as that takes.
 
-    Each way to choose the ranges is tried and the best one is taken. If none is good enough, it is trained where that
+    Each way to choose the ranges is tried, and of those that are good enough the best is taken. If none is, it is trained where that
     is asked for; then more and more layers are left in fp32, those first whose 8 bits cost most.
 
     Args:
@@ -104,7 +104,7 @@ def to_int8(
         quantiser.write(draft, keep=_nodes(always))
         tried.append((Lowered(draft, guard.judge(draft), method, len(some), tuple(always)), quantiser))
         say(str(tried[-1][0]))
-    best, quantiser = min(tried, key=lambda one: one[0].verdict.loss)
+    best, quantiser = min(tried, key=lambda one: (not one[0].verdict.ok, one[0].verdict.loss))
     if best.verdict.ok:
         return best
     attempts = [lowered for lowered, _ in tried]

@@ -35,7 +35,7 @@ def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
 
     Args:
         path: a `.yaml` file, a name of the host's such as `yolo26n.yaml`, whose letter picks width and depth, or one of
-            `cfg/models/`, such as `yolo26p.yaml`.
+            `cfg/models/`, such as `yolo26p.yaml`, also of another task: `yolo26p-seg.yaml`.
         role: the setting that named it, for the messages.
 
     Raises:
@@ -48,11 +48,14 @@ def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
     for file in {name, _without_scale(name)}:
         if file.exists():
             read_yaml(file, said)
+    nano, scales = _of_another_task(name)
     try:
-        plan = yaml_model_load(_of_ours(name))
+        plan = yaml_model_load(nano or _of_ours(name))
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise RequestError(f"{said}: is not a YAML file of keys and values ({one_line(error)})") from error
     plan["yaml_file"] = str(path)  # not where this package lies
+    if nano:
+        plan |= {"scales": scales, "scale": next(iter(scales))}
     if not plan["scale"] and isinstance(plan.get("scales"), dict):
         plan["scale"] = next(iter(plan["scales"]), "")  # which the host takes as well, with a warning
     return plan
@@ -126,7 +129,7 @@ def _check_architecture_exists(name: Path, said: str) -> None:
         raise RequestError(f"{said}: is a folder, not an architecture")
     if "'" in name.name:  # runs are named after it
         raise RequestError(f"{said}: Ultralytics opens no checkpoint with ' in its path; rename the file")
-    if name.exists() or _without_scale(name).exists() or _of_ours(name).is_file():
+    if name.exists() or _without_scale(name).exists() or _of_ours(name).is_file() or _of_another_task(name)[0]:
         return
     if len(name.parts) > 1:
         near = [f.name for f in name.parent.glob("*.y*ml")] if name.parent.is_dir() else []
@@ -145,6 +148,15 @@ def _of_ours(name: Path) -> Path:
     """Return where an architecture lies: in `cfg/models/` where a bare name is that of one of ours, else as named."""
     ours = cfg_dir() / "models" / name
     return ours if len(name.parts) == 1 and not name.is_file() and ours.is_file() else name
+
+
+def _of_another_task(name: Path) -> tuple[str, dict[str, Any]]:
+    """Return of a pico or femto of another task the host's nano, and the scales of ours; nothing of anything else."""
+    parts = re.fullmatch(r"(.*\d)([a-z])(-(?:seg|pose|obb))\.yaml", str(name))
+    if parts is None or name.is_file():
+        return "", {}
+    ours = cfg_dir() / "models" / f"{parts[1]}{parts[2]}.yaml"
+    return (parts.expand(r"\1n\3.yaml"), read_yaml(ours, str(ours))["scales"]) if ours.is_file() else ("", {})
 
 
 def _architectures() -> list[str]:

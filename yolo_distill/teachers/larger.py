@@ -46,7 +46,7 @@ class AtLargerSize(Teacher):
             )
         self.teacher, self.teacher_imgsz, self.imgsz = teacher, teacher_imgsz, imgsz
         self.names, self.needs = teacher.names, teacher.needs
-        self.kpt_shape = teacher.kpt_shape
+        self.task, self.kpt_shape = teacher.task, teacher.kpt_shape
         self.head = getattr(teacher, "head", None)  # of a YOLO, whose numbers beside boxes are in cells
         self._levels = {s: s * imgsz // teacher_imgsz for s in teacher.strides if s * imgsz % teacher_imgsz == 0}
         self.strides = list(self._levels.values())
