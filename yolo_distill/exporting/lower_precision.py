@@ -78,8 +78,8 @@ def to_int8(
 ) -> Lowered:
     """Write an int8 file that the guard accepts, with as few layers in fp32 as that takes.
 
-    Each way to choose the ranges is tried, and of those that are good enough the best is taken. If none is, it is trained where that
-    is asked for; then more and more layers are left in fp32, those first whose 8 bits cost most.
+    Each way to choose the ranges is tried, and of those that are good enough the best is taken. If none is, it is
+    trained where that is asked for; then more and more layers are left in fp32, those first whose 8 bits cost most.
 
     Args:
         file: the fp32 file.
