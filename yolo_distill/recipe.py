@@ -33,9 +33,9 @@ from yolo_distill.validation import described, read_yaml
 ARGS_KEY = "distill"
 #: Gains of the terms that a recipe may leave open, where they teach.
 USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not None}
-#: Optimizer steps of a run from which on the terms teach on top of a fitted start as well. What it rests on:
+#: Fewest and most optimizer steps of a run in which the terms teach on top of a fitted start as well. What it rests on:
 #: tests/benchmarks/MEASURED.md, "Where the terms pay".
-WORTH_STEPS = 500
+WORTH_STEPS = (500, 1500)
 
 #: What a run did that was started before there was such a setting, where today's default is or may become another.
 _NEUTRAL: dict[str, Any] = {
@@ -131,10 +131,11 @@ class Recipe(_Fields):
             return True, "the student does not start inside its teacher"
         if not self.init_fit:
             return True, "its start is not fitted"
-        if steps is not None and steps < WORTH_STEPS:
-            few = f"in {steps} optimizer steps that is as good as being taught, and faster"
-            return False, f"{few}; from {WORTH_STEPS} on teaching pays (teach=true teaches it all the same)"
-        return True, f"from {WORTH_STEPS} optimizer steps on that adds to its start (teach=false leaves it out)"
+        low, high = WORTH_STEPS
+        if steps is not None and not low <= steps <= high:
+            as_good = f"in {steps} optimizer steps that is as good as being taught, and faster"
+            return False, f"{as_good}; from {low} to {high} teaching pays (teach=true teaches it all the same)"
+        return True, f"from {low} to {high} optimizer steps that adds to its start (teach=false leaves it out)"
 
     def settled(self, *, inside: bool, steps: int | None = None, task: str = "detect") -> Recipe:
         """Return the recipe with all decided that it leaves open until it is known where the student starts.
