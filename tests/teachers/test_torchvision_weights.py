@@ -73,6 +73,9 @@ def test_a_keypoint_rcnn_has_as_many_keypoints_as_its_weights():
     state = make_detector("keypointrcnn_resnet50_fpn", 1, 96, keypoints=4).state_dict()
     model, _, names = load_detector_file("own.pth", "keypointrcnn_resnet50_fpn", {0: "cell"}, 96, dict(state))
     assert TorchvisionTeacher(model, names).kpt_shape == (4, 3)
+    claimed = {**state, "roi_heads.keypoint_predictor.kps_score_lowres.bias": torch.zeros(1).expand(10**9)}
+    with pytest.raises(RequestError, match="layers of other sizes"):
+        load_detector_file("own.pth", "keypointrcnn_resnet50_fpn", {0: "cell"}, 96, claimed)
 
 
 def test_an_ssdlite_whose_backbone_began_with_imagenet_is_taken(tmp_path, monkeypatch):

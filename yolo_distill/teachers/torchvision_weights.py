@@ -22,6 +22,9 @@ from yolo_distill.teachers.torchvision_detector import ARCHITECTURES, USUAL_SIDE
 _WHOLE_TAIL = 960
 #: Seconds that a server may stay silent.
 _PATIENCE = 10.0
+#: Has a number for each keypoint, of which a stranger's file may claim any number in a few bytes. One that claims more
+#: than these does not fit the detector that is built, and is refused.
+_KEYPOINTS, _MOST_KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.bias", 1000
 #: Their weights were trained when torchvision's frozen batch norms added nothing to the variance; it says so itself.
 _WITHOUT_EPS = tuple(f"{kind}_resnet50_fpn" for kind in ("fasterrcnn", "retinanet", "maskrcnn", "keypointrcnn"))
 
@@ -77,14 +80,14 @@ def load_detector_file(
     names = {int(column): str(word) for column, word in names.items()}
     tail = found.get("head.classification_head.module_list.1.0.0.weight")
     whole = tail is not None and len(tail) == _WHOLE_TAIL
-    points = found.get("roi_heads.keypoint_predictor.kps_score_lowres.bias")
+    points = found.get(_KEYPOINTS)
     model = make_detector(
         name,
         len(names),
         imgsz,
         anchors_for=anchors_for,
         whole_tail=whole,
-        keypoints=None if points is None else len(points),
+        keypoints=None if points is None or points.numel() > _MOST_KEYPOINTS else points.numel(),
     )
     try:
         model.load_state_dict(found)
