@@ -32,35 +32,15 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: Tables of what distillation gives: the document that has it, the headings of the start alone and of what is
-#: taught as well, which of the two arms is compared with plain, and the rows: what stands in the first column, the
-#: file (or several, with commas, as `read_all` takes them), and the arm that is taught as well.
-TABLES = (
-    (
-        "tests/benchmarks/HISTORY.md",
-        ("distilled", "taught as well"),
-        0,
-        (
-            ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128_again", "taught"),
-            ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60_again,fitted_bccd_26_60", "taught"),
-            ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40", "taught"),
-            ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50", "taught"),
-            ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100", "taught"),
-        ),
-    ),
-    (
-        "tests/benchmarks/HISTORY.md",
-        ("started, as cut", "distilled, as cut"),
-        1,
-        (
-            ("BCCD, 205, teacher for 60 epochs", "bccd_26_60", "distilled"),
-            ("BCCD, `yolo11s` -> `yolo11n`, teacher for 100 epochs", "bccd_11_60", "distilled"),
-            ("microcontrollers, 89, teacher for 100 epochs", "microcontrollers_26_100_again", "distilled"),
-            ("aquarium, 382, teacher for 100 epochs", "aquarium_26_50_again", "distilled"),
-            ("BCCD, teacher for 120 epochs", "ablation_bccd_128", "distilled"),
-            ("BCCD, both pretrained on aquarium, teacher for 60", "pretrained_bccd_128", "distilled@init=teacher"),
-        ),
-    ),
+#: Document of the overview, and its rows: what stands in the first column, the file (or several, with commas, as
+#: `read_all` takes them).
+OVERVIEW = "tests/benchmarks/HISTORY.md"
+ROWS = (
+    ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128_again"),
+    ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60_again,fitted_bccd_26_60"),
+    ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40"),
+    ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50"),
+    ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100"),
 )
 RESULTS = Path(__file__).with_name("results")
 
@@ -169,29 +149,22 @@ def ablation(runs: Runs, base: str = "init") -> str:
     return "\n".join(lines)
 
 
-def overview(headings: tuple[str, str], judged: int, rows: tuple[tuple[str, str, str], ...]) -> list[str]:
-    """Return a table of what distillation gives, a line a row, as Markdown.
-
-    Args:
-        headings: see `TABLES`, as all of these.
-        judged: index of the arm that is compared with plain.
-        rows: title, files and taught arm of each.
-    """
+def overview() -> list[str]:
+    """Return the table of what the start gives, and the terms on top of it, a line a row, as Markdown."""
     lines = [
-        f"| pictures to train on | px, epochs, seeds | teacher | plain | {' | '.join(headings)} "
+        "| pictures to train on | px, epochs, seeds | teacher | plain | distilled | taught as well "
         "| ahead of plain [95 %] | time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for title, name, taught in rows:
+    for title, name in ROWS:
         runs = read_all(",".join(str(RESULTS / f"{one}.jsonl") for one in name.split(",")))
         test, val = values(runs, "test"), values(runs, "val")
-        arms = ("init", taught)
-        found = difference(arms[judged], "plain", test)
-        figures = [_cell(who, test, val, found.count) for who in ("teacher", "plain", *arms)]
+        found = difference("init", "plain", test)
+        figures = [_cell(who, test, val, found.count) for who in ("teacher", "plain", "init", "taught")]
         plain = next(run["settings"] for run in runs if run["arm"] == "plain")
         size = f"{plain['imgsz']}, {plain['epochs']}, {found.count}"
         ratios = time_ratios(runs, "plain")
-        time = ", ".join(f"{ratios[arm]:.2f}" if arm in ratios else "-" for arm in arms)
+        time = ", ".join(f"{ratios[arm]:.2f}" if arm in ratios else "-" for arm in ("init", "taught"))
         cells = [title, size, *figures, interval(found), time]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -326,7 +299,7 @@ def main(words: list[str]) -> None:
         return
     options = dict(word.split("=", 1) for word in rest)
     if command == "overview":
-        print("\n\n".join("\n".join(overview(*table)) for _, *table in TABLES))
+        print("\n".join(overview()))
         return
     if command == "keep":
         keep(Path(options["out"]), Path(options["results"]))
