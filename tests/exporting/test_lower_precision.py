@@ -80,6 +80,7 @@ class Judge:
 
     def __init__(self, loss: Callable[[int], float], accepts: int | None = None) -> None:
         self.seen: list[str] = []
+        self.reference = {"map": 50.0}
         self._loss, self._accepts = loss, accepts
 
     def judge(self, file: Path) -> Verdict:
@@ -122,12 +123,16 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
     assert any(node.op_type == "Conv" and node.input[1] in made_by for node in graph.node)
 
 
-def test_nothing_is_good_enough(search, monkeypatch):
+@pytest.mark.parametrize(("map", "advice"), [(50.0, "give tune=true, more pictures"), (0.0, "train it further")])
+def test_nothing_is_good_enough(search, monkeypatch, map, advice):
     layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 4, 2)]
     monkeypatch.setattr(lower_precision, "rank_layers", lambda *_: layers)
-    message = refusal(DistillError, search, Judge(lambda at: {5: 2.0}.get(at, 3.0)))
+    judge = Judge(lambda at: {5: 2.0}.get(at, 3.0))
+    judge.reference = {"map": map}
+    message = refusal(DistillError, search, judge)
     assert "best of 5 attempts" in message
-    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; give tune=true, more pictures" in message
+    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; " in message
+    assert advice in message
 
 
 def test_a_calibration_that_is_good_enough_is_taken_even_if_another_one_finds_more(search):

@@ -129,9 +129,12 @@ def to_int8(
             return attempts[-1]
         count *= 2
     best = min(attempts, key=lambda one: one.verdict.loss)
+    advice = f"give {'' if tune else 'tune=true, '}more pictures to calibrate on, a larger max_drop=, or precision=fp16"
+    if guard.reference.get("map") == 0:
+        advice = "in fp32 the model has 0.0 mAP50-95 on val: train it further"
     raise DistillError(
-        f"precision=int8: the best of {len(attempts)} attempts, {best}; wanted {guard.wanted()}; no file is kept; give "
-        f"{'' if tune else 'tune=true, '}more pictures to calibrate on, a larger max_drop=, or precision=fp16"
+        f"precision=int8: the best of {len(attempts)} attempts, {best}; wanted {guard.wanted()}; "
+        f"no file is kept; {advice}"
     )
 
 
