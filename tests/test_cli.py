@@ -223,6 +223,11 @@ def test_the_code_that_a_command_returns_is_the_exit_code(command):
     [
         (DistillError("no room on the disk"), 1, "no room on the disk"),
         (RequestError("no such file"), 2, "no such file"),
+        (
+            PermissionError(13, "Permission denied", "a/b"),
+            2,
+            "a/b: Permission denied; give another, or the right to it",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ValueError("two\n  lines"), 1, "ValueError: two lines (debug=true shows where)"),
         (ZeroDivisionError(), 1, "ZeroDivisionError: no message (debug=true shows where)"),

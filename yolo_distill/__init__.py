@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 # Before OpenCV is imported, which reads it once: pictures of more pixels are not decoded. The largest that Pillow, by
 # which Ultralytics checks a data set, opens.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
+# Before onnxruntime is imported, which else keeps a lasting number of this machine and reports its use to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Detections", "Detector", "DistillError", "DistillationTrainer", "RequestError", "__version__", "benchmark",

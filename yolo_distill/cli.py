@@ -62,6 +62,8 @@ def _main(words: list[str]) -> int:
             return _complain(str(error), error.exit_code)
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # whichever setting it was given for
             return _complain(f"{reprlib.repr(error.filename)}: the name is too long for the disk; shorten it", 2)
+        if isinstance(error, PermissionError) and error.filename:
+            return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}; give another, or the right to it", 2)
         text = " ".join(str(error).split()) or "no message"
         return _complain(f"{type(error).__name__}: {text}{'' if debug else ' (debug=true shows where)'}", 1)
     finally:

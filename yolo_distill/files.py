@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import glob
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,12 +20,21 @@ from yolo_distill.errors import DistillError, RequestError
 
 #: Bytes of a name that leave room for more: most disks take 255 in all.
 _LONGEST_STEM = 200
+_A_DAY = 24 * 60 * 60
 _LITTLE = 1 << 16  # bytes of a disk below which it is tried out
 
 
 def partial_name(path: Path) -> Path:
     """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
-    return path.with_name(f".{_short_stem(path)}.{os.getpid()}.part{path.suffix}")
+    return path.with_name(f".{_short_stem(path)}.{_here()}.{os.getpid()}.part{path.suffix}")
+
+
+@functools.cache
+def _here() -> str:
+    """Return a word for this machine or container: a process of another one may have the same number."""
+    space = Path("/proc/self/ns/pid")
+    one = f"{platform.node()} {space.readlink() if space.exists() else ''}"
+    return hashlib.sha256(one.encode()).hexdigest()[:8]
 
 
 def _short_stem(path: Path) -> str:
@@ -30,8 +42,15 @@ def _short_stem(path: Path) -> str:
     return path.stem if len(stem) <= _LONGEST_STEM else hashlib.sha256(stem).hexdigest()
 
 
+def for_opencv(path: Path | str) -> Any:
+    """Return the name of a video as OpenCV wants it: given as text that is not UTF-8, it ends the process."""
+    return os.fsencode(path)
+
+
 def remove_partials(folder: Path, of: Path | None = None) -> None:
     """Remove what processes that were killed left in a folder of files that they were writing.
+
+    Those of another machine or container may live: theirs are left until nothing was written for a day.
 
     Args:
         folder: may be missing.
@@ -39,10 +58,13 @@ def remove_partials(folder: Path, of: Path | None = None) -> None:
     """
     pattern = f".{glob.escape(_short_stem(of))}.*.part{glob.escape(of.suffix)}" if of else ".*.part*"
     for left in folder.glob(pattern):
-        number = left.name.removesuffix(left.suffix).removesuffix(".part").rpartition(".")[2]
-        if number.isdecimal() and not _is_running(int(number)):
-            with suppress(PermissionError):  # on Windows, where it is still being written
-                left.unlink(missing_ok=True)
+        *_, where, number = ["", *left.name.removesuffix(left.suffix).removesuffix(".part").split(".")]
+        if not number.isdecimal():
+            continue
+        with suppress(PermissionError, FileNotFoundError):  # it is still being written (on Windows), or was finished
+            if _is_running(int(number)) if where == _here() else time.time() - left.stat().st_mtime < _A_DAY:
+                continue
+            left.unlink()
 
 
 def _is_running(process: int) -> bool:

@@ -13,8 +13,14 @@ from pathlib import Path
 from yolo_distill.errors import RequestError
 from yolo_distill.files import is_address, size_of
 
-PICTURES = frozenset({".bmp", ".dib", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif"})
+#: Those of Ultralytics and some of OpenCV. What this machine's OpenCV can't decode is named and left out.
+PICTURES = frozenset({
+    ".avif", ".bmp", ".dib", ".dng", ".heic", ".heif", ".jpeg", ".jpg", ".jp2", ".mpo", ".pgm", ".png", ".ppm", ".tif",
+    ".tiff", ".webp",
+})  # fmt: skip
+VIDEOS = frozenset({
+    ".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".gif",
+})  # fmt: skip
 
 _STREAM = re.compile(r"(rtsp|rtmp|https?|udp|tcp)://")
 
@@ -83,20 +89,37 @@ def _files(source: str) -> list[str]:
         raise _endless(source)
     if path.is_file():
         return [_absolute(source)]
-    if path.is_dir():
-        folder = _absolute(source).rstrip(os.sep)
-        found = [f"{folder}{os.sep}{one.name}" for one in path.iterdir() if _suffix(one.name) in PICTURES | VIDEOS]
+    found = listed(_absolute(source), source)
+    if found is None:
+        raise RequestError(
+            f"source={source}: no such file or folder; give pictures, folders, patterns or videos, with commas between"
+        )
+    return found
+
+
+def listed(path: str, source: str) -> list[str] | None:
+    """Return the pictures and videos in a folder or of a pattern, sorted; None where it is neither.
+
+    Whatever has the name of one is one, until it turns out that it can't be read: a link to nothing is not passed over
+    in silence.
+
+    Raises:
+        RequestError: there is none; names `source`.
+    """
+    every: Iterable[str]
+    if Path(path).is_dir():
+        # As text: a Path for each of a million files takes a while.
+        every = (one.path for one in os.scandir(path))
         nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
-    elif glob.has_magic(source):
+    elif glob.has_magic(path):
         # Path.glob takes no absolute pattern.
-        every = glob.iglob(_absolute(source), recursive=True)  # noqa: PTH207
-        found, nothing = [one for one in every if _suffix(one) in PICTURES | VIDEOS], "no picture or video matches"
+        every, nothing = glob.iglob(path, recursive=True), "no picture or video matches"  # noqa: PTH207
     else:
-        found = []
-        nothing = "no such file or folder; give pictures, folders, patterns or videos, with commas between"
+        return None
+    found = sorted(one for one in every if _suffix(one) in PICTURES | VIDEOS)
     if not found:
         raise RequestError(f"source={source}: {nothing}")
-    return sorted(found)
+    return found
 
 
 def _files_at(source: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -135,6 +136,23 @@ def test_pictures_and_videos_of_the_same_name(tmp_path):
     )
 
 
+def test_a_picture_named_as_a_frame_of_a_video(tmp_path):
+    Path("x").mkdir()
+    cv2.imwrite("x/film_1.jpg", np.zeros((64, 64, 3), np.uint8))
+    write_video(tmp_path / "x" / "film.avi", frames=1)
+    assert predict("source=x", "save=false", "save_txt=true") == 0
+    assert files("runs/predict") == ["labels/film-2_1.txt", "labels/film_1.txt"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_video_whose_name_is_no_text(tmp_path):
+    name = os.fsdecode(b"film\xff")
+    write_video(tmp_path / "film.avi", frames=1)
+    Path("film.avi").rename(f"{name}.avi")
+    assert predict(f"source={name}.avi", "save_txt=true") == 0
+    assert files("runs") == [f"predict/{name}.mp4", f"predict/labels/{name}_1.txt"]
+
+
 def test_files_that_cannot_be_decoded(capsys):
     Path("in/b.png").write_bytes(b"no picture")
     Path("in/d.mp4").write_bytes(b"no video")
@@ -166,6 +184,7 @@ def test_progress_of_a_long_run(monkeypatch, capsys):
         (["out=in", "exist_ok=true"], "out=in: is where source= lies"),
         (["jsonl=none/found.jsonl"], "jsonl=none/found.jsonl: there is no folder none"),
         (["jsonl=best.onnx"], "jsonl=best.onnx: is model= itself"),
+        (["jsonl=in/a.jpg"], "jsonl=in/a.jpg: is one of the files of source="),
         (["show=true"], "show=true: there is no screen"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -120,6 +120,15 @@ def test_boxes_that_are_one_once_they_are_cut_off():
     assert soft_answers(Path("out"))["00000000-0000.jpg"].scores.max(1).tolist() == pytest.approx([0.8, 0.7, 0.5])
 
 
+def test_pictures_that_ultralytics_would_refuse_are_left_out(capsys):
+    Path("in").mkdir()
+    for name, size in {"a": (9, 64, 3), "b": (10, 64, 3)}.items():
+        cv2.imwrite(f"in/{name}.png", np.zeros(size, np.uint8))
+    run("in")
+    assert files("out/images/train") == ["00000001-b.png"]
+    assert "a.png: is smaller than 10 pixels" in capsys.readouterr().err
+
+
 def test_everything_that_was_looked_at_has_one_row(mixed, capsys):
     teacher = MadeTeacher()
     run(mixed, asked=teacher, every=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ OPTIONAL = ("PIL", "pandas", "supervision")
 BLOCKED = f"import sys\nfor name in {HEAVY + OPTIONAL!r}:\n    sys.modules[name] = None\n"
 
 
-def python(code, *arguments):
+def python(code, *arguments, env=None):
     command = [sys.executable, "-c", BLOCKED + code, *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
@@ -30,10 +31,13 @@ def python(code, *arguments):
     ],
     ids=["predict", "webcam"],
 )
-def test_commands(words, made):
+def test_commands(words, made, tmp_path):
     write_detector(Path("best.onnx"), dense((32, 32, 16, 16, 0.9, 0, 0)))
     write_video(Path("a.mp4"))
-    python("from yolo_distill.cli import main\nsys.exit(main(sys.argv[1:]))", *words, "model=best.onnx")
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    python("from yolo_distill.cli import main\nsys.exit(main(sys.argv[1:]))", *words, "model=best.onnx", env=env)
+    assert not list(tmp_path.rglob("Microsoft"))  # where onnxruntime keeps what it reports
     assert Path(made).stat().st_size > 0
     (found,) = json.loads(Path("a.jsonl").read_text("utf-8").splitlines()[0])["detections"]
     assert found["name"] == "disc"

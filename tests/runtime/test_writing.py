@@ -14,7 +14,7 @@ import pytest
 from made_detector import NAMES
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import check_writable, claim_folder, replacing
+from yolo_distill.files import check_writable, claim_folder, partial_name, replacing
 from yolo_distill.runtime.capture import open_video
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.webcam import Recording
@@ -148,14 +148,18 @@ def test_a_full_disk_is_said_while_the_video_is_written(tmp_path, monkeypatch):
 def test_what_killed_processes_left_goes_with_the_next_start(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for number in (ended.pid, os.getppid()):
-        (tmp_path / f".a.{number}.part.mp4").touch()
-        (tmp_path / f".b.{number}.part.mp4").touch()
+    own = partial_name(tmp_path / "a.mp4").name
+    a = [own.replace(str(os.getpid()), str(number)) for number in (ended.pid, os.getppid())]
+    a += [".a.elsewhere.7.part.mp4", ".a.elsewhere.8.part.mp4"]
+    b = [name.replace("a", "b", 1) for name in a]
+    for name in (*a, *b):
+        (tmp_path / name).touch()
+        if ".8." in name:  # nothing was written there for long
+            os.utime(tmp_path / name, (0, 0))
     check_writable(tmp_path / "a.mp4", "save=a.mp4")
-    kept = [f".a.{os.getppid()}.part.mp4", f".b.{os.getppid()}.part.mp4"]
-    assert sorted(names_in(tmp_path)) == sorted([*kept, f".b.{ended.pid}.part.mp4"])
+    assert sorted(names_in(tmp_path)) == sorted([*a[1:3], *b])
     claim_folder(tmp_path, reuse=True)
-    assert sorted(names_in(tmp_path)) == kept
+    assert sorted(names_in(tmp_path)) == sorted([*a[1:3], *b[1:3]])
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ NOTES = (
     "On a machine without a screen: show=false save=out.mp4. On a stand: source=video.mp4 loop=true. For hours:\n"
     "save=out.mkv, which needs no index in memory. Ctrl-C finishes the files. A camera or stream that breaks off ends\n"
     "the run (exit code 1); what was written so far is kept. Latency is the time from the moment a frame came out of\n"
-    "the source until it was shown. Files grow under a hidden name (.labels.PID.part.jsonl) until they are finished;\n"
+    "the source until it was shown. Files grow under a hidden name (.labels.*.part.jsonl) until they are finished;\n"
     "record= hands over each line at once."
 )
 

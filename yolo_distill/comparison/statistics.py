@@ -91,17 +91,18 @@ def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
         return f"nothing can be said yet: no seed has both {found.arm} and {found.base}"
     missing = [str(seed) for seed in seeds if seed not in found.each]
     lacks = f" (seed {', '.join(missing)} missing)" if missing else ""
-    side = "ahead of" if found.mean > 0 else "behind"
-    points = f"{abs(found.mean):.1f}"
+    mean = round(found.mean, 1) + 0  # -0.0 is 0
+    side = "ahead of" if mean > 0 else "behind"
+    points = f"{abs(mean):.1f}"
     if found.interval is None:
         (seed,) = found.each
-        lead = f"{points} {side}" if found.mean else "level with"
+        lead = f"{points} {side}" if mean else "level with"
         return f"one seed proves nothing: {found.arm} is {lead} {found.base} in {what} with seed {seed}{lacks}"
     low, high = found.interval
     if low <= 0 <= high:
         return (
             f"no difference between {found.arm} and {found.base} can be seen with {found.count} seeds: "
-            f"{found.mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
+            f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
         )
     near, far = sorted((abs(low), abs(high)))
     return (

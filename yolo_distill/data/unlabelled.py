@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.errors import RequestError
-from yolo_distill.files import is_address, link, size_of
+from yolo_distill.files import for_opencv, is_address, link, size_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -189,7 +189,7 @@ def _content_of_picture(file: str) -> bytes | None:
 
 def _write_frames(video: Path, folder: Path, index: int, every: int) -> int:
     """Write every n-th frame of a video under names that begin with `index`, and return how many that were."""
-    stream = cv2.VideoCapture(str(video))
+    stream = cv2.VideoCapture(for_opencv(video))
     count = number = 0
     while stream.grab():
         if number % every == 0:

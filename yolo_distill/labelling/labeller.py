@@ -25,6 +25,8 @@ from yolo_distill.runtime.progress import Progress
 from yolo_distill.runtime.sources import why_unread
 from yolo_distill.temporary import temporary_folder
 
+_SMALLEST = 10  # pixels of a side; Ultralytics trains on no smaller picture
+
 
 class Labeller:
     """Does units of work."""
@@ -69,6 +71,8 @@ class Labeller:
             for number, (source, file, fitted) in enumerate(zip(unit.files, files, read, strict=True), unit.first):
                 if fitted is None:
                     chunk.leave_out(number, source, UNREAD, note=why_unread(file))
+                elif min(fitted.transform.picture) < _SMALLEST:
+                    chunk.leave_out(number, source, UNREAD, note=f"is smaller than {_SMALLEST} pixels")
                 else:
                     chunk.add(number, source, fitted, file)
             chunk.close(part_name(unit.first))

@@ -12,7 +12,7 @@ from typing import Any
 from yolo_distill.address import Mirror
 from yolo_distill.differences import changed_file, changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, partial_name
+from yolo_distill.files import cannot_write, check_folder, partial_name
 from yolo_distill.labelling.objects import Form
 from yolo_distill.labelling.thresholds import Threshold
 from yolo_distill.teachers import stored
@@ -71,12 +71,8 @@ def check_out(out: Path) -> None:
     Raises:
         RequestError: it is a file, holds something else, or cannot be written.
     """
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise RequestError(f"out={out}: {there} is a file; give the name of a folder")
-    if not os.access(there, os.W_OK):
-        raise RequestError(f"out={out}: cannot write into {there}; give another folder")
-    if there == out and not (out / FILE).exists():
+    check_folder(out, f"out={out}")
+    if out.exists() and not (out / FILE).exists():
         inside = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
         if inside:
             raise RequestError(f"out={out}: holds something else ({inside[0]}); give a new or empty folder")

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.files import for_opencv
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import quiet
 
@@ -72,7 +73,7 @@ class Capture:
 
     def _begin_again(self) -> bool:
         """Return whether there is a first frame to go on with. Opened anew: not every format can be wound back."""
-        return self.loop and bool(self._capture.open(self.name))
+        return self.loop and bool(self._capture.open(for_opencv(self.name)))
 
     def close(self) -> None:
         """Let go of the device or file."""
@@ -97,7 +98,7 @@ def open_video(path: Path) -> Capture:
     closed = RequestError(f"{path}: cannot be opened as a video; is it one, and is it whole?")
     empty = RequestError(f"{path}: the video holds no frame that can be decoded; give another one")
     with quiet():
-        return Capture(cv2.VideoCapture(str(path)), str(path), False, closed, empty)
+        return Capture(cv2.VideoCapture(for_opencv(path)), str(path), False, closed, empty)
 
 
 def count_frames(path: Path) -> int:
@@ -113,7 +114,7 @@ def count_frames(path: Path) -> int:
         if capture.total is not None and path.suffix.lower() in _INDEXED:
             return capture.total
     with quiet():
-        source = cv2.VideoCapture(str(path))
+        source = cv2.VideoCapture(for_opencv(path))
         source.set(cv2.CAP_PROP_FORMAT, -1)
         try:
             return next(number for number in itertools.count() if not source.grab())

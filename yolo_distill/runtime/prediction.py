@@ -28,7 +28,8 @@ STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 
 _DYNAMIC_BATCH = 8
 _BATCH_PIXELS = 32_000_000  # a batch is full at so many, so that it holds no eight posters at once
-_PICTURE_SUFFIXES = PICTURES - {".pgm"}  # those that can hold the colours of boxes
+# Those that OpenCV writes everywhere, and that can hold the colours of boxes.
+_PICTURE_SUFFIXES = PICTURES - {".avif", ".dng", ".heic", ".heif", ".mpo", ".pgm"}
 _SHOW_MS = 500  # how long a picture stays on the screen
 
 
@@ -272,14 +273,16 @@ def _batch(frames: Iterator[_Frame], most: int) -> list[_Frame]:
 
 
 def _unique_stems(items: Sequence[Item]) -> dict[str, str]:
-    """Return a file name without suffix for each item, by the item's name; none twice."""
+    """Return a file name without suffix for each item, by the item's name; none twice, nor as a video's frame."""
     stems: dict[str, str] = {}
     taken: set[str] = set()
+    pictures = [Path(item.name).stem.lower().rpartition("_") for item in items if not item.open]
+    framed = {before for before, _, number in pictures if number.isdecimal()}  # clip_7 is a picture, or a frame of clip
     for item in items:
         live_name = f"camera{item.name}" if item.name.isdecimal() else "stream"
         base = live_name if item.live else Path(item.name).stem
         stem, number = base, 1
-        while stem.lower() in taken:  # upper and lower case are one on some disks
+        while stem.lower() in (taken | framed if item.open else taken):  # upper and lower case are one on some disks
             number += 1
             stem = f"{base}-{number}"
         taken.add(stem.lower())

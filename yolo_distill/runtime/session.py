@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"{path}: is a folder; give the .onnx file")
     if not path.is_file():
         raise RequestError(f"{path}: no such file; give an .onnx file (made by: yolo-distill export model=best.pt)")
+    if not os.access(path, os.R_OK):
+        raise RequestError(f"{path}: may not be read; give another, or the right to it")
     if not path.stat().st_size:
         raise RequestError(f"{path}: is empty; export or copy it again")
     if threads is not None and threads < 1:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from yolo_distill.errors import RequestError
 from yolo_distill.runtime.capture import Capture, open_camera, open_stream, open_video
 from yolo_distill.runtime.letterbox import Picture
-from yolo_distill.sources import PICTURES, VIDEOS
+from yolo_distill.sources import VIDEOS, listed
 
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://", "rtp://")
 
@@ -41,9 +40,6 @@ class Item:
 def find(source: str) -> list[Item]:
     """Return what a `source=` stands for; nothing is opened yet.
 
-    Whatever in a folder or of a pattern has the name of a picture or video is one, until it turns out that it cannot be
-    read: a link to nothing is not passed over in silence.
-
     Args:
         source: a file, a folder, a pattern with * ? or [...] (** for folders below), the number of a camera, or an
             address such as rtsp://camera/stream.
@@ -60,22 +56,13 @@ def find(source: str) -> list[Item]:
         return [Item(source, lambda: open_camera(str(path)), live=True)]
     if path.is_file():
         return [_file(path)]
-    found: Iterable[str]
-    if path.is_dir():
-        found = (str(one) for one in path.iterdir())
-        nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
-    elif glob.has_magic(source):
-        # Path.glob takes no absolute pattern.
-        found, nothing = glob.iglob(str(path), recursive=True), "no picture or video matches"  # noqa: PTH207
-    else:
+    found = listed(str(path), source)
+    if found is None:
         raise RequestError(
             f"source={source}: no such file or folder; give a picture, a folder, a pattern, a video, the number of a "
             "camera or a stream address"
         )
-    items = [_file(Path(one)) for one in sorted(found) if Path(one).suffix.lower() in PICTURES | VIDEOS]
-    if not items:
-        raise RequestError(f"source={source}: {nothing}")
-    return items
+    return [_file(Path(one)) for one in found]
 
 
 def read_picture(path: str) -> Picture | None:

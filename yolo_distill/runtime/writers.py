@@ -11,7 +11,15 @@ from typing import Any
 import cv2
 
 from yolo_distill.errors import DistillError, RequestError
-from yolo_distill.files import cannot_write, move_into_place, partial_name, require_room, room_for, write_bytes
+from yolo_distill.files import (
+    cannot_write,
+    for_opencv,
+    move_into_place,
+    partial_name,
+    require_room,
+    room_for,
+    write_bytes,
+)
 from yolo_distill.runtime.capture import count_frames
 from yolo_distill.runtime.letterbox import Picture
 
@@ -101,7 +109,7 @@ class Video:
         if self._writer is None:
             self._size = size
             code = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._partial), code, self.fps, size)
+            self._writer = cv2.VideoWriter(for_opencv(self._partial), code, self.fps, size)
             if not self._writer.isOpened():
                 raise DistillError(f"{self.path}: cannot be written as a video ({size[0]}x{size[1]}, {self.fps:g} fps)")
         self._writer.write(image if size == self._size else cv2.resize(image, self._size))
