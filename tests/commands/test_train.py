@@ -183,7 +183,10 @@ def test_a_student_of_any_size(words, teacher, tmp_path, caplog, capsys):
     assert (type(model.model[0].act).__name__, model.yaml["width_multiple"]) == ("ReLU", 0.5)
     assert (tmp_path / "runs" / "tiny-w0.5-relu.yaml").is_file()
     assert main(["train", *words, "student_width=4"]) == 2
-    assert "tiny-w4.0.yaml is larger than its teacher=" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "tiny.yaml with student_width=4.0 is larger than its teacher=" in said
+    assert "heads); give a smaller size, or give force=true" in said
+    assert not (tmp_path / "runs" / "tiny-w4.0.yaml").exists()
 
 
 def test_a_folder_that_cannot_be_written(words, teacher, tmp_path, refused):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -32,11 +32,11 @@ def words(tiny_data, tiny_teacher, tmp_path) -> list[str]:
     ]  # fmt: skip
 
 
-def measured(times: Mapping[str, float], threads: int = 1) -> Path:
+def measured(times: Mapping[str, float], threads: int = 1, notes: Sequence[str] = ()) -> Path:
     """Write what `benchmark` writes, as far as it counts here."""
     rows = [{"model": name, "backend": "ours", "threads": {f"{threads}": {"p50_ms": ms}}} for name, ms in times.items()]
     others = [{**row, "backend": "host", "threads": {f"{threads}": {"p50_ms": 0.1}}} for row in rows]
-    Path("device.json").write_text(json.dumps({"rows": [*rows, *others]}))
+    Path("device.json").write_text(json.dumps({"rows": [*rows, *others], "notes": notes}))
     return Path("device.json")
 
 
@@ -84,12 +84,15 @@ def test_the_best_start_within_the_deadline_is_taken(
 
 
 def test_the_run_that_follows(words, tmp_path, caplog):
-    file = measured(TIMES, threads=2)
+    noisy = "the machine was not quiet: 3 of 12 ratios are doubtful"
+    file = measured(TIMES, threads=2, notes=["another note", noisy])
     assert main(["train", *words, "latency=2.5", "threads=2", f"latency_on={file}", "imgsz=96,64"]) == 0
     run = tmp_path / "runs" / "train"
     kept = json.loads((run / "latency.json").read_text())
     assert (kept["taken"]["file"], kept["taken"]["ms"]) == (f"{WIDE}-w0.5-relu-64-fp32.onnx", 2.0)
     assert len(kept["candidates"]) == 12
+    assert kept["doubt"] == f"device.json: {noisy}"
+    assert f"{kept['doubt']}\n" in caplog.text
     assert kept["taken"]["map"] is not None
     held = torch.load(run / "weights" / "best.pt", weights_only=False)
     assert (held["model"].yaml["width_multiple"], held["train_args"]["imgsz"]) == (0.5, 64)
@@ -112,18 +115,23 @@ def test_the_run_that_follows(words, tmp_path, caplog):
         (["latency=5", "teacher=yolo26s.yaml"], "latency=5: teacher=yolo26s.yaml has no weights yet; train it first"),
         (["latency=5", "teacher={teacher},{teacher}"], "is not one YOLO, inside which candidates could start"),
         (["latency=5", "student={wide}"], "latency=5: no candidate is smaller than the teacher"),
+        (["latency=5", "student={segments}"], "and the model is for segment, which learns from outlines"),
+        (["latency=5", "teacher={dog}"], "teacher and data have no class in common: the data has disc, square, the "),
+        (["latency=5", "student=yolo26n.pt"], "student=yolo26n.pt: latency= chooses among architectures, such as"),
         (["latency=5", "student=nowhere/s.yaml"], "student=nowhere/s.yaml: no such file"),
         (["latency=5", "latency_on=odd.json"], "latency_on=odd.json: is not what yolo-distill benchmark writes"),
         ([], "latency_on=device.json: belongs to latency=, such as latency=15"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_requests(words, extra, message, tiny_teacher, refused: Callable[..., str], tmp_path, starts):
+def test_bad_requests(words, extra, message, tiny_teacher, make_teacher, refused: Callable[..., str], tmp_path, starts):
     from tiny_yolo import write_architecture
 
     wide = write_architecture(tmp_path / "wide.yaml", width=4)
     Path("odd.json").write_text('{"rows": [{"model": "a.onnx"}]}')
-    extra = [word.format(teacher=tiny_teacher, wide=wide) for word in extra]
+    segments = write_architecture(tmp_path / "segments.yaml", task="segment")
+    dog = make_teacher(str(write_architecture(tmp_path / "tiny-dog.yaml", width=2)), {0: "dog"})
+    extra = [word.format(teacher=tiny_teacher, wide=wide, segments=segments, dog=dog) for word in extra]
     assert message in refused("train", *words, f"latency_on={measured(TIMES)}", *extra)
 
 
@@ -153,7 +161,7 @@ def test_what_is_to_be_timed_elsewhere(wider, tmp_path, capsys):
     measured = json.loads(Path("benchmark.json").read_text())
     Path("there").mkdir()
     (Path("there") / "benchmark.json").write_text(json.dumps({"rows": measured["rows"][1:]}))
-    assert main(["train", *words]) == 2
+    assert main(["train", *words, "latency_on=there"]) == 2
     assert f"has no times of 1 candidate on 1 thread; copy {names[0]} from" in capsys.readouterr().err
     assert {name: (folder / name).stat().st_mtime_ns for name in names} == before
 

@@ -21,6 +21,7 @@ from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.run import default_student
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.recipe import make_recipe
 from yolo_distill.teachers.answer import read_head
@@ -60,6 +61,20 @@ def of_task(tiny_data, tmp_path_factory):
         return folder / "data.yaml"
 
     return make
+
+
+def test_a_smaller_checkpoint_has_the_keypoints_of_the_data(of_task, tmp_path, capsys):
+    plans = [write_architecture(Path(f"{name}.yaml"), width, task="pose") for name, width in (("s", 1), ("t", 2))]
+    plans[0].write_text(plans[0].read_text().replace("kpt_shape: [4, 3]", "kpt_shape: [17, 3]"))
+    save(live_detector(str(plans[1]), ["disc", "square"], task="pose"), tmp_path / "t.pt", 64)
+    words = ["shrink", "teacher=t.pt", f"data={of_task('pose')}", "student=s.yaml", "device=cpu", "out=s.pt"]
+    assert main(words) == 0
+    assert "mAP50-95 " in capsys.readouterr().out
+    assert load_detector("s.pt").model[-1].kpt_shape == [4, 3]
+    plans[1].write_text(plans[1].read_text().replace("kpt_shape: [4, 3]", "kpt_shape: [5, 3]"))
+    save(live_detector(str(plans[1]), ["disc", "square"], task="pose"), tmp_path / "t.pt", 64)
+    assert main(words) == 2
+    assert "has kpt_shape: [4, 3], and teacher=t.pt finds [5, 3]; use data with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["seg", "pose", "obb"])

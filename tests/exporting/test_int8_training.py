@@ -18,6 +18,7 @@ from yolo_distill.exporting import int8_training
 from yolo_distill.exporting.int8_training import train_int8
 from yolo_distill.exporting.onnx_file import annotate, notes_of_source, trace
 from yolo_distill.exporting.torch_graph import TorchGraph
+from yolo_distill.graphs.mobile import suit_delegates
 from yolo_distill.graphs.quantise import Quantiser
 from yolo_distill.graphs.structure import all_anchors
 from yolo_distill.models.checkpoint import load_detector
@@ -69,11 +70,15 @@ def test_torch_computes_what_the_graph_says(tmp_path, pictures, plan, task, nms)
     model = onnx.load(str(file))
     batch = np.stack(pictures[:2]).astype(np.float32) / 255
     end = all_anchors(model)
-    rows = TorchGraph(model)(torch.from_numpy(batch), [end], {}, {})[end].numpy()
-    right = answers(file, batch, end)
-    assert rows.shape == right.shape
-    assert rows.shape[2] == sum((SIDE // stride) ** 2 for stride in (8, 16, 32))
-    assert np.abs(rows - right).max() < 1e-3 * np.abs(right).max()
+    wanted = [end, *(output.name for output in model.graph.output[1:])]  # prototypes of masks
+    for rewrite in [lambda model: None, *([suit_delegates] if task == "segment" else [])]:
+        rewrite(model)
+        found = TorchGraph(model)(torch.from_numpy(batch), wanted, {}, {})
+        assert found[end].shape[2] == sum((SIDE // stride) ** 2 for stride in (8, 16, 32))
+        for name in wanted:
+            right = answers(file, batch, name)
+            assert found[name].shape == right.shape
+            assert np.abs(found[name].numpy() - right).max() < 1e-3 * np.abs(right).max()
 
 
 @pytest.mark.parametrize("task", ["detect", pytest.param("segment", marks=pytest.mark.slow)])

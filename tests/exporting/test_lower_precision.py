@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from yolo_distill.exporting.acceptance import Guard, Verdict
 from yolo_distill.exporting.export import export
 from yolo_distill.exporting.export_data import ExportData
 from yolo_distill.exporting.layer_sensitivity import _distance
-from yolo_distill.exporting.lower_precision import to_int8
+from yolo_distill.exporting.lower_precision import to_fp16, to_int8
 from yolo_distill.exporting.report import ExportReport
 from yolo_distill.graphs.quantise import METHODS
 from yolo_distill.runtime.detector import Detector
@@ -57,6 +58,8 @@ def test_agreement_decides_where_there_are_no_boxes_or_none_is_found(monkeypatch
         verdict = guard.judge(Path("file"))
         assert verdict.ok is ok
         assert f"{100 * matched:.1f} % of the detections" in str(verdict)
+    monkeypatch.setattr(acceptance, "agreement", lambda *_: Agreement(0.0, 0.0, 0, 0.25))
+    assert ("give data=" in str(guard.judge(Path("file")))) is (data is None)
     assert "95 % of the detections the same" in guard.wanted()
 
 
@@ -80,7 +83,7 @@ class Judge:
 
     def __init__(self, loss: Callable[[int], float], accepts: int | None = None) -> None:
         self.seen: list[str] = []
-        self.reference = {"map": 50.0}
+        self.finds_nothing = False
         self._loss, self._accepts = loss, accepts
 
     def judge(self, file: Path) -> Verdict:
@@ -123,16 +126,36 @@ def test_layers_are_kept_one_two_four_until_it_is_enough(search, tmp_path):
     assert any(node.op_type == "Conv" and node.input[1] in made_by for node in graph.node)
 
 
-@pytest.mark.parametrize(("map", "advice"), [(50.0, "give tune=true, more pictures"), (0.0, "train it further")])
-def test_nothing_is_good_enough(search, monkeypatch, map, advice):
+def test_nothing_is_good_enough(search, monkeypatch):
     layers = [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3, 4, 2)]
     monkeypatch.setattr(lower_precision, "rank_layers", lambda *_: layers)
-    judge = Judge(lambda at: {5: 2.0}.get(at, 3.0))
-    judge.reference = {"map": map}
-    message = refusal(DistillError, search, judge)
+    message = refusal(DistillError, search, Judge(lambda at: {5: 2.0}.get(at, 3.0)))
     assert "best of 5 attempts" in message
-    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; " in message
-    assert advice in message
+    assert "48.0 mAP50-95, -2.00 to fp32; wanted at most 0.3; no file is kept; give tune=true, more pictures" in message
+
+
+def test_a_model_that_finds_nothing_is_told_so_at_once(search, monkeypatch):
+    judge = Judge(lambda at: 3.0)
+    judge.finds_nothing = True
+    message = refusal(DistillError, search, judge, tune=True)
+    assert len(judge.seen) == len(METHODS)
+    assert message.endswith("; no file is kept; in fp32 the model has 0.0 mAP50-95 on val: train it further")
+    monkeypatch.setattr(lower_precision, "write_half", lambda *_: None)
+    message = refusal(DistillError, to_fp16, Path("a.onnx"), Path("b.onnx"), judge)
+    assert message.endswith("; no file is kept; in fp32 the model has 0.0 mAP50-95 on val: train it further")
+
+
+def test_a_method_that_the_values_do_not_suit_is_left_out(search, monkeypatch):
+    class Narrow(lower_precision.Quantiser):
+        def __init__(self, *args: Any, method: str) -> None:
+            if METHODS[method]:
+                np.histogram([1.0, np.nextafter(1.0, 2.0)], 2048)
+            super().__init__(*args, method=method)
+
+    monkeypatch.setattr(lower_precision, "Quantiser", Narrow)
+    done, said = search(Judge(lambda at: 1.0, accepts=1))
+    assert (done.method, len(said)) == ("minmax", len(METHODS))
+    assert said[1].startswith("int8 (percentile 99.999): left out, as a tensor hardly varies (Too many bins")
 
 
 def test_a_calibration_that_is_good_enough_is_taken_even_if_another_one_finds_more(search):
@@ -151,6 +174,20 @@ def test_the_best_calibration_is_trained_where_none_is_good_enough(search, monke
         4,
     )
     assert len(said) == 4
+
+
+def test_a_training_that_made_it_worse_is_left_behind(search, monkeypatch):
+    ranked: list[Any] = []
+
+    def rank(file: Path, quantiser: Any, *rest: Any) -> list[tuple[str, list[str]]]:
+        ranked.append(quantiser)
+        return [(f"model.{at}", [f"/model.{at}/conv/Conv"]) for at in (1, 3)]
+
+    monkeypatch.setattr(lower_precision, "train_int8", lambda quantiser, *_: quantiser.take({}, {"images": (0, 9)}))
+    monkeypatch.setattr(lower_precision, "rank_layers", rank)
+    done, _ = search(Judge(lambda at: {2: 1.0, 4: 5.0}.get(at, 3.0), accepts=5), tune=True)
+    assert (done.method, done.kept[-1]) == (list(METHODS)[1], "model.1")
+    assert ranked[0]._ranges["images"].range_value == (0, 1)
 
 
 def test_distance_weighs_what_is_sure():
@@ -280,6 +317,14 @@ def test_a_phone_file_that_does_not_suit_is_not_kept(tmp_path, monkeypatch):
     assert "does not suit NNAPI (Split into unequal parts, tensors of unknown shape), CoreML MLProgram (" in message
     assert message.endswith("; no file is kept")
     assert listing(tmp_path) == ["best.pt"]
+
+
+def test_an_activation_that_phones_lack_is_named(monkeypatch):
+    found = {name: {"suits": "partly", "why": ["no HardSigmoid"]} for name in ("NNAPI", "CoreML MLProgram")}
+    monkeypatch.setattr(module, "check_suitability", lambda file: found)
+    plan = SimpleNamespace(precision="fp32", target=SimpleNamespace(name="phone"))
+    message = refusal(DistillError, module._suitability, plan, Path("a.onnx"))
+    assert message.endswith("no file is kept; train the student with student_act=relu, or give target=cpu")
 
 
 @pytest.mark.slow

@@ -82,6 +82,16 @@ def test_what_a_provider_refuses_is_said(graph, refused_by, why, tmp_path):
     assert all(one["suits"] == "yes" for one in found.values() if not one["why"])
 
 
+def test_a_graph_that_was_not_simplified_is_rewritten_as_well(tmp_path):
+    sizes = helper.make_node("Constant", [], ["parts"], value=onnx.numpy_helper.from_array(np.array([2, 4])))
+    split = helper.make_node("Split", ["x", "parts"], ["out", "b"], axis=1, name="split")
+    model = onnx.load_from_string(_graph(sizes, split))
+    suit_delegates(model)
+    assert [node.op_type for node in model.graph.node] == ["Slice", "Slice"]
+    onnx.save(model, str(tmp_path / "graph.onnx"))
+    assert check_suitability(tmp_path / "graph.onnx")["NNAPI"]["suits"] == "yes"
+
+
 def test_the_ort_format_answers_the_same_and_names_its_operators(traced, pictures, tmp_path):
     given = floats(pictures[0])
     for fused in (True, False):

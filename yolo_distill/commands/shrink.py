@@ -44,7 +44,8 @@ LOOK_FIRST = check_model_files
 def call(settings: dict[str, Any]) -> ShrinkResult:
     """Shrink, and measure."""
     teacher, data = settings.pop("teacher"), settings.pop("data")
-    sizes = [str(settings[key]) for key in ("width", "depth", "act") if settings[key] is not None]
+    words = {"width": "w", "depth": "d", "act": ""}  # as an architecture of that size is called
+    sizes = [f"{word}{settings[key]}" for key, word in words.items() if settings[key] is not None]
     if settings["student"]:
         sizes.insert(0, Path(settings["student"]).stem)
     beside = Path(teacher).with_name("-".join([Path(teacher).stem, *sizes]) + ".pt")
@@ -54,9 +55,10 @@ def call(settings: dict[str, Any]) -> ShrinkResult:
     check_writable(out, f"out={out}", {"teacher": teacher})
     with importing_for("shrink"):
         from yolo_distill.evaluation.evaluate import evaluate, in_points
-        from yolo_distill.initialization.shrink import shrink
-    model = shrink(teacher, data, out, **settings)
-    found = in_points(evaluate(model, data, device=settings["device"]))
+        from yolo_distill.initialization.shrink import shrink, write_checkpoint
+    model = shrink(teacher, data, **settings)
+    found = {**in_points(evaluate(model, data, device=settings["device"])), "model": str(out)}
+    write_checkpoint(model, out)
     parameters = sum(p.numel() for p in model.parameters())
     return ShrinkResult(out, found["map"], found["map50"], parameters, out.stat().st_size / 1e6, found)
 

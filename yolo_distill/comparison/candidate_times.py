@@ -18,7 +18,7 @@ from ultralytics.utils import LOGGER
 from yolo_distill.benchmarking.backends import Row
 from yolo_distill.benchmarking.engines import Job, open_engine
 from yolo_distill.benchmarking.models import Model
-from yolo_distill.benchmarking.report import arm_figures
+from yolo_distill.benchmarking.report import DOUBT, arm_figures
 from yolo_distill.benchmarking.rounds import Arm, measure
 from yolo_distill.benchmarking.timing_pictures import load_pictures
 from yolo_distill.comparison.candidates import Candidate, Deadline
@@ -28,6 +28,7 @@ from yolo_distill.exporting.onnx_file import annotate, trace
 from yolo_distill.exporting.targets import load_target
 from yolo_distill.graphs.quantise import Quantiser
 from yolo_distill.initialization.initialize import PREFIX
+from yolo_distill.machine import busy
 from yolo_distill.runtime.progress import Progress
 from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
@@ -43,15 +44,16 @@ def time_candidates(
     asked: Deadline,
     folder: Path,
     data: Mapping[str, Any],
-    *,
-    least: bool,
-) -> None:
-    """Fill in the times of the candidates: the median, or the least where others keep the machine busy.
+) -> str:
+    """Fill in the times of the candidates: the median, or here the least where others keep the machine busy.
+
+    Returns:
+        in words what makes them doubtful; empty where nothing does.
 
     Raises:
         RequestError: they are to be timed elsewhere, and have not been.
     """
-    there = _timed_there(asked)
+    there, doubt = _timed_there(asked) if asked.latency_on else ({}, busy())
     missing = [one for one in found if one.file not in there]
     progress = Progress()
     if missing:
@@ -61,11 +63,12 @@ def time_candidates(
         _write(folder / one.file, models[one.student], one.imgsz, asked.precision, data)
     progress.clear()
     if asked.latency_on is None:
-        there = _timed_here(folder, found, asked, str(data["yaml_file"]), progress, least=least)
+        there = _timed_here(folder, found, asked, str(data["yaml_file"]), progress, least=bool(doubt))
     elif missing:
         raise RequestError(_to_be_timed(asked, folder, [one.file for one in missing]))
     for one in found:
         one.ms = there[one.file]
+    return doubt
 
 
 def _timed_here(
@@ -95,18 +98,26 @@ def _timed_here(
     }
 
 
-def _timed_there(asked: Deadline) -> dict[str, float]:
-    """Return what `benchmark` found on another machine, by file; nothing where its file is still to come."""
-    if asked.latency_on is None or not (file := Path(asked.latency_on).expanduser()).exists():
-        return {}
+def _timed_there(asked: Deadline) -> tuple[dict[str, float], str]:
+    """Return what `benchmark` found on another machine, by file; nothing where its file is still to come.
+
+    And what it says of a machine that was not quiet.
+    """
+    file = Path(str(asked.latency_on)).expanduser()
+    if file.is_dir():  # where it is written without a name of its own
+        file /= "benchmark.json"
+    if not file.exists():
+        return {}, ""
     threads = str(asked.threads)
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        return {
+        report = json.loads(file.read_text(encoding="utf-8"))
+        times = {
             PurePath(row["model"]).name: float(row["threads"][threads]["p50_ms"])
-            for row in rows
+            for row in report["rows"]
             if row["backend"] == "ours" and threads in row["threads"]
         }
+        doubt = next((note for note in report.get("notes", ()) if note.startswith(DOUBT)), "")
+        return times, f"{asked.latency_on}: {doubt}" if doubt else ""
     except OSError as error:
         raise RequestError(f"latency_on={asked.latency_on}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -122,7 +133,7 @@ def _to_be_timed(asked: Deadline, folder: Path, missing: Sequence[str]) -> str:
         f"latency_on={asked.latency_on}: has no times of {count} candidate{'s' * (count > 1)} on {threads} "
         f"thread{'s' * (threads > 1)}; copy {', '.join(missing)} from {folder} to the machine that counts, type there: "
         f"yolo-distill benchmark model={','.join(missing)} threads={threads} backends=ours "
-        f"out={Path(str(asked.latency_on)).name}, and bring that file back"
+        f"out={Path(str(asked.latency_on)).name}, and bring that back"
     )
 
 

@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.samples import random_state_kept
 from yolo_distill.errors import RequestError
-from yolo_distill.models.architecture_files import build_plan, read_plan
+from yolo_distill.models.architecture_files import build_plan, is_architecture, read_plan
 from yolo_distill.models.sizes import resized, width_of
 
 #: Sizes of a family, largest first; widths by the smallest one's where it has no pico and femto, and by the teacher's
@@ -110,7 +110,14 @@ def smaller_networks(teacher: DetectionModel, asked: Deadline, names: Mapping[in
 def _plans(teacher: DetectionModel, students: str | None) -> list[dict[str, Any]]:
     """Return the architectures to choose from: those that are named, else the teacher's family, else its widths."""
     if students:
-        return [read_plan(name, "student") for name in map(str.strip, students.split(","))]
+        names = [name.strip() for name in students.split(",")]
+        for name in names:
+            if not is_architecture(name):
+                raise RequestError(
+                    f"student={name}: latency= chooses among architectures, such as yolo26n.yaml, and trains the one "
+                    "it takes; give those, or leave student= or latency= out"
+                )
+        return [read_plan(name, "student") for name in names]
     own: dict[str, Any] = dict(teacher.yaml)
     family = re.fullmatch(r"(.*\d)[a-z](-\w+)?", Path(str(own.get("yaml_file"))).stem)
     found: dict[str, dict[str, Any]] = {}

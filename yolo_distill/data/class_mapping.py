@@ -57,11 +57,11 @@ class ClassMatch:
         )
 
     def __str__(self) -> str:
-        text = f"{len(self.matched)} of {len(self.matched) + len(self.untaught)} classes taught ({_few(self.matched)})"
+        text = f"{len(self.matched)} of {len(self.matched) + len(self.untaught)} classes taught ({few(self.matched)})"
         if self.untaught:
-            text += f"; not taught: {_few(self.untaught)}"
+            text += f"; not taught: {few(self.untaught)}"
         if self.unused:
-            text += f"; known to the teacher only: {_few(self.unused)}"
+            text += f"; known to the teacher only: {few(self.unused)}"
         return text
 
     def table(self, teacher: Mapping[int, str]) -> str:
@@ -133,7 +133,7 @@ def _by_map(
         for name in named:
             if (column := find(name)) is None:
                 raise RequestError(
-                    f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {_few(known)})"
+                    f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {few(known)})"
                 )
             yield column
 
@@ -169,17 +169,25 @@ def require_match(match: ClassMatch, *, some: bool, features_only_possible: bool
     """
     if not match.matched and not (some and features_only_possible):
         raise RequestError(
-            f"teacher and data have no class in common: the data has {_few(match.untaught)}, the teacher "
-            f"{_few(match.unused)}; use a teacher trained on these classes, say which means which with class_map=, or "
-            "teach features alone with match=some pkd=1"
+            f"{none_in_common(match)}, say which means which with class_map=, or teach features alone with match=some "
+            "pkd=1"
         )
     if match.untaught and not some:
         raise RequestError(
-            f"the teacher does not know {_few(match.untaught)} (it matches {_few(match.matched)}; it also knows "
-            f"{_few(match.unused)}); say which means which with class_map=, or leave these without a teacher with "
+            f"the teacher does not know {few(match.untaught)} (it matches {few(match.matched)}; it also knows "
+            f"{few(match.unused)}); say which means which with class_map=, or leave these without a teacher with "
             "match=some"
         )
 
 
-def _few(names: list[str]) -> str:
+def none_in_common(match: ClassMatch) -> str:
+    """Return a message that a teacher has none of the data's classes."""
+    return (
+        f"teacher and data have no class in common: the data has {few(match.untaught)}, the teacher "
+        f"{few(match.unused)}; use a teacher trained on these classes"
+    )
+
+
+def few(names: list[str]) -> str:
+    """Return the first names of a list, in words."""
     return (", ".join(names[:_FEW]) or "none") + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")

@@ -95,6 +95,12 @@ def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[s
         RequestError: another one was given, or a term or the labels are those of another one.
     """
     found = task_of_file(student, trust=recipe.trust, role="student")
+    require_learnable(found, student, task, recipe, data)
+    return found
+
+
+def require_learnable(found: str, student: str, task: str | None, recipe: Recipe, data: Mapping[str, Any]) -> None:
+    """Refuse a student of the task `found` as `require_task` does; its file need not be there."""
     if task not in {None, found}:
         raise RequestError(f"task={task}: student={student} is a {found} model; leave task= out")
     for name, gain in recipe.gains.items():
@@ -109,10 +115,9 @@ def require_task(student: str, task: str | None, recipe: Recipe, data: Mapping[s
         said = f"unlabeled_conf={recipe.unlabeled_conf:g}"
         raise RequestError(f"{said}: makes labels of boxes, and student={student} is a {found} model; leave it out")
     require_labels_of(found, data, "train", f"data={data['yaml_file']}")
-    return found
 
 
-def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> None:
+def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str, size: str = "") -> None:
     """Refuse a teacher that is no larger than its student, as where the two were swapped.
 
     Args:
@@ -120,6 +125,7 @@ def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> No
         student: the model.
         recipe: of the run.
         named: the student, as it was given.
+        size: that it was given besides, in words.
 
     Raises:
         RequestError: naming both sizes, unless the recipe says `force`.
@@ -131,8 +137,10 @@ def require_larger(teacher: Any, student: Any, recipe: Recipe, named: str) -> No
     if recipe.force or large > small:
         return
     how, said = ("as large as", "take a smaller student") if large == small else ("larger than", "swap the two")
+    if size:
+        size, said = f" with {size}", "give a smaller size"
     raise RequestError(
-        f"student={named} is {how} its teacher={recipe.teacher} ({small:,} and {large:,} parameters without the "
+        f"student={named}{size} is {how} its teacher={recipe.teacher} ({small:,} and {large:,} parameters without the "
         f"heads); {said}, or give force=true"
     )
 

@@ -49,10 +49,10 @@ from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.architecture_files import is_architecture
+from yolo_distill.models.architecture_files import build_plan, is_architecture
 from yolo_distill.models.checkpoint import load_detector, task_of_file
 from yolo_distill.models.imgsz import require_side, rounded_imgsz
-from yolo_distill.models.sizes import sized_student
+from yolo_distill.models.sizes import sized_plan, write_plan
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.loading import Teachers
@@ -76,7 +76,7 @@ def train(
         own: recipe settings that were given.
         host: Ultralytics' settings that were given.
         student: weights or architecture of the student.
-        sizes: of it, see `sized_student`, which writes an architecture beside the run's folder.
+        sizes: of it, see `sized_plan`, which is written beside the run's folder.
         recipe: name or path of the recipe that fills in the rest.
         choose: returns another student and the side of its pictures, of recipe, settings of Ultralytics and data.
 
@@ -105,14 +105,16 @@ def train(
     teachers = Teachers.of(checked)
     # The host takes ~ for the name of a folder.
     student = os.path.expanduser(student or default_student(teachers))  # noqa: PTH111 - it may be an address
-    student = sized_student(student, sizes or {}, runs_folder(settings))
+    sized = sized_plan(student, sizes or {})
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = os.path.expanduser(settings["pretrained"])  # noqa: PTH111
     settings = for_all_ranks(settings)
     _check_device(checked, settings)
     require_teachable(checked, settings)
     settings["task"] = require_task(student, settings.get("task"), checked, data)
-    checked = check_pair(student, checked, teachers, data, settings)
+    checked = check_pair(student, checked, teachers, data, settings, sized)
+    if sized is not None:
+        student = write_plan(sized[0], runs_folder(settings))
     inside = may_start_inside(checked, student, settings)
     trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
     steps = expected_steps(len(pictures_of(data, "train")), settings)
@@ -271,11 +273,24 @@ def _in_one_line() -> Iterator[None]:
 
 
 def check_pair(
-    student: str, recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
+    student: str,
+    recipe: Recipe,
+    teachers: Teachers,
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    sized: tuple[dict[str, Any], str] | None = None,
 ) -> Recipe:
     """Refuse what can be refused before anything is trained or written: also a pair that does not fit together.
 
     The host opens the student, and what `pretrained=` names, again and without restriction when it builds it.
+
+    Args:
+        student: as given.
+        recipe: of the run.
+        teachers: of the recipe.
+        data: as `check_data` found it.
+        settings: Ultralytics' of the run.
+        sized: the student of another size, as `sized_plan` returns it.
 
     Returns:
         the recipe, where `init=auto` of a student with weights of its own is what `start_beside_weights` says.
@@ -285,12 +300,15 @@ def check_pair(
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")
-    for who, path in [*(("assistant", name) for name in assistants(recipe)), ("student", student)]:
-        models.append(open_model(path, who, data, recipe.trust))
+    models += [open_model(name, "assistant", data, recipe.trust) for name in assistants(recipe)]
+    if sized is None:
+        models.append(open_model(student, "student", data, recipe.trust))
+    else:
+        models.append(build_plan(sized[0], data["nc"], sized[1], kpt_shape=data.get("kpt_shape")))
     if isinstance(side := settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), int):
         require_side(side, models[-1])
     if first is not None and teachers.alone:
-        require_larger(first, models[-1], recipe, student)
+        require_larger(first, models[-1], recipe, student, sized[1] if sized else "")
     weights = own_weights(student, settings)
     if weights not in {None, student}:
         load_detector(str(weights), trust=recipe.trust, role="pretrained")

@@ -11,6 +11,9 @@ from yolo_distill.evaluation.detection_agreement import MAX_SCORE_GAP, MIN_MATCH
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.exporting.export_data import ExportData
 
+#: Why a file is refused whose fp32 file finds nothing where there are boxes.
+UNTRAINED = "in fp32 the model has 0.0 mAP50-95 on val: train it further"
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -40,6 +43,7 @@ class Guard:
 
     Attributes:
         reference: figures of the fp32 file; empty where there is no mAP.
+        finds_nothing: whether its mAP is 0.
     """
 
     def __init__(self, reference: Path, data: ExportData, max_drop: float) -> None:
@@ -52,6 +56,7 @@ class Guard:
         """
         self._file, self._pictures, self._max_drop = reference, data.pictures, max_drop
         self.reference = measure(reference, data.labelled, device="cpu") if data.labelled is not None else {}
+        self.finds_nothing = self.reference.get("map") == 0
         self._labelled = data.labelled if self.reference.get("map") else None
 
     def judge(self, file: Path) -> Verdict:
@@ -62,8 +67,9 @@ class Guard:
             text = f"{figures['map']:.1f} mAP50-95, {-drop:+.2f} to fp32"
             return Verdict(drop <= self._max_drop, drop, {**figures, "drop": round(drop, 3)}, text)
         found = agreement(file, self._file, self._pictures)
+        shown = "no detections to compare" if self.finds_nothing and not found.detections else str(found)
         figures = {"matched": round(found.matched, 4), "score_gap": round(found.score_gap, 4)}
-        return Verdict(found.good_enough, 100 * (1 - found.matched), figures, f"beside fp32 {found}")
+        return Verdict(found.good_enough, 100 * (1 - found.matched), figures, f"beside fp32 {shown}")
 
     def wanted(self) -> str:
         """Return what a file has to reach, in words."""

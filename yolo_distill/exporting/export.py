@@ -204,9 +204,11 @@ def _suitability(plan: _Plan, draft: Path) -> dict[str, dict[str, Any]]:
         if found[provider]["suits"] != "yes"
     ]
     if unfit:
+        act = "no HardSigmoid" in " ".join(unfit)  # the only activation of `student_act=` that is not taken: hardswish
+        advice = "; train the student with student_act=relu, or give target=cpu" if act else ""
         raise DistillError(
             f"target={plan.target.name}: ONNX Runtime's usability check says that the file does not suit "
-            f"{', '.join(unfit)}; no file is kept"
+            f"{', '.join(unfit)}; no file is kept{advice}"
         )
     return found
 

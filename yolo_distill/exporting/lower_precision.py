@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolo_distill.errors import DistillError
-from yolo_distill.exporting.acceptance import Guard, Verdict
+from yolo_distill.errors import DistillError, one_line
+from yolo_distill.exporting.acceptance import UNTRAINED, Guard, Verdict
 from yolo_distill.exporting.int8_training import train_int8
 from yolo_distill.exporting.layer_sensitivity import rank_layers
 from yolo_distill.graphs.half import write_half
@@ -61,7 +62,8 @@ def to_fp16(file: Path, path: Path, guard: Guard) -> Lowered:
     write_half(file, path)
     verdict = guard.judge(path)
     if not verdict.ok:
-        raise DistillError(f"precision=fp16: {verdict}; wanted {guard.wanted()}; no file is kept")
+        advice = f"; {UNTRAINED}" if guard.finds_nothing else ""
+        raise DistillError(f"precision=fp16: {verdict}; wanted {guard.wanted()}; no file is kept{advice}")
     return Lowered(path, verdict)
 
 
@@ -98,7 +100,13 @@ def to_int8(
     for method, percent in METHODS.items():
         some = _spread(pictures, _FOR_HISTOGRAMS if percent else len(pictures))
         progress(f"calibrating on {len(some)} pictures ({method})")
-        quantiser = Quantiser(file, _inputs(some), method=method)
+        try:
+            quantiser = Quantiser(file, _inputs(some), method=method)
+        except ValueError as error:  # of numpy, where the values of a tensor are too close together for a histogram
+            if percent is None:
+                raise
+            say(f"int8 ({method}): left out, as a tensor hardly varies ({one_line(error)})")
+            continue
         always = quantiser.kept_always(pictures=takes_pictures)
         draft = path.with_name(f"{path.stem}-{method}.onnx")
         quantiser.write(draft, keep=_nodes(always))
@@ -108,15 +116,20 @@ def to_int8(
     if best.verdict.ok:
         return best
     attempts = [lowered for lowered, _ in tried]
+    if guard.finds_nothing:
+        raise DistillError(_refusal(attempts, guard, UNTRAINED))
     always = quantiser.kept_always(pictures=takes_pictures)
     if tune:
-        train_int8(quantiser, best.path, pictures, Detector(file, providers="cpu").meaning, progress)
-        quantiser.write(path, keep=_nodes(always))
-        best = dataclasses.replace(best, path=path, verdict=guard.judge(path), method=f"{best.method}, trained")
-        attempts.append(best)
-        say(str(best))
-        if best.verdict.ok:
-            return best
+        learned = copy.deepcopy(quantiser)
+        train_int8(learned, best.path, pictures, Detector(file, providers="cpu").meaning, progress)
+        learned.write(path, keep=_nodes(always))
+        trained = dataclasses.replace(best, path=path, verdict=guard.judge(path), method=f"{best.method}, trained")
+        attempts.append(trained)
+        say(str(trained))
+        if trained.verdict.ok:
+            return trained
+        if trained.verdict.loss < best.verdict.loss:
+            best, quantiser = trained, learned
     inputs = list(_inputs(_spread(pictures, _RANKED_ON)))
     ranked = rank_layers(file, quantiser, inputs, _nodes(always), path.parent, progress)
     count = 1
@@ -128,11 +141,13 @@ def to_int8(
         if attempts[-1].verdict.ok:
             return attempts[-1]
         count *= 2
-    best = min(attempts, key=lambda one: one.verdict.loss)
     advice = f"give {'' if tune else 'tune=true, '}more pictures to calibrate on, a larger max_drop=, or precision=fp16"
-    if guard.reference.get("map") == 0:
-        advice = "in fp32 the model has 0.0 mAP50-95 on val: train it further"
-    raise DistillError(
+    raise DistillError(_refusal(attempts, guard, advice))
+
+
+def _refusal(attempts: Sequence[Lowered], guard: Guard, advice: str) -> str:
+    best = min(attempts, key=lambda one: one.verdict.loss)
+    return (
         f"precision=int8: the best of {len(attempts)} attempts, {best}; wanted {guard.wanted()}; "
         f"no file is kept; {advice}"
     )

@@ -114,6 +114,12 @@ def _clip(_: Any, a: Mapping[str, Any], x: Tensor, low: Tensor | None = None, hi
     return x.clamp(low, high)
 
 
+def _depth_to_space(_: Any, a: Mapping[str, Any], x: Tensor) -> Tensor:
+    side = a["blocksize"]  # of mode DCR, which is the default and what `suit_delegates` makes
+    apart = x.reshape(len(x), side, side, -1, *x.shape[2:])
+    return apart.permute(0, 3, 4, 1, 5, 2).reshape(len(x), -1, x.shape[2] * side, x.shape[3] * side)
+
+
 OPERATORS: dict[str, Operator] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -122,6 +128,7 @@ OPERATORS: dict[str, Operator] = {
     "Split": _split,
     "Resize": _resize,
     "Clip": _clip,
+    "DepthToSpace": _depth_to_space,
     "Transpose": lambda _, a, x: x.permute(a["perm"]),
     "Concat": lambda _, a, *parts: torch.cat(parts, a["axis"]),
     "Softmax": lambda _, a, x: x.softmax(a.get("axis", -1)),

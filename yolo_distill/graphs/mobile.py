@@ -52,6 +52,12 @@ def suit_delegates(model: onnx.ModelProto) -> None:
     whose channels are laid out as pixels. And it knows no cosine, which turned boxes need: a sine a quarter turn on.
     """
     graph = model.graph
+    for node in [node for node in graph.node if node.op_type == "Constant"]:  # of a graph that was not simplified
+        value = next((one.t for one in node.attribute if one.name == "value"), None)
+        if value is not None:
+            graph.initializer.append(value)
+            graph.initializer[-1].name = node.output[0]
+            graph.node.remove(node)
     constants = {one.name: one for one in graph.initializer}
     nodes = []
     for node in graph.node:

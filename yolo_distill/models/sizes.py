@@ -23,16 +23,30 @@ def sized_student(student: str, sizes: Mapping[str, Any], folder: Path) -> str:
     """Return the student of a run, written to a folder as an architecture of its own where a size of it is given.
 
     Args:
+        student: see `sized_plan`.
+        sizes: see there.
+        folder: which is made; the same request finds the same file again.
+
+    Raises:
+        RequestError: as `sized_plan`.
+    """
+    sized = sized_plan(student, sizes)
+    return student if sized is None else write_plan(sized[0], folder)
+
+
+def sized_plan(student: str, sizes: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Return the architecture of a student of which a size is given, and those sizes in words; None where none is.
+
+    Args:
         student: weights or architecture, as given.
         sizes: `student_width`, `student_depth` and `student_act`; None where not given.
-        folder: which is made; the same request finds the same file again.
 
     Raises:
         RequestError: weights, whose size can't change; or the host can't build it.
     """
     given = {key: value for key, value in sizes.items() if value is not None}
     if not given:
-        return student
+        return None
     key, value = next(iter(given.items()))
     if not is_architecture(student):
         raise RequestError(
@@ -40,8 +54,9 @@ def sized_student(student: str, sizes: Mapping[str, Any], folder: Path) -> str:
             "student=yolo26n.yaml, or make weights of that size with yolo-distill shrink"
         )
     plan = resized(read_plan(student, "student"), *sizes.values(), said=f"student={student}")
-    require_buildable(plan, " ".join(f"{key}={value}" for key, value in given.items()))
-    return write_plan(plan, folder)
+    said = " ".join(f"{key}={value}" for key, value in given.items())
+    require_buildable(plan, said)
+    return plan, said
 
 
 def write_plan(plan: Mapping[str, Any], folder: Path) -> str:
