@@ -130,19 +130,21 @@ def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -
     return sampler
 
 
-def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def labelled_part(preds: Any, batch: Mapping[str, Any], *, overlap: bool = True) -> tuple[Any, dict[str, Any]] | None:
     """Return what the task's loss may see of predictions and batch: the labelled pictures; None where these are all.
 
-    Predictions are the student's raw head output: tensors with one row a picture, in dicts, lists and tuples.
+    Predictions are the student's raw head output: tensors with one row a picture, in dicts, lists and tuples. Masks are
+    one a picture with `overlap`, the host's `overlap_mask`; else one an object, and all objects are of labelled ones.
     """
     labelled = batch.get(LABELLED)
     if labelled is None or all(labelled):
         return None
     rows = torch.tensor([i for i, own in enumerate(labelled) if own], device=batch["img"].device)
     number = (torch.tensor(labelled, device=rows.device).cumsum(0) - 1).to(batch["batch_idx"].dtype)
+    of_pictures = ("masks", "sem_masks") if overlap else ("sem_masks",)
     part = {
         **batch,
-        **{key: batch[key][rows] for key in ("masks", "sem_masks") if key in batch},  # a picture each (overlap_mask)
+        **{key: batch[key][rows] for key in of_pictures if key in batch},
         "img": batch["img"][rows],
         "batch_idx": number[batch["batch_idx"].long()],
         "im_file": [file for file, own in zip(batch["im_file"], labelled, strict=True) if own],
