@@ -20,7 +20,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill.data.class_mapping import ClassMatch, match_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.initialization.channel_selection import Choice, Scores, common_modules, spaced
+from yolo_distill.teachers.class_names import spelled
 
 #: Share of the student's parameters that has to come out of the teacher before `init=teacher` agrees to it.
 LEAST_SHARE = 0.5
@@ -79,7 +80,11 @@ class StartReport:
 
 
 def plan_start(
-    student: DetectionModel, teacher: DetectionModel, *, scores: Scores | None = None
+    student: DetectionModel,
+    teacher: DetectionModel,
+    *,
+    scores: Scores | None = None,
+    class_map: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Tensor], StartReport]:
     """Select the student's tensors out of the teacher's; both stay as they are.
 
@@ -87,12 +92,19 @@ def plan_start(
         student: detector to start.
         teacher: detector to start it from.
         scores: what the teacher's channels are worth (see `norm_scores`); None takes evenly spaced ones.
+        class_map: see `match_classes`; what it says of other teachers' classes is left out.
 
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.
+
+    Raises:
+        RequestError: the map names a class that the student does not have.
     """
     ours, theirs = ({int(k): str(v) for k, v in model.names.items()} for model in (student, teacher))
-    match = match_classes(ours, theirs)
+    if class_map is not None:
+        known = set(map(spelled, theirs.values()))
+        class_map = {their: our for their, our in class_map.items() if spelled(their) in known}
+    match = match_classes(ours, theirs, class_map)
     own, other = student.state_dict(), teacher.state_dict()
     common = common_modules(student, teacher)
     choice = Choice(student, teacher, common, scores)
