@@ -95,6 +95,18 @@ def test_it_answers_as_the_labelled_set_does_and_survives_a_worker_process():
     assert dataset.unlabelled.closed
 
 
+def test_the_pictures_that_mosaics_draw_from_are_numbered_as_all_are():
+    loaded = []
+    dataset = MixedPictures(Few(3), Few(4))
+    dataset.labelled.buffer, dataset.unlabelled.buffer = [2, 0], [1, 3]
+    dataset.labelled.load_image = lambda index: loaded.append(("labelled", index))
+    dataset.unlabelled.load_image = lambda index: loaded.append(("unlabelled", index))
+    assert dataset.buffer == [2, 0, 4, 6]
+    for index in dataset.buffer:
+        dataset.load_image(index)
+    assert loaded == [("labelled", 2), ("labelled", 0), ("unlabelled", 1), ("unlabelled", 3)]
+
+
 def mixed_batch(kinds):
     batch = made_batch(torch.rand(len(kinds), 3, SIZE, SIZE), objects=2)
     keep = torch.tensor([kinds[int(index)] for index in batch["batch_idx"]])

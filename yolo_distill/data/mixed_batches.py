@@ -43,14 +43,29 @@ class MixedPictures(Dataset[dict[str, Any]]):
         return len(self.labelled) + len(self.unlabelled)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        behind = index - len(self.labelled)
-        sample = self.labelled[index] if behind < 0 else self.unlabelled[behind]
-        return {**sample, LABELLED: behind < 0}
+        dataset, own = self._find(index)
+        return {**dataset[own], LABELLED: dataset is self.labelled}
 
     def __getattr__(self, name: str) -> Any:
         if name in {"labelled", "unlabelled"}:  # a copy that is being made has none yet
             raise AttributeError(name)
         return getattr(self.labelled, name)
+
+    @property
+    def buffer(self) -> list[int]:
+        """The numbers of the pictures that mosaics draw from, of either kind from their own."""
+        behind = len(self.labelled)
+        return [*self.labelled.buffer, *(behind + index for index in self.unlabelled.buffer)]
+
+    def load_image(self, index: int) -> Any:
+        """Load a picture as its data set does, which puts it into its buffer."""
+        dataset, own = self._find(index)
+        return dataset.load_image(own)
+
+    def _find(self, index: int) -> tuple[YOLODataset, int]:
+        """Return the data set that a picture is in, and its number there."""
+        behind = index - len(self.labelled)
+        return (self.labelled, index) if behind < 0 else (self.unlabelled, behind)
 
     def close_mosaic(self, hyp: Any) -> None:
         """Close mosaic in both."""
