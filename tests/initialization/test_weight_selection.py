@@ -87,6 +87,7 @@ def test_class_rows_go_by_name(class_map, rows):
     assert selected["model.23.cv3.0.2.bias"].tolist() == wanted
     # Where one of its rows has no teacher it has no outputs to be fitted to.
     assert ("model.23.cv3.0.2" in report.outputs) == (None not in rows)
+    assert ("1 of 2 classes" in str(report)) == (None in rows)
 
 
 def test_both_models_stay_as_they_are(small, large):

@@ -48,6 +48,7 @@ class StartReport:
         share: share of the student's parameters that was taken, 0..1.
         used: share of the teacher's tensors that something was taken from, 0..1; less than 1 where the teacher is
             deeper.
+        classes: how many of the student's classes start from the teacher's, and how many it has.
         scored: share of the student's channels that were chosen by score, 0..1; 0 where all are evenly spaced.
         outputs: by path of the student's modules, the channels of the teacher's map behind it that the student's are
             taken from, int64; modules whose map has no counterpart are missing.
@@ -58,6 +59,7 @@ class StartReport:
     left: list[str]
     share: float
     used: float
+    classes: tuple[int, int]
     scored: float = 0.0
     outputs: dict[str, Tensor] = field(default_factory=dict)
     chosen: dict[int, Tensor] = field(default_factory=dict)
@@ -71,6 +73,9 @@ class StartReport:
         text = f"{self.taken} of {self.taken + len(self.left)} tensors, {self.share:.1%} of the parameters"
         if self.scored:
             text += f", {self.scored:.0%} of the channels chosen by score"
+        taken, classes = self.classes
+        if taken < classes:
+            text += f", {taken} of {classes} classes"
         if self.left:
             layers = sorted({name.split(".")[1] for name in self.left if "." in name}, key=lambda n: (len(n), n))
             text += f" (layers with tensors of their own: {', '.join(layers)})"
@@ -143,6 +148,7 @@ def plan_start(
         left=[name for name in own if name not in selected],
         share=share,
         used=len(selected) / max(len(other), 1),
+        classes=(len(match.student), len(ours)),
         scored=choice.scored,
         outputs=outputs,
         chosen={int(s): outputs[at] for s, at in zip(head.stride, neck, strict=True) if at in outputs},
