@@ -238,7 +238,7 @@ class TeacherTrainer(DetectionTrainer):
                 strip_checkpoints(self.last, trust=self.trust)
             return
         LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
-        with warnings_only(), whole_checkpoints(self, rewritten=True):
+        with warnings_only(single_cls=bool(self.args.single_cls)), whole_checkpoints(self, rewritten=True):
             super().final_eval()
         if RANK in {-1, 0}:
             forget_exact(self.wdir)
