@@ -10,12 +10,14 @@ import pytest
 import torch
 from live_detector import live_detector
 from made_criterion import SIZE, make_criterion
+from tiny_yolo import write_architecture
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.mixed_batches import LABELLED, MixedPictures, MixedSampler, labelled_part, mix
 from yolo_distill.engine.step_cost import made_batch
+from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.teachers.yolo import YoloTeacher
 
 
@@ -93,6 +95,18 @@ def test_it_answers_as_the_labelled_set_does_and_survives_a_worker_process():
     assert dataset.unlabelled.closed
 
 
+def test_the_pictures_that_mosaics_draw_from_are_numbered_as_all_are():
+    loaded = []
+    dataset = MixedPictures(Few(3), Few(4))
+    dataset.labelled.buffer, dataset.unlabelled.buffer = [2, 0], [1, 3]
+    dataset.labelled.load_image = lambda index: loaded.append(("labelled", index))
+    dataset.unlabelled.load_image = lambda index: loaded.append(("unlabelled", index))
+    assert dataset.buffer == [2, 0, 4, 6]
+    for index in dataset.buffer:
+        dataset.load_image(index)
+    assert loaded == [("labelled", 2), ("labelled", 0), ("unlabelled", 1), ("unlabelled", 3)]
+
+
 def mixed_batch(kinds):
     batch = made_batch(torch.rand(len(kinds), 3, SIZE, SIZE), objects=2)
     keep = torch.tensor([kinds[int(index)] for index in batch["batch_idx"]])
@@ -126,6 +140,28 @@ def test_the_task_gives_an_unlabelled_picture_a_gradient_of_exactly_zero(name, k
     alone, _ = host(part[0], {**batch, "img": batch["img"][rows], "batch_idx": part[1]["batch_idx"]})
     torch.testing.assert_close(loss, alone)
     assert labelled_part(preds, {**batch, LABELLED: (True,) * len(kinds)}) is None  # left as it is
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_masks_are_those_of_the_labelled_pictures(overlap, tmp_path):
+    """As many objects as pictures, so that the number of masks does not say which of the two they are of."""
+    model = load_architecture(write_architecture(tmp_path / "small.yaml", task="segment"), 2).train()
+    model.args = get_cfg(overrides={"overlap_mask": overlap})
+    pictures = torch.rand(3, 3, SIZE, SIZE)
+    alone = made_batch(pictures[1:2], objects=3, model=model)
+    assert len(alone["masks"]) == (1 if overlap else 3)
+    around = torch.zeros(1, *alone["sem_masks"].shape[1:])
+    masks = torch.cat([around, alone["masks"], around]) if overlap else alone["masks"]
+    batch = {**alone, "img": pictures, "masks": masks, "batch_idx": alone["batch_idx"] + 1}
+    batch |= {"sem_masks": torch.cat([around, alone["sem_masks"] + 1, around])}
+    batch |= {LABELLED: (False, True, False), "im_file": ["0", "1", "2"]}
+    preds = model(pictures)
+    criterion = make_criterion(model, None)
+    criterion.until = 0
+    loss, _ = criterion(preds, batch)
+    part, _ = labelled_part(preds, batch, overlap=overlap)
+    wanted, _ = criterion.host(part, {**alone, "sem_masks": alone["sem_masks"] + 1})
+    torch.testing.assert_close(loss[: len(wanted)], wanted * 3)
 
 
 def test_terms_teach_all_pictures_and_the_task_keeps_its_proportion():

@@ -116,6 +116,21 @@ def test_pictures_of_which_nothing_is_known_have_no_box(tiny_data, labelled, tmp
         with_stored_boxes([dataset], answers, 2)
 
 
+def test_two_runs_at_once_lay_them_out_once(labelled, tmp_path, monkeypatch):
+    begun = []
+
+    def beside(folder, into):
+        if not begun:  # the other run begins and ends while this one is at it
+            begun.append(True)
+            stored_answers(labelled, tmp_path / "runs")
+        lay_out(folder, into)
+
+    monkeypatch.setattr("yolo_distill.data.stored_answers.lay_out", beside)
+    stored_answers(labelled, tmp_path / "runs")
+    (laid,) = (tmp_path / "runs").iterdir()
+    assert not list(laid.glob("answers*"))
+
+
 def test_an_answer_without_a_box_is_none(tiny_data, tmp_path):
     picture = tiny_data.parent / "images" / "train" / "0.png"
     out = write_folder(tmp_path / "out", [picture, picture], [np.zeros((0, 5))] * 2)

@@ -77,8 +77,8 @@ def test_unlabelled_pictures_are_taught_and_survive_a_resume(
         DetectionTrainer.build_optimizer,
     )
 
-    def judge(preds, batch):
-        found = part(preds, batch)
+    def judge(preds, batch, **given):
+        found = part(preds, batch, **given)
         if torch.is_grad_enabled() and "labelled" in batch:  # not what the cost is measured on
             judged.append(len((found[1] if found else batch)["img"]))
         return found

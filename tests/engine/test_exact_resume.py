@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
+from live_detector import draw
 
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
@@ -35,13 +37,19 @@ def rows(folder: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "kind"),
+    ("epoch", "kind", "own"),
     [
-        pytest.param(0, TeacherTrainer, marks=pytest.mark.slow, id="with mosaic"),
-        pytest.param(1, DistillationTrainer, id="taught, as it closes"),
+        pytest.param(0, TeacherTrainer, {}, marks=pytest.mark.slow, id="with mosaic"),
+        pytest.param(1, DistillationTrainer, {}, id="taught, as it closes"),
+        pytest.param(0, DistillationTrainer, {"unlabeled": "raw"}, marks=pytest.mark.slow, id="with two mosaics"),
     ],
 )
-def test_stopped_and_gone_on(epoch, kind, settings, tiny_pair, tmp_path):
+def test_stopped_and_gone_on(epoch, kind, own, settings, tiny_pair, tmp_path):
+    if own:
+        (tmp_path / "raw").mkdir()
+        for number, picture in enumerate(draw(6, 64, 64)):
+            cv2.imwrite(str(tmp_path / "raw" / f"{number}.png"), picture)
+        own = {"unlabeled": str(tmp_path / "raw")}
     taught = {
         "teacher": tiny_pair["teacher"],
         "teacher_precision": "fp32",
@@ -50,7 +58,7 @@ def test_stopped_and_gone_on(epoch, kind, settings, tiny_pair, tmp_path):
         "ramp_epochs": 0,
     }
     given = {**settings, "model": tiny_pair["model"], "epochs": 3, "close_mosaic": 1, "amp": False}
-    given |= taught if kind is DistillationTrainer else {}
+    given |= {**taught, **own} if kind is DistillationTrainer else {}
     kind(overrides={**given, "name": "whole"}).train()
     with pytest.raises(Stopped):
         stop_behind(epoch, kind(overrides={**given, "name": "stopped"})).train()

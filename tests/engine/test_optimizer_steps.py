@@ -29,6 +29,11 @@ def test_nbs_by_the_steps_that_a_run_would_take(pictures, settings, nbs):
     assert settled_nbs(pictures, settings) == nbs
 
 
+@pytest.mark.parametrize(("pictures", "epochs", "steps"), [(8, 1, 1), (8, 2, 1), (8, 10, 2)])
+def test_a_run_of_few_batches_takes_a_step_all_the_same(pictures, epochs, steps):
+    assert count_steps(pictures, {"batch": 2, "epochs": epochs, "nbs": 64}) == steps
+
+
 def train(settings):
     """Train on eight pictures and return the trainer and its optimizer steps."""
     trainer = TeacherTrainer(overrides={**settings, "model": "yolo26n.yaml", "amp": False})

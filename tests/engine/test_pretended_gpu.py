@@ -7,8 +7,9 @@ import json
 import cv2
 import pytest
 import torch
-from live_detector import draw
+from live_detector import draw, live_detector, save
 from pretend_gpu import pretend_gpu
+from tiny_yolo import write_architecture
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 
@@ -72,6 +73,23 @@ def test_a_run_keeps_everything_on_its_device(gpu, own, terms, settings, large, 
     assert min(losses.values()) > 0, losses
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["student"]["device"] == summary["teacher"]["device"] == "cuda:0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "terms"),
+    [("obb", ["logit", "local"]), ("segment", ["logit", "local", "mask"]), ("pose", ["logit", "local", "point"])],
+)
+def test_a_student_of_another_task_is_taught_there(gpu, task, terms, of_task, settings, tmp_path):
+    """Where a GPU would have to be waited for, terms are of all anchors at once, in two dimensions."""
+    small = write_architecture(tmp_path / "small.yaml", task=task)
+    wide = write_architecture(tmp_path / "large.yaml", width=2, task=task)
+    large = save(live_detector(str(wide), ("disc", "square"), task=task), tmp_path / "large.pt", 64)
+    own = {"teacher": str(large), "teach": True, "box_floor": 0, "ramp_epochs": 0.0, "init": "student"}
+    short = {"data": str(of_task(task)), "device": 0, "amp": False, "workers": 0, "val": False}
+    columns = read_columns(train(own, {**settings, **short}, student=str(small)) / "results.csv")
+    found = {name: values for name, values in columns.items() if name.startswith("train/")}
+    assert all(any(term in name and values[-1] > 0 for name, values in found.items()) for term in terms), found
 
 
 @pytest.mark.slow

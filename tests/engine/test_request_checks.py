@@ -36,6 +36,7 @@ def test_refused(settings, host, message):
         ({}, {"compile": True}),
         ({"balance": "auto", "logit": 0, "localization": 0}, {"compile": True}),
         ({"schedule.cwd": "mosaic"}, {"epochs": 3}),  # a term without gain, or that may do without
+        ({"teacher_imgsz": 128}, {"imgsz": [64, 64]}),
         ({"schedule": "mosaic"}, {"epochs": 3, "time": 1}),  # how many epochs there will be is not known
     ],
 )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
 from live_detector import live_detector, save
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
@@ -32,35 +29,6 @@ from yolo_distill.teachers.yolo import YoloTeacher
 OTHERS = ("segment", "pose", "obb")
 #: Where the terms of a task stand in results.csv.
 OWN = {"segment": ["train/kd_masks"], "pose": ["train/kd_points"], "obb": ["train/local_loss"]}
-
-
-@pytest.fixture(scope="session")
-def of_task(tiny_data, tmp_path_factory):
-    """Return a function that returns the tiny data with labels of a task, made of its boxes."""
-    root = tmp_path_factory.mktemp("tasks")
-
-    def row(words: list[str], task: str) -> str:
-        x, y, w, h = map(float, words[1:])
-        corners = [(x - w / 2, y - h / 2), (x + w / 2, y - h / 2), (x + w / 2, y + h / 2), (x - w / 2, y + h / 2)]
-        flat = [value for corner in corners for value in np.clip(corner, 0, 1)]
-        if task == "pose":
-            flat = [x, y, w, h, *(value for k in range(4) for value in (*flat[2 * k : 2 * k + 2], 2))]
-        return " ".join([words[0], *(f"{value:.6f}" for value in flat)])
-
-    def make(task: str) -> Path:
-        folder = root / task
-        if not folder.exists():
-            shutil.copytree(tiny_data.parent, folder)
-            for label in (folder / "labels").rglob("*.txt"):
-                rows = [row(line.split(), task) for line in label.read_text().splitlines()]
-                label.write_text("\n".join(rows) + "\n")
-            plan = {**yaml.safe_load(tiny_data.read_text()), "path": str(folder)}
-            if task == "pose":
-                plan |= {"kpt_shape": [4, 3], "flip_idx": [1, 0, 3, 2]}
-            (folder / "data.yaml").write_text(yaml.safe_dump(plan))
-        return folder / "data.yaml"
-
-    return make
 
 
 def test_a_smaller_checkpoint_has_the_keypoints_of_the_data(of_task, tmp_path, capsys):

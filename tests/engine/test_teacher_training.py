@@ -12,6 +12,7 @@ from live_detector import draw
 from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
+from yolo_distill.engine import teacher_training
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
 from yolo_distill.models.checkpoint import load_ultralytics
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
@@ -62,6 +63,22 @@ def test_an_rtdetr_is_trained_resumed_and_found_again(architecture, data, settin
     assert model.names == data["names"]
     assert model.args["amp"] is False
     assert RtdetrTeacher(model)(torch.rand(2, 3, 64, 64)).scores.shape[-1] == 2
+
+
+def test_its_own_epochs_are_not_ended_by_the_students_clock(data, settings, tiny_student, monkeypatch):
+    seen = []
+
+    class Noted:
+        def __init__(self, overrides: dict[str, Any]) -> None:
+            seen.append((overrides["epochs"], overrides.get("time")))
+
+        def train(self) -> None:
+            pass
+
+    monkeypatch.setattr(teacher_training, "TeacherTrainer", Noted)
+    for epochs in (3, None):
+        train_teacher(tiny_student, data, {**settings, "epochs": 2, "time": 0.01}, epochs)
+    assert seen == [(3, None), (2, 0.01)]
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])

@@ -6,13 +6,16 @@ import csv
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
+from ultralytics.cfg import get_cfg
 
 from yolo_distill.data.dataset import check_data, pictures_of
+from yolo_distill.engine import torchvision_training
 from yolo_distill.engine.teacher_quality import few_pictures
 from yolo_distill.engine.torchvision_training import (
     RATE,
@@ -148,6 +151,16 @@ def test_targets_are_boxes_in_pixels_with_classes_after_the_background():
     assert first["labels"].tolist() == [1, 3]
     assert second["boxes"].shape == (0, 4)
     assert third["labels"].tolist() == [2]
+
+
+def test_it_is_measured_on_the_classes_that_it_is_trained_on(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(torchvision_training, "TorchvisionTeacher", lambda *_: None)
+    monkeypatch.setattr(torchvision_training, "evaluate_teacher", lambda *_, **how: seen.update(how) or {"map": 0.5})
+    args = get_cfg(overrides={"classes": [1], "imgsz": 64, "device": "cpu"})
+    given = {"model": None, "names": {}, "device": args.device, "data": {"yaml_file": "data.yaml"}}
+    assert TorchvisionTraining._measure(SimpleNamespace(args=args, **given)) == 0.5
+    assert seen == {"single_cls": False, "classes": [1], "imgsz": 64, "batch": 16, "device": "cpu"}
 
 
 def test_the_rate_warms_up_and_falls():

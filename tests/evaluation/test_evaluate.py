@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from made_data import NAMES, SIDE, labels_of, write_data
 from matplotlib.figure import Figure
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
+from ultralytics.utils import LOGGER
 
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, in_points, side_by_side
+from yolo_distill.evaluation.validator import warnings_only
 from yolo_distill.exporting.export import export
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.teachers.yolo import YoloTeacher
@@ -221,6 +224,22 @@ def test_a_folder_or_a_misspelt_name(measured: tuple[Path, Path], tmp_path: Path
     assert "give the .yaml file" in data_refusal(tmp_path)
     assert "did you mean 'data.yaml'?" in data_refusal(measured[1].with_name("dat.yaml"))
     assert "did you mean 'coco8.yaml'?" in data_refusal("cocco8.yaml")
+
+
+@pytest.mark.parametrize("single_cls", [True, False])
+def test_a_warning_of_the_host_that_is_untrue_is_not_heard(single_cls: bool) -> None:
+    said = [("Skipping labels of classes the model (nc=1) cannot predict.", not single_cls), ("damaged", True)]
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    LOGGER.addHandler(handler)
+    try:
+        with warnings_only(single_cls=single_cls):
+            for text, _ in said:
+                LOGGER.warning(text)
+    finally:
+        LOGGER.removeHandler(handler)
+    assert [any(text in line for line in heard) for text, _ in said] == [true for _, true in said]
 
 
 def test_pictures_without_labels(pictures: dict[str, Any], tmp_path: Path) -> None:

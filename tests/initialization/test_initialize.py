@@ -63,6 +63,16 @@ def test_a_student_of_another_family(begin):
         begin("yolov8n.yaml")
 
 
+def test_classes_are_those_of_the_map(begin, names, tmp_path):
+    first, second = names.values()
+    (tmp_path / "map.yaml").write_text(f"{first}: {second}\n{second}: {first}\n")
+    given = {"init_fit": False, "init_channels": "even"}
+    states = [begin(**given, **more)[0].state_dict() for more in ({}, {"class_map": str(tmp_path / "map.yaml")})]
+    differ = [key for key in states[0] if not torch.equal(*(state[key] for state in states))]
+    assert differ
+    assert all(torch.equal(states[0][key], states[1][key].flip(0)) for key in differ)
+
+
 def test_projectors_begin_as_the_selection(train, tiny_pair):
     seen = {}
 

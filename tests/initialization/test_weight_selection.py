@@ -73,14 +73,21 @@ def test_a_student_out_of_a_finished_checkpoint_corresponds_as_well(large):
     assert report.share == 1
 
 
-def test_class_rows_go_by_name():
+@pytest.mark.parametrize(
+    ("class_map", "rows"),
+    [(None, [2.0, None]), ({"X": "b", "b": "new", "another teacher's": "b"}, [0.0, 2.0])],
+)
+def test_class_rows_go_by_name(class_map, rows):
     student, teacher = _model("yolo26n.yaml", {0: "b", 1: "new"}), _model("yolo26s.yaml", {0: "x", 1: "a", 2: "b"})
     bias = torch.arange(3.0)
     teacher.model[-1].cv3[0][-1].bias.data = bias
     own = student.model[-1].cv3[0][-1].bias.detach().clone()
-    selected, report = plan_start(student, teacher)
-    assert selected["model.23.cv3.0.2.bias"].tolist() == [2.0, own[1].item()]
-    assert "model.23.cv3.0.2" not in report.outputs  # one of its rows has no teacher
+    selected, report = plan_start(student, teacher, class_map=class_map)
+    wanted = [of_own if row is None else row for row, of_own in zip(rows, own.tolist(), strict=True)]
+    assert selected["model.23.cv3.0.2.bias"].tolist() == wanted
+    # Where one of its rows has no teacher it has no outputs to be fitted to.
+    assert ("model.23.cv3.0.2" in report.outputs) == (None not in rows)
+    assert ("1 of 2 classes" in str(report)) == (None in rows)
 
 
 def test_both_models_stay_as_they_are(small, large):

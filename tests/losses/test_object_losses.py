@@ -68,3 +68,17 @@ def test_turned_boxes_are_compared_with_their_angle():
     box = torch.tensor([[20.0, 20.0, 30.0, 10.0, 0.0]])
     turned = box + torch.tensor([0.0, 0.0, 0.0, 0.0, 0.5])
     assert iou_loss(box, box, torch.ones(1)) < 0.05 < iou_loss(turned, box, torch.ones(1))
+
+
+def test_turned_boxes_of_all_anchors_are_as_those_in_a_row():
+    ours, theirs, weight = torch.rand(2, 7, 5) * 20, torch.rand(2, 7, 5) * 20, torch.rand(2, 7)
+    rows = iou_loss(ours.flatten(0, 1), theirs.flatten(0, 1), weight.flatten())
+    torch.testing.assert_close(iou_loss(ours, theirs, weight), rows)
+    assert iou_loss(ours[:, :0], theirs[:, :0], weight[:, :0]) == 0
+
+
+def test_a_turned_box_without_width_has_a_gradient():
+    ours = torch.tensor([[50.0, 50, side, other, 0.7] for side, other in ((0, 0), (0, 10), (30, 0), (0, 1280))])
+    theirs = torch.tensor([[50.0, 50, 20, 10, 0.3]]).expand_as(ours)
+    iou_loss(ours.requires_grad_(), theirs, torch.tensor([0.0, 1.0, 1.0, 1.0])).backward()
+    assert ours.grad.isfinite().all()

@@ -202,6 +202,17 @@ def test_an_old_torch_is_refused_rather_than_trusted(plain, monkeypatch):
     assert "needs torch 2.6" in refusal(plain)
 
 
+@pytest.mark.parametrize("end2end", [True, False])
+def test_a_fused_model_neither_learns_nor_teaches(end2end, saved, tmp_path):
+    plan = tmp_path / "tiny.yaml"
+    plan.write_text(ARCHITECTURE.format(end2end=end2end, width=1, head=HEADS["detect"]))
+    file = saved(load_architecture(plan, 2).fuse(verbose=False))
+    for role in ("student", "teacher"):
+        says = "was fused, and has lost what is trained; give the checkpoint it came from"
+        assert refusal(file, load_ultralytics, role=role).endswith(says)
+    assert load_detector(file).task == "detect"  # it can be measured
+
+
 def test_one_kind_in_place_of_the_other(transformer, plain):
     assert refusal(transformer, role="student").endswith(
         "is an RT-DETR, not a YOLO detector; an RT-DETR can teach, but can't be taught, measured or exported here"

@@ -43,14 +43,29 @@ class MixedPictures(Dataset[dict[str, Any]]):
         return len(self.labelled) + len(self.unlabelled)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        behind = index - len(self.labelled)
-        sample = self.labelled[index] if behind < 0 else self.unlabelled[behind]
-        return {**sample, LABELLED: behind < 0}
+        dataset, own = self._find(index)
+        return {**dataset[own], LABELLED: dataset is self.labelled}
 
     def __getattr__(self, name: str) -> Any:
         if name in {"labelled", "unlabelled"}:  # a copy that is being made has none yet
             raise AttributeError(name)
         return getattr(self.labelled, name)
+
+    @property
+    def buffer(self) -> list[int]:
+        """The numbers of the pictures that mosaics draw from, of either kind from their own."""
+        behind = len(self.labelled)
+        return [*self.labelled.buffer, *(behind + index for index in self.unlabelled.buffer)]
+
+    def load_image(self, index: int) -> Any:
+        """Load a picture as its data set does, which puts it into its buffer."""
+        dataset, own = self._find(index)
+        return dataset.load_image(own)
+
+    def _find(self, index: int) -> tuple[YOLODataset, int]:
+        """Return the data set that a picture is in, and its number there."""
+        behind = index - len(self.labelled)
+        return (self.labelled, index) if behind < 0 else (self.unlabelled, behind)
 
     def close_mosaic(self, hyp: Any) -> None:
         """Close mosaic in both."""
@@ -130,19 +145,21 @@ def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -
     return sampler
 
 
-def labelled_part(preds: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def labelled_part(preds: Any, batch: Mapping[str, Any], *, overlap: bool = True) -> tuple[Any, dict[str, Any]] | None:
     """Return what the task's loss may see of predictions and batch: the labelled pictures; None where these are all.
 
-    Predictions are the student's raw head output: tensors with one row a picture, in dicts, lists and tuples.
+    Predictions are the student's raw head output: tensors with one row a picture, in dicts, lists and tuples. Masks are
+    one a picture with `overlap`, the host's `overlap_mask`; else one an object, and all objects are of labelled ones.
     """
     labelled = batch.get(LABELLED)
     if labelled is None or all(labelled):
         return None
     rows = torch.tensor([i for i, own in enumerate(labelled) if own], device=batch["img"].device)
     number = (torch.tensor(labelled, device=rows.device).cumsum(0) - 1).to(batch["batch_idx"].dtype)
+    of_pictures = ("masks", "sem_masks") if overlap else ("sem_masks",)
     part = {
         **batch,
-        **{key: batch[key][rows] for key in ("masks", "sem_masks") if key in batch},  # a picture each (overlap_mask)
+        **{key: batch[key][rows] for key in of_pictures if key in batch},
         "img": batch["img"][rows],
         "batch_idx": number[batch["batch_idx"].long()],
         "im_file": [file for file, own in zip(batch["im_file"], labelled, strict=True) if own],

@@ -133,7 +133,7 @@ class DistillationCriterion:
             batch = with_pseudo_labels(
                 batch, self._answer_to(batch), self.terms.classes, self.terms.recipe.unlabeled_conf
             )
-        part = labelled_part(preds, batch)
+        part = labelled_part(preds, batch, overlap=getattr(getattr(self.host, "one2many", self.host), "overlap", True))
         loss, items = self.host(*(part or (preds, batch)))
         if part is not None:  # in proportion to the terms as it is where all are labelled
             loss = loss * (batch_size / len(part[1]["img"]))

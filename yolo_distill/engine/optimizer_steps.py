@@ -52,10 +52,11 @@ def batches_of(pictures: int, settings: Mapping[str, Any]) -> int:
 def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:
     """Return the optimizer steps of a whole run, as the host's loop takes them.
 
-    Relies on: in its warm-up the host grows what it adds up from one batch to all.
+    Relies on: the host adds up no more batches than there are, and in its warm-up grows them from one to all.
     """
     given = {**DEFAULT_CFG_DICT, **settings}
-    batches, gathered = batches_of(pictures, given), batches_a_step(given["batch"], given["nbs"])
+    batches = batches_of(pictures, given)
+    gathered = min(batches_a_step(given["batch"], given["nbs"]), batches)
     warming = round(min(given["warmup_epochs"], max(given["epochs"] - 1, 0)) * batches / given["epochs"])
     steps, last, now = 0, -1, gathered
     for number in range(batches):

@@ -12,6 +12,7 @@ from ultralytics.utils.torch_utils import parse_device
 from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError
 from yolo_distill.models.checkpoint import task_of_file
+from yolo_distill.models.imgsz import longest_side
 from yolo_distill.recipe import USUAL, Recipe
 from yolo_distill.teachers.stored import holds_answers
 from yolo_distill.terms_table import TABLE, TERMS
@@ -68,7 +69,9 @@ def require_teachable(recipe: Recipe, settings: Mapping[str, Any]) -> None:
         raise RequestError(f"unlabeled={recipe.unlabeled}: batch=1 can't hold both kinds; give batch=2 or more")
     if recipe.unlabeled and given["rect"]:
         raise RequestError(f"unlabeled={recipe.unlabeled}: batches are mixed anew each time; leave rect=True out")
-    if (side := recipe.teacher_imgsz) and (given["multi_scale"] or given["rect"] or side % given["imgsz"]):
+    if (side := recipe.teacher_imgsz) and (
+        given["multi_scale"] or given["rect"] or side % longest_side(given["imgsz"])
+    ):
         raise RequestError(
             f"teacher_imgsz={side}: has to be a multiple of imgsz={given['imgsz']}, with multi_scale=0 rect=False, as "
             "levels of teacher and student are matched cell by cell"

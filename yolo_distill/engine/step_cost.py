@@ -138,9 +138,12 @@ def made_batch(pictures: Tensor, objects: int = 8, model: Any = None) -> dict[st
         keypoints, values = head.kpt_shape
         batch["keypoints"] = torch.full((count, keypoints, values), 0.5, device=pictures.device)
     elif isinstance(head, Segment):
-        rows = torch.arange(pictures.shape[2] // 4, device=pictures.device) % (objects + 1)  # 0: no object
-        batch["masks"] = rows[None, :, None].repeat(len(pictures), 1, pictures.shape[3] // 4)
-        batch["sem_masks"] = torch.zeros_like(batch["masks"])
+        height, width = pictures.shape[2] // 4, pictures.shape[3] // 4
+        rows = (torch.arange(height, device=pictures.device) % (objects + 1))[None, :, None]  # 0: no object
+        if not model.args.overlap_mask:  # one an object then
+            rows = (rows == torch.arange(1, objects + 1, device=pictures.device)[:, None, None]).float()
+        batch["masks"] = rows.repeat(len(pictures), 1, width)
+        batch["sem_masks"] = torch.zeros(len(pictures), height, width, device=pictures.device)
     return batch
 
 

@@ -238,7 +238,7 @@ class TeacherTrainer(DetectionTrainer):
                 strip_checkpoints(self.last, trust=self.trust)
             return
         LOGGER.info("Drawing curves and sample pictures of the best epoch on val")
-        with warnings_only(), whole_checkpoints(self, rewritten=True):
+        with warnings_only(single_cls=bool(self.args.single_cls)), whole_checkpoints(self, rewritten=True):
             super().final_eval()
         if RANK in {-1, 0}:
             forget_exact(self.wdir)
@@ -313,7 +313,7 @@ def strip_checkpoints(last: Path, *, trust: bool) -> None:
 def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
     """Train a teacher, go on with one that was interrupted, or find one that is finished.
 
-    It takes over the host's `settings` of the student's run, and its epochs where it has no number of its own.
+    It takes over the host's `settings` of the student's run, and its epochs or time where it has no number of its own.
 
     Returns:
         the teacher's best weights.
@@ -325,7 +325,8 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     task = task_of_file(architecture, role="teacher")
     require_labels_of(task, data, "train", f"teacher={architecture}: data={data['yaml_file']}")
     settings = {**settings, "task": task}
-    settings = {**settings, **({"epochs": epochs} if epochs else {})}
+    if epochs:  # of its own: time= is the student's, and the host would go by that
+        settings = {key: value for key, value in settings.items() if key != "time"} | {"epochs": epochs}
     folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
     if done.is_file() and best.is_file():

@@ -208,7 +208,8 @@ class TorchvisionTraining:
         answers = Needs(scores=True, boxes=True, one2one=False, maps=False)
         teacher = TorchvisionTeacher(self.model, self.names, self.device, answers)
         where = {"imgsz": self.args.imgsz, "batch": self.args.batch, "device": self.args.device}
-        measured = evaluate_teacher(teacher, self.data["yaml_file"], single_cls=bool(self.args.single_cls), **where)
+        where |= {"single_cls": bool(self.args.single_cls), "classes": self.args.classes}
+        measured = evaluate_teacher(teacher, self.data["yaml_file"], **where)
         return float(measured["map"])
 
     def _start_epoch(self) -> None:

@@ -26,16 +26,19 @@ from yolo_distill.version import __version__
 
 
 @contextlib.contextmanager
-def warnings_only() -> Iterator[None]:
+def warnings_only(*, single_cls: bool = False) -> Iterator[None]:
     """Keep the host's tables and hints out of ours; its warnings, such as a damaged picture, still come through.
 
     Its progress bar goes with the level of its log, so on a terminal the records are dropped one by one instead.
+
+    With `single_cls` the host warns that it skips labels of all classes but one, and then skips none: all are that one.
     """
     before, handlers = LOGGER.level, [*LOGGER.handlers]
     watched = sys.stdout.isatty()
 
     def is_warning(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING
+        untrue = single_cls and "Skipping labels of classes" in record.getMessage()
+        return record.levelno >= logging.WARNING and not untrue
 
     if not watched:
         LOGGER.setLevel(max(before, logging.WARNING))
@@ -112,7 +115,8 @@ def measure(
         DistillError: the evaluator failed.
     """
     fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
-    with no_auto_install(), warnings_only(), _drawn_whole(plots) as folder:
+    quietly = warnings_only(single_cls=bool(settings.get("single_cls")))
+    with no_auto_install(), quietly, _drawn_whole(plots) as folder:
         done = _run(validator or TASKS[settings["task"]].validator, source, {**settings, **fixed}, folder, data)
     if done.device.type == "cuda":
         torch.cuda.empty_cache()  # for the workers of several devices, which take what is free

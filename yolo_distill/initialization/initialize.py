@@ -9,6 +9,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 
+from yolo_distill.data.class_mapping import read_class_map
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.initialization.channel_selection import norm_scores
 from yolo_distill.initialization.least_squares import reconstruct
@@ -44,10 +45,11 @@ def begin_inside(
         what was taken; None where `init=auto` found too little that corresponds, and the student stays as it is.
 
     Raises:
-        RequestError: `init=teacher`, and too little corresponds.
+        RequestError: `init=teacher`, and too little corresponds; or as `read_class_map` and `plan_start`.
     """
     scores = norm_scores(teacher) if recipe.init_channels == "norm" else None
-    selected, report = plan_start(student, teacher, scores=scores)
+    class_map = read_class_map(recipe.class_map) if recipe.class_map else None
+    selected, report = plan_start(student, teacher, scores=scores, class_map=class_map)
     if recipe.init == "teacher":
         require_correspondence(report)
     elif not report.corresponds:

@@ -20,7 +20,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_distill.data.class_mapping import ClassMatch, match_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.initialization.channel_selection import Choice, Scores, common_modules, spaced
+from yolo_distill.teachers.class_names import spelled
 
 #: Share of the student's parameters that has to come out of the teacher before `init=teacher` agrees to it.
 LEAST_SHARE = 0.5
@@ -47,6 +48,7 @@ class StartReport:
         share: share of the student's parameters that was taken, 0..1.
         used: share of the teacher's tensors that something was taken from, 0..1; less than 1 where the teacher is
             deeper.
+        classes: how many of the student's classes start from the teacher's, and how many it has.
         scored: share of the student's channels that were chosen by score, 0..1; 0 where all are evenly spaced.
         outputs: by path of the student's modules, the channels of the teacher's map behind it that the student's are
             taken from, int64; modules whose map has no counterpart are missing.
@@ -57,6 +59,7 @@ class StartReport:
     left: list[str]
     share: float
     used: float
+    classes: tuple[int, int]
     scored: float = 0.0
     outputs: dict[str, Tensor] = field(default_factory=dict)
     chosen: dict[int, Tensor] = field(default_factory=dict)
@@ -70,6 +73,9 @@ class StartReport:
         text = f"{self.taken} of {self.taken + len(self.left)} tensors, {self.share:.1%} of the parameters"
         if self.scored:
             text += f", {self.scored:.0%} of the channels chosen by score"
+        taken, classes = self.classes
+        if taken < classes:
+            text += f", {taken} of {classes} classes"
         if self.left:
             layers = sorted({name.split(".")[1] for name in self.left if "." in name}, key=lambda n: (len(n), n))
             text += f" (layers with tensors of their own: {', '.join(layers)})"
@@ -79,7 +85,11 @@ class StartReport:
 
 
 def plan_start(
-    student: DetectionModel, teacher: DetectionModel, *, scores: Scores | None = None
+    student: DetectionModel,
+    teacher: DetectionModel,
+    *,
+    scores: Scores | None = None,
+    class_map: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Tensor], StartReport]:
     """Select the student's tensors out of the teacher's; both stay as they are.
 
@@ -87,12 +97,19 @@ def plan_start(
         student: detector to start.
         teacher: detector to start it from.
         scores: what the teacher's channels are worth (see `norm_scores`); None takes evenly spaced ones.
+        class_map: see `match_classes`; what it says of other teachers' classes is left out.
 
     Returns:
         the selected tensors by name of the student's state dict, and the report on them.
+
+    Raises:
+        RequestError: the map names a class that the student does not have.
     """
     ours, theirs = ({int(k): str(v) for k, v in model.names.items()} for model in (student, teacher))
-    match = match_classes(ours, theirs)
+    if class_map is not None:
+        known = set(map(spelled, theirs.values()))
+        class_map = {their: our for their, our in class_map.items() if spelled(their) in known}
+    match = match_classes(ours, theirs, class_map)
     own, other = student.state_dict(), teacher.state_dict()
     common = common_modules(student, teacher)
     choice = Choice(student, teacher, common, scores)
@@ -131,6 +148,7 @@ def plan_start(
         left=[name for name in own if name not in selected],
         share=share,
         used=len(selected) / max(len(other), 1),
+        classes=(len(match.student), len(ours)),
         scored=choice.scored,
         outputs=outputs,
         chosen={int(s): outputs[at] for s, at in zip(head.stride, neck, strict=True) if at in outputs},

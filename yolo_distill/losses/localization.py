@@ -30,6 +30,9 @@ from yolo_distill.losses.devices import average_over_devices
 SIDES = 0.2
 #: Values of a turned box: x, y, w, h and its angle.
 TURNED = 5
+#: What the variances of a turned box are more, in square pixels, or one without width has no gradient. The host's own
+#: 0.01 is in cells, here of 8 pixels.
+FLOOR = 0.01 * 8**2
 #: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes, both in pixels: xyxy (N, 4), or turned
 #: ones xywhr (N, 5).
 Sides = tuple[Tensor, Tensor, Tensor]
@@ -64,15 +67,16 @@ def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted distance-IoU loss of decoded boxes, or that of the probabilistic IoU of turned ones.
 
     Args:
-        student: boxes xyxy in any one unit, shape (N, 4), or xywhr, shape (N, 5).
-        teacher: boxes likewise in the same unit; no gradient reaches it.
-        weight: the teacher's confidence, shape (N,).
+        student: boxes xyxy in pixels, shape (..., 4), or xywhr, shape (..., 5).
+        teacher: boxes likewise; no gradient reaches it.
+        weight: the teacher's confidence, shape (...).
 
     Returns:
-        scalar, at least 0; 0 when the boxes are equal or N is 0.
+        scalar, at least 0; 0 when the boxes are equal or there are none.
     """
-    if student.shape[-1] == TURNED:
-        return weighted_mean(1 - probiou(student, teacher.detach()).squeeze(-1), weight)
+    if student.shape[-1] == TURNED:  # the host's function takes one dimension of boxes
+        overlap = probiou(student.flatten(0, -2), teacher.detach().flatten(0, -2), floor=FLOOR)
+        return weighted_mean(1 - overlap.view_as(weight), weight)
     return weighted_mean(1 - distance_iou(student, teacher.detach()), weight)
 
 

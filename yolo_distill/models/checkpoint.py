@@ -12,11 +12,12 @@ import reprlib
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from ultralytics.cfg import check_cfg
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
@@ -36,7 +37,8 @@ from yolo_distill.models.architectures import (
 from yolo_distill.models.imgsz import LARGEST_SIDE
 from yolo_distill.models.tasks import TASKS, task_of
 
-_TRAINED = {"student", "assistant", "pretrained"}
+#: Roles of models that learn, or that others start from.
+_WHOLE = {"student", "assistant", "pretrained", "teacher"}
 _LARGEST_STRIDE = 256
 
 
@@ -112,9 +114,8 @@ def load_detector(
     require_detector(model, kinds, said)
     with _tried_without_memory(said, "its layers do not run on a picture"):
         require_runs(model, said)
-    head: Any = cast("torch.nn.Sequential", model.model)[-1]
-    if role in _TRAINED and getattr(head, "cv2", True) is None:
-        raise RequestError(f"{said}: was fused, and has lost the branch that learns; give the checkpoint it came from")
+    if role in _WHOLE and not isinstance(model, RTDETRDetectionModel) and _is_fused(model):
+        raise RequestError(f"{said}: was fused, and has lost what is trained; give the checkpoint it came from")
     model = model.float().eval()
     # The host's own loader attaches the same things; the rest of it reads them.
     own, args = _settings(getattr(model, "args", None), said), _settings(checkpoint.get("train_args"), said)
@@ -248,6 +249,12 @@ def _unpickle(file: Path, trust: bool, said: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise RequestError(f"{said}: is not an Ultralytics checkpoint (it holds a {type(checkpoint).__name__})")
     return checkpoint
+
+
+def _is_fused(model: Any) -> bool:
+    """Return whether the host folded batch norms, or took a branch of the head off, which it does for predictions."""
+    folded = any(isinstance(layer, Conv) and not hasattr(layer, "bn") for layer in model.modules())
+    return folded or getattr(model.model[-1], "cv2", True) is None
 
 
 def _student(model: Any) -> Any:
