@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.utils.data import Dataset
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.nn import tasks
@@ -248,6 +250,19 @@ def test_a_teacher_is_measured_by_the_settings_by_which_it_teaches(
     assert "not_measured" not in found
     assert found["one_to_one"] is None  # both branches only where classes are the data's
     assert set(asked) == {str(tmp_path / "map.yaml")}
+
+
+def test_a_teacher_of_another_task_than_the_datas_is_measured_by_its_boxes(
+    job_of: MakeJob, tmp_path: Path, untrained: Path, tiny_data: Path
+) -> None:
+    shutil.copytree(tiny_data.parent, tmp_path / "pose")
+    for label in (tmp_path / "pose" / "labels").rglob("*.txt"):
+        label.write_text("".join(f"{row} 0.5 0.5\n" for row in label.read_text().splitlines()))
+    data = tmp_path / "pose" / "data.yaml"
+    data.write_text(yaml.safe_dump({**yaml.safe_load(data.read_text()), "path": str(data.parent), "kpt_shape": [1, 2]}))
+    found = run_record.make_record(dataclasses.replace(job_of("teacher"), data=str(data)), untrained)
+    assert found["val"]["task"] == "detect"
+    assert found["look"] is not None
 
 
 @pytest.mark.parametrize("names", [["cat", "dog", "cow"], ["disc", "cat"], ["square", "disc"]])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
 from ultralytics.data.dataset import YOLODataset
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.engine.teacher_training import content_key
+from yolo_distill.errors import RequestError
 
 
 def test_linked_folders_count_and_hidden_files_do_not(own_data: Path, tmp_path: Path) -> None:
@@ -27,3 +31,27 @@ def test_a_link_to_nothing_is_no_error_here(own_data: Path) -> None:
     (own_data.parent / "images" / "train" / "gone.png").symlink_to("nowhere.png")
     found = check_data(own_data, ("train", "val"))
     assert len(content_key("yolo26s.yaml", found, {})) == 8
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"kpt_shape": [4]}, "kpt_shape is [4]; expected keypoints and values of each, as [17, 3]"),
+        ({"kpt_shape": "4x3"}, "kpt_shape is '4x3'; "),
+        ({"kpt_shape": [4, 1]}, "kpt_shape is [4, 1]; "),
+        ({"kpt_shape": [1_000_000_000, 3]}, "kpt_shape is [1000000000, 3]; "),
+        ({"kpt_shape": [4, 3], "flip_idx": [0, 1]}, "flip_idx is [0, 1]; expected each number from 0 to 3 once"),
+        ({"kpt_shape": [2, 3], "flip_idx": [1, 1]}, "flip_idx is [1, 1]; "),
+        ({"kpt_shape": [2, 3], "flip_idx": "10"}, "flip_idx is '10'; "),
+        ({"kpt_shape": [2, 3], "flip_idx": [[0], 1]}, "flip_idx is [[0], 1]; "),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1]}, "kpt_oks_sigmas is [0.1]; expected 2 numbers above 0"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1, "a"]}, "kpt_oks_sigmas is [0.1, 'a']; "),
+    ],
+)
+def test_keys_about_keypoints_are_read_before_the_host_reads_them(
+    keys: dict[str, Any], says: str, own_data: Path
+) -> None:
+    own_data.write_text(yaml.safe_dump({**yaml.safe_load(own_data.read_text()), **keys}))
+    with pytest.raises(RequestError) as caught:
+        check_data(own_data)
+    assert f"data={own_data}: {says}" in str(caught.value)

@@ -114,7 +114,7 @@ def test_of_the_anchors_of_one_box_the_best_speaks_for_what_it_has_besides(monke
     place = torch.tensor([[[0], [0], [0], [1], [1], [1]]])
     found = []
     monkeypatch.setattr(object_terms, "MOST", 2)
-    monkeypatch.setattr(object_terms, "keypoint_loss", lambda ours, theirs, boxes, weight: found.append(weight))
+    monkeypatch.setattr(object_terms, "keypoint_loss", lambda ours, theirs, boxes, weight, _: found.append(weight))
     score = torch.tensor([[0.9, 0.8, 0.7, 0.1, 0.2, 0.0]])
     teacher = replace(branch, extra=place, proto=torch.zeros(1, 2, 5, 3))
     ObjectTerm(head, None, of_set="pose")(branch, teacher, score, (SIZE, SIZE))

@@ -1,15 +1,19 @@
 """Which tensors of teacher and student meet in which loss."""
 
+import math
+
 import pytest
 import torch
 from made_criterion import SIZE, STRIDES, answer, head_output, only, terms_of, total
+from ultralytics.nn.modules import OBB
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.class_mapping import match_classes
+from yolo_distill.distillation.object_terms import ObjectTerm
 from yolo_distill.distillation.terms import needs_of
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
-from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, read_head
+from yolo_distill.teachers.answer import DenseAnswer, DenseBranch, as_set, read_head
 from yolo_distill.terms_table import FEATURE_TERMS, TABLE
 
 #: Of detectors.
@@ -59,6 +63,26 @@ def test_columns_are_reordered_by_name():
     swapped = {**output, "scores": output["scores"].detach().flip(1)}
     classes = match_classes({0: "a", 1: "b"}, {0: "b", 1: "a"})
     assert total(terms_of(classes, logit=1), answer(output), answer(swapped)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_turned_boxes_are_one_where_they_overlap_with_their_angle():
+    """Of one object, seen by all anchors about its middle: the sides of an anchor are along the box's own."""
+    anchors = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)) * 4 + 40
+    angle = torch.full((1, 25, 1), 0.7)
+    cos, sin = math.cos(0.7), math.sin(0.7)
+    x, y = (anchors - 48).unbind(-1)
+    along, across = x * cos + y * sin, y * cos - x * sin
+    sides = torch.stack([30 + along, 10 + across, 30 - along, 10 - across], -1)[None, ..., None]
+    logits = torch.full((1, 25, 2), -8.0)
+    logits[..., 0] = torch.rand(1, 25) + 1
+    branch = DenseBranch(logits, sides, anchors, torch.ones(25, 1), extra=angle)
+    whole = DenseAnswer(branch, None, {}, {8: 25})
+    terms = terms_of(logit=1)
+    terms._objects = ObjectTerm(None, OBB)
+    assert terms._peaks(whole).sum() == 1
+    found = as_set(whole, turned=True)
+    half = torch.tensor([30 * cos + 10 * sin, 30 * sin + 10 * cos])
+    torch.testing.assert_close(found.boxes[0], torch.cat([48 - half, 48 + half])[None], atol=1e-3, rtol=0)
 
 
 def test_boxes_of_classes_that_nobody_matched_are_not_taught():

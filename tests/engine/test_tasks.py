@@ -14,9 +14,13 @@ from ultralytics.nn.tasks import yaml_model_load
 
 from yolo_distill.cli import main
 from yolo_distill.comparison.candidates import Deadline, smaller_networks
+from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.gradient_shares import read_columns
-from yolo_distill.engine.run import default_student
+from yolo_distill.engine.run import check_pair, default_student
+from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.engine.trainer import DistillationTrainer
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.tasks import TASKS, task_of
@@ -134,6 +138,63 @@ def test_labels_of_another_task_are_refused(task, of, says, of_task, tiny_data, 
     data = tiny_data if of == "detect" else of_task(of)
     assert main(["train", f"teacher={large}", f"student={small}", f"data={data}"]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "theirs", "changes", "says"),
+    [
+        (
+            "pose",
+            "pose",
+            {"kpt_shape": [17, 3]},
+            "finds keypoints of kpt_shape [17, 3], and the student's are [4, 3]; ",
+        ),
+        ("obb", "detect", {}, "localization=: boxes of one are turned and those of the other are not; "),
+        ("detect", "obb", {}, "localization=: boxes of one are turned and those of the other are not; "),
+    ],
+)
+def test_what_can_not_be_taught_is_refused_before_anything_is_trained(
+    task, theirs, changes, says, of_task, tmp_path, capsys
+):
+    small = write_architecture(tmp_path / "small.yaml", task=task)
+    plan = {**yaml.safe_load(write_architecture(tmp_path / "large.yaml", width=2, task=theirs).read_text()), **changes}
+    large = save(live_detector(plan, ("disc", "square"), task=theirs), tmp_path / "large.pt", 64)
+    words = [f"teacher={large}", f"student={small}", f"data={of_task('obb' if task == 'detect' else task)}", "epochs=1"]
+    assert main(["train", *words, "teach=true", f"project={tmp_path}"]) == 2
+    assert says in capsys.readouterr().err
+    data = check_data(of_task("obb" if task == "detect" else task), ("train", "val"))
+    for own in ({"teach": True, "keypoint": 0, "localization": 0}, {"teach": False}):
+        recipe = make_recipe({"teacher": str(large), **own})
+        check_pair(str(small), recipe, Teachers.of(recipe), data, {"imgsz": 64})
+
+
+def test_a_teacher_of_another_task_is_measured_by_its_boxes(of_task, tmp_path):
+    """As the student is then: by what both find; and one of other keypoints than the data's likewise."""
+    where = {"imgsz": 64, "device": "cpu"}
+
+    def teacher_of(task, **changes):
+        plan = yaml.safe_load(write_architecture(tmp_path / f"{task}.yaml", task=task).read_text())
+        file = save(live_detector({**plan, **changes}, ("disc", "square"), task=task), tmp_path / f"{task}.pt", 64)
+        recipe = make_recipe({"teacher": str(file)})
+        return file, recipe, Teachers.of(recipe)
+
+    _, *segmenter = teacher_of("segment")
+    assert measure_teachers(*segmenter, of_task("segment"), task="segment", **where)["task"] == "segment"
+    assert measure_teachers(*segmenter, of_task("segment"), task="detect", **where)["task"] == "detect"
+    with pytest.raises(RequestError, match="its upright boxes say little beside the student's turned ones"):
+        measure_teachers(*segmenter, of_task("obb"), task="obb", **where)
+    file, *other = teacher_of("pose", kpt_shape=[17, 3])
+    assert measure_teachers(*other, of_task("pose"), task="pose", **where)["task"] == "detect"
+    with pytest.raises(RequestError, match=r"has kpt_shape: \[4, 3\], and the model finds .*: \[17, 3\]"):
+        evaluate(file, of_task("pose"), **where)
+
+
+def test_a_teacher_that_can_not_be_trained_on_the_labels_is_refused_at_once(of_task, tmp_path):
+    small = write_architecture(tmp_path / "small.yaml", task="pose")
+    recipe = make_recipe({"teacher": "yolo26s.yaml"})
+    data = check_data(of_task("pose"), ("train", "val"))
+    with pytest.raises(RequestError, match=r"teacher=yolo26s\.yaml: data=.*: has kpt_shape: \[4, 3\]"):
+        check_pair(str(small), recipe, Teachers.of(recipe), data, {"imgsz": 64})
 
 
 def test_a_task_that_is_not_the_students_is_refused(tiny_data, tiny_student, capsys):

@@ -63,11 +63,17 @@ def test_a_teacher_worse_than_the_student_is_refused_unless_forced(data, monkeyp
     teacher_quality.require_better(0.3, "s", data, force=True)
     assert "going on" in said(logging.WARNING)
     teacher_quality.require_better(0.5, "s", data)
+    figures = {"map": 0.2, "of_boxes": {"map": 0.4}}
+    monkeypatch.setattr(teacher_quality, "evaluate", lambda model, file, **settings: figures)
+    with pytest.raises(RequestError, match=r"30\.0 and 40\.0 on val, both by their boxes; "):
+        teacher_quality.require_better(0.3, "s", data, by_boxes=True)
+    teacher_quality.require_better(0.3, "s", data)
 
 
 def test_few_pictures_are_spread_over_the_split_and_keep_their_labels(data):
-    with teacher_quality.few_pictures({**data, "kpt_shape": [2, 3], "flip_idx": [1, 0]}, 1) as file:
-        assert yaml.safe_load(file.read_text())["kpt_shape"] == [2, 3]
+    points = {"kpt_shape": [2, 3], "flip_idx": [1, 0], "kpt_oks_sigmas": [0.02, 0.03]}
+    with teacher_quality.few_pictures({**data, **points}, 1) as file:
+        assert points.items() <= yaml.safe_load(file.read_text()).items()
     with teacher_quality.few_pictures(data, 3) as file:
         plan = yaml.safe_load(file.read_text())
         root = file.parent

@@ -33,7 +33,7 @@ def begin(make_trainer, monkeypatch):
     """Return a function that makes a trainer whose teacher has a made mAP on val."""
 
     def make(teacher_map: float, **changes) -> DistillationTrainer:
-        monkeypatch.setattr(teacher_stop, "measure_teachers", lambda *_, **__: {"map": teacher_map})
+        monkeypatch.setattr(teacher_stop, "measure_teachers", lambda *_, **__: {"map": teacher_map, "task": "detect"})
         return make_trainer(**{"epochs": 3, "ramp_epochs": 0.0, "teach": True, **changes})
 
     return make
@@ -64,6 +64,19 @@ def test_a_teacher_that_is_passed_rests_also_where_the_run_goes_on(begin):
     resumed.train()
     assert taught(resumed) == [True, False, False]
     assert read_columns(resumed.csv)["share/logit"][1:] == [0, 0]
+
+
+@pytest.mark.parametrize(("task", "passed"), [("segment", 1), ("detect", None)])
+def test_one_of_another_task_is_passed_by_boxes(task, passed, begin, tmp_path):
+    trainer = begin(0.4)
+    trainer.args.task = task
+    measured(trainer)
+    boxes, masks = ("0.5", "0.3") if task == "segment" else ("0.3", "0.5")
+    (tmp_path / "results.csv").write_text(f"epoch,metrics/mAP50-95(B),metrics/mAP50-95(M)\n1,{boxes},{masks}\n")
+    if task == "detect":
+        (tmp_path / "results.csv").write_text("epoch,metrics/mAP50-95(B)\n1,0.3\n")
+    trainer.teacher_stop.compare(trainer.recipe, tmp_path / "results.csv")
+    assert trainer.teacher_stop.passed_after == passed
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from live_detector import live_detector, save
 from onnx import numpy_helper
 from tiny_yolo import write_architecture
 
-from yolo_distill.errors import DistillError
+from yolo_distill.benchmarking.run import Request, _check_measurable
+from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.exporting import export_data, parity
 from yolo_distill.exporting.export import export
+from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.runtime.detector import Detector
 
@@ -42,6 +45,15 @@ def made(tmp_path_factory, unlabelled):
         return kept[task]
 
     return make
+
+
+def test_labels_of_another_task_are_refused_before_the_work(labelled):
+    model = load_architecture("yolo26n-seg.yaml", 2)
+    model.pt_path, model.names = "n-seg.pt", {0: "round", 1: "square"}
+    said = refusal(RequestError, export_data.read_data, labelled, model, (SIDE, SIDE), "fp32", 1)
+    assert "has a row of 5 values, and the model is for segment" in said
+    asked = Request("n-seg.onnx", data=str(labelled))
+    assert said == refusal(RequestError, _check_measurable, [SimpleNamespace(task="segment", kind="onnx")], asked)
 
 
 @each_task

@@ -37,6 +37,26 @@ def test_no_class_in_common():
         find_targets(TEACHER, {0: "dog"}, None)
 
 
+class HalfAbove(Teacher):
+    """Sees in the lower half of a box that begins above the picture an object of that half."""
+
+    task = "segment"
+
+    def __call__(self, images):
+        mask = torch.zeros(1, 28, 28)
+        mask[:, 14:] = 1
+        return make_set([torch.tensor([[8.0, 8, 40, 40]])], [torch.tensor([[0.9, 0, 0]])], 3, None, [mask])
+
+    def wait(self, answer): ...
+
+
+def test_a_mask_stays_where_it_is_though_its_box_reaches_beyond_the_picture():
+    predictor = Predictor(HalfAbove(), find_targets(TEACHER, None, None), imgsz=64, device="cpu")
+    (found,) = predictor([predictor.fit(np.zeros((32, 64, 3), np.uint8))])  # which lies 16 pixels lower
+    assert found.boxes.tolist() == [[8, 0, 40, 24]]
+    assert found.own[0].reshape(-1, 2)[:, 1].min() == pytest.approx(24 - 16, abs=1)
+
+
 class CarAndTruck(Teacher):
     """Finds a box that is a car and a truck, and the same once more."""
 

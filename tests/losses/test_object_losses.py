@@ -62,6 +62,7 @@ def test_keypoints_are_compared_by_their_similarity():
     torch.testing.assert_close(*(keypoint_loss(one, unseen, BOXES, ONE) for one in (other, unseen)), atol=1e-5, rtol=0)
     assert keypoint_loss(teacher[..., :2], teacher[..., :2], BOXES, ONE) == 0  # of points without visibility
     assert keypoint_loss(moved[2], teacher, BOXES, 0 * ONE) == 0
+    assert near < float(keypoint_loss(moved[1], teacher, BOXES, ONE, [0.05, 0.05]))  # the host's are 0.5 of two
 
 
 def test_turned_boxes_are_compared_with_their_angle():

@@ -117,6 +117,8 @@ def _check_measurable(models: Sequence[Model], request: Request) -> None:
         return
     try:
         import yolo_distill.evaluation.evaluate  # noqa: F401
+        from yolo_distill.data.dataset import check_data
+        from yolo_distill.data.label_tasks import require_labels_of
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("yolo_distill"):
             raise
@@ -124,6 +126,9 @@ def _check_measurable(models: Sequence[Model], request: Request) -> None:
     size = request.imgsz
     if size and size[0] != size[1] and any(model.free_size for model in models):
         raise RequestError(f"imgsz={size[0]},{size[1]}: with data= only squares are measured; give one side")
+    found = check_data(request.data, request.split)
+    for task in dict.fromkeys(model.task for model in models if model.kind not in FOLDERS):
+        require_labels_of(task, found, request.split, f"data={request.data}")
 
 
 @dataclass

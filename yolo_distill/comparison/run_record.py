@@ -20,7 +20,7 @@ from yolo_distill.comparison.runs import EPOCHS, Job
 from yolo_distill.data.dataset import check_data
 from yolo_distill.engine.teacher_cost import read_cost
 from yolo_distill.engine.teacher_quality import look
-from yolo_distill.engine.teacher_setup import measure_teachers
+from yolo_distill.engine.teacher_setup import fits_labels, measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.machine import cpu_name, versions
@@ -128,8 +128,9 @@ def _measure_teacher(job: Job, best: Path) -> dict[str, Any]:
         return measure_teachers(recipe, teachers, file, **where)
 
     model = teachers.model(teachers.members[0]) if teachers.is_one_yolo else None
-    # One whose classes are the data's, in their order, has branches that can be told apart.
-    if model is not None and not job.reading.keys() - {"match"} and _words(model.names) == _words(data["names"]):
+    # One whose task and classes are the data's, in their order, has branches that can be told apart.
+    same = model is not None and _words(model.names) == _words(data["names"]) and fits_labels(model, job.data, "val")
+    if model is not None and same and not job.reading.keys() - {"match"}:
         found = _measure_yolo(job, model)
     else:
         found = {"one_to_one": None}

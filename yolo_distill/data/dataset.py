@@ -18,6 +18,7 @@ from yolo_distill.validation import read_yaml
 
 _MOST_CLASSES = 100_000
 _MOST_CHANNELS = 1024
+_MOST_KEYPOINTS = 1000
 _SPLITS = ("train", "val", "test", "minival")
 
 
@@ -100,6 +101,7 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
         raise RequestError(
             f"{said}: channels is {reprlib.repr(channels)}; expected those of a picture, 1 to {_MOST_CHANNELS:,}"
         )
+    _check_keypoints(plan, said)
     missing = [key for key in ("train", "val") if key not in has]
     if plan.get("names") is None and plan.get("nc") is None:
         missing.append("names")
@@ -109,6 +111,28 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
     for name in splits:
         if name not in has:
             raise RequestError(f"{said}: has no split {name!r}{did_you_mean(name, has)} (it has {', '.join(has)})")
+
+
+def _check_keypoints(plan: dict[str, Any], said: str) -> None:
+    shape = plan.get("kpt_shape")
+    if shape is None:
+        return
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)
+    if not (whole and 0 < shape[0] <= _MOST_KEYPOINTS and shape[1] in {2, 3}):  # the host makes a head for them
+        raise RequestError(
+            f"{said}: kpt_shape is {reprlib.repr(shape)}; expected keypoints and values of each, as [17, 3]: 1 to "
+            f"{_MOST_KEYPOINTS:,} of 2 (x, y) or 3 (and visibility)"
+        )
+    flipped, sigmas = plan.get("flip_idx"), plan.get("kpt_oks_sigmas")
+    once = isinstance(flipped, list) and len(flipped) == shape[0] and all(one in flipped for one in range(shape[0]))
+    if flipped and not once:
+        raise RequestError(
+            f"{said}: flip_idx is {reprlib.repr(flipped)}; expected each number from 0 to {shape[0] - 1} once: the "
+            "keypoint that stands in its place in a mirrored picture"
+        )
+    numbers = isinstance(sigmas, list) and all(isinstance(value, (int, float)) and value > 0 for value in sigmas)
+    if sigmas and not (numbers and len(sigmas) == shape[0]):
+        raise RequestError(f"{said}: kpt_oks_sigmas is {reprlib.repr(sigmas)}; expected {shape[0]} numbers above 0")
 
 
 def has_labels(pictures: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ _HOLDS = {
 _LOOKED_AT = 50  # label files
 
 
-def require_labels_of(task: str, data: Mapping[str, Any], split: str, said: str) -> None:
+def require_labels_of(
+    task: str, data: Mapping[str, Any], split: str, said: str, kpt_shape: Sequence[int] | None = None
+) -> None:
     """Refuse a data set whose labels are those of another task than a model's.
 
     A detector learns boxes from outlines as well, as in the host. An empty label file says nothing.
@@ -30,6 +32,7 @@ def require_labels_of(task: str, data: Mapping[str, Any], split: str, said: str)
         data: as `check_data` found it.
         split: that is looked at.
         said: what the user gave, for the message.
+        kpt_shape: of a pose model: keypoints, and values of each; None where it takes the data's.
 
     Raises:
         RequestError: saying which is which.
@@ -38,6 +41,11 @@ def require_labels_of(task: str, data: Mapping[str, Any], split: str, said: str)
     if (task == "pose") != bool(shape):
         has = f"kpt_shape: {list(shape)}" if shape else "no kpt_shape"
         raise RequestError(f"{said}: has {has}, and the model is for {task}, which learns from {_HOLDS[task]}")
+    if shape and kpt_shape and list(shape) != list(kpt_shape):
+        raise RequestError(
+            f"{said}: has kpt_shape: {list(shape)}, and the model finds keypoints of kpt_shape: {list(kpt_shape)}; "
+            "give data with the keypoints that it was trained on"
+        )
     wanted = 5 + shape[0] * shape[1] if shape else None
     for label in map(Path, img2label_paths(pictures_of(dict(data), split)[:_LOOKED_AT])):
         rows = label.read_text(encoding="utf-8", errors="replace").split("\n") if label.is_file() else []
@@ -50,10 +58,10 @@ def require_labels_of(task: str, data: Mapping[str, Any], split: str, said: str)
                 )
 
 
-def labels_are_of(task: str, data: Mapping[str, Any], split: str) -> bool:
+def labels_are_of(task: str, data: Mapping[str, Any], split: str, kpt_shape: Sequence[int] | None = None) -> bool:
     """Return whether `require_labels_of` is content."""
     try:
-        require_labels_of(task, data, split, "data")
+        require_labels_of(task, data, split, "data", kpt_shape)
     except RequestError:
         return False
     return True

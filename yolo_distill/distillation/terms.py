@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import OBB, Pose, Segment
-from ultralytics.utils.metrics import bbox_iou
+from ultralytics.nn.modules import Pose, Segment
+from ultralytics.utils.metrics import batch_probiou, bbox_iou
 
 from yolo_distill.data.class_mapping import ClassMatch
 from yolo_distill.distillation.feature_terms import FeatureTerms
@@ -228,8 +228,13 @@ class Terms:
         count = min(MOST_OBJECTS, best.shape[1])
         index = best.topk(count, 1).indices  # strongest first
         picture = torch.arange(len(best), device=best.device).unsqueeze(1)
-        boxes = branch.at((picture.expand_as(index).flatten(), index.flatten()))[2].view(*index.shape, 4)
-        overlap = bbox_iou(boxes.unsqueeze(2), boxes.unsqueeze(1), xywh=False).squeeze(-1)
+        where = picture.expand_as(index).flatten(), index.flatten()
+        if self._objects.speaker_turned:
+            turned = branch.turned_at(where)[2].view(*index.shape, -1)
+            overlap = torch.stack([batch_probiou(own, own) for own in turned])
+        else:
+            boxes = branch.at(where)[2].view(*index.shape, 4)
+            overlap = bbox_iou(boxes.unsqueeze(2), boxes.unsqueeze(1), xywh=False).squeeze(-1)
         same = label.gather(1, index)
         overlap = overlap * (same.unsqueeze(2) == same.unsqueeze(1))
         repeated = overlap.triu(1).amax(1) > SAME_OBJECT
@@ -264,7 +269,6 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
     dense = "scores" in wanted
     places = any(term.weighed_by and getattr(recipe, term.weighed_by) == "score" for term in terms)
     single = getattr(student_head, "one2one_cv2", None) is not None
-    turned = isinstance(student_head, OBB) and isinstance(teacher_head, OBB)
     theirs = teacher_head is None or getattr(teacher_head, "one2one_cv2", None) is not None
     return Needs(
         scores=dense or places,
@@ -274,6 +278,5 @@ def needs_of(recipe: Recipe, student_head: nn.Module, teacher_head: nn.Module | 
         one2one=((dense and single) or places) and theirs,
         maps="maps" in wanted,
         # A detector that answers in sets would find masks or keypoints for nothing.
-        extra=("extra" in wanted and (teacher_head is not None or isinstance(student_head, (Segment, Pose))))
-        or ("boxes" in wanted and turned),
+        extra="extra" in wanted and (teacher_head is not None or isinstance(student_head, (Segment, Pose))),
     )

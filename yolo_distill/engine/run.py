@@ -18,6 +18,7 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import gather_unlabelled
+from yolo_distill.distillation.object_terms import ObjectTerm, require_comparable
 from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
 from yolo_distill.engine.init_trial import start_beside_weights, with_better_start
@@ -53,7 +54,7 @@ from yolo_distill.models.architecture_files import build_plan, is_architecture
 from yolo_distill.models.checkpoint import load_detector, task_of_file
 from yolo_distill.models.imgsz import require_side, rounded_imgsz
 from yolo_distill.models.sizes import sized_plan, write_plan
-from yolo_distill.models.tasks import TASKS
+from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.recipe import ARGS_KEY, Recipe, recipe_keys
 from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.precision import require_precision
@@ -320,12 +321,18 @@ def check_pair(
         levels = Levels.match(*([int(s) for s in model.stride] for model in (smaller, larger)))
         if recipe.gains and not levels.common and not recipe.teacher_imgsz:
             raise RequestError(f"teacher and student have no level in common: {levels}")
-    if recipe.init == "auto" and weights is not None and first is not None:
-        larger, smaller = models[-2:]
-        if plan_start(smaller, larger)[1].corresponds:
-            whole = settings.get("epochs") or DEFAULT_CFG_DICT["epochs"]
-            start = start_beside_weights(int(whole), trained=not is_architecture(recipe.teacher))
-            return recipe.model_copy(update={"init": start})
+    corresponds = first is not None and plan_start(models[-1], models[-2])[1].corresponds
+    if recipe.init == "auto" and weights is not None and corresponds:
+        whole = settings.get("epochs") or DEFAULT_CFG_DICT["epochs"]
+        start = start_beside_weights(int(whole), trained=not is_architecture(recipe.teacher))
+        recipe = recipe.model_copy(update={"init": start})
+    inside = corresponds and recipe.init != "try" and may_start_inside(recipe, student, settings)
+    steps = expected_steps(len(pictures_of(dict(data), "train")), settings)
+    head, dense = models[-1].model[-1], bool(assistants(recipe)) or (first is not None and teachers.alone)
+    speaker: Any = models[-2].model[-1] if dense else None
+    objects = ObjectTerm(head, type(speaker) if dense else None, of_set=None if dense else "detect")
+    settled = recipe.settled(inside=inside, steps=steps, task=task_of(models[-1]))
+    require_comparable(settled, objects, data.get("kpt_shape"), getattr(speaker, "kpt_shape", None))
     return recipe
 
 
@@ -351,14 +358,18 @@ def look_at_both(
 ) -> None:
     """Say how good the teacher is here, and refuse one that is worse than the student already is."""
     where = {"imgsz": settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), **measured_by(settings)}
+    weights = own_weights(student, settings)
+    own = None if weights is None else load_detector(weights, trust=recipe.trust, role="student")
+    task = task_of_file(student, role="student") if own is None else own.task
+    figures: dict[str, Any] = {}
 
     def measure(file: Path, split: str) -> float:
-        return float(measure_teachers(recipe, teachers, file, split=split, **where)["map"])
+        figures.update(measure_teachers(recipe, teachers, file, task=task, split=split, **where))
+        return float(figures["map"])
 
     steps = expected_steps(len(pictures_of(dict(data), "train")), settings)
     teaches = bool(recipe.settled(inside=may_start_inside(recipe, student, settings), steps=steps).gains)
     found = look_at_teacher(measure, data, teaches=teaches)
-    if found is not None and (weights := own_weights(student, settings)) is not None:
-        own = load_detector(weights, trust=recipe.trust, role="student")
+    if found is not None and own is not None:
         where["imgsz"] = rounded_imgsz(own, where["imgsz"])
-        require_better(found, own, data, force=recipe.force, **where)
+        require_better(found, own, data, by_boxes=figures["task"] != task, force=recipe.force, **where)

@@ -38,7 +38,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     where: dict[str, Any] = {"imgsz": imgsz, **measured_by(args)}
     rows: dict[str, dict[str, Any]] = {"teacher": {"weights": recipe.teacher}}
     try:
-        measured = measure_teachers(recipe, teachers, data, **where)
+        measured = measure_teachers(recipe, teachers, data, task=student.task, **where)
         rows["teacher"] |= {key: value for key, value in measured.items() if key != "ms"}  # beside other work, in parts
     except RequestError as error:
         # The training is done; a teacher with other classes, say, is no reason to fail now.
@@ -63,6 +63,8 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     two = getattr(student.model[-1], "one2one_cv2", None) is not None
     branch = ", by the one-to-many branch and NMS" if two else ""
     about = "" if student.task == "detect" else f", by their {TASKS[student.task].finds}"
+    if rows["teacher"].get("task", student.task) != student.task:  # it finds other things; what both find are boxes
+        rows["student"], about = {**rows["student"], **rows["student"].get("of_boxes", {})}, ", by their boxes"
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px{about}{branch}, 0 to 100:\n{side_by_side(rows)}\n")
     LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best} data={data}")
 

@@ -77,22 +77,32 @@ def look_at_teacher(
 
 
 def require_better(
-    teacher_map: float, student: Any, data: Mapping[str, Any], *, force: bool = False, **where: Any
+    teacher_map: float,
+    student: Any,
+    data: Mapping[str, Any],
+    *,
+    by_boxes: bool = False,
+    force: bool = False,
+    **where: Any,
 ) -> None:
     """Refuse a teacher that is worse than the student already is.
+
+    With `by_boxes` its figure is of boxes, and the student finds masks or keypoints.
 
     Raises:
         RequestError: the student is better on the same pictures of val, and not `force`.
     """
     with few_pictures(data, PICTURES) as file:
         try:
-            own = float(evaluate(student, file, split="val", **where)["map"])
+            figures = evaluate(student, file, split="val", **where)
+            own = float((figures.get("of_boxes", figures) if by_boxes else figures)["map"])
         except RequestError:
             return  # a student of other classes starts from nothing here
     if own <= teacher_map:
         return
     text = (
         f"the teacher is worse than the student already is: mAP50-95 {100 * teacher_map:.1f} and {100 * own:.1f} on val"
+        + (", both by their boxes" if by_boxes else "")
     )
     if not force:
         raise RequestError(f"{text}; take a better teacher, or force=true to go on all the same")
@@ -122,6 +132,6 @@ def few_pictures(data: Mapping[str, Any], most: int) -> Iterator[Path]:
             "names": dict(data["names"]),
         }
         plan["channels"] = int(data.get("channels", 3))
-        plan |= {key: data[key] for key in ("kpt_shape", "flip_idx") if key in data}
+        plan |= {key: data[key] for key in ("kpt_shape", "flip_idx", "kpt_oks_sigmas") if key in data}
         (root / "data.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
         yield root / "data.yaml"

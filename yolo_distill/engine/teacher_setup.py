@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.class_mapping import ClassMatch, match_classes, read_class_map, require_match, taught_names
 from yolo_distill.data.dataset import check_data
-from yolo_distill.data.label_tasks import labels_are_of
+from yolo_distill.data.label_tasks import labels_are_of, require_labels_of
 from yolo_distill.distillation.terms import require_classes
 from yolo_distill.engine.teacher_training import train_teacher
 from yolo_distill.engine.torchvision_training import train_torchvision
@@ -23,6 +23,7 @@ from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.architectures import KINDS
 from yolo_distill.models.checkpoint import kind_of
 from yolo_distill.models.imgsz import longest_side, rounded_imgsz
+from yolo_distill.models.tasks import task_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.loading import TORCHVISION, Named, Teachers, read_names, with_absolute_files
@@ -75,6 +76,9 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] |
                 model = load_architecture(
                     str(one.file), of.get("nc", 1), role="teacher", kinds=KINDS, kpt_shape=of.get("kpt_shape")
                 )
+                if data:
+                    said = f"teacher={one.file}: data={data['yaml_file']}"
+                    require_labels_of(task_of(model), data, "train", said)
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
@@ -136,7 +140,14 @@ def classes_of(recipe: Recipe, names: Mapping[int, str], teacher: Teacher) -> Cl
 
 
 def measure_teachers(
-    recipe: Recipe, teachers: Teachers, data: str | Path, *, split: str = "val", imgsz: Any, **how: Any
+    recipe: Recipe,
+    teachers: Teachers,
+    data: str | Path,
+    *,
+    task: str | None = None,
+    split: str = "val",
+    imgsz: Any,
+    **how: Any,
 ) -> dict[str, Any]:
     """Measure a recipe's teachers on one split, as they answer together, unless that was done in the same way before.
 
@@ -144,6 +155,8 @@ def measure_teachers(
         recipe: says whose classes theirs are.
         teachers: of the recipe, with weights.
         data: data set file.
+        task: of the student that the teacher is compared with: one of another task is measured by its boxes, `task`
+            `detect`. None: by what it finds, where the data's labels tell.
         split: of it.
         imgsz: of the student's run.
         **how: settings of `evaluate`. One YOLO is measured by all of them; others by `device`, `single_cls` and
@@ -153,17 +166,24 @@ def measure_teachers(
         as `evaluate`; of other teachers than one YOLO also `parameters`, where they can be counted, and `file_bytes`.
 
     Raises:
-        RequestError: they do not know the data's classes, and the recipe does not say that some will do.
+        RequestError: they do not know the data's classes, and the recipe does not say that some will do; or only their
+            boxes can be measured, and the student's are turned.
     """
     read_by = recipe.class_map, recipe.match, recipe.teacher_imgsz
-    key = repr((str(data), split, imgsz, read_by, sorted(how.items())))
+    key = repr((str(data), task, split, imgsz, read_by, sorted(how.items())))
     if key not in teachers.figures:
-        teachers.figures[key] = _measure(recipe, teachers, data, split, imgsz, how)
+        teachers.figures[key] = _measure(recipe, teachers, data, task, split, imgsz, how)
     return dict(teachers.figures[key])
 
 
 def _measure(
-    recipe: Recipe, teachers: Teachers, data: str | Path, split: str, imgsz: Any, how: Mapping[str, Any]
+    recipe: Recipe,
+    teachers: Teachers,
+    data: str | Path,
+    task: str | None,
+    split: str,
+    imgsz: Any,
+    how: Mapping[str, Any],
 ) -> dict[str, Any]:
     members, single_cls = teachers.members, bool(how.get("single_cls"))
     if members[0].stored:
@@ -172,10 +192,12 @@ def _measure(
     if teachers.alone and members[0].ultralytics and not recipe.class_map:
         model = teachers.model(members[0])
         same = [str(name) for name in model.names.values()] == list(names.values())
-        # One of another task than the data's is measured by its boxes, below.
-        fits = kind_of(model) == "yolo" and labels_are_of(model.task, check_data(data, split), split)
+        # One of another task than the data's or the student's is measured by its boxes, below.
+        fits = kind_of(model) == "yolo" and task in {None, model.task} and fits_labels(model, data, split)
         if fits and (same or single_cls):
             return evaluate(model, data, split=split, imgsz=rounded_imgsz(model, recipe.teacher_imgsz or imgsz), **how)
+    if task == "obb":
+        raise RequestError(f"teacher={recipe.teacher}: its upright boxes say little beside the student's turned ones")
     # At its own size a teacher is measured on pictures of that size, not on enlarged ones of the student's.
     where: dict[str, Any] = {"split": split, "imgsz": _side(recipe, imgsz), "single_cls": single_cls}
     where["device"] = parse_device(how.get("device"))  # once: -1, an idle GPU, may be another one the next time
@@ -187,6 +209,12 @@ def _measure(
         require_match(taught, some=recipe.match == "some", features_only_possible=False)
     columns = dict(zip(match.student, match.sources, strict=True))
     return {**evaluate_teacher(opened.teacher, data, columns=columns, **where), **_size(members, opened.members)}
+
+
+def fits_labels(model: DetectionModel, data: str | Path, split: str) -> bool:
+    """Return whether the labels of a split are of a YOLO's own task, with as many keypoints."""
+    points = getattr(model.model[-1], "kpt_shape", None)
+    return labels_are_of(model.task, check_data(data, split), split, points)
 
 
 def _size(members: Sequence[Named], opened: Sequence[Teacher]) -> dict[str, int | None]:

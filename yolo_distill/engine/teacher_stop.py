@@ -18,7 +18,7 @@ from yolo_distill.engine.gradient_shares import read_columns
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import DistillError
 from yolo_distill.losses.devices import of_first_device
-from yolo_distill.models.tasks import main_map
+from yolo_distill.models.tasks import main_map, metric_of
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.loading import Teachers
 
@@ -32,11 +32,12 @@ class TeacherStop:
 
     Attributes:
         teacher_map: the teacher's mAP50-95, 0..1; None: nobody compares them.
+        by_boxes: whether that is about boxes, and the student finds masks or keypoints.
         passed_after: epochs after which the student had passed its teacher; None: it has not, or nobody compares them.
     """
 
-    def __init__(self, teacher_map: float | None) -> None:
-        self.teacher_map = teacher_map
+    def __init__(self, teacher_map: float | None, by_boxes: bool = False) -> None:
+        self.teacher_map, self.by_boxes = teacher_map, by_boxes
         self.passed_after: int | None = None
 
     def measure_teacher(self, recipe: Recipe, teachers: Teachers, args: Any) -> None:
@@ -54,12 +55,12 @@ class TeacherStop:
         as_in_training = {"rect": True, **{key: getattr(args, key) for key in keys}}
         try:
             with random_state_kept():
-                found = measure_teachers(recipe, teachers, args.data, **as_in_training)
+                found = measure_teachers(recipe, teachers, args.data, task=args.task, **as_in_training)
         except DistillError as error:
             LOGGER.info(f"{PREFIX}the teacher teaches to the end, as it is not measured: {error}")
             return
-        self.teacher_map = float(found["map"])
-        LOGGER.info(f"{PREFIX}teacher: mAP50-95 {100 * self.teacher_map:.1f} on {args.split}")
+        self.teacher_map, self.by_boxes = float(found["map"]), found["task"] != args.task
+        LOGGER.info(f"{PREFIX}teacher: {metric_of(found['task'])} {100 * self.teacher_map:.1f} on {args.split}")
 
     def compare(self, recipe: Recipe, results: Path) -> None:
         """Find out before an epoch whether the student has passed its teacher; alike in all processes."""
@@ -67,7 +68,7 @@ class TeacherStop:
             return
         done = None
         if RANK in {-1, 0} and results.exists() and self.teacher_map is not None:
-            done = epochs_until_passed(main_map(read_columns(results)), self.teacher_map)
+            done = epochs_until_passed(main_map(read_columns(results), of_boxes=self.by_boxes), self.teacher_map)
         self.passed_after = of_first_device(done)
         if self.passed_after is not None:
             LOGGER.info(f"{PREFIX}the student has passed its teacher on val, which rests from now on")

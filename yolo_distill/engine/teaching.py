@@ -17,7 +17,7 @@ from yolo_distill.data.class_mapping import require_match, taught_names
 from yolo_distill.data.samples import sample_pictures
 from yolo_distill.data.stored_answers import stored_answers
 from yolo_distill.distillation.anchor_assignment import SetAssignment
-from yolo_distill.distillation.object_terms import ObjectTerm
+from yolo_distill.distillation.object_terms import ObjectTerm, require_comparable
 from yolo_distill.distillation.projectors import make_projectors
 from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
@@ -101,23 +101,13 @@ class Teaching:
         if table := classes.table(teacher.names):
             LOGGER.info(table)
         head = unwrap_model(trainer.model).model[-1]
-        ours, theirs = list(getattr(head, "kpt_shape", None) or []), list(teacher.kpt_shape or [])
-        # A set's keypoints say besides how sure each is, which the student's need not.
-        if "keypoint" in self._gains and ours and theirs and (ours != theirs if dense else ours[0] != theirs[0]):
-            raise RequestError(
-                f"teacher={recipe.teacher}: finds keypoints of kpt_shape {theirs}, and the student's are {ours}; give "
-                "keypoint=0 to be taught boxes alone"
-            )
-        objects = ObjectTerm(head, getattr(teacher, "head", None), of_set=None if dense else teacher.task)
-        if not dense and not objects.comparable:
-            raise RequestError(
-                f"teacher={recipe.teacher}: answers with a set of upright boxes, and the student's are turned; give "
-                "one YOLO as teacher"
-            )
-        if "localization" in self._gains and not objects.comparable:
-            raise RequestError(
-                "localization=: boxes of one are turned and those of the other are not; give localization=0"
-            )
+        objects = ObjectTerm(
+            head,
+            getattr(teacher, "head", None),
+            of_set=None if dense else teacher.task,
+            sigmas=trainer.data.get("kpt_oks_sigmas"),
+        )
+        require_comparable(recipe, objects, getattr(head, "kpt_shape", None), teacher.kpt_shape)
         for name in self._gains:
             if TABLE[name].kind == "object" and name != objects.name:
                 LOGGER.warning(f"{PREFIX}{name}s are not taught: teacher and student have none in common")

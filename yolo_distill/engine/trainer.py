@@ -87,7 +87,7 @@ class DistillationTrainer(TeacherTrainer):
         self._of_model = _callbacks is not None and RANK == -1
         overrides = dict(overrides or {})
         travelled = overrides.pop(ARGS_KEY, None)
-        self.teacher_stop = TeacherStop(overrides.pop(TEACHER_MAP_KEY, None))
+        self.teacher_stop = TeacherStop(*overrides.pop(TEACHER_MAP_KEY, [None]))
         own = {key: overrides.pop(key) for key in list(overrides) if is_recipe_key(key) or key == "recipe"}
         self.projectors = nn.ModuleDict()
         if travelled is not None:  # a worker of several devices
@@ -148,7 +148,8 @@ class DistillationTrainer(TeacherTrainer):
             # From Python the host builds the student before it starts the workers, which get nothing but the model.
             vars(self.model)["start_in_teacher"] = self._chosen
         self.teacher_stop.measure_teacher(self.recipe, self.teachers, self.args)
-        ours = {ARGS_KEY: self.recipe.model_dump(), TEACHER_MAP_KEY: self.teacher_stop.teacher_map}
+        stop = self.teacher_stop
+        ours = {ARGS_KEY: self.recipe.model_dump(), TEACHER_MAP_KEY: [stop.teacher_map, stop.by_boxes]}
         with temporarily(self.args, **ours):
             return super().train()
 

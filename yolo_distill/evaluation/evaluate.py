@@ -86,14 +86,14 @@ def evaluate(
     opened: contextlib.AbstractContextManager[str | DetectionModel]
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
         shown = str(model)
-        names, size, task = _check_onnx(shown, imgsz, nms)
+        names, size, task, points = _check_onnx(shown, imgsz, nms)
         opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
         shown = str(model) if isinstance(model, (str, Path)) else str(getattr(loaded, "pt_path", "model"))
         size = longest_side(imgsz if imgsz is not None else trained_imgsz(loaded) or 640)
         require_side(size, loaded, shown)
-        names, task = dict(loaded.names), task_of(loaded)
+        names, task, points = dict(loaded.names), task_of(loaded), getattr(loaded.model[-1], "kpt_shape", None)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
@@ -102,7 +102,7 @@ def evaluate(
         names = {0: "item"}  # as the host calls it, whatever the class
     else:
         check_names(names, found["names"], shown, data)
-    require_labels_of(task, found, split, f"data={data}")
+    require_labels_of(task, found, split, f"data={data}", points)
     # The host takes one side; a file of two is noted with both, and the host reads these from it.
     side = size if isinstance(size, int) else max(size)
     own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
@@ -197,8 +197,10 @@ def class_table(figures: Mapping[str, Any]) -> str:
     return about + Table("", header, lines).text().removeprefix("\n")
 
 
-def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[int, str], Any, str]:
-    """Return names, input size (the side of a square, or height and width) and task from a file's metadata."""
+def _check_onnx(
+    path: str, imgsz: int | None, nms: bool | None
+) -> tuple[dict[int, str], Any, str, tuple[int, int] | None]:
+    """Return names, input size (the side of a square, or height and width), task and `kpt_shape` from its metadata."""
     said = f"model={path}"
     file = Path(path).expanduser()
     if not file.is_file():
@@ -215,8 +217,8 @@ def _check_onnx(path: str, imgsz: int | None, nms: bool | None) -> tuple[dict[in
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
     if imgsz is not None and not static:
-        return notes.names, imgsz, notes.task
-    return notes.names, height if height == width else [height, width], notes.task
+        return notes.names, imgsz, notes.task, notes.kpt_shape
+    return notes.names, height if height == width else [height, width], notes.task, notes.kpt_shape
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ class _AsDetector(nn.Module):
         if isinstance(answer, DenseAnswer):
             # By the branch that `evaluate` measures as well, unless there is the other only.
             many = answer if answer.one2many is None else replace(answer, one2one=None)
-            answer = as_set(many, conf=_CONF)
+            answer = as_set(many, conf=_CONF, turned=self._teacher.task == "obb")
         rows = []
         for number, columns in self._sources.items():
             score = answer.scores[..., list(columns)].amax(-1, keepdim=True)

@@ -14,9 +14,11 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
 
 from yolo_distill.data.dataset import check_data, has_labels, pictures_of
+from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.data.samples import read_picture, read_samples
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.validator import check_names
+from yolo_distill.models.tasks import task_of
 
 #: Fewer pictures than these may not show all that the network's tensors can hold.
 ENOUGH_TO_CALIBRATE = 128
@@ -53,7 +55,7 @@ def read_data(
         calibrate: how many pictures for calibration at most.
 
     Raises:
-        RequestError: no readable pictures, or classes that are not the model's.
+        RequestError: no readable pictures, or classes or labels that are not the model's.
     """
     if data is None:
         return ExportData(proof_pictures(None))
@@ -67,6 +69,9 @@ def read_data(
             raise
         differ = f"no mAP is measured: {error}"
     labelled = str(data) if not differ and has_labels(pictures_of(found, "val")) else None
+    if labelled:
+        points = getattr(model.model[-1], "kpt_shape", None)
+        require_labels_of(task_of(model), found, "val", f"data={data}", points)
     if precision != "int8":
         return ExportData(pictures, labelled, remark=differ)
     calibration = read_samples(found, size, calibrate)

@@ -102,7 +102,9 @@ class Predictor:
         xyxy = transform.to_picture(boxes[kept].cpu().numpy())
         own: list[Floats] = []
         if self.form.task == "segment":
-            for mask, box in zip(answer.extra[place, kept].float().cpu(), torch.from_numpy(xyxy), strict=True):
+            # A mask fills its whole box, also where that reaches beyond the picture.
+            whole = transform.points_around_picture(boxes[kept].cpu().numpy().reshape(-1, 2, 2)).reshape(-1, 4)
+            for mask, box in zip(answer.extra[place, kept].float().cpu(), torch.from_numpy(whole), strict=True):
                 pasted = paste_masks_in_image(mask[None, None], box[None], transform.picture)[0, 0] >= _MASK
                 own.append(Masks([Piece(0, 0, pasted.numpy())], transform.picture).xy[0].ravel())
         elif self.form.kpt_shape:

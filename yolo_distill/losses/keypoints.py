@@ -25,7 +25,9 @@ VISIBLE = 1 / 12
 _OF_BOX = 0.53
 
 
-def keypoint_loss(student: Tensor, teacher: Tensor, boxes: Tensor, weight: Tensor) -> Tensor:
+def keypoint_loss(
+    student: Tensor, teacher: Tensor, boxes: Tensor, weight: Tensor, sigmas: Sequence[float] | None = None
+) -> Tensor:
     """Return the loss of the keypoints of some objects.
 
     Args:
@@ -34,6 +36,7 @@ def keypoint_loss(student: Tensor, teacher: Tensor, boxes: Tensor, weight: Tenso
         teacher: the same of the teacher; no gradient reaches it.
         boxes: the teacher's, xyxy in pixels, shape (B, N, 4).
         weight: the teacher's confidence, shape (B, N).
+        sigmas: of each keypoint, as the data has them; None or none: COCO's for its 17, and the host's for any others.
 
     Returns:
         scalar, at least 0; 0 where no object has any weight.
@@ -41,8 +44,8 @@ def keypoint_loss(student: Tensor, teacher: Tensor, boxes: Tensor, weight: Tenso
     teacher = teacher.detach()
     distance = (student[..., :2] - teacher[..., :2]).square().sum(-1)
     area = (boxes[..., 2:] - boxes[..., :2]).detach().clamp(min=1).prod(-1)[..., None] * _OF_BOX
-    sigmas = distance.new_tensor(_sigmas(student.shape[-2]))
-    off = 1 - torch.exp(-distance / (2 * area * (2 * sigmas) ** 2))
+    sigma = distance.new_tensor(sigmas or _sigmas(student.shape[-2]))
+    off = 1 - torch.exp(-distance / (2 * area * (2 * sigma) ** 2))
     if student.shape[-1] == 2:
         return weighted_mean(off.mean(-1), weight)
     seen = teacher[..., 2].sigmoid()

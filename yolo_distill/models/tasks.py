@@ -67,13 +67,15 @@ def metric_of(task: str | None) -> str:
     return "mAP50-95" if task in {None, "detect"} else f"mAP50-95 of {TASKS[str(task)].finds}"
 
 
-def main_map(columns: Mapping[str, list[float]]) -> list[float]:
+def main_map(columns: Mapping[str, list[float]], *, of_boxes: bool = False) -> list[float]:
     """Return the task's main mAP50-95 of each epoch from the columns of a results.csv; empty where it is not there.
+
+    With `of_boxes` that of the boxes around masks or keypoints.
 
     Relies on: the host writes that of boxes first, and the task's own behind it.
     """
     found = [values for key, values in columns.items() if key.startswith("metrics/mAP50-95(")]
-    return found[-1] if found else []
+    return found[0 if of_boxes else -1] if found else []
 
 
 def heads() -> Iterator[tuple[str, str]]:

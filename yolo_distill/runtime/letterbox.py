@@ -57,12 +57,16 @@ class Transform:
     def points_to_picture(self, points: Floats) -> Floats:
         """Return points (..., 2), x and y, in pixels of the picture, inside it, from points in pixels of the input."""
         limit = np.array(self.picture[::-1], np.float32)
-        moved: Floats = np.clip((points - self._offset) / self._scale, np.float32(0), limit)
+        moved: Floats = np.clip(self.points_around_picture(points), np.float32(0), limit)
         return moved.astype(np.float32, copy=False)
+
+    def points_around_picture(self, points: Floats) -> Floats:
+        """Return points (..., 2) in pixels of the picture, which they may leave, likewise."""
+        return (points - self._offset) / self._scale
 
     def turned_to_picture(self, xywhr: Floats) -> Floats:
         """Return turned boxes (N, 5) in pixels of the picture, which they may leave, likewise."""
-        centre, sides = (xywhr[:, :2] - self._offset) / self._scale, xywhr[:, 2:4] / self._scale
+        centre, sides = self.points_around_picture(xywhr[:, :2]), xywhr[:, 2:4] / self._scale
         return np.concatenate([centre, sides, xywhr[:, 4:]], 1)
 
     @property

@@ -78,6 +78,13 @@ class DenseBranch:
         points = self.anchors[anchor].float() * self.strides[anchor].float()
         return sides, distances, torch.cat([dist2rbox(distances, angle, points), angle], -1)
 
+    def around_at(self, where: Where) -> Tensor:
+        """Return the upright boxes (N, 4) around turned ones, xyxy in pixels."""
+        turned = self.turned_at(where)[2]
+        centre, half, angle = turned[..., :2], turned[..., 2:4] / 2, turned[..., 4:]
+        half = half * angle.cos().abs() + half.flip(-1) * angle.sin().abs()
+        return torch.cat([centre - half, centre + half], -1)
+
     def take(self, anchors: Tensor) -> DenseBranch:
         """Return this branch with only the anchors of the given indices, in that order."""
         own = (None if t is None else t[:, anchors] for t in (self.sides, self.taught, self.extra))
@@ -236,8 +243,11 @@ def surest(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def as_set(answer: DenseAnswer, *, conf: float = CONF, iou: float = IOU) -> SetAnswer:
-    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other."""
+def as_set(answer: DenseAnswer, *, conf: float = CONF, iou: float = IOU, turned: bool = False) -> SetAnswer:
+    """Return a dense answer as a set: what its one-to-one branch says, or what NMS leaves of the other.
+
+    Of turned boxes these are the upright ones around them.
+    """
     branch = answer.one2one or answer.one2many
     assert branch is not None, "the teacher was not asked for scores"
     count, _, classes = branch.logits.shape
@@ -247,7 +257,8 @@ def as_set(answer: DenseAnswer, *, conf: float = CONF, iou: float = IOU) -> SetA
     for picture in range(count):
         index = (best[picture] > conf).nonzero().squeeze(-1)
         index = index[best[picture, index].argsort(descending=True, stable=True)[: 10 * MOST]]
-        own = branch.at((torch.full_like(index, picture), index))[2]
+        where = torch.full_like(index, picture), index
+        own = branch.around_at(where) if turned else branch.at(where)[2]
         if answer.one2one is None:
             kept = batched_nms(own, best[picture, index], label[picture, index], iou)
             index, own = index[kept], own[kept]

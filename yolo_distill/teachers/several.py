@@ -92,14 +92,14 @@ class SeveralTeachers(Teacher):
         if not self._in_sets:
             nothing = images.new_zeros(len(images), 0, 4 + len(self.names), dtype=torch.float32)
             return SetAnswer(nothing[..., :4], nothing[..., 4:], maps)
-        sets = [self._united(answer, columns) for answer, columns in zip(answers, self._columns, strict=True)]
+        sets = [self._united(*one) for one in zip(answers, self.teachers, self._columns, strict=True)]
         height, width = images.shape[-2:]
         return replace(fuse(sets, self._known, (height, width)), maps=maps)
 
-    def _united(self, answer: DenseAnswer | SetAnswer, columns: list[int]) -> SetAnswer:
+    def _united(self, answer: DenseAnswer | SetAnswer, teacher: Teacher, columns: list[int]) -> SetAnswer:
         """Return an answer as a set, in the union's columns and without maps."""
         if isinstance(answer, DenseAnswer):
-            answer = as_set(answer)
+            answer = as_set(answer, turned=teacher.task == "obb")
         scores = answer.scores.new_zeros(*answer.scores.shape[:2], len(self.names))
         scores[..., columns] = answer.scores
         return SetAnswer(answer.boxes, scores)

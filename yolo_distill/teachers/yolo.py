@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from ultralytics.nn.modules import Pose26
+from ultralytics.nn.modules import OBB, Pose26
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.models.tasks import task_of
@@ -43,6 +44,8 @@ class YoloTeacher(Teacher):
             self.kpt_shape = (int(head.kpt_shape[0]), int(head.kpt_shape[1]))
         self.widths = dict(zip(self.strides, (seq[0].conv.in_channels for seq in head.cv2), strict=True))
         self.needs = needs or Needs()
+        if isinstance(head, OBB) and self.needs.boxes:  # which are nothing without their angles
+            self.needs = replace(self.needs, extra=True)
         model.model[-1] = NeededHead(head, self.needs)
         self.forward: Forward = TorchForward(model.eval().requires_grad_(False))
         cuda = torch.device(device).type == "cuda"
