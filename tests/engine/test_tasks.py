@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from live_detector import live_detector, save
 from tiny_yolo import write_architecture
 from ultralytics import YOLO
