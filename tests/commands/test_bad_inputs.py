@@ -166,13 +166,13 @@ def test_a_name_that_the_host_cannot_open(tiny_teacher):
         load_detector("Bob's.pt")
 
 
-@pytest.mark.parametrize("key", ["student", "assistant", "pretrained"])
+@pytest.mark.parametrize("key", ["student", "assistant", "pretrained", "teacher"])
 def test_a_fused_checkpoint_cannot_be_trained(key, tiny_teacher, words, refused):
     content = torch.load(tiny_teacher, weights_only=False)
     content["model"].model[-1].cv2 = None
     torch.save(content, "fused.pt")
     said = refused("train", *(f"{name}={value}" for name, value in {**words, key: "fused.pt"}.items()))
-    assert "has lost the branch that learns" in said
+    assert f"{key}=fused.pt: was fused, and has lost what is trained" in said
 
 
 def test_a_checkpoint_without_checksums(tiny_teacher):
