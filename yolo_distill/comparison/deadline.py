@@ -125,7 +125,7 @@ def _teacher(asked: Deadline, recipe: Recipe, teachers: Teachers) -> DetectionMo
 def _largest(meeting: Sequence[Candidate], models: Mapping[str, DetectionModel]) -> Iterator[Candidate]:
     """Yield, of each side, the largest; and where that has a cheaper activation, the largest with the teacher's own.
 
-    Of one architecture the narrower starts no better; of one width a cheaper activation ends 1.5 to 3.3 points lower
+    Of one architecture the narrower starts no better; of one width a cheaper activation ends 1.5 to 9 points lower
     (`tests/benchmarks/MEASURED.md`, below nano), which two starts may be too close to show.
     """
     acts = {one.student: models[one.student].yaml.get("activation") for one in meeting}
