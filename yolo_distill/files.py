@@ -26,12 +26,12 @@ _LITTLE = 1 << 16  # bytes of a disk below which it is tried out
 
 def partial_name(path: Path) -> Path:
     """Return the name under which `path` is written: hidden, in the same folder, with the same suffix."""
-    return path.with_name(f".{_short_stem(path)}.{_here()}.{os.getpid()}.part{path.suffix}")
+    return path.with_name(f".{_short_stem(path)}.{_machine()}.{os.getpid()}.part{path.suffix}")
 
 
 @functools.cache
-def _here() -> str:
-    """Return a word for this machine or container: a process of another one may have the same number."""
+def _machine() -> str:
+    """Return a word for this machine or container: processes of two may have the same number."""
     space = Path("/proc/self/ns/pid")
     one = f"{platform.node()} {space.readlink() if space.exists() else ''}"
     return hashlib.sha256(one.encode()).hexdigest()[:8]
@@ -58,13 +58,18 @@ def remove_partials(folder: Path, of: Path | None = None) -> None:
     """
     pattern = f".{glob.escape(_short_stem(of))}.*.part{glob.escape(of.suffix)}" if of else ".*.part*"
     for left in folder.glob(pattern):
-        *_, where, number = ["", *left.name.removesuffix(left.suffix).removesuffix(".part").split(".")]
-        if not number.isdecimal():
-            continue
         with suppress(PermissionError, FileNotFoundError):  # it is still being written (on Windows), or was finished
-            if _is_running(int(number)) if where == _here() else time.time() - left.stat().st_mtime < _A_DAY:
-                continue
-            left.unlink()
+            if _was_left(left):
+                left.unlink()
+
+
+def _was_left(partial: Path) -> bool:
+    *_, where, number = ["", *partial.name.removesuffix(partial.suffix).removesuffix(".part").split(".")]
+    if not number.isdecimal():
+        return False
+    if where == _machine():
+        return not _is_running(int(number))
+    return time.time() - partial.stat().st_mtime > _A_DAY
 
 
 def _is_running(process: int) -> bool:

@@ -108,10 +108,9 @@ def listed(path: str, source: str) -> list[str] | None:
     """
     every: Iterable[str]
     if Path(path).is_dir():
-        # As text: a Path for each of a million files takes a while.
-        every = (one.path for one in os.scandir(path))
+        every = map(str, Path(path).iterdir())
         nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
-    elif glob.has_magic(path):
+    elif glob.has_magic(source):  # the folder that a path is in may have such letters in its own name
         # Path.glob takes no absolute pattern.
         every, nothing = glob.iglob(path, recursive=True), "no picture or video matches"  # noqa: PTH207
     else:

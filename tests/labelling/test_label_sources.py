@@ -69,6 +69,13 @@ def test_what_is_refused(tmp_path, source, said):
         find_sources(source, Path("out"))
 
 
+def test_a_name_in_a_folder_whose_own_name_looks_like_a_pattern(tmp_path, monkeypatch):
+    (tmp_path / "set[1]").mkdir()
+    monkeypatch.chdir(tmp_path / "set[1]")
+    with pytest.raises(RequestError, match="source=nowhere: no such file or folder"):
+        find_sources("nowhere", Path("out"))
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 def test_shards_share_the_work(count):
     sources = Sources([], [f"{n}.jpg" for n in range(5 * CHUNK + 3)], ["a.avi", "b.avi"], "")

@@ -77,8 +77,10 @@ def run(settings: dict[str, Any]) -> int:
     if settings["save"] and settings["exist_ok"]:
         _spare_sources(out, settings["out"], items)
     jsonl = new_file("jsonl", settings, read=("model", "source"))
-    if jsonl and any(jsonl.resolve() == Path(item.name).expanduser().resolve() for item in items if not item.live):
-        raise RequestError(f"jsonl={settings['jsonl']}: is one of the files of source=; give another name")
+    if jsonl and jsonl.exists():
+        files = (Path(item.name).expanduser() for item in items if not item.live)
+        if any(file.exists() and jsonl.samefile(file) for file in files):
+            raise RequestError(f"jsonl={settings['jsonl']}: is one of the files of source=; give another name")
     detector, find = open_detector(settings)
     as_given = {key: settings[key] for key in ("exist_ok", "save", "save_txt", "save_conf", "vid_stride", "show")}
     find |= {"agnostic": settings["agnostic"]}

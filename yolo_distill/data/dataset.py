@@ -14,11 +14,11 @@ from yolo_distill.data.label_cache import keep_labels_here
 from yolo_distill.errors import RequestError, did_you_mean, one_line
 from yolo_distill.given_files import find_data_file
 from yolo_distill.models.checkpoint import no_auto_install
+from yolo_distill.models.tasks import MOST_KEYPOINTS
 from yolo_distill.validation import read_yaml
 
 _MOST_CLASSES = 100_000
 _MOST_CHANNELS = 1024
-_MOST_KEYPOINTS = 1000
 _SPLITS = ("train", "val", "test", "minival")
 
 
@@ -118,10 +118,10 @@ def _check_keypoints(plan: dict[str, Any], said: str) -> None:
     if shape is None:
         return
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)
-    if not (whole and 0 < shape[0] <= _MOST_KEYPOINTS and shape[1] in {2, 3}):  # the host makes a head for them
+    if not (whole and 0 < shape[0] <= MOST_KEYPOINTS and shape[1] in {2, 3}):  # the host makes a head for them
         raise RequestError(
             f"{said}: kpt_shape is {reprlib.repr(shape)}; expected keypoints and values of each, as [17, 3]: 1 to "
-            f"{_MOST_KEYPOINTS:,} of 2 (x, y) or 3 (and visibility)"
+            f"{MOST_KEYPOINTS:,} of 2 (x, y) or 3 (and visibility)"
         )
     flipped, sigmas = plan.get("flip_idx"), plan.get("kpt_oks_sigmas")
     once = isinstance(flipped, list) and len(flipped) == shape[0] and all(one in flipped for one in range(shape[0]))

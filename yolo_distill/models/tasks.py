@@ -38,6 +38,8 @@ class Task:
     ending: str
 
 
+#: Keypoints of an object. A stranger's file may claim any number, and a network is built for them.
+MOST_KEYPOINTS = 1000
 TASKS = {
     "detect": Task(
         DetectionModel, DetectionTrainer, DetectionValidator, DetectionPredictor, (Detect, v10Detect), "boxes", ""

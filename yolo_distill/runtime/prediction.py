@@ -282,7 +282,8 @@ def _unique_stems(items: Sequence[Item]) -> dict[str, str]:
         live_name = f"camera{item.name}" if item.name.isdecimal() else "stream"
         base = live_name if item.live else Path(item.name).stem
         stem, number = base, 1
-        while stem.lower() in (taken | framed if item.open else taken):  # upper and lower case are one on some disks
+        others = taken | framed if item.open else taken
+        while stem.lower() in others:  # upper and lower case are one on some disks
             number += 1
             stem = f"{base}-{number}"
         taken.add(stem.lower())

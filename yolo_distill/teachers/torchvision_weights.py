@@ -16,15 +16,15 @@ from ultralytics.utils import LOGGER, ONLINE
 
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.files import replacing
+from yolo_distill.models.tasks import MOST_KEYPOINTS
 from yolo_distill.teachers.torchvision_detector import ARCHITECTURES, USUAL_SIDE, known_name, make_detector
 
 #: Channels at the end of a MobileNetV3 that has not been made narrower.
 _WHOLE_TAIL = 960
 #: Seconds that a server may stay silent.
 _PATIENCE = 10.0
-#: Has a number for each keypoint, of which a stranger's file may claim any number in a few bytes. One that claims more
-#: than these does not fit the detector that is built, and is refused.
-_KEYPOINTS, _MOST_KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.bias", 1000
+#: Has a number for each keypoint. A file that claims too many does not fit the detector that is built, and is refused.
+_KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.bias"
 #: Their weights were trained when torchvision's frozen batch norms added nothing to the variance; it says so itself.
 _WITHOUT_EPS = tuple(f"{kind}_resnet50_fpn" for kind in ("fasterrcnn", "retinanet", "maskrcnn", "keypointrcnn"))
 
@@ -87,7 +87,7 @@ def load_detector_file(
         imgsz,
         anchors_for=anchors_for,
         whole_tail=whole,
-        keypoints=None if points is None or points.numel() > _MOST_KEYPOINTS else points.numel(),
+        keypoints=None if points is None or points.numel() > MOST_KEYPOINTS else points.numel(),
     )
     try:
         model.load_state_dict(found)
