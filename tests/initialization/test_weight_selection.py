@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from ultralytics.nn.modules.block import Attention
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from yolo_distill.initialization.channel_selection import norm_scores, spaced
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
@@ -64,6 +64,19 @@ def test_every_tensor_at_any_ratio(larger, smaller):
     assert len(heads) == {"yolo26": 2, "yolo11": 1}.get(larger[:6], 0)
     for index in (report.outputs[f"{path}.{part}"] for path in heads for part in ("qkv", "pe")):
         assert len(set(index.tolist())) == len(index)
+
+
+def test_what_makes_prototypes_larger_reads_the_channels_that_were_chosen():
+    student, teacher = (SegmentationModel(f"yolov8{size}-seg.yaml", nc=2, verbose=False) for size in "ns")
+    selected, report = plan_start(student, teacher, scores=norm_scores(teacher))
+    theirs = teacher.state_dict()
+    read, made, behind = (report.outputs[f"model.22.proto.{layer}"] for layer in ("cv1", "upsample", "cv2"))
+    assert read.tolist() != made.tolist()
+    weight = theirs["model.22.proto.upsample.weight"]  # a transposed convolution has its inputs first
+    assert torch.equal(selected["model.22.proto.upsample.weight"], weight[read][:, made])
+    assert torch.equal(selected["model.22.proto.upsample.bias"], theirs["model.22.proto.upsample.bias"][made])
+    weight = theirs["model.22.proto.cv2.conv.weight"]
+    assert torch.equal(selected["model.22.proto.cv2.conv.weight"], weight[behind][:, made])
 
 
 def test_a_student_out_of_a_finished_checkpoint_corresponds_as_well(large):

@@ -153,7 +153,7 @@ class Choice:
     def _take_best(self, student: DetectionModel, scores: Scores | None) -> None:
         candidates: dict[int, list[int]] = {}
         for path, module in student.named_modules():
-            if not isinstance(module, nn.Conv2d) or path not in self._common:
+            if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) or path not in self._common:
                 continue
             mine = self._mine.groups(self._mine.outputs.get(path, ()))
             theirs = self._theirs.groups(self._theirs.outputs.get(path, ()))

@@ -102,7 +102,7 @@ def trace_channels(model: DetectionModel) -> Trace:
     shadow = copy.deepcopy(model, empty).train()
     calls: Counter[str] = Counter()
     for path, module in shadow.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             module.register_forward_hook(_convolution_hook(path, trace))
         if path:
             module.register_forward_hook(_naming_hook(path, trace, calls))
@@ -123,7 +123,7 @@ def _label(value: Tensor, parts: Parts) -> None:
 
 
 def _convolution_hook(path: str, trace: Trace) -> Any:
-    def hook(module: nn.Conv2d, args: tuple[Any, ...], output: Tensor) -> None:
+    def hook(module: nn.Conv2d | nn.ConvTranspose2d, args: tuple[Any, ...], output: Tensor) -> None:
         read = _parts(args[0])
         if read is not None:
             trace.inputs[path] = read

@@ -115,6 +115,7 @@ def plan_start(
     choice = Choice(student, teacher, common, scores)
     plain = _convolutions_without_norm(student)
     class_rows = _class_convolutions(student) & _class_convolutions(teacher)
+    transposed = {path for path, module in student.named_modules() if isinstance(module, nn.ConvTranspose2d)}
 
     selected: dict[str, Tensor] = {}
     for name, target in own.items():
@@ -127,7 +128,9 @@ def plan_start(
         if module in class_rows:
             value = _by_class(source, target, match, choice.of_input(module))
         else:
-            value = _thin_out(source, target, (choice.of_output(module), choice.of_input(module)))
+            indices = choice.of_output(module), choice.of_input(module)
+            # A transposed convolution has its inputs first, and a bias as the others have.
+            value = _thin_out(source, target, indices[::-1] if module in transposed and source.ndim == 4 else indices)
         balance = choice.balance_of_input(module) if kind == "weight" else None
         if value is not None and balance is not None and value.ndim == 4 and value.shape[1] == len(balance):
             value = value * balance.to(value).view(1, -1, 1, 1)
