@@ -6,7 +6,7 @@ import pytest
 
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
-from yolo_distill.recipe import USUAL, Recipe, check_recipe, make_recipe, read_recipe_file, saved_recipe
+from yolo_distill.recipe import USUAL, Recipe, check_recipe, make_recipe, read_recipe_file
 from yolo_distill.terms_table import TERMS
 
 
@@ -129,28 +129,3 @@ def test_bad_files(name, text, message):
         Path(name).write_text(text)
     with pytest.raises(RequestError, match=message):
         make_recipe({"teacher": "t.pt"}, name)
-
-
-#: What recipes of earlier versions hold.
-UNUSED = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
-
-
-def test_a_recipe_saved_when_there_were_fewer_settings_or_others():
-    recipe = make_recipe({"teacher": "t.pt", "logit": 0.3})
-    assert saved_recipe({**recipe.model_dump(), **UNUSED, "init_bn": True, "init_heal": 2}) == recipe
-    fewer = saved_recipe(recipe.model_dump(exclude={"teacher_precision", "kd_until"}))
-    assert (fewer.logit, fewer.teacher_precision, fewer.kd_until) == (0.3, "auto", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("teacher_folds", 3), ("teacher_tta", True), ("views", 10), ("teacher_cache", "disk"), ("kd_every", 2)],
-)
-def test_a_recipe_saved_with_a_setting_that_is_gone(key, value):
-    with pytest.raises(RequestError, match=f"^{key}={value}: .*which is gone; begin it anew"):
-        saved_recipe({**make_recipe({"teacher": "t.pt"}).model_dump(), **UNUSED, key: value})
-
-
-def test_an_older_run_leaves_the_terms_of_other_tasks_open():
-    recipe = saved_recipe({"teacher": "t.pt"})
-    assert (recipe.logit, recipe.mimic, recipe.mask, recipe.keypoint) == (0.0, 0.0, None, None)

@@ -9,7 +9,7 @@ from yolo_distill.commands.train import SETTINGS as ON_COMMAND_LINE
 from yolo_distill.errors import RequestError
 from yolo_distill.paths import cfg_dir
 from yolo_distill.recipe import check_recipe, make_recipe, overlaid
-from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
+from yolo_distill.recipe_table import PER_TERM, SETTINGS
 from yolo_distill.settings import OPEN
 from yolo_distill.terms_table import TABLE
 
@@ -19,10 +19,14 @@ TEXTS = (
 )  # fmt: skip
 
 
+#: What a recipe holds where nothing is said.
+DEFAULTS = {key: setting.default for key, setting in SETTINGS.items() if not setting.required}
+
+
 def test_the_default_recipe_shows_every_row_in_order_and_with_its_default():
     written = yaml.safe_load((cfg_dir() / "default.yaml").read_text(encoding="utf-8"))
-    assert overlaid({}, written) == defaults()
-    assert [key for key in written if "." not in key] == list(defaults())
+    assert overlaid({}, written) == DEFAULTS
+    assert [key for key in written if "." not in key] == list(DEFAULTS)
 
 
 @pytest.mark.parametrize("key", SETTINGS)
@@ -34,7 +38,7 @@ def test_command_line_and_recipe_take_and_refuse_the_same(key):
             return RequestError
 
     def by_recipe(value):
-        found = getattr(check_recipe(overlaid({"teacher": "t.pt", **defaults()}, {key: value})), key)
+        found = getattr(check_recipe(overlaid({"teacher": "t.pt", **DEFAULTS}, {key: value})), key)
         return found["cwd"] if key in PER_TERM else found
 
     for text in TEXTS:

@@ -11,7 +11,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,15 @@ def claim_folder(path: Path, *, reuse: bool) -> Path:
             number += 1
         except OSError as error:
             raise RequestError(f"out={path}: cannot be made ({error.strerror}); give another folder") from error
+
+
+def remove_all(paths: Iterable[Path], but: str) -> None:
+    """Remove files, links and whole folders, but those of a name."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != but:
+            path.unlink()
 
 
 def link(source: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ from pydantic import (
 from yolo_distill.differences import shortened
 from yolo_distill.errors import RequestError, did_you_mean
 from yolo_distill.paths import cfg_dir
-from yolo_distill.recipe_table import PER_TERM, SETTINGS, defaults
+from yolo_distill.recipe_table import PER_TERM, SETTINGS
 from yolo_distill.settings import Setting
 from yolo_distill.terms_table import FEATURE_TERMS, TABLE, TERMS
 from yolo_distill.validation import described, read_yaml
@@ -36,20 +36,6 @@ USUAL = {name: term.usual for name, term in TABLE.items() if term.usual is not N
 #: Fewest and most optimizer steps of a run in which the terms teach on top of a fitted start as well. What it rests on:
 #: tests/benchmarks/MEASURED.md, "Where the terms pay".
 WORTH_STEPS = (500, 1500)
-
-#: What a run did that was started before there was such a setting, where today's default is or may become another.
-_NEUTRAL: dict[str, Any] = {
-    **{name: 0.0 for name, term in TABLE.items() if term.task is None},  # of others there were no runs
-    **{"init_channels": "even", "init_fit": False, "init_warmup": 0.0, "balance": "fixed", "kd_until": 1.0},
-    "schedule": dict.fromkeys(TERMS, "ramp"),
-    "unlabeled": None,
-    "unlabeled_conf": None,
-}
-#: Settings that there were about how a student starts, which is past where a run goes on. (Comparisons of the week that
-#: had them are taken for such without.)
-_GONE_OF_START = frozenset({"init_bn", "init_heal"})
-#: Settings that there were about how it is taught, with the value that says as much as leaving them out.
-_GONE = {"teacher_folds": 0, "teacher_tta": False, "views": 0, "teacher_cache": None, "kd_every": 1}
 
 
 def _type_of(setting: Setting) -> Any:
@@ -237,7 +223,7 @@ def read_recipe_file(name: str, host_keys: Iterable[str] = ()) -> tuple[dict[str
     Raises:
         RequestError: there is no such file, it is no mapping, or it holds an unknown key.
     """
-    default = overlaid(defaults(), _read_yaml(cfg_dir() / "default.yaml"))
+    default = overlaid({}, _read_yaml(cfg_dir() / "default.yaml"))
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"}:
         path = cfg_dir() / f"{name}.yaml"
@@ -270,23 +256,6 @@ def check_recipe(values: Mapping[str, Any]) -> Recipe:
             "value_error": f"{key}: {text}" if key else text,  # a sentence of ours
         }
         raise RequestError(said.get(kind, f"{key}={received}: {text}{hint}")) from None
-
-
-def saved_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Validate the recipe of a run that was started earlier, perhaps when there were fewer settings, or others.
-
-    Raises:
-        RequestError: as `check_recipe`; or it was taught in a way that there is no more.
-    """
-    for key, neutral in _GONE.items():
-        if (value := values.get(key, neutral)) != neutral:
-            raise RequestError(
-                f"{key}={value}: the run was begun with this setting, which is gone; begin it anew without, or go on "
-                "with the version of yolo-distill that it was begun with"
-            )
-    default, _ = read_recipe_file("default")
-    known = {key: value for key, value in values.items() if key not in {*_GONE, *_GONE_OF_START}}
-    return check_recipe(overlaid({**default, **_NEUTRAL}, known))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

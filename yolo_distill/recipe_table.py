@@ -120,11 +120,6 @@ SETTINGS: dict[str, Setting] = {
 PER_TERM = tuple(key for key, setting in SETTINGS.items() if setting.per_term)
 
 
-def defaults() -> dict[str, Any]:
-    """Return what a recipe holds where nothing is said, by key."""
-    return {key: setting.default for key, setting in SETTINGS.items() if not setting.required}
-
-
 def on_command_line() -> dict[str, Setting]:
     """Return the rows without defaults, as what is not given comes from the recipe, and those of a single term."""
     found = {}

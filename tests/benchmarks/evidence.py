@@ -8,7 +8,6 @@
     python tests/benchmarks/evidence.py plot picture=.github/gain.png arms=plain,host@dis=0.6,init,taught \
         results=tests/benchmarks/results/fitted_bccd_128_again.jsonl,tests/benchmarks/results/fitted_bccd_128.jsonl
     python tests/benchmarks/evidence.py pooled one.jsonl:taught:init other.jsonl:distilled@init=teacher:init:0+3
-    python tests/benchmarks/evidence.py overview
 
 A line is the `run.json` of one run without what would only make it long. Runs that are there already stay as they are.
 """
@@ -22,7 +21,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from yolo_distill.comparison.budget import epochs_done
 from yolo_distill.comparison.statistics import Difference, difference, gap_recovered
 
 Runs = list[dict[str, Any]]
@@ -32,17 +30,6 @@ Values = dict[str, dict[int, float]]
 CURVE = ("metrics/mAP50-95(B)",)
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
-#: Document of the overview, and its rows: what stands in the first column, the file (or several, with commas, as
-#: `read_all` takes them).
-OVERVIEW = "tests/benchmarks/HISTORY.md"
-ROWS = (
-    ("A: BCCD, 205 pictures, teacher for 120 epochs", "fitted_bccd_128_again"),
-    ("B: BCCD, teacher for 60 epochs", "fitted_bccd_26_60_again,fitted_bccd_26_60"),
-    ("C: BCCD, `yolo11s` -> `yolo11n`, teacher for 120 epochs", "fitted_bccd_11_40"),
-    ("D: aquarium, 382 pictures, teacher for 100 epochs", "fitted_aquarium_26_50"),
-    ("E: microcontrollers, 89 pictures, teacher for 100 epochs", "fitted_microcontrollers_26_100"),
-)
-RESULTS = Path(__file__).with_name("results")
 
 
 def keep(out: Path, results: Path) -> None:
@@ -149,36 +136,6 @@ def ablation(runs: Runs, base: str = "init") -> str:
     return "\n".join(lines)
 
 
-def overview() -> list[str]:
-    """Return the table of what the start gives, and the terms on top of it, a line a row, as Markdown."""
-    lines = [
-        "| pictures to train on | px, epochs, seeds | teacher | plain | distilled | taught as well "
-        "| ahead of plain [95 %] | time |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for title, name in ROWS:
-        runs = read_all(",".join(str(RESULTS / f"{one}.jsonl") for one in name.split(",")))
-        test, val = values(runs, "test"), values(runs, "val")
-        found = difference("init", "plain", test)
-        figures = [_cell(who, test, val, found.count) for who in ("teacher", "plain", "init", "taught")]
-        plain = next(run["settings"] for run in runs if run["arm"] == "plain")
-        size = f"{plain['imgsz']}, {plain['epochs']}, {found.count}"
-        ratios = time_ratios(runs, "plain")
-        time = ", ".join(f"{ratios[arm]:.2f}" if arm in ratios else "-" for arm in ("init", "taught"))
-        cells = [title, size, *figures, interval(found), time]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _cell(arm: str, test: Values, val: Values, seeds: int) -> str:
-    """Return an arm's figures on test (on val), with what it was given, and its seeds where they are others."""
-    on_test, on_val = (f"{statistics.fmean(split[arm].values()):.1f}" for split in (test, val))
-    notes = [f"`{arm.partition('@')[2]}`"] if "@" in arm else []
-    if arm != "teacher" and (own := len(test[arm])) != seeds:
-        notes.append(f"{own} seed{'s' if own > 1 else ''}")
-    return ", ".join([f"{on_test} ({on_val})", *notes])
-
-
 def pooled(words: list[str]) -> str:
     """Return paired differences over all seeds of several comparisons, as Markdown.
 
@@ -248,7 +205,9 @@ def time_ratios(runs: Runs, base: str) -> dict[str, float]:
     name; processor time, as wall time counts other processes.
     """
     taken = {
-        (run["arm"], run["seed"], run["date"]): run["cpu_seconds"] / done for run in runs if (done := epochs_done(run))
+        (run["arm"], run["seed"], run["date"]): run["cpu_seconds"] / done
+        for run in runs
+        if (done := run.get("epochs_done", run["epochs"]))
     }
     found: dict[str, float] = {}
     for arm in {arm for arm, _, _ in taken if not arm.startswith("teacher")}:
@@ -298,9 +257,6 @@ def main(words: list[str]) -> None:
         print(pooled(rest))
         return
     options = dict(word.split("=", 1) for word in rest)
-    if command == "overview":
-        print("\n".join(overview()))
-        return
     if command == "keep":
         keep(Path(options["out"]), Path(options["results"]))
         return
@@ -314,7 +270,7 @@ def main(words: list[str]) -> None:
     elif command == "plot":
         plot(runs, Path(options["picture"]), [arm for arm in options.get("arms", "").split(",") if arm])
     else:
-        raise SystemExit(f"{command}: not one of keep, table, ablation, reach, plot, pooled, overview")
+        raise SystemExit(f"{command}: not one of keep, table, ablation, reach, plot, pooled")
 
 
 if __name__ == "__main__":

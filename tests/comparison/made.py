@@ -31,6 +31,8 @@ def record(arm: str, seed: int, value: float, *, kind: str | None = None, **chan
         "precision": "fp32",
         "pace": None,
         "epochs": epochs,
+        "epochs_done": epochs,
+        "look": None,
         "curve": {"epoch": [1.0, 2.0], "metrics/mAP50-95(B)": [value / 2, value]},
         "shares": {},
         "parts": 1,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo_distill.errors import RequestError, did_you_mean, missing_extra
+from yolo_distill.errors import RequestError, did_you_mean, importing_for
 from yolo_distill.runtime.metadata import Metadata, read_metadata
 from yolo_distill.validation import read_yaml
 
@@ -147,13 +147,9 @@ def _describe_onnx(path: Path, label: str, imgsz: tuple[int, int] | None) -> Mod
 
 
 def _describe_checkpoint(path: Path, label: str, imgsz: tuple[int, int] | None, trust: bool) -> Model:
-    try:
+    with importing_for(f"model={path}", torch=False):
         from yolo_distill.models.checkpoint import load_detector
         from yolo_distill.models.imgsz import trained_imgsz
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), f"model={path}") from None
 
     model: Any = load_detector(path, trust=trust)
     stride = max(int(model.stride.max()), 32)

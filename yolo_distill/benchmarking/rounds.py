@@ -65,7 +65,7 @@ def measure(
     for number in range(rounds):
         for place in range(len(arms)):
             arm = arms[(number + place) % len(arms)]
-            if arm.engine is None or arm.error is not None:
+            if arm.engine is None:
                 continue
             report(f"round {number + 1}/{rounds}: {arm.name}")
             try:

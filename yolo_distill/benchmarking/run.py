@@ -18,7 +18,7 @@ from yolo_distill.benchmarking.output import check_out
 from yolo_distill.benchmarking.report import model_figures, notes_of, row_figures
 from yolo_distill.benchmarking.rounds import Arm, measure
 from yolo_distill.benchmarking.timing_pictures import load_pictures
-from yolo_distill.errors import DistillError, RequestError, missing_extra
+from yolo_distill.errors import DistillError, RequestError, importing_for
 from yolo_distill.machine import machine, usable_cores, versions
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.progress import Progress
@@ -115,14 +115,10 @@ def _check_measurable(models: Sequence[Model], request: Request) -> None:
     """Check, before the work, that accuracy can be measured where it is asked for."""
     if request.data is None:
         return
-    try:
+    with importing_for(f"data={request.data}", torch=False):
         import yolo_distill.evaluation.evaluate  # noqa: F401
         from yolo_distill.data.dataset import check_data
         from yolo_distill.data.label_tasks import require_labels_of
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("yolo_distill"):
-            raise
-        raise missing_extra(str(error.name), f"data={request.data}") from None
     size = request.imgsz
     if size and size[0] != size[1] and any(model.free_size for model in models):
         raise RequestError(f"imgsz={size[0]},{size[1]}: with data= only squares are measured; give one side")

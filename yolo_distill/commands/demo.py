@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, importing_for
-from yolo_distill.files import write_bytes
+from yolo_distill.files import remove_all, write_bytes
 from yolo_distill.settings import Setting
 
 SUMMARY = "everything in a few minutes: draws a data set, distils, exports, proves, predicts, compares"
@@ -76,10 +75,6 @@ def _claim(out: Path, said: str, earlier: list[Path]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_bytes(out / _MARK, b'{"finished": false}\n')
-        for path in earlier:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != _MARK:
-                path.unlink()
+        remove_all(earlier, but=_MARK)
     except OSError as error:
         raise RequestError(f"out={said}: cannot be written ({error.strerror}); give another folder") from error

@@ -53,12 +53,6 @@ def _seconds_before(record: Mapping[str, Any]) -> float:
     return float(record["setup_cpu_seconds" if record["machine"]["device"] == "cpu" else "setup_seconds"])
 
 
-def epochs_done(record: Mapping[str, Any]) -> int | None:
-    """Return how many epochs a run had, which early stopping may have cut; None for a teacher that came trained."""
-    done = record.get("epochs_done")  # records of older versions have none
-    return record["epochs"] if done is None else done
-
-
 def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any] | None:
     """Work out the epochs from two finished runs of one seed, and write the decision down: it is made once."""
     ratio = time_ratio(ours, plain)
@@ -71,7 +65,7 @@ def decide(out: Path, ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict
         "seed": ours["seed"],
         "ratio": round(ratio, 4),
         "seconds_before": round(before, 3),
-        "epochs": max(round((epochs_done(ours) or 0) * ratio + before / an_epoch), plain["epochs"]),
+        "epochs": max(round(ours["epochs_done"] * ratio + before / an_epoch), plain["epochs"]),
         "measured": "processor time" if plain["machine"]["device"] == "cpu" else "time by the clock",
         "seconds_an_epoch": {"plain": round(an_epoch, 3), "ours": round(seconds_an_epoch(ours), 3)},
     }

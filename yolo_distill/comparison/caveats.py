@@ -92,7 +92,7 @@ def _missing(row: Mapping[str, Any]) -> str:
 
 
 def _equal_time(decision: Mapping[str, Any]) -> str:
-    seconds = decision.get("seconds_before", 0.0)  # decisions of older versions left it out
+    seconds = decision["seconds_before"]
     before = f", and {duration(seconds)} were spent before the first one" if seconds >= 1 else ""
     return (
         f"{EQUAL_TIME} has {decision['epochs']} epochs: an epoch of {decision['arm']} took {decision['ratio']:.2f} "

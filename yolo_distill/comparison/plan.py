@@ -15,7 +15,6 @@ from yolo_distill.differences import changed_file, changed_values, differs, in_b
 from yolo_distill.engine.provenance import Source
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
-from yolo_distill.recipe import saved_recipe
 from yolo_distill.validation import read_json
 
 FILE = "plan.json"
@@ -153,12 +152,7 @@ def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
 def _changes_of_arm(there: Arm, here: Arm, ignored: set[str]) -> list[str]:
     rows = changed_values(there.host, here.host, ignored)
     if there.recipe and here.recipe:
-        try:
-            old, new = (saved_recipe(recipe).model_dump() for recipe in (there.recipe, here.recipe))
-        except RequestError as error:
-            raise RequestError(f"arm {here.label}: {error}") from None
-        rows += changed_values(old, new, _RECIPE_MACHINE)
-        # Files by what they hold; folders of older versions don't know that.
+        rows += changed_values(there.recipe, here.recipe, _RECIPE_MACHINE)
         both = sorted(there.files.keys() & here.files.keys())
         rows += [f"{key}: was changed" for key in both if there.files[key] != here.files[key]]
     return rows

@@ -22,7 +22,7 @@ from yolo_distill.comparison.runs import trained_arms
 from yolo_distill.data.dataset import check_data, pictures_of
 from yolo_distill.data.unlabelled import check_unlabelled
 from yolo_distill.engine.optimizer_steps import batches_a_step, expected_steps, with_enough_steps
-from yolo_distill.engine.provenance import source_of_data, source_of_model, source_of_teacher
+from yolo_distill.engine.provenance import source_of_data, source_of_student, source_of_teacher
 from yolo_distill.engine.request_checks import require_task, require_teachable, without_effect
 from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, own_weights
 from yolo_distill.engine.teacher_setup import require_known_classes
@@ -159,7 +159,7 @@ def _plan(
     return Plan(
         teacher=source_of_teacher(request.teacher, teachers, found),
         teacher_epochs=_teacher_epochs(request),
-        student=source_of_model(request.student, "student", found, request.trust),
+        student=source_of_student(request.student, found, request.trust),
         data=source_of_data(found, ["train", *splits]),
         splits=splits,
         names={int(index): str(name) for index, name in found["names"].items()},
@@ -283,7 +283,7 @@ def _said_of(arm: Arm) -> Iterator[None]:
 def _give_steps(plan: Plan, found: Mapping[str, Any], begun: Plan | None) -> None:
     """Give all arms and the teacher the `nbs` of the comparison, where none was given.
 
-    One that was begun goes on with its own; one of an older version has none, and keeps the host's.
+    One that was begun goes on as it did, with its own or, where it has none, the host's.
     """
     if "nbs" in plan.settings:
         return

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, HOST, PLAIN, Arm
-from yolo_distill.comparison.budget import arm_timed, epochs_done, time_ratio
+from yolo_distill.comparison.budget import arm_timed, time_ratio
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.runs import Run
 from yolo_distill.comparison.statistics import difference, gap_recovered, verdict
@@ -96,7 +96,7 @@ def summarise(
 
 
 def task_of(record: Mapping[str, Any], plan: Plan) -> str | None:
-    """Return the task of a run's model; None where it was not measured, and of older versions."""
+    """Return the task of a run's model; None where it was not measured."""
     found: str | None = record.get(plan.headline, {}).get("task")
     return found
 
@@ -178,11 +178,10 @@ def _of_teacher(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "not_measured": record.get("not_measured"),
-        # Older records have none.
-        "look": {split: 100 * value for split, value in look.items()} if (look := record.get("look")) else None,
+        "look": {split: 100 * value for split, value in look.items()} if (look := record["look"]) else None,
         # None of one that came with its weights.
         "epochs": record["epochs"],
-        "epochs_done": {str(record["seed"]): epochs_done(record)},
+        "epochs_done": {str(record["seed"]): record["epochs_done"]},
         "seconds": record["train_seconds"] if record["epochs"] else None,
         "cpu_seconds": record["cpu_seconds"] if record["epochs"] else None,
     }
@@ -201,7 +200,7 @@ def _of_arm(arm: Arm, records: Mapping[int, Mapping[str, Any]], splits: list[str
     return {
         "kind": arm.kind,
         "epochs": next((record["epochs"] for record in records.values()), None),
-        "epochs_done": {str(seed): epochs_done(record) for seed, record in records.items()},
+        "epochs_done": {str(seed): record["epochs_done"] for seed, record in records.items()},
         "figures": figures,
     }
 

@@ -99,7 +99,7 @@ def recipe_of(job: Job) -> dict[str, Any] | None:
     recipe = {key: _without_folder(value) for key, value in job.recipe.items()}
     if (settled := job.path / "recipe.yaml").is_file():
         found = yaml.safe_load(settled.read_text(encoding="utf-8"))
-        recipe |= {name: found[name] for name in USUAL if name in found}  # one of an older version has fewer
+        recipe |= {name: found[name] for name in USUAL}
     return recipe
 
 

@@ -172,7 +172,7 @@ def job_of(run: Run, plan: Plan, *, threads: int, device: Any, trust: bool) -> J
     out = run.folder.parent
     shared = {"data": plan.data.file, "project": str(out), "exist_ok": True}
     shared |= {"device": device} if device is not None else {}
-    # A plan of an older version has no nbs, and its runs had the host's own.
+    # A plan without nbs is one of enough steps.
     usual = {"plots": False, "nbs": DEFAULT_CFG_DICT["nbs"]}
     given, own = run.arm.host, {"seed": run.seed, "name": run.folder.name}
     if run.arm.kind == TEACHER:

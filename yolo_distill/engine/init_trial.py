@@ -63,7 +63,6 @@ def with_better_start(
     found: dict[str, float] = {}
     for number, (start, words) in enumerate(STARTS.items(), 1):
         tried = recipe.model_copy(update={"init": start})
-        # Those of older versions are called start-..., and have shares of 1 in their summary.
         folder = runs_folder(settings) / f"trial-{start}-{stage_key(student, tried, data, short)}"
         if not (folder / "summary.json").is_file():
             LOGGER.info(f"{PREFIX}trial {number} of {len(STARTS)}: {epochs} epochs {words}, in {folder}")

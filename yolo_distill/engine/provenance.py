@@ -54,13 +54,13 @@ def open_model(path: str, role: str, data: Mapping[str, Any], trust: bool) -> De
     return load_detector(path, trust=trust, role=role)
 
 
-def source_of_model(path: str, role: str, data: Mapping[str, Any], trust: bool) -> Source:
-    """Return weights or an architecture as a source.
+def source_of_student(path: str, data: Mapping[str, Any], trust: bool) -> Source:
+    """Return a student, weights or an architecture, as a source.
 
     Raises:
         RequestError: as `open_model`.
     """
-    return _source_of(path, str(getattr(open_model(path, role, data, trust), "pt_path", path)))
+    return _source_of(path, str(getattr(open_model(path, "student", data, trust), "pt_path", path)))
 
 
 def _source_of(path: str, file: str) -> Source:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from ultralytics.utils import SETTINGS
 
 from yolo_distill.errors import RequestError
-from yolo_distill.files import cannot_write, remove_partials
+from yolo_distill.files import cannot_write, remove_all, remove_partials
 
 #: There as long as a process works in the folder, or where it was killed.
 _LOCK = ".lock"
@@ -54,7 +54,7 @@ def new_run(settings: Mapping[str, Any]) -> Iterator[Path]:
         try:
             with held_run(folder):
                 if not settings.get("exist_ok"):
-                    _empty(folder)
+                    remove_all(folder.iterdir(), but=_LOCK)
                 yield folder
             return
         except _Busy:
@@ -103,11 +103,3 @@ class _Busy(RequestError):
 def _killed_early(folder: Path) -> bool:
     """Return whether a process of ours was killed here before there was anything to go on from."""
     return (folder / _LOCK).is_file() and not (folder / "weights" / "last.pt").is_file()
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != _LOCK:
-            path.unlink()

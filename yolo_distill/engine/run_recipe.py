@@ -8,7 +8,7 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 
 from yolo_distill.errors import RequestError
-from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file, saved_recipe
+from yolo_distill.recipe import Recipe, check_recipe, overlaid, read_recipe_file
 from yolo_distill.spelling import file_of
 
 PREFIX = colorstr("distill: ")
@@ -47,11 +47,7 @@ def given_recipe(given: Mapping[str, Any], host: Mapping[str, Any]) -> Recipe:
 
 
 def resumed_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
-    """Return the saved recipe; of what is given anew only what belongs to the machine may differ.
-
-    Raises:
-        RequestError: the recipe was saved by a version that could do what this one can't.
-    """
+    """Return the saved recipe; of what is given anew only what belongs to the machine may differ."""
     ignored = sorted(key for key in given.keys() - MOVABLE - {"recipe"} if given[key] != saved.get(key))
     if ignored:
         LOGGER.warning(f"{PREFIX}resume goes on with the run's own recipe and ignores {', '.join(ignored)}")
@@ -65,4 +61,4 @@ def opened_recipe(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     from a file.
     """
     moved = {key: value for key, value in given.items() if key in MOVABLE and value not in {None, "auto"}}
-    return saved_recipe({**saved, "trust": False, **moved})
+    return check_recipe({**saved, "trust": False, **moved})

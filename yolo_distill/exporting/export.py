@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxslim  # noqa: F401 - the host looks for it only when it slims
 import torch
 
-from yolo_distill.errors import DistillError, missing_extra
+from yolo_distill.errors import DistillError
 from yolo_distill.exporting.acceptance import Guard, measure
 from yolo_distill.exporting.detection_parity import TOLERANCES
 from yolo_distill.exporting.export_data import read_data
@@ -99,9 +99,6 @@ def export(
         DistillError: tracing failed, or the file does not answer like the checkpoint; no file is left.
     """
     started = time.perf_counter()
-    for package in ("onnx", "onnxslim", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "export")
     made = load_target(target)
     precision, form = precision or made.precisions[0], input or made.input
     made.check(precision, form, nms, data)

@@ -51,7 +51,7 @@ def merge(out: Path, mirror: Mirror | None = None, *, say: Callable[[str], None]
     return finalise(out, manifest, say, mirror)
 
 
-def finalise(out: Path, manifest: Manifest, say: Callable[[str], None], mirror: Mirror | None = None) -> LabelResult:
+def finalise(out: Path, manifest: Manifest, say: Callable[[str], None], mirror: Mirror | None) -> LabelResult:
     """Count what is there, draw the contact sheet and, last, write `data.yaml`.
 
     A data set that is finished stays as it is: a person may have put labels right.

@@ -23,6 +23,7 @@ from yolo_distill.runtime.progress import Progress
 
 #: Of a class with fewer labelled boxes, the best threshold is a matter of luck.
 ENOUGH = 10
+_SAID = 12  # classes in a line
 
 Truth = tuple[Boxes, Detections | None]
 
@@ -142,10 +143,10 @@ def calibrate(
     return gathered.choose(request.conf)
 
 
-def in_one_line(names: Sequence[str], thresholds: Sequence[Threshold], most: int = 12) -> str:
+def in_one_line(names: Sequence[str], thresholds: Sequence[Threshold]) -> str:
     """Return thresholds in one line."""
     parts = [
         f"{name} {threshold.at:.3g} ({'conf=' if threshold.f1 is None else f'F1 {threshold.f1:.2f} on val'})"
         for name, threshold in zip(names, thresholds, strict=True)
     ]
-    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
+    return ", ".join(parts[:_SAID]) + (f" and {len(parts) - _SAID} more" if len(parts) > _SAID else "")

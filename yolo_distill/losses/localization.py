@@ -33,6 +33,7 @@ TURNED = 5
 #: What the variances of a turned box are more, in square pixels, or one without width has no gradient. The host's own
 #: 0.01 is in cells, here of 8 pixels.
 FLOOR = 0.01 * 8**2
+_NO_AREA = 1e-7  # keeps boxes without area finite
 #: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes, both in pixels: xyxy (N, 4), or turned
 #: ones xywhr (N, 5).
 Sides = tuple[Tensor, Tensor, Tensor]
@@ -111,7 +112,7 @@ def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
 
 
-def distance_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
+def distance_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Return IoU minus the squared distance of centres over that of the corners of the box around both (eq. 7).
 
     Written out: torchvision's picks the boxes that overlap by a mask, for which a GPU has to be waited for.
@@ -119,14 +120,14 @@ def distance_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
     Args:
         boxes: xyxy, shape (..., 4).
         others: same.
-        eps: keeps boxes without area finite.
     """
     overlap = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
     intersection = _area(overlap.clamp(min=0))
     areas = _area(boxes[..., 2:] - boxes[..., :2]) + _area(others[..., 2:] - others[..., :2])
     around = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
     apart = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
-    return intersection / (areas - intersection + eps) - apart.square().sum(-1) / (around.square().sum(-1) + eps)
+    squares = around.square().sum(-1)
+    return intersection / (areas - intersection + _NO_AREA) - apart.square().sum(-1) / (squares + _NO_AREA)
 
 
 def _area(size: Tensor) -> Tensor:

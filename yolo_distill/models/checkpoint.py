@@ -22,7 +22,7 @@ from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, torch_saf
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, checks
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from yolo_distill.errors import DistillError, RequestError, did_you_mean, one_line
+from yolo_distill.errors import RequestError, did_you_mean, one_line
 from yolo_distill.files import is_address
 from yolo_distill.models.architecture_files import is_architecture, read_plan
 from yolo_distill.models.architectures import (
@@ -139,8 +139,6 @@ def load_ultralytics(path: str | Path, *, trust: bool = False, role: str = "teac
 @contextlib.contextmanager
 def no_auto_install() -> Iterator[None]:
     """Keep the host from calling pip on its own, also when it was imported before the environment could say so."""
-    if not hasattr(checks, "AUTOINSTALL"):
-        raise DistillError("this Ultralytics release cannot be kept from installing packages: ultralytics>=8.4.180,<9")
     before = checks.AUTOINSTALL
     checks.AUTOINSTALL = False
     try:
