@@ -123,6 +123,7 @@ def test_a_list_of_devices_stays_text_and_other_lists_do_not():
     """The host's rank workers split `device` at its commas; `classes` as text would silently match no label."""
     assert host_settings({"device": "0,1", "classes": "0,1"}) == {"device": "0,1", "classes": (0, 1)}
     assert host_settings({"device": "0"}) == {"device": 0}
+    assert host_settings({"freeze": "0,1"}) == {"freeze": [0, 1]}  # the host freezes nothing by a tuple
     assert host_settings({"device": "none", "name": "None"}) == {"device": None, "name": None}
 
 

@@ -107,8 +107,8 @@ class Setting:
 def host_settings(pairs: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that pass through to the host, text among them read as its command line reads it.
 
-    Two departures: devices without brackets, `0,1`, stay text, as the host's workers take a list of devices; and so do
-    names, as a run may be called 2024 or 1e-3.
+    Three departures: devices without brackets, `0,1`, stay text, as the host's workers take a list of devices; so do
+    names, as a run may be called 2024 or 1e-3; and `freeze=0,1` is a list, as the host passes over other sequences.
 
     Raises:
         RequestError: a key without a value.
@@ -123,6 +123,8 @@ def host_settings(pairs: Mapping[str, Any]) -> dict[str, Any]:
         value = _evaluate(text)
         stays = key in {"name", "project"} or (key == "device" and isinstance(value, tuple))
         values[key] = text if stays and value is not None else value
+    if isinstance(layers := values.get("freeze"), tuple):
+        values["freeze"] = list(layers)
     return values
 
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ultralytics.data import YOLODataset
 
 from yolo_distill.data.samples import sample_pictures
 
@@ -27,6 +28,12 @@ def test_they_are_letterboxed_rgb_in_0_to_1(pictures):
     assert (found[2] == 1).all()
     few = sample_pictures(pictures, 64, 2)  # from all over
     assert [bool((picture == 1).all()) for picture in few] == [False, True]
+    for fraction, count in ((0.67, 2), (2, 2), ([0.1], 1), (9, 3)):  # the first ones, as the host has it
+        found = sample_pictures(pictures, 64, 8, fraction)
+        own = YOLODataset(
+            img_path=pictures["train"], data={"names": {0: "a"}, "channels": 3}, augment=False, fraction=fraction
+        )
+        assert len(found) == len(own) == count
 
 
 def test_a_file_that_can_not_be_read_is_left_to_the_host(pictures, tmp_path):

@@ -47,6 +47,7 @@ def choose(recipe, data, settings):
     [
         ("auto", "own", 40, "try"),
         ("auto", "own", 30, "teacher"),
+        ("auto, freeze", "own", 40, "student"),  # what is frozen is to stay
         ("auto", "inside", 40, "auto"),
         ("auto, teacher=yolo26s.yaml", "own", 30, "student"),
         ("auto, teacher=yolo26s.yaml", "own", 40, "try"),
@@ -58,11 +59,13 @@ def test_weights_of_its_own_are_tried_beside_the_teachers(
     init, student, epochs, begins, recipe, data, settings, make_teacher, names, tiny_student, tiny_teacher
 ):
     init, _, teacher = init.partition(", teacher=")
+    more = {"freeze": 3} if init.endswith("freeze") else {}
+    init = init.removesuffix(", freeze")
     asked = recipe.model_copy(update={"init": init, "teacher": teacher or tiny_teacher, "force": True})
     if student == "own":
         student = str(make_teacher("yolo26n.yaml" if teacher else tiny_student, names))
     student = tiny_student if student == "inside" else student
-    assert check_pair(student, asked, Teachers.of(asked), data, {**settings, "epochs": epochs}).init == begins
+    assert check_pair(student, asked, Teachers.of(asked), data, {**settings, **more, "epochs": epochs}).init == begins
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from yolo_distill.engine.gradient_shares import read_columns
+from yolo_distill.engine.summary import SUMMARY
 from yolo_distill.engine.teacher_training import TeacherTrainer
 from yolo_distill.engine.trainer import DistillationTrainer
 from yolo_distill.errors import RequestError
@@ -110,6 +111,19 @@ def test_the_hosts_front_door_refuses_what_the_command_refuses(
     teacher = make_teacher(str(write_architecture(tmp_path / "wide.yaml", width=2)), classes or names)
     with pytest.raises(RequestError, match=says):
         YOLO(student or tiny_student).train(trainer=DistillationTrainer, teacher=teacher, **settings)
+
+
+@pytest.mark.parametrize("key", ["distill_model", "quantize"])
+def test_settings_that_have_no_place_are_refused_by_the_trainer_too(key, make_trainer):
+    with pytest.raises(RequestError, match=f"^{key}= does not belong here"):
+        make_trainer(**{key: "8"})
+
+
+def test_a_run_in_the_folder_of_another_one_has_not_its_summary(make_trainer):
+    trainer = make_trainer(init="student")
+    (trainer.save_dir / SUMMARY).write_text("{}")
+    trainer._setup_train()
+    assert not (trainer.save_dir / SUMMARY).exists()
 
 
 def test_the_student_starts_from_the_teacher_when_it_has_no_weights(make_trainer, tiny_student, tiny_teacher):

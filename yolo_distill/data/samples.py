@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from ultralytics.data.augment import LetterBox
+from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.patches import imread
 
 from yolo_distill.data.dataset import pictures_of
@@ -31,15 +32,27 @@ def read_picture(file: str, flag: int) -> Any:
         return None
 
 
-def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> list[npt.NDArray[np.uint8]]:
+def shown_of(pictures: int, fraction: Any) -> int:
+    """Return how many of a training split's sorted pictures a run sees, the first ones, by Ultralytics' `fraction=`.
+
+    Relies on: the host counts them so in its `BaseDataset.get_img_files`.
+    """
+    part = get_split_fraction(fraction, "train")
+    return min(part, pictures) if isinstance(part, int) else max(1, round(pictures * part))
+
+
+def read_samples(
+    data: dict[str, Any], size: tuple[int, int], count: int, fraction: Any = 1.0
+) -> list[npt.NDArray[np.uint8]]:
     """Return pictures of the training split, evenly spaced over its files, letterboxed and not augmented.
 
-    Up to `count` of a height and width in pixels, RGB (or the data's channels), each (C, height, width); files that
-    cannot be read are left out.
+    Up to `count` of a height and width in pixels, RGB (or the data's channels), each (C, height, width), of those that
+    a run of `fraction=` sees; files that cannot be read are left out.
     """
     channels = int(data.get("channels", 3))
     flag = reading_flag(channels)
-    files = sorted(set(pictures_of(data, "train")))  # a list may name one more than once
+    files = pictures_of(data, "train")
+    files = sorted(set(files[: shown_of(len(files), fraction)]))  # a list may name one more than once
     letterbox = LetterBox(size, scaleup=True)
     pictures = []
     for at in np.linspace(0, len(files) - 1, min(len(files), count)):
@@ -49,12 +62,12 @@ def read_samples(data: dict[str, Any], size: tuple[int, int], count: int) -> lis
     return pictures
 
 
-def sample_pictures(data: dict[str, Any], imgsz: int, count: int) -> Tensor:
+def sample_pictures(data: dict[str, Any], imgsz: int, count: int, fraction: Any = 1.0) -> Tensor:
     """Return what `read_samples` does, as a tensor in 0..1 of shape (N, C, imgsz, imgsz).
 
     Where no file can be read, which is for the host to complain about, one grey picture.
     """
-    pictures = read_samples(data, (imgsz, imgsz), count)
+    pictures = read_samples(data, (imgsz, imgsz), count, fraction)
     if not pictures:
         pictures = [np.full((int(data.get("channels", 3)), imgsz, imgsz), 114, np.uint8)]
     return torch.from_numpy(np.stack(pictures)).float() / 255

@@ -38,7 +38,10 @@ class CpuPrecision:
             if trainer.resume and args.amp == "fp32":  # which a CPU was faster in
                 args.amp = True
             return
-        trainer.model.to(memory_format=torch.channels_last)
+        if args.channels_last is not False:
+            trainer.model.to(memory_format=torch.channels_last)
+        if trainer.resume and args.amp == "fp16":  # of a GPU
+            args.amp = True
         if RANK in {-1, 0}:
             pictures = sample_pictures(trainer.data, rounded_imgsz(model, args.imgsz), AT_A_TIME)
             self.chosen = choose_student_precision(model, pictures, args.amp)

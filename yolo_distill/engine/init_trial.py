@@ -28,17 +28,22 @@ STARTS = {"student": "from its own weights", "teacher": "inside the teacher"}
 SHARE, FEWEST = 0.2, 8
 
 
-def start_beside_weights(epochs: int, *, trained: bool) -> str:
+def start_beside_weights(epochs: int, *, trained: bool, frozen: bool = False) -> str:
     """Return what `init=auto` means for a student with weights of its own that could start inside its teacher as well.
 
     A trial, where that is no more than a fifth of the run. Else inside the teacher, a start that was early on ahead of
     the student's own weights in every run of tests/benchmarks/MEASURED.md, "Good weights"; but not if the teacher has
-    yet to be trained, from random weights: it then knows nothing but these pictures.
+    yet to be trained, from random weights: it then knows nothing but these pictures. And not where layers are frozen,
+    which says that the weights which they have are to stay.
 
     Args:
         epochs: of the run.
         trained: whether the teacher has weights.
+        frozen: whether the run has `freeze=`.
     """
+    if frozen:
+        LOGGER.info(f"{PREFIX}freeze= keeps the student's own weights, so it starts from these; init=teacher does not")
+        return "student"
     if round(SHARE * epochs) >= FEWEST:
         return "try"
     return "teacher" if trained else "student"

@@ -16,6 +16,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.data.dataset import pictures_of
+from yolo_distill.data.samples import shown_of
 
 #: Steps below which more were better in every setting that was tried; see MEASURED.md, "Optimizer steps".
 ENOUGH = 5000
@@ -43,10 +44,7 @@ def batches_a_step(batch: int, nbs: int) -> int:
 
 def batches_of(pictures: int, settings: Mapping[str, Any]) -> int:
     """Return the batches of a whole run."""
-    fraction = settings["fraction"]
-    share = fraction[0] if isinstance(fraction, (list, tuple)) else fraction
-    shown = round(pictures * share) if share <= 1 else min(int(share), pictures)  # newer hosts take a count as well
-    return math.ceil(shown / settings["batch"]) * int(settings["epochs"])
+    return math.ceil(shown_of(pictures, settings["fraction"]) / settings["batch"]) * int(settings["epochs"])
 
 
 def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:

@@ -324,7 +324,8 @@ def check_pair(
     corresponds = first is not None and plan_start(models[-1], models[-2])[1].corresponds
     if recipe.init == "auto" and weights is not None and corresponds:
         whole = settings.get("epochs") or DEFAULT_CFG_DICT["epochs"]
-        start = start_beside_weights(int(whole), trained=not is_architecture(recipe.teacher))
+        trained, frozen = not is_architecture(recipe.teacher), bool(settings.get("freeze"))
+        start = start_beside_weights(int(whole), trained=trained, frozen=frozen)
         recipe = recipe.model_copy(update={"init": start})
     inside = corresponds and recipe.init != "try" and may_start_inside(recipe, student, settings)
     steps = expected_steps(len(pictures_of(dict(data), "train")), settings)

@@ -37,6 +37,8 @@ def given_recipe(given: Mapping[str, Any], host: Mapping[str, Any]) -> Recipe:
         raise RequestError(f"recipe={name}: holds settings of Ultralytics ({listed}), which are given to train() here")
     own = {key: file_of(key, value) for key, value in given.items() if key != "recipe"}
     if any(host.get(key) is not None for key in ("warmup_epochs", "warmup_bias_lr")):  # what is given wins
+        if own.get("init_warmup"):
+            LOGGER.warning(f"{PREFIX}init_warmup= has no effect beside warmup_epochs= or warmup_bias_lr=")
         own["init_warmup"] = 0.0
     recipe = check_recipe(overlaid(values, own))
     if recipe.assistant:

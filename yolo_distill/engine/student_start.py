@@ -48,7 +48,8 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
     require_channels(recipe, trainer.teachers, trainer.data)
     model.names = trainer.data["names"]
     imgsz = rounded_imgsz(model, trainer.args.imgsz)
-    return begin_inside(model, teacher, recipe, data=trainer.data, imgsz=imgsz, device=trainer.device)
+    where = {"data": trainer.data, "imgsz": imgsz, "fraction": trainer.args.fraction, "device": trainer.device}
+    return begin_inside(model, teacher, recipe, **where)
 
 
 def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:

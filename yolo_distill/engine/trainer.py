@@ -26,7 +26,7 @@ from yolo_distill.engine.gradient_shares import ShareReport, draw_shares
 from yolo_distill.engine.request_checks import require_larger, require_teachable
 from yolo_distill.engine.run_recipe import given_recipe, resumed_recipe
 from yolo_distill.engine.student_start import settle_start, start_student
-from yolo_distill.engine.summary import summarise
+from yolo_distill.engine.summary import SUMMARY, summarise
 from yolo_distill.engine.teacher_cost import keep_cost, measure_cost
 from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.engine.teacher_stop import TEACHER_MAP_KEY, TeacherStop, agree_on_epochs, last_taught
@@ -35,6 +35,7 @@ from yolo_distill.engine.teaching import Teaching, WithTeacher
 from yolo_distill.engine.temporarily import temporarily
 from yolo_distill.errors import RequestError, one_line
 from yolo_distill.files import write_bytes
+from yolo_distill.host_keys import NOT_IN_TRAIN
 from yolo_distill.losses.devices import alone, of_first_device, start_as_first_device
 from yolo_distill.recipe import ARGS_KEY, Recipe, check_recipe, is_recipe_key
 from yolo_distill.teachers.loading import Teachers, with_absolute_files
@@ -94,6 +95,9 @@ class DistillationTrainer(TeacherTrainer):
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = given_recipe(own, overrides)
+        for key in ("distill_model", "quantize"):
+            if overrides.get(key):
+                raise RequestError(f"{key}= does not belong here: {NOT_IN_TRAIN[key]}")
         overrides["trust"] = (travelled or own).get("trust")
         super().__init__(cfg, overrides, _callbacks)
         if travelled is None and self._resumed_recipe is not None:
@@ -248,6 +252,7 @@ class DistillationTrainer(TeacherTrainer):
             self._attach_criterion(self.teaching)
         if RANK in {-1, 0}:
             keep_cost(self.save_dir, self.teaching_cost)
+            (self.save_dir / SUMMARY).unlink(missing_ok=True)  # of an earlier run in this folder
         self.add_callback("on_train_epoch_start", DistillationTrainer._start_epoch)
         self.add_callback("on_train_end", draw_shares)
 

@@ -30,6 +30,7 @@ def begin_inside(
     data: Mapping[str, Any],
     imgsz: int,
     device: torch.device,
+    fraction: Any = 1.0,
 ) -> StartReport | None:
     """Load the teacher's chosen channels into the student, in place.
 
@@ -40,6 +41,7 @@ def begin_inside(
         data: the host's description of the data set.
         imgsz: side of the pictures in pixels, as the host rounds it.
         device: where to fit.
+        fraction: Ultralytics' setting of the run, whose pictures alone it is fitted on.
 
     Returns:
         what was taken; None where `init=auto` found too little that corresponds, and the student stays as it is.
@@ -60,7 +62,7 @@ def begin_inside(
     LOGGER.info(f"{PREFIX}the student is cut out of your teacher: {report}")
     if recipe.init_fit:
         count = max(PICTURES // 16, min(PICTURES, PIXELS // imgsz**2))
-        pictures = sample_pictures(dict(data), imgsz, count)
+        pictures = sample_pictures(dict(data), imgsz, count, fraction)
         fitted = reconstruct(student, teacher, report, pictures, device=device, prefix=PREFIX)
         LOGGER.info(f"{PREFIX}and fitted to its answers to {len(pictures)} training pictures: {fitted}")
     return report
