@@ -18,7 +18,7 @@ Functions, each a command of `yolo-distill` with the same settings, checks and r
     benchmark   time models side by side                 -> BenchmarkResult
 
 `yolo-distill COMMAND --help` lists the settings. Here they are keyword arguments: a list where the command has commas,
-None to leave one out, and a path or a YOLO of Ultralytics where it has a file. They need the extra for training.
+and a path or a YOLO of Ultralytics where it has a file. They need `pip install ".[train]"`.
 
 Classes, each with a page of its own, such as help(yolo_distill.Detector):
 

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Setting] = {
     "teacher": Setting(
         str,
         "weights (yolo26s.pt, your best.pt), an architecture (yolo26s.yaml), then trained first, torchvision:NAME, an "
-        "ONNX file; several with commas",
+        "ONNX file; several with commas (required, but for resume=)",
         required=True,
     ),
     "init": Setting(
@@ -111,7 +111,7 @@ SETTINGS: dict[str, Setting] = {
         int, "epochs of a teacher that has yet to be trained; null: as many as the student's", low=1, nullable=True
     ),
     "force": Setting(
-        bool, "go on with a teacher that is no larger than the student, or worse than its own start", False
+        bool, "go on with a teacher that is no larger than the student, or worse than the student's own weights", False
     ),
     "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
 }

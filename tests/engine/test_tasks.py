@@ -226,7 +226,21 @@ def test_a_trainer_is_that_of_the_models_task(of_task, tmp_path):
     assert trainer.args.task == "obb"
 
 
-def test_a_student_of_which_nothing_is_said_is_of_the_teachers_task():
-    for task, name in (("detect", "yolo26n.yaml"), ("segment", "yolo26n-seg.yaml"), ("obb", "yolo26n-obb.yaml")):
-        teacher = f"yolo26s{TASKS[task].ending}.yaml"
-        assert default_student(Teachers.of(make_recipe({"teacher": teacher}))) == name
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ("yolo26s.yaml", "yolo26n.yaml"),
+        ("yolo11m-seg.yaml", "yolo11n-seg.yaml"),
+        ("yolov8l-obb.yaml", "yolov8n-obb.yaml"),
+        ("yolo26s-p2.yaml", "yolo26n-p2.yaml"),
+        ("yolov9c.yaml", "yolo26n.yaml"),  # which has no nano
+        ("torchvision:ssd300_vgg16", "yolo26n.yaml"),
+    ],
+)
+def test_a_student_of_which_nothing_is_said_is_the_nano_of_its_teachers_family(teacher, student):
+    assert default_student(Teachers.of(make_recipe({"teacher": teacher}))) == student
+
+
+def test_so_it_is_of_a_trained_teacher(make_teacher, names):
+    trained = str(make_teacher("yolo11s.yaml", names))
+    assert default_student(Teachers.of(make_recipe({"teacher": trained}))) == "yolo11n.yaml"

@@ -34,7 +34,7 @@ SETTINGS = {
     "out": Setting(
         str, "folder for the results (benchmark2, ... where it is taken), or a .json file", "runs/benchmark"
     ),
-    "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
+    "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
 }
 
 NOTES = """\

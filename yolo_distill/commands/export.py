@@ -44,7 +44,7 @@ SETTINGS = {
     "calibrate": Setting(int, "most pictures to calibrate int8 on", 256, low=1, high=4096),
     "tune": Setting(bool, "train an int8 file that would lose more, taught by the fp32 file; minutes", False),
     "opset": Setting(int, "ONNX operator set; not set: the target's", low=13, high=23),
-    "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
+    "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
 }
 
 NOTES = (

@@ -59,8 +59,7 @@ def call(settings: dict[str, Any]) -> ShrinkResult:
     model = shrink(teacher, data, **settings)
     found = {**in_points(evaluate(model, data, device=settings["device"])), "model": str(out)}
     write_checkpoint(model, out)
-    parameters = sum(p.numel() for p in model.parameters())
-    return ShrinkResult(out, found["map"], found["map50"], parameters, out.stat().st_size / 1e6, found)
+    return ShrinkResult(out, found["map"], found["map50"], found["parameters"], out.stat().st_size / 1e6, found)
 
 
 def run(settings: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ _OF_RECIPE = on_command_line()
 DEADLINE = {
     "latency": Setting(
         float,
-        "milliseconds a picture may take, whole detection; of all candidates, untrained, the best is taken",
+        "most milliseconds a picture, from picture to boxes; the best student that meets it is trained",
         above=0,
     ),
     "threads": Setting(int, "that a detection may use", shown=1, low=1, high=1024),
@@ -33,7 +33,9 @@ DEADLINE = {
 
 SETTINGS = {
     "teacher": replace(_OF_RECIPE["teacher"], alone=r"\.(pt|onnx|ya?ml)$"),
-    "student": Setting(str, "architecture or weights of the student", shown="yolo26n.yaml", alone=r"\.(pt|ya?ml)$"),
+    "student": Setting(
+        str, "architecture or weights of the student; not set: the nano of the teacher's family", alone=r"\.(pt|ya?ml)$"
+    ),
     **STUDENT_SIZES,
     **DEADLINE,
     "recipe": Setting(str, "a file of cfg/ by name, or a path to one", default="default"),

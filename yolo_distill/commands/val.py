@@ -31,7 +31,7 @@ SETTINGS = {
         choices=("none", "true", "false"),
     ),
     "rect": Setting(bool, "rectangular batches, as while training (.pt only)", False),
-    "trust": Setting(bool, "load a checkpoint that brings code of its own along", False),
+    "trust": Setting(bool, "load checkpoints without the restricted loader; they can then run code", False),
     "plots": Setting(str, "folder for curves and sample pictures"),
     "out": Setting(str, "JSON file for the figures"),
 }

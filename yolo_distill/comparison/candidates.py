@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.samples import random_state_kept
 from yolo_distill.errors import RequestError
-from yolo_distill.models.architecture_files import build_plan, is_architecture, read_plan
+from yolo_distill.models.architecture_files import build_plan, is_architecture, other_size, read_plan
 from yolo_distill.models.sizes import resized, width_of
 
 #: Sizes of a family, largest first; widths by the smallest one's where it has no pico and femto, and by the teacher's
@@ -119,12 +117,7 @@ def _plans(teacher: DetectionModel, students: str | None) -> list[dict[str, Any]
                 )
         return [read_plan(name, "student") for name in names]
     own: dict[str, Any] = dict(teacher.yaml)
-    family = re.fullmatch(r"(.*\d)[a-z](-\w+)?", Path(str(own.get("yaml_file"))).stem)
-    found: dict[str, dict[str, Any]] = {}
-    if family is not None:
-        for letter in _LETTERS:
-            with contextlib.suppress(RequestError):  # families lack some
-                found[letter] = read_plan(f"{family[1]}{letter}{family[2] or ''}.yaml", "student")
+    found = {letter: plan for letter in _LETTERS if (plan := other_size(own, letter)) is not None}
     if _LETTERS[-1] in found:
         return list(found.values())
     base, shares = (list(found.values())[-1], _BELOW_NANO) if found else (own, _SHARES)

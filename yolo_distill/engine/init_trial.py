@@ -44,7 +44,7 @@ def start_beside_weights(epochs: int, *, trained: bool, frozen: bool = False) ->
     if frozen:
         LOGGER.info(f"{PREFIX}freeze= keeps the student's own weights, so it starts from these; init=teacher does not")
         return "student"
-    if round(SHARE * epochs) >= FEWEST:
+    if SHARE * epochs >= FEWEST:
         return "try"
     return "teacher" if trained else "student"
 

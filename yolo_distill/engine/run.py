@@ -50,7 +50,7 @@ from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
-from yolo_distill.models.architecture_files import build_plan, is_architecture
+from yolo_distill.models.architecture_files import build_plan, is_architecture, other_size, read_plan
 from yolo_distill.models.checkpoint import load_detector, task_of_file
 from yolo_distill.models.imgsz import require_side, rounded_imgsz
 from yolo_distill.models.sizes import sized_plan, write_plan
@@ -147,16 +147,22 @@ def train(
 
 
 def default_student(teachers: Teachers) -> str:
-    """Return the architecture of a student of which nothing was said: the smallest one for the teacher's task.
+    """Return the architecture of a student of which nothing was said: the nano of the teacher's family and task.
+
+    Without such a family it is `yolo26n` of the task.
 
     Raises:
         RequestError: the teacher can't be opened.
     """
+    if not teachers.is_one_yolo:
+        return "yolo26n.yaml"
     one = teachers.members[0]
-    task = "detect"
-    if teachers.is_one_yolo:
-        task = task_of_file(str(one.file)) if one.untrained else str(teachers.model(one).task)
-    return f"yolo26n{TASKS[task].ending}.yaml"
+    if one.untrained:
+        plan, task = read_plan(str(one.file), "teacher"), task_of_file(str(one.file))
+    else:
+        plan, task = teachers.model(one).yaml, str(teachers.model(one).task)
+    nano = other_size(plan, "n")
+    return str(nano["yaml_file"]) if nano else f"yolo26n{TASKS[task].ending}.yaml"
 
 
 def resume(own: Mapping[str, Any], host: Mapping[str, Any], known: Teachers | None = None) -> Path:

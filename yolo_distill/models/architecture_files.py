@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,18 @@ def read_plan(path: str | Path, role: str = "model") -> dict[str, Any]:
     if not plan["scale"] and isinstance(plan.get("scales"), dict):
         plan["scale"] = next(iter(plan["scales"]), "")  # which the host takes as well, with a warning
     return plan
+
+
+def other_size(plan: Mapping[str, Any], letter: str) -> dict[str, Any] | None:
+    """Return the architecture of another size of a family, such as `n`; None where there is none.
+
+    Of `yolo26s-seg.yaml`, by what `read_plan` returned for it or a model of the host has, that is `yolo26n-seg.yaml`.
+    """
+    found = re.fullmatch(r"(.*\d)[a-z](-\w+)?", Path(str(plan.get("yaml_file"))).stem)
+    try:
+        return read_plan(f"{found[1]}{letter}{found[2] or ''}.yaml", "student") if found else None
+    except RequestError:
+        return None
 
 
 def load_architecture(
