@@ -188,7 +188,10 @@ def test_thresholds_are_by_the_measure_of_the_task(task, tmp_path):
 
 
 class Halves(MadeTeacher):
-    """Answers in sets, as the R-CNNs of torchvision do: the upper half of each box, or two of its corners."""
+    """Answers in sets, as the R-CNNs of torchvision do: the upper half of each box, or two of its corners.
+
+    The disc's box lies in the padding above the picture.
+    """
 
     def __init__(self, task):
         super().__init__()
@@ -197,6 +200,7 @@ class Halves(MadeTeacher):
     def __call__(self, images):
         answer = super().__call__(images)
         boxes = answer.boxes
+        boxes[:, 0, 1::2] *= 0.1
         masks = (torch.arange(28) < 14).float()[:, None].expand(*boxes.shape[:2], 28, 28)
         points = torch.cat(
             [boxes.view(*boxes.shape[:2], 2, 2), torch.tensor([[0.9], [0.1]]).expand(*boxes.shape[:2], 2, 1)], -1
@@ -208,6 +212,7 @@ class Halves(MadeTeacher):
 def test_of_sets(task):
     write_pictures(Path("in"), 1)
     label(request("in", Path("out")), opener=lambda _: (Halves(task), IMGSZ), say=lambda line: None)
+    assert [len(one.boxes) for one in soft_answers(Path("out")).values()] == [1]
     numbers = np.array(Path("out/labels/train/00000000-0000.txt").read_text().splitlines()[0].split(), float)
     # The square of 64 pixels shows the picture of 64 x 48 from row 8 on; the box is at 35.2 to 48, 19.2 to 44.8 in it.
     left, top, right, bottom = 35.2 / 64, 11.2 / 48, 48 / 64, 36.8 / 48
