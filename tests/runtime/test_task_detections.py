@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -108,6 +109,27 @@ def test_coco():
     assert POSED.to_coco("a")[0]["keypoints"] == [25, 15, 0.9, 40, 30, 0.1]
     assert TURNED.to_coco(1)[0]["segmentation"] == [[30, 40, 40, 40, 40, 10, 30, 10]]
     assert [some[:0].to_coco(1) for some in (SEGMENTED, POSED, TURNED)] == [[], [], []]
+
+
+def test_run_lengths_of_large_pictures():
+    """From the pieces alone: laid out, these masks would take two gigabytes."""
+    mask_utils = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    size = (3000, 4000)
+    ends = [
+        Piece(0, 0, np.ones((3, 2), bool)),
+        Piece(2991, 3991, np.ones((9, 9), bool)),
+        Piece(3000, 9, np.ones((0, 0))),
+    ]
+    masks = Masks([*ends, Piece(20, 600, disc(30))] * 40, size)
+    tracemalloc.start()
+    told = masks.to_rle()
+    assert tracemalloc.get_traced_memory()[1] < 12e6
+    tracemalloc.stop()
+    for one, mask in zip(told[:4], masks[:4].data, strict=True):
+        assert one == {
+            "size": [*size],
+            "counts": mask_utils.encode(np.asfortranarray(mask, np.uint8))["counts"].decode(),
+        }
 
 
 def test_plain_values():
