@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -20,11 +21,13 @@ from ultralytics.data.utils import check_det_dataset
 
 from yolo_distill.engine.request_checks import require_task
 from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes
+from yolo_distill.labelling import truth
 from yolo_distill.labelling.contact_sheet import FILE
 from yolo_distill.labelling.objects import FINDS, Form, Found
 from yolo_distill.labelling.run import label, open_teacher
 from yolo_distill.labelling.thresholds import Calibration
-from yolo_distill.labelling.truth import read_truth
+from yolo_distill.labelling.truth import read_truth, right
 from yolo_distill.recipe import make_recipe
 from yolo_distill.runtime.masks import Piece, mask_iou, piece_of
 
@@ -130,7 +133,9 @@ def test_keypoints_of_the_data_file(teachers, tmp_path):
 
     cv2.imwrite(str(tmp_path / "in" / "a.png"), draw(1, 96, 128)[0])
     (tmp_path / "in" / "a.txt").write_text("0 0.5 0.5 0.2 0.2" + " 0.5 0.5 2" * 4)
-    labelled(teachers["pose"], data=said())
+    with mock.patch.object(truth, "kpt_iou", wraps=truth.kpt_iou) as near:
+        labelled(teachers["pose"], data=said(kpt_oks_sigmas=[0.1, 0.2, 0.3, 0.4]))
+    assert near.call_args.args[3] == [0.1, 0.2, 0.3, 0.4]
     made = yaml.safe_load(Path("out/data.yaml").read_text())
     assert (made["kpt_shape"], made["flip_idx"]) == ([4, 3], [0, 3, 2, 1])
     (tmp_path / "in" / "a.txt").write_text("0 0.5 0.5 0.2 0.2" + " 0.5 0.5" * 4)
@@ -177,14 +182,25 @@ def test_thresholds_are_by_the_measure_of_the_task(task, tmp_path):
     line, good, bad = LABELS[task]
     (tmp_path / "labels" / "a.txt").write_text(line + "\n")
     form = Form(task, (3, 3) if task == "pose" else None)
-    boxes, truth = read_truth(str(file), (100, 200), form)
-    good = truth.turned[0] if good is None else np.array(good, np.float32)
+    boxes, own = read_truth(str(file), (100, 200), form)
+    good = own.turned[0] if good is None else np.array(good, np.float32)
     gathered = Calibration(2, form)
     scores = np.array([[0.1, 0.6]], np.float32)
     for _ in range(10):
-        gathered.add(Found(boxes.xyxy, scores, [good]), boxes, truth)
-        gathered.add(Found(boxes.xyxy, scores / 2, [np.array(bad, np.float32)]), boxes, truth)
+        gathered.add(Found(boxes.xyxy, scores, [good]), boxes, own)
+        gathered.add(Found(boxes.xyxy, scores / 2, [np.array(bad, np.float32)]), boxes, own)
     assert gathered.choose(0.25)[1].at == pytest.approx(0.45)
+
+
+def test_keypoints_are_as_near_as_the_data_says():
+    """Two pixels off, which is near by the usual constants and far by a tenth of them."""
+    box, points = np.array([[20, 10, 100, 50]], np.float32), [np.array([20, 10, 1, 100, 50, 1], np.float32)]
+    labels, form = Boxes(box, np.array([0])), Form("pose", (2, 3))
+    one = Found(box, np.ones((1, 1), np.float32), points)
+    told = form.detections(one, labels.classes, (100, 200))
+    moved = replace(one, own=[points[0] + np.array([2, 0, 0] * 2, np.float32)])
+    for sigmas, near in ((None, True), ([0.01, 0.01], False)):
+        assert right(moved, labels, told, replace(form, sigmas=sigmas)).tolist() == [near]
 
 
 class Halves(MadeTeacher):
