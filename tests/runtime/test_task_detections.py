@@ -11,6 +11,7 @@ import pytest
 from made_detector import NAMES
 
 from yolo_distill import Detections
+from yolo_distill.errors import RequestError
 from yolo_distill.runtime.drawing import colour_of
 from yolo_distill.runtime.keypoints import Keypoints
 from yolo_distill.runtime.masks import Masks, Piece, mask_iou
@@ -145,6 +146,7 @@ def test_supervision(way):
     make = Detections.to_supervision if way == "to_supervision" else sv.Detections.from_ultralytics
     np.testing.assert_array_equal(make(SEGMENTED).mask, SEGMENTED.masks.data)
     np.testing.assert_array_equal(make(TURNED).data["xyxyxyxy"], TURNED.xyxyxyxy)
+    np.testing.assert_array_equal(sv.KeyPoints.from_ultralytics(POSED).xy, POSED.keypoints.xy)
     for some in (SEGMENTED, POSED, TURNED):
         assert len(make(some)) == 2
         assert len(make(some[:0])) == 0
@@ -155,6 +157,8 @@ def test_drawing():
     tinted = SEGMENTED.plot(image)
     assert tuple(tinted[25, 35]) == tuple(np.array(colour_of(0)) // 2)
     assert not tinted[37, 23].any()  # in the box, not in the mask
+    with pytest.raises(RequestError, match=r"the picture is 60x99, and the masks are of one of 60x100 \(height x"):
+        SEGMENTED.plot(image[:, 1:])
     pointed = POSED.plot(image)
     assert tuple(pointed[15, 25]) == colour_of(0)
     assert tuple(pointed[45, 80]) == colour_of(1)
