@@ -149,8 +149,8 @@ def test_labels_of_another_task_are_refused(task, of, says, of_task, tiny_data, 
             {"kpt_shape": [17, 3]},
             "finds keypoints of kpt_shape [17, 3], and the student's are [4, 3]; ",
         ),
-        ("obb", "detect", {}, "localization=: boxes of one are turned and those of the other are not; "),
-        ("detect", "obb", {}, "localization=: boxes of one are turned and those of the other are not; "),
+        ("obb", "detect", {}, "localization=: the student's boxes are turned and the teacher's are not; "),
+        ("detect", "obb", {}, "localization=: the teacher's boxes are turned and the student's are not; "),
     ],
 )
 def test_what_can_not_be_taught_is_refused_before_anything_is_trained(

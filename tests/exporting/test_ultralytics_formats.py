@@ -15,6 +15,7 @@ import pytest
 import torch
 from exported import SIDE, listing, refusal
 from live_detector import live_detector, save
+from tiny_yolo import write_architecture
 from ultralytics.engine import exporter
 from ultralytics.utils import checks
 
@@ -47,6 +48,7 @@ def test_the_file_and_its_proof_lie_side_by_side(host_report, checkpoint):
     assert listing(file.parent) == ["best.torchscript", "best.torchscript.json", "best.torchscript.md"]
     said = json.loads(Path(host_report.note).read_text())
     assert said["sha256"] == {"best.torchscript": hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert said["kpt_shape"] is None
     assert said["source_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert (said["path"], said["file_bytes"], said["not_proved"]) == ("best.torchscript", file.stat().st_size, "")
     assert said["proof"]["box_px"] <= said["proof"]["tolerances"]["box_px"]
@@ -71,11 +73,15 @@ def test_it_was_really_compared_measured_and_timed(host_report):
     assert "mAP50-95 on val: torch" in host_report.summary()
 
 
-def test_one_to_one_rectangular_and_named(checkpoint, tmp_path):
-    done = export_by_host(checkpoint, "TorchScript", nms=False, imgsz="64,96", out=tmp_path / "nano.torchscript")
+def test_one_to_one_rectangular_and_named_with_keypoints(tmp_path):
+    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml", width=4, task="pose")), task="pose")
+    checkpoint, out = save(model, tmp_path / "best.pt", SIDE), tmp_path / "out"
+    out.mkdir()
+    done = export_by_host(checkpoint, "TorchScript", nms=False, imgsz="64,96", out=out / "nano.torchscript")
     assert (done.end2end, done.imgsz) == (True, (64, 96))
-    assert listing(tmp_path) == ["nano.torchscript", "nano.torchscript.json", "nano.torchscript.md"]
+    assert listing(out) == ["nano.torchscript", "nano.torchscript.json", "nano.torchscript.md"]
     assert "one-to-one branch" in done.summary()
+    assert json.loads(Path(done.note).read_text())["kpt_shape"] == [4, 3]
 
 
 @pytest.mark.parametrize(

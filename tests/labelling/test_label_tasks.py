@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -20,11 +21,13 @@ from ultralytics.data.utils import check_det_dataset
 
 from yolo_distill.engine.request_checks import require_task
 from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes
+from yolo_distill.labelling import truth
 from yolo_distill.labelling.contact_sheet import FILE
 from yolo_distill.labelling.objects import FINDS, Form, Found
 from yolo_distill.labelling.run import label, open_teacher
 from yolo_distill.labelling.thresholds import Calibration
-from yolo_distill.labelling.truth import read_truth
+from yolo_distill.labelling.truth import read_truth, right
 from yolo_distill.recipe import make_recipe
 from yolo_distill.runtime.masks import Piece, mask_iou, piece_of
 
@@ -130,7 +133,9 @@ def test_keypoints_of_the_data_file(teachers, tmp_path):
 
     cv2.imwrite(str(tmp_path / "in" / "a.png"), draw(1, 96, 128)[0])
     (tmp_path / "in" / "a.txt").write_text("0 0.5 0.5 0.2 0.2" + " 0.5 0.5 2" * 4)
-    labelled(teachers["pose"], data=said())
+    with mock.patch.object(truth, "kpt_iou", wraps=truth.kpt_iou) as near:
+        labelled(teachers["pose"], data=said(kpt_oks_sigmas=[0.1, 0.2, 0.3, 0.4]))
+    assert near.call_args.args[3] == [0.1, 0.2, 0.3, 0.4]
     made = yaml.safe_load(Path("out/data.yaml").read_text())
     assert (made["kpt_shape"], made["flip_idx"]) == ([4, 3], [0, 3, 2, 1])
     (tmp_path / "in" / "a.txt").write_text("0 0.5 0.5 0.2 0.2" + " 0.5 0.5" * 4)
@@ -177,18 +182,32 @@ def test_thresholds_are_by_the_measure_of_the_task(task, tmp_path):
     line, good, bad = LABELS[task]
     (tmp_path / "labels" / "a.txt").write_text(line + "\n")
     form = Form(task, (3, 3) if task == "pose" else None)
-    boxes, truth = read_truth(str(file), (100, 200), form)
-    good = truth.turned[0] if good is None else np.array(good, np.float32)
+    boxes, own = read_truth(str(file), (100, 200), form)
+    good = own.turned[0] if good is None else np.array(good, np.float32)
     gathered = Calibration(2, form)
     scores = np.array([[0.1, 0.6]], np.float32)
     for _ in range(10):
-        gathered.add(Found(boxes.xyxy, scores, [good]), boxes, truth)
-        gathered.add(Found(boxes.xyxy, scores / 2, [np.array(bad, np.float32)]), boxes, truth)
+        gathered.add(Found(boxes.xyxy, scores, [good]), boxes, own)
+        gathered.add(Found(boxes.xyxy, scores / 2, [np.array(bad, np.float32)]), boxes, own)
     assert gathered.choose(0.25)[1].at == pytest.approx(0.45)
 
 
+def test_keypoints_are_as_near_as_the_data_says():
+    """Two pixels off, which is near by the usual constants and far by a tenth of them."""
+    box, points = np.array([[20, 10, 100, 50]], np.float32), [np.array([20, 10, 1, 100, 50, 1], np.float32)]
+    labels, form = Boxes(box, np.array([0])), Form("pose", (2, 3))
+    one = Found(box, np.ones((1, 1), np.float32), points)
+    told = form.detections(one, labels.classes, (100, 200))
+    moved = replace(one, own=[points[0] + np.array([2, 0, 0] * 2, np.float32)])
+    for sigmas, near in ((None, True), ([0.01, 0.01], False)):
+        assert right(moved, labels, told, replace(form, sigmas=sigmas)).tolist() == [near]
+
+
 class Halves(MadeTeacher):
-    """Answers in sets, as the R-CNNs of torchvision do: the upper half of each box, or two of its corners."""
+    """Answers in sets, as the R-CNNs of torchvision do: the upper half of each box, or two of its corners.
+
+    The disc's box lies in the padding above the picture.
+    """
 
     def __init__(self, task):
         super().__init__()
@@ -197,6 +216,7 @@ class Halves(MadeTeacher):
     def __call__(self, images):
         answer = super().__call__(images)
         boxes = answer.boxes
+        boxes[:, 0, 1::2] *= 0.1
         masks = (torch.arange(28) < 14).float()[:, None].expand(*boxes.shape[:2], 28, 28)
         points = torch.cat(
             [boxes.view(*boxes.shape[:2], 2, 2), torch.tensor([[0.9], [0.1]]).expand(*boxes.shape[:2], 2, 1)], -1
@@ -208,6 +228,7 @@ class Halves(MadeTeacher):
 def test_of_sets(task):
     write_pictures(Path("in"), 1)
     label(request("in", Path("out")), opener=lambda _: (Halves(task), IMGSZ), say=lambda line: None)
+    assert [len(one.boxes) for one in soft_answers(Path("out")).values()] == [1]
     numbers = np.array(Path("out/labels/train/00000000-0000.txt").read_text().splitlines()[0].split(), float)
     # The square of 64 pixels shows the picture of 64 x 48 from row 8 on; the box is at 35.2 to 48, 19.2 to 44.8 in it.
     left, top, right, bottom = 35.2 / 64, 11.2 / 48, 48 / 64, 36.8 / 48

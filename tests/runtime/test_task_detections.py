@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from made_detector import NAMES
 
 from yolo_distill import Detections
+from yolo_distill.errors import RequestError
 from yolo_distill.runtime.drawing import colour_of
 from yolo_distill.runtime.keypoints import Keypoints
 from yolo_distill.runtime.masks import Masks, Piece, mask_iou
@@ -110,6 +112,27 @@ def test_coco():
     assert [some[:0].to_coco(1) for some in (SEGMENTED, POSED, TURNED)] == [[], [], []]
 
 
+def test_run_lengths_of_large_pictures():
+    """From the pieces alone: laid out, these masks would take two gigabytes."""
+    mask_utils = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    size = (3000, 4000)
+    ends = [
+        Piece(0, 0, np.ones((3, 2), bool)),
+        Piece(2991, 3991, np.ones((9, 9), bool)),
+        Piece(3000, 9, np.ones((0, 0))),
+    ]
+    masks = Masks([*ends, Piece(20, 600, disc(30))] * 40, size)
+    tracemalloc.start()
+    told = masks.to_rle()
+    assert tracemalloc.get_traced_memory()[1] < 12e6
+    tracemalloc.stop()
+    for one, mask in zip(told[:4], masks[:4].data, strict=True):
+        assert one == {
+            "size": [*size],
+            "counts": mask_utils.encode(np.asfortranarray(mask, np.uint8))["counts"].decode(),
+        }
+
+
 def test_plain_values():
     assert json.loads(POSED.to_json())[0]["keypoints"] == [[25, 15, 0.9], [40, 30, 0.1]]
     row = TURNED.to_dicts()[0]
@@ -123,6 +146,7 @@ def test_supervision(way):
     make = Detections.to_supervision if way == "to_supervision" else sv.Detections.from_ultralytics
     np.testing.assert_array_equal(make(SEGMENTED).mask, SEGMENTED.masks.data)
     np.testing.assert_array_equal(make(TURNED).data["xyxyxyxy"], TURNED.xyxyxyxy)
+    np.testing.assert_array_equal(sv.KeyPoints.from_ultralytics(POSED).xy, POSED.keypoints.xy)
     for some in (SEGMENTED, POSED, TURNED):
         assert len(make(some)) == 2
         assert len(make(some[:0])) == 0
@@ -133,6 +157,8 @@ def test_drawing():
     tinted = SEGMENTED.plot(image)
     assert tuple(tinted[25, 35]) == tuple(np.array(colour_of(0)) // 2)
     assert not tinted[37, 23].any()  # in the box, not in the mask
+    with pytest.raises(RequestError, match=r"the picture is 60x99, and the masks are of one of 60x100 \(height x"):
+        SEGMENTED.plot(image[:, 1:])
     pointed = POSED.plot(image)
     assert tuple(pointed[15, 25]) == colour_of(0)
     assert tuple(pointed[45, 80]) == colour_of(1)

@@ -325,7 +325,7 @@ def test_files_that_can_not_be_used(tmp_path):
     says = f"teacher={file}: does not say what its outputs mean: dets (1, 9, 5), labels (1, 9); "
     assert refusal(file, names=NAMES).startswith(says)
     file = write_detector(tmp_path / "made.onnx", dense(anchors=ANCHORS), task="segment")
-    assert "is a segment model, not a detector" in refusal(file)
+    assert "is a segment model, not a detector; give the checkpoint (.pt)" in refusal(file)
     file = write_detector(tmp_path / "grey.onnx", dense(anchors=ANCHORS), channels=1)
     assert "expected pictures in colour, NCHW" in refusal(file)
 

@@ -134,4 +134,7 @@ def require_comparable(
             "YOLO as teacher"
         )
     if "localization" in recipe.gains and not objects.comparable:
-        raise RequestError("localization=: boxes of one are turned and those of the other are not; give localization=0")
+        turned, upright = ("teacher", "student") if objects.speaker_turned else ("student", "teacher")
+        raise RequestError(
+            f"localization=: the {turned}'s boxes are turned and the {upright}'s are not; give localization=0"
+        )

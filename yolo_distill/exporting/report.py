@@ -225,6 +225,7 @@ class HostReport(_Report):
     Attributes:
         note: the JSON file beside it.
         format: the host's word for it.
+        kpt_shape: of a pose model: keypoints, and numbers of each; None of others.
         sha256: of each file, by its name inside the folder.
         calibration: of int8: how many pictures of which split the host calibrated on.
         proof: what was measured; None where the file could not be run.
@@ -233,6 +234,7 @@ class HostReport(_Report):
 
     note: str
     format: str
+    kpt_shape: tuple[int, ...] | None
     sha256: dict[str, str]
     calibration: dict[str, Any]
     proof: HostProof | None

@@ -145,6 +145,7 @@ def _make(plan: Plan, row: _Row, folder: Path, settings: dict[str, Any]) -> tupl
         **{**plan.report_fields(), "end2end": end2end},
         note=str(plan.path.with_name(f"{plan.path.name}.json")),
         format=row.format,
+        kpt_shape=said.get("kpt_shape"),
         license=said["license"],
         processor=cpu_name() if row.device == "cpu" else f"{torch.cuda.get_device_name(0)}; torch: {cpu_name()}",
         doubt=busy(),

@@ -104,7 +104,11 @@ class Predictor:
         if self.form.task == "segment":
             # A mask fills its whole box, also where that reaches beyond the picture.
             whole = transform.points_around_picture(boxes[kept].cpu().numpy().reshape(-1, 2, 2)).reshape(-1, 4)
-            for mask, box in zip(answer.extra[place, kept].float().cpu(), torch.from_numpy(whole), strict=True):
+            masks, shown = answer.extra[place, kept].float().cpu(), (xyxy[:, 2:] - xyxy[:, :2]).min(1) > 0
+            for mask, box, inside in zip(masks, torch.from_numpy(whole), shown, strict=True):
+                if not inside:  # it lies in the padding, where torchvision can't paste it
+                    own.append(np.zeros(0, np.float32))
+                    continue
                 pasted = paste_masks_in_image(mask[None, None], box[None], transform.picture)[0, 0] >= _MASK
                 own.append(Masks([Piece(0, 0, pasted.numpy())], transform.picture).xy[0].ravel())
         elif self.form.kpt_shape:

@@ -6,7 +6,7 @@ and y, and how sure it is where the teacher says; or centre x, centre y, width, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,10 +60,12 @@ class Form:
     Attributes:
         task: as Ultralytics calls it.
         kpt_shape: keypoints of an object, and numbers of a keypoint; None of other tasks than pose.
+        sigmas: of each keypoint, as the labelled data has them; None: the usual ones.
     """
 
     task: str = "detect"
     kpt_shape: tuple[int, int] | None = None
+    sigmas: Sequence[float] | None = None
 
     def detections(
         self, found: Found, classes: npt.NDArray[np.int64], size: tuple[int, int], scale: float = 1.0

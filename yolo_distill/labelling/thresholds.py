@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,12 +125,13 @@ def calibrate(
         RequestError: no picture can be read, or a label file is none.
     """
     files = pictures_of(dict(data), "val")
-    gathered, waiting, some = Calibration(classes, predictor.form), list[tuple[Fitted, Truth]](), False
+    form = replace(predictor.form, sigmas=data.get("kpt_oks_sigmas"))
+    gathered, waiting, some = Calibration(classes, form), list[tuple[Fitted, Truth]](), False
     for place, (file, fitted) in enumerate(
         zip(files, predictor.read_ahead(pool, files, 2 * request.batch), strict=True), 1
     ):
         if fitted is not None:
-            waiting.append((fitted, read_truth(file, fitted.transform.picture, predictor.form)))
+            waiting.append((fitted, read_truth(file, fitted.transform.picture, form)))
             some = True
         if len(waiting) == request.batch or (waiting and place == len(files)):
             answers = predictor([fitted for fitted, _ in waiting])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,19 @@ def right(found: Found, labels: Boxes, truth: Detections | None, form: Form) -> 
     boxes = Boxes(found.boxes, classes)
     if truth is None:
         return match(boxes, labels).right
-    return match(boxes, labels, _overlaps(form.detections(found, classes, truth.orig_shape), truth)).right
+    return match(boxes, labels, _overlaps(form.detections(found, classes, truth.orig_shape), truth, form.sigmas)).right
 
 
-def _overlaps(found: Detections, truth: Detections) -> Floats:
-    """Return how far each box found (N) agrees with each label (M), (N, M)."""
+def _overlaps(found: Detections, truth: Detections, sigmas: Sequence[float] | None) -> Floats:
+    """Return how far each box found (N) agrees with each label (M), (N, M); `sigmas` are those of the data."""
     if found.turned is not None and truth.turned is not None:
         return batch_probiou(found.turned, truth.turned).numpy()
     if found.keypoints is not None and truth.keypoints is not None:
         count = found.keypoints.data.shape[1]
-        sigma = OKS_SIGMA if count == len(OKS_SIGMA) else np.full(count, 1 / count)
+        usual = OKS_SIGMA if count == len(OKS_SIGMA) else np.full(count, 1 / count)
         area = truth.xywh[:, 2:].prod(1) * _AREA
         points = (torch.from_numpy(one.keypoints.data) for one in (truth, found) if one.keypoints is not None)
-        return kpt_iou(*points, torch.from_numpy(area), sigma).numpy().T
+        return kpt_iou(*points, torch.from_numpy(area), sigmas or usual).numpy().T
     assert found.masks is not None
     assert truth.masks is not None
     shared: Floats = bbox_ioa(found.xyxy, truth.xyxy, iou=True)

@@ -133,11 +133,18 @@ class Detections:
             (H, W, 3) uint8, blue, green, red: `cv2.imwrite` and `cv2.imshow` take it.
 
         Raises:
-            RequestError: `image` is no picture or cannot be read.
+            RequestError: `image` is no picture, cannot be read, or is not of the size of the masks.
         """
         from yolo_distill.runtime.drawing import draw  # which draws what is defined here
 
-        return draw(as_picture(image), self)
+        picture = as_picture(image)
+        if self.masks is not None and (size := picture.shape[:2]) != self.masks.orig_shape:
+            (height, width), (tall, wide) = size, self.masks.orig_shape
+            raise RequestError(
+                f"plot(): the picture is {height}x{width}, and the masks are of one of {tall}x{wide} (height x width); "
+                "give the picture in which they were found"
+            )
+        return draw(picture, self)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return a list for each of class_id, name, confidence and xyxy, ready for `json.dumps`.
@@ -169,6 +176,8 @@ class Detections:
 
     def to_yolo(self, *, with_confidence: bool = False) -> str:
         """Return a YOLO label: class, then box, outline, box and keypoints, or four corners; relative to the picture.
+
+        As in the host, the third number of a keypoint is how sure it is, 0 to 1, where a label has its visibility.
 
         Args:
             with_confidence: whether the confidence ends each line.

@@ -74,7 +74,7 @@ class Masks:
 
     def to_rle(self) -> list[dict[str, Any]]:
         """Return each mask run-length encoded as COCO has it: `size` and, as text, `counts`; pycocotools reads it."""
-        return [{"size": list(self.orig_shape), "counts": _counts(mask)} for mask in self.data]
+        return [{"size": list(self.orig_shape), "counts": _counts(one, self.orig_shape)} for one in self.pieces]
 
 
 def piece_of(outline: Floats) -> Piece:
@@ -176,11 +176,16 @@ def _outline(piece: Piece) -> Floats:
     return (whole + (piece.left, piece.top)).astype(np.float32)
 
 
-def _counts(mask: Bits) -> str:
-    """Return the lengths of runs, column by column and first of zeros, in COCO's letters."""
-    flat = np.concatenate([[False], mask.T.ravel()])
-    ends = np.flatnonzero(flat[1:] != flat[:-1]).tolist()
-    runs = np.diff([0, *ends, mask.size]).tolist()
+def _counts(piece: Piece, size: tuple[int, int]) -> str:
+    """Return the lengths of a mask's runs, column by column and first of zeros, in COCO's letters.
+
+    `size` is height and width of the picture, of which only the columns that the mask reaches are laid out.
+    """
+    (tall, wide), whole = piece.bits.shape, size[0] * size[1]
+    columns = np.zeros((wide, size[0]), np.bool_)
+    columns[:, piece.top : piece.top + tall] = piece.bits.T
+    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + piece.left * size[0]
+    runs = np.diff([0, *changes[changes < whole], whole]).tolist()
     letters = []
     for place, run in enumerate(runs):
         # From the fourth on the difference to the one before the last is written; five bits a letter, lowest first.

@@ -48,7 +48,9 @@ def noted_reading(notes: Mapping[str, Any], outputs: Outputs, size: Size, classe
         RequestError: it is no detector, or can't be read; `said` is the setting that named the file.
     """
     if (task := notes.get("task", "detect")) != "detect":
-        raise RequestError(f"{said}: is a {task} model, not a detector")
+        raise RequestError(
+            f"{said}: is a {task} model, not a detector; give the checkpoint (.pt) that it was exported from"
+        )
     (name, raw), *others = outputs.items()
     noted = "stride" in notes
     transformer = str(notes.get("head", "")).startswith("RTDETR")
