@@ -29,6 +29,11 @@ def test_nbs_by_the_steps_that_a_run_would_take(pictures, settings, nbs):
     assert settled_nbs(pictures, settings) == nbs
 
 
+@pytest.mark.parametrize(("ratio", "batches"), [(0.0, 2), (1.0, 4), (3.0, 7), (100.0, 7)])
+def test_unlabelled_pictures_make_more_batches(ratio, batches):
+    assert count_steps(7, {"batch": 4, "epochs": 1, "nbs": 4}, ratio) == batches
+
+
 @pytest.mark.parametrize(("pictures", "epochs", "steps"), [(8, 1, 1), (8, 2, 1), (8, 10, 2)])
 def test_a_run_of_few_batches_takes_a_step_all_the_same(pictures, epochs, steps):
     assert count_steps(pictures, {"batch": 2, "epochs": epochs, "nbs": 64}) == steps

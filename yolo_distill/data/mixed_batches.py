@@ -27,6 +27,16 @@ LABELLED = "labelled"
 MOST = 1.0
 
 
+def labelled_of(batch: int, ratio: float) -> int:
+    """Return the labelled pictures of a batch that has `ratio` unlabelled ones for each, both at least once."""
+    return max(1, min(batch - 1, round(batch / (1 + ratio))))
+
+
+def ratio_of(unlabelled: int, labelled: int) -> float:
+    """Return how many unlabelled pictures are shown for each labelled one, where nobody has said it."""
+    return min(MOST, unlabelled / labelled)
+
+
 class MixedPictures(Dataset[dict[str, Any]]):
     """The host's data set of labelled pictures, and behind it one of unlabelled ones, both made for training.
 
@@ -91,7 +101,7 @@ class MixedSampler(Sampler[int]):
         The seed is the same in all processes.
         """
         self._counts = len(dataset.labelled), len(dataset.unlabelled)
-        self.share = max(1, min(batch - 1, round(batch / (1 + ratio))))
+        self.share = labelled_of(batch, ratio)
         self._rest = max(1, batch - self.share)
         self._rank, self._world = rank, world
         self.generator = torch.Generator().manual_seed(seed)
@@ -137,7 +147,7 @@ def mix(loader: Any, ratio: float | None, *, rank: int, world: int, seed: int) -
     if loader.batch_size < 2:
         raise RequestError("unlabeled=: a batch of one picture can't hold both kinds; give batch=2 or more")
     if ratio is None:
-        ratio = min(MOST, len(dataset.unlabelled) / len(dataset.labelled))
+        ratio = ratio_of(len(dataset.unlabelled), len(dataset.labelled))
     sampler = MixedSampler(dataset, loader.batch_size, ratio, rank=max(rank, 0), world=max(world, 1), seed=seed)
     loader.batch_sampler.sampler.sampler = sampler
     object.__setattr__(loader, "sampler", sampler)  # the loader refuses a new one, as its iterator has the old one

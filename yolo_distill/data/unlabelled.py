@@ -21,6 +21,7 @@ from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.data.dataset import pictures_of
+from yolo_distill.data.mixed_batches import ratio_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import for_opencv, is_address, link, size_of
 from yolo_distill.recipe import Recipe
@@ -76,6 +77,14 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
                     raise
     LOGGER.info(f"{PREFIX}{len(kept)} pictures and {frames} frames of {len(sources.videos)} videos, in {folder}")
     return folder / "images"
+
+
+def unlabelled_ratio(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> float:
+    """Return how many unlabelled pictures a run shows for each labelled one; see `gather_unlabelled`."""
+    if not recipe.unlabeled:
+        return 0.0
+    gathered = sum(1 for _ in gather_unlabelled(recipe, data, runs).iterdir())
+    return recipe.unlabeled_ratio or ratio_of(gathered, len(pictures_of(dict(data), "train")))
 
 
 def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> None:

@@ -16,6 +16,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER, colorstr
 
 from yolo_distill.data.dataset import pictures_of
+from yolo_distill.data.mixed_batches import labelled_of
 from yolo_distill.data.samples import shown_of
 
 #: Steps below which more were better in every setting that was tried; see MEASURED.md, "Optimizer steps".
@@ -23,17 +24,22 @@ ENOUGH = 5000
 PREFIX = colorstr("steps: ")
 
 
-def settled_nbs(pictures: int, settings: Mapping[str, Any]) -> int:
+def settled_nbs(pictures: int, settings: Mapping[str, Any], ratio: float = 0.0) -> int:
     """Return `nbs` for a run: the largest up to the host's own that makes `ENOUGH` optimizer steps, or the batch size.
 
     A batch size that the host has yet to find, a run that ends by the clock, and a given `nbs` leave it as it is.
+
+    Args:
+        pictures: labelled ones of the training split.
+        settings: the host's, of the run.
+        ratio: unlabelled pictures that the run shows for each of them.
     """
     given = {**DEFAULT_CFG_DICT, **settings}
     nbs, batch = int(given["nbs"]), given["batch"]
     if settings.get("nbs") is not None or given["time"] or batch < 1:
         return nbs
     gathered = batches_a_step(int(batch), nbs)
-    wanted = min(gathered, max(batches_of(pictures, given) // ENOUGH, 1))
+    wanted = min(gathered, max(batches_of(pictures, given, ratio) // ENOUGH, 1))
     return nbs if wanted == gathered else wanted * int(batch)
 
 
@@ -42,18 +48,19 @@ def batches_a_step(batch: int, nbs: int) -> int:
     return max(round(nbs / batch), 1)
 
 
-def batches_of(pictures: int, settings: Mapping[str, Any]) -> int:
-    """Return the batches of a whole run."""
-    return math.ceil(shown_of(pictures, settings["fraction"]) / settings["batch"]) * int(settings["epochs"])
+def batches_of(pictures: int, settings: Mapping[str, Any], ratio: float = 0.0) -> int:
+    """Return the batches of a whole run; see `settled_nbs`."""
+    labelled = labelled_of(settings["batch"], ratio) if ratio else settings["batch"]
+    return math.ceil(shown_of(pictures, settings["fraction"]) / labelled) * int(settings["epochs"])
 
 
-def count_steps(pictures: int, settings: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of a whole run, as the host's loop takes them.
+def count_steps(pictures: int, settings: Mapping[str, Any], ratio: float = 0.0) -> int:
+    """Return the optimizer steps of a whole run, as the host's loop takes them; see `settled_nbs`.
 
     Relies on: the host adds up no more batches than there are, and in its warm-up grows them from one to all.
     """
     given = {**DEFAULT_CFG_DICT, **settings}
-    batches = batches_of(pictures, given)
+    batches = batches_of(pictures, given, ratio)
     gathered = min(batches_a_step(given["batch"], given["nbs"]), batches)
     warming = round(min(given["warmup_epochs"], max(given["epochs"] - 1, 0)) * batches / given["epochs"])
     steps, last, now = 0, -1, gathered
@@ -77,12 +84,12 @@ def expected_steps(pictures: int, settings: Mapping[str, Any]) -> int | None:
     return count_steps(pictures, {**settings, "nbs": settled_nbs(pictures, settings)})
 
 
-def with_enough_steps(pictures: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_enough_steps(pictures: int, settings: Mapping[str, Any], ratio: float = 0.0) -> dict[str, Any]:
     """Return the host's settings with `nbs` as `settled_nbs` has it, and say so where that is not the host's own."""
-    nbs = settled_nbs(pictures, settings)
+    nbs = settled_nbs(pictures, settings, ratio)
     if nbs == {**DEFAULT_CFG_DICT, **settings}["nbs"]:
         return dict(settings)
-    few, enough = count_steps(pictures, settings), count_steps(pictures, {**settings, "nbs": nbs})
+    few, enough = (count_steps(pictures, {**settings, **own}, ratio) for own in ({}, {"nbs": nbs}))
     LOGGER.info(
         f"{PREFIX}nbs={nbs} gives this run {enough} optimizer steps; Ultralytics' nbs={DEFAULT_CFG_DICT['nbs']} would "
         f"give it {few}, and takes as long; nbs={DEFAULT_CFG_DICT['nbs']} keeps it"
@@ -107,5 +114,5 @@ class EnoughSteps:
         self._open = False
         settings = {key: value for key, value in vars(trainer.args).items() if key != "nbs"}
         pictures = len(pictures_of(trainer.data, "train"))
-        settled = with_enough_steps(pictures, {**settings, "batch": trainer.batch_size})
+        settled = with_enough_steps(pictures, {**settings, "batch": trainer.batch_size}, trainer.unlabelled_ratio)
         trainer.args.nbs = settled.get("nbs", trainer.args.nbs)

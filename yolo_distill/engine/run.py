@@ -17,7 +17,7 @@ from ultralytics.utils.files import get_latest_run
 from ultralytics.utils.torch_utils import parse_device, select_device
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.data.unlabelled import gather_unlabelled
+from yolo_distill.data.unlabelled import unlabelled_ratio
 from yolo_distill.distillation.object_terms import ObjectTerm, require_comparable
 from yolo_distill.distillation.terms import Levels, require_classes
 from yolo_distill.engine.assistants import assistants, distil_assistants
@@ -121,10 +121,9 @@ def train(
     steps = expected_steps(len(pictures_of(data, "train")), settings)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains, steps=steps):
         LOGGER.warning(line)
-    if checked.unlabeled:
-        gather_unlabelled(checked, data, runs_folder(settings))
+    ratio = unlabelled_ratio(checked, data, runs_folder(settings))
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
-    settings = with_enough_steps(len(pictures_of(data, "train")), settings)  # others have their own epochs
+    settings = with_enough_steps(len(pictures_of(data, "train")), settings, ratio)  # others have their own epochs
     try:
         checked = with_trained_teachers(checked, teachers, data, others)
     except KeyboardInterrupt:

@@ -97,6 +97,11 @@ class TeacherTrainer(DetectionTrainer):
         self._steps.settle(self)
 
     @property
+    def unlabelled_ratio(self) -> float:
+        """Unlabelled pictures that the run shows for each labelled one."""
+        return 0.0
+
+    @property
     def ddp(self) -> bool:
         """Whether workers train, and this one waits for them.
 

@@ -18,6 +18,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
+from yolo_distill.data.unlabelled import unlabelled_ratio
 from yolo_distill.distillation.criterion import LOSS_NAMES, DistillationCriterion
 from yolo_distill.distillation.gain_schedule import Course
 from yolo_distill.distillation.projectors import add_projectors, average_gradients, keep_projectors, restore_projectors
@@ -110,6 +111,11 @@ class DistillationTrainer(TeacherTrainer):
         self.teachers = Teachers.of(recipe, teachers)
         self._write_recipe(recipe)
         self._pictures = TrainingPictures(recipe)
+
+    @property
+    def unlabelled_ratio(self) -> float:
+        """The same; pictures are gathered where that was not done yet."""
+        return unlabelled_ratio(self.recipe, self.data, Path(self.save_dir).parent)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.
