@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from ultralytics.data.utils import img2label_paths
-from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name that is no UTF-8
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.data.samples import reading_flag
+from yolo_distill.data.samples import read_picture, reading_flag
 from yolo_distill.evaluation.box_matching import Boxes, Match, match, read_labels
 from yolo_distill.files import printable
 from yolo_distill.models.checkpoint import load_detector
@@ -96,7 +95,7 @@ def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: 
     found = {}
     channels = int(model.yaml.get("channels", 3))
     for file in files:
-        picture = imread(file, flags=reading_flag(channels))
+        picture = read_picture(file, reading_flag(channels))
         if picture is None or picture.shape[-1] != channels:
             continue
         (result,) = predictor(source=picture)
@@ -134,6 +133,6 @@ def _box(canvas: Picture, box: npt.NDArray[np.float32], colour: tuple[int, int, 
 
 
 def _read(file: str) -> Picture:
-    picture = imread(file)
+    picture = read_picture(file, cv2.IMREAD_COLOR)
     assert picture is not None
     return np.asarray(picture, np.uint8)
