@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -86,7 +87,7 @@ def exported_only(values: Mapping[str, Any]) -> None:
     """
     model = str(values.get("model") or "")
     if model.lower().endswith(".pt"):
-        raise RequestError(f"{model}: is a checkpoint; export it first: yolo-distill export model={model}")
+        raise RequestError(f"{model}: is a checkpoint; export it first: yolo-distill export model={shlex.quote(model)}")
 
 
 def _may_be_kept(name: str) -> bool:

@@ -40,6 +40,11 @@ def temporary_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterat
             lock.release()
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a path lies in a temporary folder of this kind."""
+    return any(above.name.startswith(PREFIX) and (above / _LOCK).is_file() for above in path.absolute().parents)
+
+
 def _held_by_nobody(file: Path) -> bool:
     from filelock import FileLock, Timeout
 

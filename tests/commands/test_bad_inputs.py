@@ -16,6 +16,7 @@ import onnx
 import pytest
 import torch
 from made_detector import dense, write_detector
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.cli import main
 from yolo_distill.data.unlabelled import _short
@@ -274,3 +275,34 @@ def test_long_names(own_data):
     assert (Path("out") / long.name).is_file()
     link(long, Path(f"000000_{_short(long)}.png"))
     assert Path(f"000000_{'x' * 150}.png").exists()
+
+
+@pytest.fixture
+def grey(own_data, tiny_student):
+    """Return a teacher of grey pictures, whose data the data set becomes."""
+    own_data.write_text(own_data.read_text() + "channels: 1\n")
+    model = DetectionModel(tiny_student, ch=1, nc=2, verbose=False)
+    model.names = {0: "disc", 1: "square"}
+    torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, "grey.pt")
+    return "grey.pt"
+
+
+def test_pictures_of_other_channels_than_the_models(grey, words, own_data, refused):
+    data, teacher, source = f"data={own_data}", f"teacher={words['teacher']}", str(own_data.parent / "images" / "train")
+    words["data"] = str(own_data)
+    for asked in (
+        ["val", f"model={words['teacher']}", data],
+        ["train", *(f"{key}={value}" for key, value in words.items())],
+        ["shrink", teacher, data, "width=0.5", "out=small.pt"],
+        ["label", teacher, f"source={source}", data, "out=out"],
+        ["benchmark", f"model={words['teacher']}", data],
+    ):
+        assert "takes pictures of 3 channels, the data has 1" in refused(*asked)
+    for asked in (["label", f"teacher={grey}", f"source={source}", "out=out"], ["export", grey, "out=out"]):
+        assert f"{grey}: takes pictures of 1 channels; {asked[0]} takes models of RGB pictures only" in refused(*asked)
+    assert not Path("out").exists()
+
+
+def test_grey_pictures_have_grey_models(grey, own_data):
+    assert main(["val", f"model={grey}", f"data={own_data}"]) == 0
+    assert main(["shrink", f"teacher={grey}", f"data={own_data}", "width=0.5", "out=small.pt"]) == 0

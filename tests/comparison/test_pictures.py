@@ -12,6 +12,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.comparison import pictures
+from yolo_distill.models.checkpoint import load_detector
 
 
 @pytest.mark.parametrize(("channels", "looked_at"), [(1, 4), (4, 0)])
@@ -22,7 +23,7 @@ def test_pictures_are_read_as_the_model_was_trained(
     model = DetectionModel(tiny_student, ch=channels, nc=2, verbose=False)
     torch.save({"model": model.half(), "train_args": {"imgsz": 64}}, tmp_path / "other.pt")
     files = [str(file) for file in sorted((tiny_data.parent / "images" / "val").iterdir())]
-    found = pictures.detect(tmp_path / "other.pt", files, imgsz=64, device="cpu", trust=False)
+    found = pictures.detect(load_detector(tmp_path / "other.pt"), files, imgsz=64, device="cpu")
     assert len(files) == 4
     assert len(found) == looked_at
 

@@ -14,6 +14,8 @@ from yolo_distill.errors import RequestError
         ("cat,dog", "bird,dog,cat", [0, 1], [2, 1]),
         ("Arduino Nano,ESP-32", "arduino_nano,esp32", [0, 1], [0, 1]),  # case and separators
         ("Car", "car,Car", [0], [1]),  # the exact name before a similar one
+        ("cell,cell,plt", "plt,cell,cell", [0, 1, 2], [1, 2, 0]),  # two of one name, by their order
+        ("cell,cell,Cell", "cell,plt", [0, 1, 2], [0, 0, 0]),
         ("a", "b", [], []),
     ],
 )

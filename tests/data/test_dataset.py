@@ -55,3 +55,21 @@ def test_keys_about_keypoints_are_read_before_the_host_reads_them(
     with pytest.raises(RequestError) as caught:
         check_data(own_data)
     assert f"data={own_data}: {says}" in str(caught.value)
+
+
+def test_a_list_of_pictures_that_is_none(own_data: Path) -> None:
+    """A picture in its place, and one in another encoding, which the host reads as UTF-8 too."""
+    picture = own_data.parent / "images" / "train" / "0.png"
+    (own_data.parent / "list.txt").write_bytes("./images/train/höhe.png\n".encode("latin-1"))
+    for name in (str(picture), "list.txt"):
+        own_data.write_text(yaml.safe_dump({**yaml.safe_load(own_data.read_text()), "train": name}))
+        with pytest.raises(
+            RequestError, match=r"data=.*: \S+(0\.png|list\.txt) of train is no list of pictures in UTF-8"
+        ):
+            check_data(own_data, "train")
+
+
+@pytest.mark.parametrize("nc", ["2", 2.0])
+def test_classes_are_counted_as_the_host_counts_them(nc: Any, own_data: Path) -> None:
+    own_data.write_text(yaml.safe_dump({**yaml.safe_load(own_data.read_text()), "nc": nc}))
+    assert check_data(own_data)["nc"] == 2

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from ultralytics.data import YOLODataset
+from ultralytics.utils import checks
 
 from yolo_distill.data import label_cache
 from yolo_distill.data.label_cache import keep_labels_here
+from yolo_distill.data.samples import read_picture
+from yolo_distill.temporary import temporary_folder
 
 
 @pytest.fixture
@@ -71,3 +75,29 @@ def test_a_folder_that_cannot_be_written_is_said(labels, monkeypatch, caplog):
     monkeypatch.setattr(label_cache, "FOLDER", Path("file/kept"))
     assert len(labels()) == 8
     assert "the labels are read anew at the next start" in caplog.text
+
+
+def test_pictures_stay_as_they_are_and_nothing_is_installed(labels, monkeypatch):
+    """A JPEG with something behind its end, one that is cut off, and two files that are no pictures."""
+    pip = []
+    monkeypatch.setattr(checks, "AUTOINSTALL", True)
+    monkeypatch.setattr(checks, "ONLINE", True, raising=False)
+    monkeypatch.setattr(checks.subprocess, "check_output", lambda words, **_: pip.append(words) or "")
+    folder = Path("data/images/train")
+    coded = cv2.imencode(".jpg", cv2.imread(str(folder / "3.png")))[1].tobytes()
+    contents = {"3.jpg": coded + b"\0\0", "4.jpg": coded[: len(coded) // 2], "5.png": b"", "6.heic": b"nothing"}
+    for name, content in contents.items():
+        (folder / f"{name[0]}.png").unlink()
+        (folder / name).write_bytes(content)
+    assert [Path(label["im_file"]).name for label in labels()] == ["0.png", "1.png", "2.png", "3.jpg", "7.png"]
+    assert {name: (folder / name).read_bytes() for name in contents} == contents
+    assert read_picture(str(folder / "6.heic"), cv2.IMREAD_COLOR) is None
+    assert (pip, checks.AUTOINSTALL) == ([], True)
+
+
+def test_of_a_temporary_folder_nothing_is_kept(labels, monkeypatch):
+    with temporary_folder() as folder:
+        shutil.copytree("data", folder / "data")
+        monkeypatch.chdir(folder)
+        labels()
+    assert not label_cache.FOLDER.exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from yolo_distill.comparison.pictures import choose
-from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes, labels_of, match
 from yolo_distill.evaluation.detection_agreement import greedy_pairs
 
 Rows = list[tuple[float, float, float, float, int]]
@@ -51,13 +54,28 @@ def test_pairs_are_taken_row_by_row_or_the_closest_first() -> None:
     assert greedy_pairs(np.zeros((0, 3)), np.zeros((0, 3), bool)) == []
 
 
-def test_labels_are_boxes_and_outlines(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.6\n2 0.1\n")
-    read = read_labels(file, height=50, width=100)
+#: Text of a label file, and how many boxes it has; None where the host leaves the picture out.
+LABELS: list[tuple[str, int | None]] = [
+    ("1 0.5 0.5 0.2 0.4\n\n0.0 0.2 0.4 0.2 0.4\n", 2), ("\ufeff0 .5 .5 .2 .2\n", 1), ("", 0),
+    ("0 .5 .5 .2 .2\n" * 2, 1), ("2 .5 .5 .2 .2\n0 .5 .5 .2 .2\n", None), ("0 .5 .5 .2\n0 .5 .5 .2 .2\n", None),
+    ("0 .5 .5 .2 .2\n0 .1 .1 .2 .1 .2 .2 .1 .2\n", None), ("disc .5 .5 .2 .2\n", None), ("0 50 50 20 20\n", None),
+]  # fmt: skip
+
+
+def test_labels_are_those_that_the_host_trains_on(tmp_path: Path) -> None:
+    picture, label = tmp_path / "images" / "a.png", tmp_path / "labels" / "a.txt"
+    for file in (picture, label):
+        file.parent.mkdir()
+    cv2.imwrite(str(picture), np.zeros((50, 100, 3), np.uint8))
+    assert len(labels_of(str(picture), (50, 100), 2)[0]) == 0  # without a file
+    for text, count in LABELS:
+        label.write_text(text, encoding="utf-8")
+        with nullcontext() if count is not None else pytest.raises(RequestError, match=r"a\.txt: is no label file"):
+            assert len(labels_of(str(picture), (50, 100), 2)[0]) == count
+    label.write_text("1 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.6\n0 0.1 0.1 0.2 0.1 0.2 0.3\n")
+    read = labels_of(str(picture), (50, 100), 2)[0]
     assert read.classes.tolist() == [1, 0]
-    assert read.xyxy == pytest.approx(np.array([[40, 15, 60, 35], [10, 10, 30, 30]]), abs=1e-4)
-    assert len(read_labels(tmp_path / "none.txt", 50, 100)) == 0
+    assert read.xyxy == pytest.approx(np.array([[10, 10, 30, 30], [10, 5, 20, 15]]), abs=1e-4)
 
 
 def test_the_pictures_chosen_are_the_extremes() -> None:

@@ -21,8 +21,9 @@ from ultralytics.utils import LOGGER
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, in_points, side_by_side
-from yolo_distill.evaluation.validator import warnings_only
+from yolo_distill.evaluation.validator import AS_ONE, warnings_only
 from yolo_distill.exporting.export import export
+from yolo_distill.exporting.export_data import read_data
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.teachers.yolo import YoloTeacher
 
@@ -224,6 +225,17 @@ def test_a_folder_or_a_misspelt_name(measured: tuple[Path, Path], tmp_path: Path
     assert "give the .yaml file" in data_refusal(tmp_path)
     assert "did you mean 'data.yaml'?" in data_refusal(measured[1].with_name("dat.yaml"))
     assert "did you mean 'coco8.yaml'?" in data_refusal("cocco8.yaml")
+
+
+def test_what_was_trained_with_single_cls_is_measured_so(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of a checkpoint and of the file exported from it, on the data of more classes that it was trained on."""
+    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")), AS_ONE.values())
+    checkpoint, data = save(model, tmp_path / "best.pt", SIDE), measured[1]
+    boxes = evaluate(measured[0], data, device="cpu")["boxes"]
+    for file in (checkpoint, export(checkpoint).path):
+        (row,) = evaluate(file, data, device="cpu")["classes"]
+        assert (row["name"], row["boxes"]) == ("item", boxes)
+    assert read_data(data, load_detector(checkpoint), (SIDE, SIDE), "int8", 4).labelled == str(data)
 
 
 @pytest.mark.parametrize("single_cls", [True, False])

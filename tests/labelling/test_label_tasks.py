@@ -182,7 +182,7 @@ def test_thresholds_are_by_the_measure_of_the_task(task, tmp_path):
     line, good, bad = LABELS[task]
     (tmp_path / "labels" / "a.txt").write_text(line + "\n")
     form = Form(task, (3, 3) if task == "pose" else None)
-    boxes, own = read_truth(str(file), (100, 200), form)
+    boxes, own = read_truth(str(file), (100, 200), 2, form)
     good = own.turned[0] if good is None else np.array(good, np.float32)
     gathered = Calibration(2, form)
     scores = np.array([[0.1, 0.6]], np.float32)

@@ -330,7 +330,7 @@ def test_nothing_that_can_be_read():
     assert not Path("out/data.yaml").exists()
 
 
-def test_thresholds_are_where_the_teacher_begins_to_be_right():
+def test_thresholds_are_where_the_teacher_begins_to_be_right(capsys):
     """There is a disc where a picture is brighter than 150; squares are too few to choose by."""
     for folder in ("data/images/val", "data/images/train", "data/labels/val"):
         Path(folder).mkdir(parents=True)
@@ -339,9 +339,14 @@ def test_thresholds_are_where_the_teacher_begins_to_be_right():
         lines = ["0 0.375 0.5 0.25 0.4"] * (level > 150) + ["1 0.65 0.5 0.2 0.4"] * (number < 9)
         Path(f"data/labels/val/{number:02d}.txt").write_text("\n".join(lines))
     Path("data/images/val/broken.png").write_bytes(b"")
+    cv2.imwrite("data/images/val/words.png", np.full((64, 64, 3), 200, np.uint8))
+    Path("data/labels/val/words.txt").write_text("disc 0.375 0.5 0.25 0.4")
     Path("data/data.yaml").write_text("train: images/val\nval: images/val\nnames: [disc, square]\n")
     said = run(pictures=2, data="data/data.yaml")
     assert "warning" not in said
+    left_out = capsys.readouterr().err
+    assert left_out.startswith("1 pictures of val left out, as a training does: ")
+    assert "words.txt: is no label file (could not convert string to float: 'disc')" in left_out
     assert yaml.safe_load(Path("out/data.yaml").read_text())["val"] == str(Path("data/images/val").absolute())
     assert "thresholds: disc 0.6 (F1 1.00 on val), square 0.25 (conf=)" in said
     disc, square = json.loads(Path("out/label.json").read_text())["thresholds"]

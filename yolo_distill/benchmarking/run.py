@@ -119,10 +119,12 @@ def _check_measurable(models: Sequence[Model], request: Request) -> None:
         import yolo_distill.evaluation.evaluate  # noqa: F401
         from yolo_distill.data.dataset import check_data
         from yolo_distill.data.label_tasks import require_labels_of
+        from yolo_distill.models.imgsz import require_channels
     size = request.imgsz
     if size and size[0] != size[1] and any(model.free_size for model in models):
         raise RequestError(f"imgsz={size[0]},{size[1]}: with data= only squares are measured; give one side")
     found = check_data(request.data, request.split)
+    require_channels(3, found, "benchmark")
     for task in dict.fromkeys(model.task for model in models if model.kind not in FOLDERS):
         require_labels_of(task, found, request.split, f"data={request.data}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from ultralytics.data.utils import img2label_paths
-from ultralytics.utils.patches import imread  # OpenCV's own crashes on a name that is no UTF-8
+from ultralytics.nn.tasks import DetectionModel
 
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.data.samples import reading_flag
-from yolo_distill.evaluation.box_matching import Boxes, Match, match, read_labels
+from yolo_distill.data.samples import read_picture, reading_flag
+from yolo_distill.errors import RequestError
+from yolo_distill.evaluation.box_matching import Boxes, Match, labels_of, match
 from yolo_distill.files import printable
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.tasks import TASKS
@@ -61,13 +62,17 @@ def most_different(
     spread = np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int)
     files = [files[number] for number in dict.fromkeys(spread.tolist())]
     names = {int(index): str(name) for index, name in found["names"].items()}
-    boxes = {label: detect(path, files, imgsz=imgsz, device=device, trust=trust) for label, path in weights.items()}
+    models = {label: load_detector(path, trust=trust) for label, path in weights.items()}
+    boxes = {label: detect(model, files, imgsz=imgsz, device=device) for label, model in models.items()}
     base, ours = weights
     matches: dict[str, dict[str, Match]] = {}
     labels: dict[str, Boxes] = {}
-    for file, label_file in zip(files, img2label_paths(files), strict=True):
-        if file in boxes[base] and file in boxes[ours]:  # one that is damaged the evaluator has left out as well
-            labels[file] = read_labels(Path(label_file), *_read(file).shape[:2], keypoints="kpt_shape" in found)
+    points = found.get("kpt_shape") if models[ours].task == "pose" else None
+    for file in files:
+        if file not in boxes[base] or file not in boxes[ours]:
+            continue
+        with suppress(RequestError):  # one that is damaged, or whose labels are, the evaluator has left out as well
+            labels[file] = labels_of(file, _read(file).shape[:2], len(names), points)[0]
             matches[file] = {label: match(boxes[label][file], labels[file]) for label in weights}
     shown = []
     for file in choose({file: both[ours].f1 - both[base].f1 for file, both in matches.items()}):
@@ -87,16 +92,16 @@ def choose(lead: Mapping[str, float]) -> list[str]:
     return [*better, *worse]
 
 
-def detect(path: Path, files: Sequence[str], *, imgsz: int, device: Any, trust: bool) -> dict[str, Boxes]:
-    """Return the boxes that a checkpoint finds in each file, best first."""
-    model = load_detector(path, trust=trust)
-    settings = {"imgsz": imgsz, "device": device, "conf": CONFIDENCE, "batch": 1, "mode": "predict", "model": str(path)}
+def detect(model: DetectionModel, files: Sequence[str], *, imgsz: int, device: Any) -> dict[str, Boxes]:
+    """Return the boxes that a model finds in each file, best first."""
+    settings = {"imgsz": imgsz, "device": device, "conf": CONFIDENCE, "batch": 1, "mode": "predict"}
+    settings["model"] = str(model.pt_path)
     predictor = TASKS[model.task].predictor(overrides={**settings, "verbose": False, "save": False})
     predictor.setup_model(model, verbose=False)
     found = {}
     channels = int(model.yaml.get("channels", 3))
     for file in files:
-        picture = imread(file, flags=reading_flag(channels))
+        picture = read_picture(file, reading_flag(channels))
         if picture is None or picture.shape[-1] != channels:
             continue
         (result,) = predictor(source=picture)
@@ -134,6 +139,6 @@ def _box(canvas: Picture, box: npt.NDArray[np.float32], colour: tuple[int, int, 
 
 
 def _read(file: str) -> Picture:
-    picture = imread(file)
+    picture = read_picture(file, cv2.IMREAD_COLOR)
     assert picture is not None
     return np.asarray(picture, np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,6 +96,9 @@ def match_classes(
 ) -> ClassMatch:
     """Match class names, given by column: the same name first, then the same up to case, spaces, `_` and `-`.
 
+    Of several classes of one name the first goes to the teacher's first of that name, the second to its second; those
+    that the teacher has no more of go to its first.
+
     With a map, see `read_class_map`, nothing but what it says is matched.
 
     Raises:
@@ -103,9 +107,12 @@ def match_classes(
     if class_map is not None:
         pairs = _by_map(student, teacher, class_map)
     else:
-        find = _column_of(teacher)
-        found = {c: find(name) for c, name in sorted(student.items())}
-        pairs = {s: (t,) for s, t in found.items() if t is not None}
+        find, pairs, earlier = _columns_of(teacher), {}, Counter[str]()
+        for column, name in sorted(student.items()):
+            if known := find(name):
+                number = earlier[name]
+                pairs[column] = (known[number if number < len(known) else 0],)
+                earlier[name] += 1
     used = {column for columns in pairs.values() for column in columns}
     return ClassMatch(
         student=list(pairs),
@@ -116,11 +123,13 @@ def match_classes(
     )
 
 
-def _column_of(names: Mapping[int, str]) -> Callable[[str], int | None]:
-    """Return what finds the first column of a name: as it is written, else as it is spelled."""
-    columns = [(name, column) for column, name in reversed(list(names.items()))]
-    exact, loose = dict(columns), {spelled(name): column for name, column in columns}
-    return lambda name: exact.get(name, loose.get(spelled(name)))
+def _columns_of(names: Mapping[int, str]) -> Callable[[str], list[int]]:
+    """Return what finds the columns of a name: as it is written, else as it is spelled."""
+    exact, loose = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for column, name in sorted(names.items()):
+        exact[name].append(column)
+        loose[spelled(name)].append(column)
+    return lambda name: exact.get(name) or loose.get(spelled(name), [])
 
 
 def _by_map(
@@ -129,13 +138,13 @@ def _by_map(
     """Return the teacher's columns by student column, as the map has them."""
 
     def columns(named: Iterable[str], who: str, names: Mapping[int, str]) -> Iterator[int]:
-        find, known = _column_of(names), list(names.values())
+        find, known = _columns_of(names), list(names.values())
         for name in named:
-            if (column := find(name)) is None:
+            if not (found := find(name)):
                 raise RequestError(
                     f"class_map: the {who} has no class {name!r}{did_you_mean(name, known)} (it has {few(known)})"
                 )
-            yield column
+            yield found[0]
 
     sources, targets = list(columns(class_map, "teacher", teacher)), columns(class_map.values(), "data", student)
     pairs: dict[int, list[int]] = {}

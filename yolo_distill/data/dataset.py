@@ -77,7 +77,13 @@ def pictures_of(found: dict[str, Any], split: str, said: str = "data") -> list[s
             # As the host looks: through links to folders, past hidden files. Path's patterns do neither.
             files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8-sig").split("\n")
+            try:
+                lines = source.read_text(encoding="utf-8-sig").split("\n")
+            except UnicodeDecodeError as error:
+                raise RequestError(
+                    f"{said}: {source} of {split} is no list of pictures in UTF-8 ({error.reason}); give a folder, or "
+                    "a text file of one path a line"
+                ) from None
             files += [
                 str(source.parent / line[2:]) if line.startswith("./") else line for line in map(str.strip, lines)
             ]
@@ -94,7 +100,8 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
     if "validation" in plan and "val" not in has:  # the host's other spelling
         has.append("val")
     nc = plan.get("nc")
-    if nc is not None and not (isinstance(nc, int) and 0 < nc <= _MOST_CLASSES):  # the host names each of them
+    whole = str(nc).removesuffix(".0").isdecimal()  # as the host has it, also a text or a float
+    if nc is not None and not (whole and 0 < float(nc) <= _MOST_CLASSES):  # the host names each of them
         raise RequestError(f"{said}: nc is {reprlib.repr(nc)}; expected a number of classes of 1 to {_MOST_CLASSES:,}")
     channels = plan.get("channels", 3)
     if not (isinstance(channels, int) and 0 < channels <= _MOST_CHANNELS):  # the host makes a network for them

@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,8 @@ from ultralytics.utils import LOGGER, USER_CONFIG_DIR
 
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.files import replacing
+from yolo_distill.models.checkpoint import no_auto_install
+from yolo_distill.temporary import PREFIX, is_temporary
 
 FOLDER = USER_CONFIG_DIR / "yolo-distill-labels"
 
@@ -39,13 +45,14 @@ _get_labels, _check_image = host.YOLODataset.get_labels, host_utils.check_image
 def keep_labels_here() -> None:
     """Let all data sets of the host in this process keep what they read of labels in `FOLDER`.
 
-    They also leave out pictures of floats, which the host's check lets pass and its loader then cannot read, and say in
-    one line why nothing is left.
+    They also leave pictures as they are, see `check_image`, leave out those of floats, which the host's check lets pass
+    and its loader then cannot read, say in one line why nothing is left, and call no pip.
     """
     vars(host).update(load_dataset_cache_file=load, save_dataset_cache_file=save)
     host.YOLODataset.get_labels, host_utils.check_image = get_labels, check_image
 
 
+@no_auto_install()  # for a file that is no picture the host would install a library
 def get_labels(self: host.YOLODataset) -> list[dict[str, Any]]:
     """Return the host's labels; see its method.
 
@@ -67,13 +74,17 @@ def get_labels(self: host.YOLODataset) -> list[dict[str, Any]]:
 
 
 def check_image(file: str) -> tuple[str, tuple[int, int]]:
-    """Check a picture as the host does.
+    """Check a picture as the host does, which would write a JPEG anew that does not end as one.
+
+    It checks a copy of that: by their files' sizes it is known whether pictures are still those of a comparison, or of
+    a teacher, and many data sets are not to be written to.
 
     Raises:
         AssertionError: or any other error of the host's: it cannot be used.
     """
     try:
-        checked: tuple[str, tuple[int, int]] = _check_image(file)
+        with _left_alone(file) as checkable:
+            checked: tuple[str, tuple[int, int]] = "", _check_image(checkable)[1]
     except ModuleNotFoundError:  # the host looks for a library, whatever the file is
         raise AssertionError("is no picture that can be read") from None
     with Image.open(file) as picture:
@@ -81,12 +92,26 @@ def check_image(file: str) -> tuple[str, tuple[int, int]]:
     return checked
 
 
+@contextmanager
+def _left_alone(file: str) -> Iterator[str]:
+    """Give a file, or of a JPEG with another end than its own a copy."""
+    with Path(file).open("rb") as stream:
+        whole = stream.read(2) != b"\xff\xd8" or (stream.seek(-2, os.SEEK_END) and stream.read(2) == b"\xff\xd9")
+    if whole:
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        yield shutil.copyfile(file, str(Path(folder) / "picture.jpg"))
+
+
 def save(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:
     """Keep what the host read of labels, which it would write to `path`; see its `save_dataset_cache_file`.
 
-    Labels of other tasks than detection are not kept.
+    Labels of other tasks than detection are not kept, nor those of a temporary folder, which no later start has.
     """
     cache["version"] = version
+    if is_temporary(path):
+        return
     labels = cache.get("labels") or []
     if not labels or any(label.keys() != _KEYS or label["keypoints"] is not None for label in labels):
         return

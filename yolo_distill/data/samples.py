@@ -17,6 +17,7 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.patches import imread
 
 from yolo_distill.data.dataset import pictures_of
+from yolo_distill.models.checkpoint import no_auto_install
 
 
 def reading_flag(channels: int) -> int:
@@ -24,6 +25,7 @@ def reading_flag(channels: int) -> int:
     return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
 
 
+@no_auto_install()
 def read_picture(file: str, flag: int) -> Any:
     """Return a picture as the host reads it, or None where it cannot be read, or has more pixels than are decoded."""
     try:

@@ -24,6 +24,7 @@ from yolo_distill.data.dataset import pictures_of
 from yolo_distill.data.mixed_batches import ratio_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import for_opencv, is_address, link, size_of
+from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.recipe import Recipe
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
@@ -140,6 +141,7 @@ def _pictures_of_label(part: str) -> str:
     return str(inside) if holds_answers(part) and inside.is_dir() else part
 
 
+@no_auto_install()
 def _without_known(pictures: Sequence[str], held_out: Sequence[str], train: Sequence[str], said: str) -> list[str]:
     """Return the pictures that can be read and are not in train; refuse those that are in val or test, by content."""
     secret = {content: file for file, content in _looked_at(held_out, _content)}

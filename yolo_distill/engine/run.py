@@ -45,6 +45,7 @@ from yolo_distill.engine.teacher_setup import (
     with_trained_teachers,
 )
 from yolo_distill.engine.teacher_training import STUDENTS_OWN, strip_checkpoints
+from yolo_distill.engine.teaching import require_channels_of_teachers
 from yolo_distill.engine.train_request import read_train_request
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
@@ -303,6 +304,8 @@ def check_pair(
     """
     require_classes(recipe, len(data["names"]))
     first = check_teachers(recipe, teachers, data)
+    if not any(one.untrained for one in teachers.members):
+        require_channels_of_teachers(recipe, teachers, data)
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")

@@ -11,7 +11,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.engine.optimizer_steps import expected_steps
-from yolo_distill.engine.teaching import require_channels
+from yolo_distill.engine.teaching import require_channels_of_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import StartReport, plan_start
@@ -45,7 +45,7 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
             raise RequestError(f"init=teacher: {recipe.teacher} is no YOLO that a student could start from")
         LOGGER.info(f"{PREFIX}student starts from random weights: {recipe.teacher} is no YOLO")
         return None
-    require_channels(recipe, trainer.teachers, trainer.data)
+    require_channels_of_teachers(recipe, trainer.teachers, trainer.data)
     model.names = trainer.data["names"]
     imgsz = rounded_imgsz(model, trainer.args.imgsz)
     where = {"data": trainer.data, "imgsz": imgsz, "fraction": trainer.args.fraction, "device": trainer.device}

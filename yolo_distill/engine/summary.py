@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     if rows["teacher"].get("task", student.task) != student.task:  # it finds other things; what both find are boxes
         rows["student"], about = {**rows["student"], **rows["student"].get("of_boxes", {})}, ", by their boxes"
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px{about}{branch}, 0 to 100:\n{side_by_side(rows)}\n")
-    LOGGER.info(f"Student: {best}\nNext:    yolo-distill export model={best} data={data}")
+    words = shlex.join(["yolo-distill", "export", f"model={best}", f"data={data}"])
+    LOGGER.info(f"Student: {best}\nNext:    {words}")
 
 
 def measured_by(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from yolo_distill.distillation.terms import Levels, Terms, needs_of
 from yolo_distill.engine.teacher_cost import choose_precisions
 from yolo_distill.engine.teacher_setup import classes_of
 from yolo_distill.errors import RequestError
-from yolo_distill.models.imgsz import rounded_imgsz
+from yolo_distill.models.imgsz import channels_of, require_channels, rounded_imgsz
 from yolo_distill.recipe import Recipe
 from yolo_distill.teachers.answer import DenseAnswer, SetAnswer, read_head
 from yolo_distill.teachers.loading import Teachers
@@ -62,7 +63,7 @@ class Teaching:
         recipe, data, model = trainer.recipe, trainer.data, unwrap_model(trainer.model)
         self._gains = recipe.gains
         imgsz = rounded_imgsz(model, trainer.args.imgsz)
-        require_channels(recipe, trainer.teachers, data)
+        require_channels_of_teachers(recipe, trainer.teachers, data)
         self.teacher, yolos, name = self._open(trainer, imgsz)
         require_size(max(self.teacher.strides, default=0), trainer, imgsz)
         chosen = choose_precisions(trainer, yolos, sample_pictures(data, recipe.teacher_imgsz or imgsz, SAMPLES))
@@ -162,12 +163,10 @@ class WithTeacher(nn.Module):
             return raw, self._terms(student, answer, 1.0, 1.0, (height, width))
 
 
-def require_channels(recipe: Recipe, teachers: Teachers, data: dict[str, Any]) -> None:
+def require_channels_of_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) -> None:
     """Refuse pictures of other channels than the teacher takes."""
-    channels, model = data.get("channels", 3), teachers.start
-    taken = 3 if model is None else int(next(p for p in model.parameters() if p.ndim == 4).shape[1])
-    if channels != taken:
-        raise RequestError(f"teacher={recipe.teacher}: takes pictures of {taken} channels, the data has {channels}")
+    model = teachers.start
+    require_channels(3 if model is None else channels_of(model), data, f"teacher={recipe.teacher}")
 
 
 def require_size(stride: int, trainer: Any, imgsz: int) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.metrics import bbox_ioa
 
+from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.detection_agreement import greedy_pairs
+from yolo_distill.models.checkpoint import no_auto_install
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,22 +69,31 @@ def match(found: Boxes, labels: Boxes, overlaps: Floats | None = None) -> Match:
     return Match(right, seen)
 
 
-def read_labels(file: Path, height: int, width: int, *, keypoints: bool = False) -> Boxes:
-    """Return the boxes of a label file; of an outline its bounding box. No file means no boxes.
+@no_auto_install()
+def labels_of(
+    picture: str, size: tuple[int, int], classes: int, kpt_shape: Sequence[int] | None = None
+) -> tuple[Boxes, list[Floats], Floats | None]:
+    """Return the labels of a picture as the host reads them for a training; no label file means no boxes.
 
-    With `keypoints` those follow each box in its row.
+    Args:
+        picture: the file.
+        size: its height and width in pixels.
+        classes: of its data set.
+        kpt_shape: of labels with keypoints: how many follow each box in its row, and numbers of each.
+
+    Returns:
+        boxes, of an outline that around it; the outlines, (points, 2), and the keypoints, (N, points, 3), in shares of
+        width and height.
+
+    Raises:
+        RequestError: the host leaves the picture out.
     """
-    rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    rows = [row[:5] if keypoints else row for row in rows if len(row) >= 5]
-    corners = []
-    for row in rows:
-        numbers = np.asarray(row[1:], np.float32)
-        points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
-        if len(row) == 5:
-            centre, size = points
-            points = np.stack([centre - size / 2, centre + size / 2])
-        corners.append(np.concatenate([points.min(axis=0), points.max(axis=0)]) * ([width, height] * 2))
-    classes = [float(row[0]) for row in rows]
-    if not np.isfinite(corners).all() or any(abs(number) > 1e9 for number in classes):
-        raise ValueError("a number is none, or too large")
-    return Boxes(np.asarray(corners, np.float32).reshape(-1, 4), np.asarray(classes, float).astype(np.int64))
+    (label,) = img2label_paths([picture])
+    read = verify_image_label((picture, label, "", kpt_shape is not None, classes, *(kpt_shape or (0, 0)), False))
+    if read[0] is None:
+        why = str(read[-1]).rpartition("ignoring corrupt image/label: ")[2]
+        raise RequestError(f"{label}: is no label file ({' '.join(why.split())})")
+    rows = read[1]
+    centres, half = rows[:, 1:3], rows[:, 3:5] / 2
+    corners = np.concatenate([centres - half, centres + half], 1) * np.tile(np.array(size[::-1], np.float32), 2)
+    return Boxes(corners, rows[:, 0].astype(np.int64)), read[3], read[4]

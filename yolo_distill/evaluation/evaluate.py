@@ -16,10 +16,10 @@ from ultralytics.utils.torch_utils import get_flops
 from yolo_distill.data.dataset import check_data
 from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.evaluation.validator import check_names, measure
+from yolo_distill.evaluation.validator import AS_ONE, check_names, measure
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector
-from yolo_distill.models.imgsz import longest_side, require_side, trained_imgsz
+from yolo_distill.models.imgsz import channels_of, longest_side, require_channels, require_side, trained_imgsz
 from yolo_distill.models.tasks import TASKS, task_of
 from yolo_distill.runtime.metadata import read_metadata
 from yolo_distill.runtime.session import open_session
@@ -86,7 +86,7 @@ def evaluate(
     opened: contextlib.AbstractContextManager[str | DetectionModel]
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
         shown = str(model)
-        names, size, task, points = _check_onnx(shown, imgsz, nms)
+        names, size, task, points, channels = _check_onnx(shown, imgsz, nms)
         opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
@@ -94,15 +94,17 @@ def evaluate(
         size = longest_side(imgsz if imgsz is not None else trained_imgsz(loaded) or 640)
         require_side(size, loaded, shown)
         names, task, points = dict(loaded.names), task_of(loaded), getattr(loaded.model[-1], "kpt_shape", None)
+        channels = channels_of(loaded)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
             raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
     if host_settings.get("single_cls"):
-        names = {0: "item"}  # as the host calls it, whatever the class
-    else:
+        names = dict(AS_ONE)
+    if names != AS_ONE:
         check_names(names, found["names"], shown, data)
     require_labels_of(task, found, split, f"data={data}", points)
+    require_channels(channels, found, shown)
     # The host takes one side; a file of two is noted with both, and the host reads these from it.
     side = size if isinstance(size, int) else max(size)
     own = {"imgsz": side, "batch": batch, "device": device, "conf": conf, "iou": iou, "nms": nms, "rect": rect}
@@ -199,8 +201,10 @@ def class_table(figures: Mapping[str, Any]) -> str:
 
 def _check_onnx(
     path: str, imgsz: int | None, nms: bool | None
-) -> tuple[dict[int, str], Any, str, tuple[int, int] | None]:
-    """Return names, input size (the side of a square, or height and width), task and `kpt_shape` from its metadata."""
+) -> tuple[dict[int, str], Any, str, tuple[int, int] | None, int]:
+    """Return what its metadata says: names, input size (the side of a square, or height and width), task, `kpt_shape`
+    and channels.
+    """
     said = f"model={path}"
     file = Path(path).expanduser()
     if not file.is_file():
@@ -216,9 +220,8 @@ def _check_onnx(
     if nms is not None and (nms is False) != one_to_one:
         holds = "its one-to-one branch (nms=false)" if one_to_one else "its one-to-many branch (nms=none)"
         raise RequestError(f"nms={str(nms).lower()}: {path} was exported with {holds}; leave nms= out, or export again")
-    if imgsz is not None and not static:
-        return notes.names, imgsz, notes.task, notes.kpt_shape
-    return notes.names, height if height == width else [height, width], notes.task, notes.kpt_shape
+    size: Any = imgsz if imgsz and not static else height if height == width else [height, width]
+    return notes.names, size, notes.task, notes.kpt_shape, notes.everything.get("channels") or 3
 
 
 @contextlib.contextmanager

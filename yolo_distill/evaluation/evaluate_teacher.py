@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 
 from yolo_distill.data.dataset import check_data
-from yolo_distill.evaluation.validator import check_names, measure
+from yolo_distill.evaluation.validator import AS_ONE, check_names, measure
 from yolo_distill.teachers.answer import DenseAnswer, as_set
 from yolo_distill.teachers.teacher import Teacher
 
@@ -54,7 +54,7 @@ def evaluate_teacher(
         DistillError: the host's evaluator failed.
     """
     found = check_data(data, split)
-    names: dict[int, str] = {0: "item"} if single_cls else dict(found["names"])  # as the host calls it
+    names: dict[int, str] = AS_ONE if single_cls else dict(found["names"])
     shown = type(teacher).__name__
     if columns is None and not single_cls:
         check_names(teacher.names, names, shown, data)

@@ -24,6 +24,9 @@ from yolo_distill.models.tasks import TASKS
 from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
 
+#: Names of a model that was trained with `single_cls`, as the host calls the one class, whatever the data's are.
+AS_ONE = {0: "item"}
+
 
 @contextlib.contextmanager
 def warnings_only(*, single_cls: bool = False) -> Iterator[None]:
@@ -115,7 +118,9 @@ def measure(
         DistillError: the evaluator failed.
     """
     fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
-    quietly = warnings_only(single_cls=bool(settings.get("single_cls")))
+    if names == AS_ONE:  # the host has it from the checkpoint; an exported file does not say it
+        fixed["single_cls"] = True
+    quietly = warnings_only(single_cls=bool({**settings, **fixed}.get("single_cls")))
     with no_auto_install(), quietly, _drawn_whole(plots) as folder:
         done = _run(validator or TASKS[settings["task"]].validator, source, {**settings, **fixed}, folder, data)
     if done.device.type == "cuda":

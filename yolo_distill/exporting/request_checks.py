@@ -13,7 +13,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.exporting.export_data import ExportData
 from yolo_distill.exporting.training import name_of, training_of
 from yolo_distill.models.checkpoint import load_detector
-from yolo_distill.models.imgsz import require_side, trained_imgsz
+from yolo_distill.models.imgsz import require_rgb, require_side, trained_imgsz
 from yolo_distill.models.tasks import task_of
 
 
@@ -80,9 +80,10 @@ def open_checkpoint(
         trust: load the checkpoint without the allow-list.
 
     Raises:
-        RequestError: it cannot be opened, lacks the branch, or does not take the size.
+        RequestError: it cannot be opened, lacks the branch, or takes other pictures or sizes.
     """
     model = load_detector(model_path, trust=trust)
+    require_rgb(model, f"model={model_path}", "export")
     if nms:
         raise RequestError(
             "nms=true: NMS is done by the runtime, not in the file; use nms=none, or nms=false (v10, 26)"

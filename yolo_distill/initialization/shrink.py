@@ -21,7 +21,7 @@ from yolo_distill.initialization.initialize import begin_inside
 from yolo_distill.initialization.weight_selection import LEAST_SHARE, plan_start
 from yolo_distill.models.architecture_files import build_plan, read_plan
 from yolo_distill.models.checkpoint import load_detector
-from yolo_distill.models.imgsz import rounded_imgsz, trained_imgsz
+from yolo_distill.models.imgsz import channels_of, require_channels, rounded_imgsz, trained_imgsz
 from yolo_distill.models.sizes import require_buildable, resized
 from yolo_distill.recipe import make_recipe
 
@@ -62,12 +62,13 @@ def shrink(
     splits = ("train", "val")
     found = check_data(data, splits)
     large = load_detector(teacher, trust=trust, role="teacher")
+    require_channels(channels_of(large), found, f"teacher={teacher}")
     said = " ".join(f"{key}={value}" for key, value in _given(student=student, width=width, depth=depth, act=act))
     plan = dict(large.yaml) if student is None else read_plan(student, "student")
     plan = resized(plan, width, depth, act, said=f"student={student}" if student else f"teacher={teacher}")
     require_buildable(plan, said)
     points = found.get("kpt_shape")
-    small = build_plan(plan, len(found["names"]), said, kpt_shape=points)
+    small = build_plan(plan, len(found["names"]), said, kpt_shape=points, channels=channels_of(large))
     for split in splits:
         require_labels_of(small.task, found, split, f"data={data}")
     known: Any = getattr(large.model[-1], "kpt_shape", points)

@@ -43,7 +43,7 @@ from yolo_distill.labelling.thresholds import Threshold, at, calibrate, in_one_l
 from yolo_distill.labelling.throughput import Throughput
 from yolo_distill.lock import lock
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.imgsz import rounded_imgsz, trained_imgsz
+from yolo_distill.models.imgsz import require_channels, require_rgb, rounded_imgsz, trained_imgsz
 from yolo_distill.results import LabelResult
 from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.runtime.progress import Progress, quiet
@@ -75,6 +75,9 @@ def open_teacher(request: Request) -> tuple[Teacher, int]:
         raise RequestError(
             f"teacher={request.teacher}: {stored[0].file} holds answers and can't be asked; give the teacher itself"
         )
+    for one in teachers.members:
+        if one.ultralytics:
+            require_rgb(teachers.model(one), f"teacher={one.text}", "label")
     imgsz = _size(request, teachers)
     # Of a head with two branches the one-to-many one: what it finds is more accurate, and NMS makes up its mind.
     needs = Needs(one2one=False, maps=False, extra=True)
@@ -102,6 +105,7 @@ def label(request: Request, *, opener: Opener = open_teacher, say: Callable[[str
     data = check_data(request.data, "val") if request.data else None
     class_map = read_class_map(request.class_map) if request.class_map else None
     if data:
+        require_channels(3, data, "label")
         require_labels_of(teacher.task, data, "val", f"data={request.data}")
     targets = find_targets(teacher.names, data["names"] if data else None, class_map)
     manifest = _manifest(request, sources, targets, class_map, data, imgsz, teacher)

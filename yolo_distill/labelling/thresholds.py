@@ -122,17 +122,21 @@ def calibrate(
     """Return a threshold for each class, chosen on the val split of what `check_data` returned.
 
     Raises:
-        RequestError: no picture can be read, or a label file is none.
+        RequestError: no picture, or no label file, can be read.
     """
     files = pictures_of(dict(data), "val")
     form = replace(predictor.form, sigmas=data.get("kpt_oks_sigmas"))
     gathered, waiting, some = Calibration(classes, form), list[tuple[Fitted, Truth]](), False
+    left_out: list[str] = []
     for place, (file, fitted) in enumerate(
         zip(files, predictor.read_ahead(pool, files, 2 * request.batch), strict=True), 1
     ):
         if fitted is not None:
-            waiting.append((fitted, read_truth(file, fitted.transform.picture, form)))
-            some = True
+            try:
+                waiting.append((fitted, read_truth(file, fitted.transform.picture, classes, form)))
+                some = True
+            except RequestError as error:
+                left_out.append(str(error))
         if len(waiting) == request.batch or (waiting and place == len(files)):
             answers = predictor([fitted for fitted, _ in waiting])
             for found, (_, truth) in zip(answers, waiting, strict=True):
@@ -140,7 +144,10 @@ def calibrate(
             waiting.clear()
             progress.report(f"choosing thresholds: {place:,} of {len(files):,} pictures of val")
     if not some:
-        raise RequestError(f"data={data.get('yaml_file')}: none of the {len(files)} pictures of val can be read")
+        why = f" ({left_out[0]})" if left_out else ""
+        raise RequestError(f"data={data.get('yaml_file')}: none of the {len(files)} pictures of val can be read{why}")
+    if left_out:
+        progress.say(f"{len(left_out)} pictures of val left out, as a training does: {left_out[0]}")
     return gathered.choose(request.conf)
 
 

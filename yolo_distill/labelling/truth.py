@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.metrics import OKS_SIGMA, batch_probiou, bbox_ioa, kpt_iou
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
-from yolo_distill.errors import RequestError
-from yolo_distill.evaluation.box_matching import Boxes, match, read_labels
+from yolo_distill.evaluation.box_matching import Boxes, labels_of, match
 from yolo_distill.labelling.objects import Form, Found
 from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.letterbox import Floats
 from yolo_distill.runtime.masks import mask_iou
 
 _AREA = 0.53  # of a box that its object covers, as the host has it for keypoints
-_MOST_CLASSES = 1_000_000
 
 
-def read_truth(file: str, size: tuple[int, int], form: Form) -> tuple[Boxes, Detections | None]:
+def read_truth(file: str, size: tuple[int, int], classes: int, form: Form) -> tuple[Boxes, Detections | None]:
     """Return the labels of a picture of a height and width, and what they add to boxes; None where that is nothing.
 
     Raises:
-        RequestError: its label file is none of the task.
+        RequestError: as `labels_of`.
     """
-    (label,) = img2label_paths([file])
-    if form.task == "detect":
-        try:
-            return read_labels(Path(label), *size), None
-        except ValueError as error:
-            raise RequestError(f"{label}: is no label file ({' '.join(str(error).split())})") from None
     shape = form.kpt_shape or (0, 0)
-    read = verify_image_label((file, label, "", form.task == "pose", _MOST_CLASSES, *shape, False))
-    if read[0] is None:
-        raise RequestError(f"{label}: is no label file ({' '.join(str(read[-1]).split())})")
-    rows, segments, points = read[1], read[3], read[4]
+    boxes, segments, points = labels_of(file, size, classes, shape if form.task == "pose" else None)
+    if form.task == "detect":
+        return boxes, None
     side = np.array(size[::-1], np.float32)
-    centres, half = rows[:, 1:3], rows[:, 3:5] / 2
-    boxes = np.concatenate([centres - half, centres + half], 1) * np.tile(side, 2)
-    classes = rows[:, 0].astype(np.int64)
     if form.task == "pose":
+        assert points is not None
         own = [(one * np.append(side, 1)).ravel() for one in points]
         # The host gives every point a third number.
         form = Form("pose", (shape[0], 3))
@@ -54,8 +41,8 @@ def read_truth(file: str, size: tuple[int, int], form: Form) -> tuple[Boxes, Det
         own = [np.asarray(xyxyxyxy2xywhr((one * side).reshape(1, -1)), np.float32)[0] for one in segments]
     else:
         own = [(one * side).ravel() for one in segments]
-    found = Found(boxes, np.ones((len(rows), 1), np.float32), own)
-    return Boxes(boxes, classes), form.detections(found, np.zeros_like(classes), size)
+    found = Found(boxes.xyxy, np.ones((len(boxes), 1), np.float32), own)
+    return boxes, form.detections(found, np.zeros_like(boxes.classes), size)
 
 
 def right(found: Found, labels: Boxes, truth: Detections | None, form: Form) -> npt.NDArray[Any]:

@@ -107,6 +107,7 @@ def build_plan(
     said: str,
     kinds: Sequence[Kind] = ("yolo",),
     kpt_shape: Sequence[int] | None = None,
+    channels: int = 3,
 ) -> DetectionModel:
     """Build a detector with random weights from what `read_plan` returns; see `load_architecture`.
 
@@ -116,17 +117,18 @@ def build_plan(
         said: what the message begins with.
         kinds: of detectors that are welcome.
         kpt_shape: of a pose model.
+        channels: of its pictures.
 
     Raises:
         RequestError: it is no detector of these kinds, or the host can't build it.
     """
     build = require_plan(plan, kinds, said)
-    own = {"nc": nc or plan["nc"]}  # given as arguments, the host remarks on them
+    own = {"nc": nc or plan["nc"], "channels": channels}  # given as arguments, the host remarks on them
     if kpt_shape and build is TASKS["pose"].model:
         own["kpt_shape"] = list(kpt_shape)
     try:
         require_affordable({**plan, **own}, said)
-        model = build(copy.deepcopy({**plan, **own}), verbose=False)
+        model = build(copy.deepcopy({**plan, **own}), ch=channels, verbose=False)
     except RequestError:
         raise
     except Exception as error:

@@ -1,8 +1,8 @@
-"""Sides of the square pictures that a model takes, in pixels."""
+"""Pictures that a model takes: sides of the squares, in pixels, and channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -52,3 +52,29 @@ def trained_imgsz(model: torch.nn.Module) -> int | list[int] | None:
     args = getattr(model, "args", None)
     size = args.get("imgsz") if isinstance(args, dict) else getattr(args, "imgsz", None)
     return size if isinstance(size, (int, list)) and not isinstance(size, bool) else None
+
+
+def channels_of(model: Any) -> int:
+    """Return the channels of the pictures that a model of the host takes."""
+    return int(model.yaml.get("channels") or 3)
+
+
+def require_channels(taken: int, data: Mapping[str, Any], shown: str) -> None:
+    """Refuse a data set whose pictures have other channels than those of what is called `shown`.
+
+    Raises:
+        RequestError: naming both.
+    """
+    channels = data.get("channels", 3)
+    if channels != taken:
+        raise RequestError(f"{shown}: takes pictures of {taken} channels, the data has {channels}")
+
+
+def require_rgb(model: Any, shown: str, what: str) -> None:
+    """Refuse a model of other pictures than RGB for `what`.
+
+    Raises:
+        RequestError: saying what it takes.
+    """
+    if (channels := channels_of(model)) != 3:
+        raise RequestError(f"{shown}: takes pictures of {channels} channels; {what} takes models of RGB pictures only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         DistillError: onnxruntime cannot run the model.
     """
     if path.suffix.lower() == ".pt":
-        raise RequestError(f"{path}: is a checkpoint; export it first: yolo-distill export model={path}")
+        raise RequestError(
+            f"{path}: is a checkpoint; export it first: yolo-distill export model={shlex.quote(str(path))}"
+        )
     if path.is_dir():
         raise RequestError(f"{path}: is a folder; give the .onnx file")
     if not path.is_file():
