@@ -54,12 +54,13 @@ def call(settings: dict[str, Any]) -> ShrinkResult:
         raise RequestError(f"out={out}: a checkpoint ends in .pt")
     check_writable(out, f"out={out}", {"teacher": teacher})
     with importing_for("shrink"):
-        from yolo_distill.evaluation.evaluate import evaluate, in_points
+        from yolo_distill.evaluation.evaluate import cost, evaluate, in_points
         from yolo_distill.initialization.shrink import shrink, write_checkpoint
     model = shrink(teacher, data, **settings)
     found = {**in_points(evaluate(model, data, device=settings["device"])), "model": str(out)}
     write_checkpoint(model, out)
-    return ShrinkResult(out, found["map"], found["map50"], found["parameters"], out.stat().st_size / 1e6, found)
+    parameters = cost(model, found["imgsz"])["parameters"]
+    return ShrinkResult(out, found["map"], found["map50"], parameters, out.stat().st_size / 1e6, found)
 
 
 def run(settings: dict[str, Any]) -> None:
