@@ -40,6 +40,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from evidence import read
+
 from yolo_distill.machine import cpu_name
 
 ARMS = ("bare", "ours", "host")
@@ -256,10 +258,6 @@ def starts(job: dict[str, Any]) -> dict[str, Any]:
         "start_s": {arm: round(values[0], 3) for arm, values in middle.items()},
         "peak_mb": {arm: round(values[1]) for arm, values in middle.items()},
     }
-
-
-def read(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
 def table(results: Path) -> str:

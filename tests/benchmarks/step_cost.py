@@ -38,6 +38,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evidence import read
+
 from yolo_distill.machine import cpu_name
 
 ARMS = ("plain", "host", "ours32", "ours16t", "ours", "floor")
@@ -316,10 +318,6 @@ def _machine(device: Any) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_name()
-
-
-def read(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
 def table(results: Path) -> str:

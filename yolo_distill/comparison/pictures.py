@@ -21,6 +21,7 @@ from yolo_distill.evaluation.box_matching import Boxes, Match, labels_of, match
 from yolo_distill.files import printable
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.tasks import TASKS
+from yolo_distill.runtime.writers import encoded, reduced
 
 Picture = npt.NDArray[np.uint8]
 
@@ -114,9 +115,7 @@ def detect(model: DetectionModel, files: Sequence[str], *, imgsz: int, device: A
 
 def _drawn(picture: Picture, boxes: Boxes, found: Match | None, labels: Boxes, names: Mapping[int, str]) -> str:
     """Return a picture with boxes as a JPEG file in base64: right ones, false ones by name, and labels missed."""
-    scale = _SIDE / max(picture.shape[:2])
-    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
-    canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas, scale = reduced(picture, _SIDE)
     for number in range(len(boxes)):
         right = found is None or bool(found.right[number])
         name = "" if right else names.get(int(boxes.classes[number]), "")
@@ -124,9 +123,7 @@ def _drawn(picture: Picture, boxes: Boxes, found: Match | None, labels: Boxes, n
     if found is not None:
         for number in np.flatnonzero(~found.seen).tolist():
             _box(canvas, labels.xyxy[number] * scale, _MISSED, names.get(int(labels.classes[number]), ""))
-    done, data = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    assert done
-    return base64.b64encode(data.tobytes()).decode()
+    return base64.b64encode(encoded(canvas, ".jpg", _QUALITY)).decode()
 
 
 def _box(canvas: Picture, box: npt.NDArray[np.float32], colour: tuple[int, int, int], name: str) -> None:

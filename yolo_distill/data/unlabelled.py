@@ -26,6 +26,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import for_opencv, is_address, link, size_of
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.recipe import Recipe
+from yolo_distill.runtime.writers import encoded
 from yolo_distill.sources import Sources, find_sources, split
 from yolo_distill.teachers.stored import PICTURES, holds_answers
 from yolo_distill.temporary import temporary_folder
@@ -206,9 +207,7 @@ def _write_frames(video: Path, folder: Path, index: int, every: int) -> int:
         if number % every == 0:
             read, frame = stream.retrieve()
             if read:
-                written, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                assert written
-                (folder / f"{index:06d}_{_short(video)}_{number:06d}.jpg").write_bytes(coded.tobytes())
+                (folder / f"{index:06d}_{_short(video)}_{number:06d}.jpg").write_bytes(encoded(frame, ".jpg", 95))
                 count += 1
         number += 1
     stream.release()

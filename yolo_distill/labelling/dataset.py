@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import yaml
 
 from yolo_distill.errors import DistillError, RequestError
@@ -15,6 +14,7 @@ from yolo_distill.files import cannot_write, write_bytes
 from yolo_distill.labelling.request import item_name
 from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.runtime.sources import read_picture
+from yolo_distill.runtime.writers import encoded
 from yolo_distill.teachers import stored
 
 DATA, IMAGES, LABELS = stored.DATA, stored.PICTURES, Path("labels", "train")
@@ -118,14 +118,6 @@ def write_data_yaml(
     content = {**splits, "names": dict(enumerate(names)), **keypoints}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_bytes(out / DATA, f"# Paths are relative to this file.\n{head}{text}".encode())
-
-
-def encoded(image: Picture, suffix: str, quality: int | None = None) -> bytes:
-    """Return a picture file; of a JPEG the quality is given, to 100."""
-    done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [])
-    if not done:
-        raise DistillError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be encoded as {suffix}")
-    return data.tobytes()
 
 
 def _read(path: str) -> Picture:

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolo_distill.labelling.dataset import encoded
 from yolo_distill.labelling.objects import Form
 from yolo_distill.labelling.parquet import Row
 from yolo_distill.labelling.statistics import NEAR
@@ -17,6 +16,7 @@ from yolo_distill.labelling.thresholds import hard_labels
 from yolo_distill.runtime.drawing import Colour, colour_of, dot, draw_shapes, write_labels
 from yolo_distill.runtime.letterbox import Floats, Picture
 from yolo_distill.runtime.sources import read_picture
+from yolo_distill.runtime.writers import encoded, reduced
 
 _SIDE, _QUALITY = 480, 78
 _LINE, _DASH, _STEP = 2, 6, 14  # pixels; a dash begins every so many
@@ -32,9 +32,7 @@ def thumbnail(row: Row, images: Path, names: Sequence[str], thresholds: Floats, 
     picture = read_picture(str(images / row.file) if row.file else row.source)
     if picture is None:
         return None
-    scale = _SIDE / max(picture.shape[:2])
-    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
-    canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas, scale = reduced(picture, _SIDE)
     classes, margins = hard_labels(row.found.scores, thresholds)
     sure = margins >= 0
     drawn = form.detections(row.found, classes, canvas.shape[:2], scale)

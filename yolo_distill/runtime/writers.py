@@ -42,6 +42,21 @@ def write_picture(path: Path, image: Picture) -> None:
     write_bytes(path, data.tobytes())
 
 
+def encoded(image: Picture, suffix: str, quality: int | None = None) -> bytes:
+    """Return a picture file; of a JPEG the quality is given, to 100."""
+    done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [])
+    if not done:
+        raise DistillError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be encoded as {suffix}")
+    return data.tobytes()
+
+
+def reduced(picture: Picture, side: int) -> tuple[Picture, float]:
+    """Return a picture whose longer side has so many pixels, and by what it was multiplied."""
+    scale = side / max(picture.shape[:2])
+    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
+
+
 class JsonLines:
     """A file of one JSON object per line, written under a temporary name until `finish`.
 
