@@ -71,7 +71,7 @@ def live_detector(
     return model.eval()
 
 
-def save(model: DetectionModel, path: Path, imgsz: int) -> Path:
+def save(model: DetectionModel, path: Path, imgsz: int, **train_args: Any) -> Path:
     """Save a checkpoint the way the host does."""
-    torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": task_of(model)}}, path)
+    torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": task_of(model), **train_args}}, path)
     return path

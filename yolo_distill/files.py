@@ -8,7 +8,9 @@ import glob
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -226,6 +228,11 @@ def link(source: Path, target: Path) -> None:
 def is_address(text: object) -> bool:
     """Return whether a setting is an address, such as s3://bucket/mine, and no file or folder."""
     return "://" in str(text)
+
+
+def typed(*words: str) -> str:
+    """Return the words of a command as they are typed into this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def size_of(path: str | Path) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_distill.errors import RequestError, did_you_mean, missing_extra
+from yolo_distill.files import typed
 
 #: How the names of Ultralytics' own weights begin, which it fetches.
 _OFFICIAL = re.compile(r"yolo|rt-?detr|sam|fast-?sam|mobile", re.IGNORECASE)
@@ -87,7 +87,8 @@ def exported_only(values: Mapping[str, Any]) -> None:
     """
     model = str(values.get("model") or "")
     if model.lower().endswith(".pt"):
-        raise RequestError(f"{model}: is a checkpoint; export it first: yolo-distill export model={shlex.quote(model)}")
+        command = typed("yolo-distill", "export", f"model={model}")
+        raise RequestError(f"{model}: is a checkpoint; export it first: {command}")
 
 
 def _may_be_kept(name: str) -> bool:

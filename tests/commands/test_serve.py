@@ -150,7 +150,7 @@ def test_build(capsys):
     [
         (["model=none.onnx"], "none.onnx: no such file; give an .onnx file"),
         (["model=best.pt"], "best.pt: is a checkpoint; export it first: yolo-distill export model=best.pt"),
-        (["model=my best.pt"], "my best.pt: is a checkpoint; export it first: yolo-distill export model='my best.pt'"),
+        (["model=my best.pt"], "my best.pt: is a checkpoint; export it first: yolo-distill export 'model=my best.pt'"),
         (["port=70000"], "port=70000: must be between 0 and 65535"),
         (["host="], "host= is empty; give 127.0.0.1"),
         (["host=192.0.2.77"], "host=192.0.2.77: is no address of this machine"),

@@ -11,7 +11,7 @@ import pytest
 
 from yolo_distill.data import unlabelled
 from yolo_distill.data.dataset import check_data, pictures_of
-from yolo_distill.data.unlabelled import check_unlabelled, gather_unlabelled
+from yolo_distill.data.unlabelled import check_unlabelled, gather_unlabelled, unlabelled_ratio
 from yolo_distill.errors import RequestError
 from yolo_distill.recipe import make_recipe
 
@@ -60,6 +60,20 @@ def test_folders_with_the_same_names_patterns_and_videos(data, tmp_path):
     folder = gather(data, f"{tmp_path / '*' / 'same.jpg'},{tmp_path / '*' / 'clip.mp4'}", unlabeled_every=3)
     films = [f"00000{film}_clip_00000{frame}.jpg" for film in (2, 3) for frame in (0, 3, 6)]
     assert names(folder) == ["000000_same.jpg", "000001_same.jpg", *films]
+
+
+def test_the_ratio_is_that_of_the_pictures_that_a_run_sees(data, tmp_path):
+    for number in range(2):
+        picture(tmp_path / "raw" / f"{number}.jpg", number)
+    folder = gather(data, tmp_path / "raw")
+    (folder / "000000_0.npy").touch()  # of cache=disk
+    labelled = len(pictures_of(data, "train"))
+    for fraction, shown in ((1.0, labelled), (0.5, round(labelled / 2)), (1, labelled), ([3], 3)):
+        recipe = make_recipe({"teacher": "-", "unlabeled": str(tmp_path / "raw")})
+        assert unlabelled_ratio(recipe, data, Path("runs"), fraction) == min(1, 2 / shown)
+    recipe = make_recipe({"teacher": "-", "unlabeled": str(tmp_path / "raw"), "unlabeled_ratio": 3.0})
+    assert unlabelled_ratio(recipe, data, Path("runs"), 1.0) == 3
+    assert unlabelled_ratio(make_recipe({"teacher": "-"}), data, Path("runs"), 1.0) == 0
 
 
 def test_two_runs_side_by_side_share_one_folder(data, tmp_path, monkeypatch):

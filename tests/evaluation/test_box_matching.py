@@ -56,7 +56,7 @@ def test_pairs_are_taken_row_by_row_or_the_closest_first() -> None:
 
 #: Text of a label file, and how many boxes it has; None where the host leaves the picture out.
 LABELS: list[tuple[str, int | None]] = [
-    ("1 0.5 0.5 0.2 0.4\n\n0.0 0.2 0.4 0.2 0.4\n", 2), ("\ufeff0 .5 .5 .2 .2\n", 1), ("", 0),
+    ("1 0.5 0.5 0.2 0.4\n\n0.0 0.2 0.4 0.2 0.4\n", 2), ("", 0),
     ("0 .5 .5 .2 .2\n" * 2, 1), ("2 .5 .5 .2 .2\n0 .5 .5 .2 .2\n", None), ("0 .5 .5 .2\n0 .5 .5 .2 .2\n", None),
     ("0 .5 .5 .2 .2\n0 .1 .1 .2 .1 .2 .2 .1 .2\n", None), ("disc .5 .5 .2 .2\n", None), ("0 50 50 20 20\n", None),
 ]  # fmt: skip

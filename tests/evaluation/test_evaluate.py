@@ -230,7 +230,11 @@ def test_a_folder_or_a_misspelt_name(measured: tuple[Path, Path], tmp_path: Path
 def test_what_was_trained_with_single_cls_is_measured_so(measured: tuple[Path, Path], tmp_path: Path) -> None:
     """Of a checkpoint and of the file exported from it, on the data of more classes that it was trained on."""
     model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")), AS_ONE.values())
-    checkpoint, data = save(model, tmp_path / "best.pt", SIDE), measured[1]
+    data = measured[1]
+    other = save(model, tmp_path / "other.pt", SIDE)  # of a set whose one class happens to be called so
+    with pytest.raises(RequestError, match="has 1 classes"):
+        evaluate(other, data, device="cpu")
+    checkpoint = save(model, tmp_path / "best.pt", SIDE, single_cls=True)
     boxes = evaluate(measured[0], data, device="cpu")["boxes"]
     for file in (checkpoint, export(checkpoint).path):
         (row,) = evaluate(file, data, device="cpu")["classes"]

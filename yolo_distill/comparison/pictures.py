@@ -20,6 +20,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.box_matching import Boxes, Match, labels_of, match
 from yolo_distill.files import printable
 from yolo_distill.models.checkpoint import load_detector
+from yolo_distill.models.imgsz import channels_of
 from yolo_distill.models.tasks import TASKS
 from yolo_distill.runtime.writers import encoded, reduced
 
@@ -68,7 +69,7 @@ def most_different(
     base, ours = weights
     matches: dict[str, dict[str, Match]] = {}
     labels: dict[str, Boxes] = {}
-    points = found.get("kpt_shape") if models[ours].task == "pose" else None
+    points = found.get("kpt_shape")
     for file in files:
         if file not in boxes[base] or file not in boxes[ours]:
             continue
@@ -100,7 +101,7 @@ def detect(model: DetectionModel, files: Sequence[str], *, imgsz: int, device: A
     predictor = TASKS[model.task].predictor(overrides={**settings, "verbose": False, "save": False})
     predictor.setup_model(model, verbose=False)
     found = {}
-    channels = int(model.yaml.get("channels", 3))
+    channels = channels_of(model)
     for file in files:
         picture = read_picture(file, reading_flag(channels))
         if picture is None or picture.shape[-1] != channels:

@@ -100,8 +100,11 @@ def _check_keys(plan: dict[str, Any], splits: Sequence[str], said: str) -> None:
     if "validation" in plan and "val" not in has:  # the host's other spelling
         has.append("val")
     nc = plan.get("nc")
-    whole = str(nc).removesuffix(".0").isdecimal()  # as the host has it, also a text or a float
-    if nc is not None and not (whole and 0 < float(nc) <= _MOST_CLASSES):  # the host names each of them
+    try:  # as the host has it, also a text or a float
+        whole = nc is None or (float(nc).is_integer() and 0 < float(nc) <= _MOST_CLASSES and not isinstance(nc, bool))
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:  # the host names each of them
         raise RequestError(f"{said}: nc is {reprlib.repr(nc)}; expected a number of classes of 1 to {_MOST_CLASSES:,}")
     channels = plan.get("channels", 3)
     if not (isinstance(channels, int) and 0 < channels <= _MOST_CHANNELS):  # the host makes a network for them

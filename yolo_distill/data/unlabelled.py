@@ -22,6 +22,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from yolo_distill.data.dataset import pictures_of
 from yolo_distill.data.mixed_batches import ratio_of
+from yolo_distill.data.samples import shown_of
 from yolo_distill.errors import RequestError
 from yolo_distill.files import for_opencv, is_address, link, size_of
 from yolo_distill.models.checkpoint import no_auto_install
@@ -81,12 +82,13 @@ def gather_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> Pa
     return folder / "images"
 
 
-def unlabelled_ratio(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> float:
-    """Return how many unlabelled pictures a run shows for each labelled one; see `gather_unlabelled`."""
+def unlabelled_ratio(recipe: Recipe, data: Mapping[str, Any], runs: Path, fraction: Any) -> float:
+    """Return how many unlabelled pictures a run of `fraction=` shows for each labelled one; see `gather_unlabelled`."""
     if not recipe.unlabeled:
         return 0.0
-    gathered = sum(1 for _ in gather_unlabelled(recipe, data, runs).iterdir())
-    return recipe.unlabeled_ratio or ratio_of(gathered, len(pictures_of(dict(data), "train")))
+    gathered = pictures_of({"train": str(gather_unlabelled(recipe, data, runs))}, "train")
+    labelled = shown_of(len(pictures_of(dict(data), "train")), fraction)
+    return recipe.unlabeled_ratio or ratio_of(len(gathered), labelled)
 
 
 def check_unlabelled(recipe: Recipe, data: Mapping[str, Any], runs: Path) -> None:

@@ -73,7 +73,7 @@ def count_steps(pictures: int, settings: Mapping[str, Any], ratio: float = 0.0) 
 
 
 def expected_steps(pictures: int, settings: Mapping[str, Any]) -> int | None:
-    """Return the optimizer steps that a run will take once its `nbs` is settled.
+    """Return the optimizer steps that a run will take once its `nbs` is settled, without unlabelled pictures.
 
     None where that is not known beforehand: of a batch size that the host has yet to find, or a run that ends by the
     clock.

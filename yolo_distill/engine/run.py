@@ -49,6 +49,7 @@ from yolo_distill.engine.teaching import require_channels_of_teachers
 from yolo_distill.engine.train_request import read_train_request
 from yolo_distill.engine.trainer import RECIPE, DistillationTrainer
 from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.evaluation.validator import AS_ONE
 from yolo_distill.host_keys import NOT_IN_TRAIN, check_host_keys
 from yolo_distill.initialization.weight_selection import plan_start, require_correspondence
 from yolo_distill.models.architecture_files import build_plan, is_architecture, other_size, read_plan
@@ -99,7 +100,7 @@ def train(
     settings = _check_host(settings)
     data = check_data(settings["data"], ("train", "val"))
     if settings.get("single_cls"):
-        data = {**data, "names": {0: "item"}, "nc": 1}  # as the host calls it
+        data = {**data, "names": AS_ONE, "nc": 1}
     settings["data"] = str(Path(data["yaml_file"]).absolute())  # a run may be resumed from another folder
     if choose is not None:
         _check_device(checked, settings)
@@ -122,7 +123,7 @@ def train(
     steps = expected_steps(len(pictures_of(data, "train")), settings)
     for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains, steps=steps):
         LOGGER.warning(line)
-    ratio = unlabelled_ratio(checked, data, runs_folder(settings))
+    ratio = unlabelled_ratio(checked, data, runs_folder(settings), settings.get("fraction", 1.0))
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
     settings = with_enough_steps(len(pictures_of(data, "train")), settings, ratio)  # others have their own epochs
     try:

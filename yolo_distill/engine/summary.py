@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from yolo_distill.engine.teacher_cost import read_cost
 from yolo_distill.engine.teacher_setup import measure_teachers
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import cost, evaluate, in_points, side_by_side
-from yolo_distill.files import write_bytes
+from yolo_distill.files import typed, write_bytes
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.imgsz import rounded_imgsz
 from yolo_distill.models.tasks import TASKS
@@ -67,7 +66,7 @@ def summarise(folder: Path, recipe: Recipe, teachers: Teachers, data: str, args:
     if rows["teacher"].get("task", student.task) != student.task:  # it finds other things; what both find are boxes
         rows["student"], about = {**rows["student"], **rows["student"].get("of_boxes", {})}, ", by their boxes"
     LOGGER.info(f"\nTeacher and student on val at {imgsz} px{about}{branch}, 0 to 100:\n{side_by_side(rows)}\n")
-    words = shlex.join(["yolo-distill", "export", f"model={best}", f"data={data}"])
+    words = typed("yolo-distill", "export", f"model={best}", f"data={data}")
     LOGGER.info(f"Student: {best}\nNext:    {words}")
 
 

@@ -19,6 +19,7 @@ from yolo_distill.engine.torchvision_training import train_torchvision
 from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
+from yolo_distill.evaluation.validator import AS_ONE
 from yolo_distill.models.architecture_files import load_architecture
 from yolo_distill.models.architectures import KINDS
 from yolo_distill.models.checkpoint import kind_of
@@ -188,7 +189,7 @@ def _measure(
     members, single_cls = teachers.members, bool(how.get("single_cls"))
     if members[0].stored:
         raise RequestError(f"teacher={recipe.teacher}: holds answers, and can't be asked about other pictures")
-    names = {0: "item"} if single_cls else check_data(data, split)["names"]  # as the host calls it
+    names = AS_ONE if single_cls else check_data(data, split)["names"]
     if teachers.alone and members[0].ultralytics and not recipe.class_map:
         model = teachers.model(members[0])
         same = [str(name) for name in model.names.values()] == list(names.values())

@@ -115,7 +115,7 @@ class DistillationTrainer(TeacherTrainer):
     @property
     def unlabelled_ratio(self) -> float:
         """The same; pictures are gathered where that was not done yet."""
-        return unlabelled_ratio(self.recipe, self.data, Path(self.save_dir).parent)
+        return unlabelled_ratio(self.recipe, self.data, Path(self.save_dir).parent, self.args.fraction)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Let the host restore its arguments, then take our recipe out of them.

@@ -16,7 +16,7 @@ from ultralytics.utils.torch_utils import get_flops
 from yolo_distill.data.dataset import check_data
 from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.errors import RequestError, did_you_mean
-from yolo_distill.evaluation.validator import AS_ONE, check_names, measure
+from yolo_distill.evaluation.validator import AS_ONE, check_names, measure, trained_as_one
 from yolo_distill.graphs.input_form import take_floats
 from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.models.imgsz import channels_of, longest_side, require_channels, require_side, trained_imgsz
@@ -87,6 +87,7 @@ def evaluate(
     if isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx":
         shown = str(model)
         names, size, task, points, channels = _check_onnx(shown, imgsz, nms)
+        as_one = names == AS_ONE  # the file does not say how it was trained
         opened, rect = _in_floats(Path(shown).expanduser()), False
     else:
         loaded = load_detector(model, trust=trust) if isinstance(model, (str, Path)) else model
@@ -94,14 +95,14 @@ def evaluate(
         size = longest_side(imgsz if imgsz is not None else trained_imgsz(loaded) or 640)
         require_side(size, loaded, shown)
         names, task, points = dict(loaded.names), task_of(loaded), getattr(loaded.model[-1], "kpt_shape", None)
-        channels = channels_of(loaded)
+        channels, as_one = channels_of(loaded), trained_as_one(loaded)
         # The host folds layers and drops the branch that it does not use.
         opened = contextlib.nullcontext(copy.deepcopy(loaded))
         if nms is False and getattr(loaded.model[-1], "one2one_cv2", None) is None:
             raise RequestError(f"nms=false: {shown} has no one-to-one branch; leave nms= out")
     if host_settings.get("single_cls"):
         names = dict(AS_ONE)
-    if names != AS_ONE:
+    elif not as_one:
         check_names(names, found["names"], shown, data)
     require_labels_of(task, found, split, f"data={data}", points)
     require_channels(channels, found, shown)
@@ -133,7 +134,7 @@ def cost(model: str | Path | DetectionModel, imgsz: int | Sequence[int]) -> dict
     folded: Any = copy.deepcopy(loaded).cpu().float().eval()
     folded.end2end = False
     folded = folded.fuse(verbose=False)
-    picture = torch.zeros(1, int(folded.yaml.get("channels", 3)), height, width)
+    picture = torch.zeros(1, channels_of(folded), height, width)
     with torch.inference_mode():
         least = in_turns({"ms": lambda: folded(picture)}, most=30)
     return {

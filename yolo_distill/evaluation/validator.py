@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ultralytics import __version__ as host_version
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
 from yolo_distill.errors import DistillError, RequestError, one_line
@@ -26,6 +27,13 @@ from yolo_distill.version import __version__
 
 #: Names of a model that was trained with `single_cls`, as the host calls the one class, whatever the data's are.
 AS_ONE = {0: "item"}
+
+
+def trained_as_one(model: DetectionModel) -> bool:
+    """Return whether a model of the host was trained with `single_cls`: all labels are then measured as one class."""
+    args: Any = getattr(model, "args", {})  # a model that was only built has none
+    args = args if isinstance(args, Mapping) else vars(args)
+    return dict(model.names) == AS_ONE and bool(args.get("single_cls"))
 
 
 @contextlib.contextmanager
@@ -118,7 +126,7 @@ def measure(
         DistillError: the evaluator failed.
     """
     fixed = {"mode": "val", "plots": plots is not None, "save_json": False}
-    if names == AS_ONE:  # the host has it from the checkpoint; an exported file does not say it
+    if names == AS_ONE:  # the host has it from the checkpoint
         fixed["single_cls"] = True
     quietly = warnings_only(single_cls=bool({**settings, **fixed}.get("single_cls")))
     with no_auto_install(), quietly, _drawn_whole(plots) as folder:

@@ -17,7 +17,7 @@ from yolo_distill.data.dataset import check_data, has_labels, pictures_of
 from yolo_distill.data.label_tasks import require_labels_of
 from yolo_distill.data.samples import read_picture, read_samples
 from yolo_distill.errors import RequestError
-from yolo_distill.evaluation.validator import AS_ONE, check_names
+from yolo_distill.evaluation.validator import check_names, trained_as_one
 from yolo_distill.models.tasks import task_of
 
 #: Fewer pictures than these may not show all that the network's tensors can hold.
@@ -63,7 +63,7 @@ def read_data(
     found = check_data(data, ["train", "val"] if precision == "int8" else "val", need_labels=False)
     differ = ""
     try:
-        if model.names != AS_ONE:
+        if not trained_as_one(model):
             check_names(dict(model.names), found["names"], str(model.pt_path), data)
     except RequestError as error:
         if precision == "int8":

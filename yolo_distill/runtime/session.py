@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import onnxruntime
 
 from yolo_distill.errors import DistillError, RequestError, did_you_mean
+from yolo_distill.files import typed
 from yolo_distill.session_options import prepare
 
 _ERRORS_ONLY = 3
@@ -32,9 +32,8 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         DistillError: onnxruntime cannot run the model.
     """
     if path.suffix.lower() == ".pt":
-        raise RequestError(
-            f"{path}: is a checkpoint; export it first: yolo-distill export model={shlex.quote(str(path))}"
-        )
+        command = typed("yolo-distill", "export", f"model={path}")
+        raise RequestError(f"{path}: is a checkpoint; export it first: {command}")
     if path.is_dir():
         raise RequestError(f"{path}: is a folder; give the .onnx file")
     if not path.is_file():

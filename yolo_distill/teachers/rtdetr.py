@@ -16,6 +16,7 @@ from torchvision.ops import box_convert
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
+from yolo_distill.models.imgsz import channels_of
 from yolo_distill.teachers.answer import SetAnswer, make_set, surest
 from yolo_distill.teachers.head import Needs
 from yolo_distill.teachers.teacher import Teacher, fastest_order
@@ -42,7 +43,7 @@ class RtdetrTeacher(Teacher):
         self.needs = needs or Needs()
         self.architecture = Path(model.yaml.get("yaml_file") or "").stem
         self.names = {int(k): str(v) for k, v in model.names.items()}
-        channels = int(model.yaml.get("channels", 3))
+        channels = channels_of(model)
         # A RepConv that is folded becomes a new layer, whose weights are random at first.
         with torch.random.fork_rng(devices=[]):
             own: Any = deepcopy(model).fuse(verbose=False).float().to(device)
