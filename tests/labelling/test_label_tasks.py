@@ -28,6 +28,7 @@ from yolo_distill.labelling.objects import FINDS, Form, Found
 from yolo_distill.labelling.run import label, open_teacher
 from yolo_distill.labelling.thresholds import Calibration
 from yolo_distill.labelling.truth import read_truth, right
+from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.recipe import make_recipe
 from yolo_distill.runtime.masks import Piece, mask_iou, piece_of
 
@@ -119,6 +120,17 @@ def test_the_sheet_and_soft_answers_hold_them(teachers, task):
     assert len(found.own) == len(found.boxes) > 0
     widths = {"pose": {12}, "obb": {5}}.get(task)
     assert widths is None or {len(one) for one in found.own} == widths
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_picture_in_which_nothing_is_found(teachers, task, tmp_path):
+    model = load_detector(teachers[task])
+    for branch in model.model[-1].cv3:
+        branch[-1].bias.data -= 50
+    quiet = save(model, tmp_path / "quiet.pt", 128)
+    files = labelled(quiet)
+    assert len(files) == len(SIZES)
+    assert [file.read_text() for file in Path("out/labels/train").iterdir()] == [""] * len(SIZES)
 
 
 def test_keypoints_of_the_data_file(teachers, tmp_path):
@@ -222,6 +234,13 @@ class Halves(MadeTeacher):
             [boxes.view(*boxes.shape[:2], 2, 2), torch.tensor([[0.9], [0.1]]).expand(*boxes.shape[:2], 2, 1)], -1
         )
         return replace(answer, extra=masks if self.task == "segment" else points)
+
+
+@pytest.mark.parametrize("task", ["segment", "pose"])
+def test_a_set_in_which_nothing_is_found(task):
+    write_pictures(Path("in"), 1)
+    label(request("in", Path("out"), conf=0.999), opener=lambda _: (Halves(task), IMGSZ), say=lambda line: None)
+    assert [file.read_text() for file in Path("out/labels/train").iterdir()] == [""]
 
 
 @pytest.mark.parametrize("task", ["segment", "pose"])

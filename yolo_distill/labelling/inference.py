@@ -112,8 +112,8 @@ class Predictor:
                 pasted = paste_masks_in_image(mask[None, None], box[None], transform.picture)[0, 0] >= _MASK
                 own.append(Masks([Piece(0, 0, pasted.numpy())], transform.picture).xy[0].ravel())
         elif self.form.kpt_shape:
-            points = answer.extra[place, kept].float().cpu().numpy()
-            own = _keypoints(points.reshape(len(kept), -1), self.form.kpt_shape, transform)
+            points = answer.extra[place, kept].float().cpu().flatten(1).numpy()
+            own = _keypoints(points, self.form.kpt_shape, transform)
         return Found(xyxy, scores[kept].cpu().numpy(), own)
 
     def _of_anchors(self, answer: Any, place: int, transform: Transform) -> Found:
@@ -148,7 +148,7 @@ class Predictor:
 
 
 def _keypoints(numbers: Floats, shape: tuple[int, int], transform: Transform) -> list[Floats]:
-    return list(decode_keypoints(numbers, shape, transform).data.reshape(len(numbers), -1))
+    return [points.ravel() for points in decode_keypoints(numbers, shape, transform).data]
 
 
 def _inside(found: Found, form: Form, size: tuple[int, int]) -> Found:
