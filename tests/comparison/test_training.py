@@ -177,8 +177,8 @@ def test_a_record_says_what_gains_that_were_left_open_came_to(job_of: MakeJob) -
     assert job.recipe is not None
     job.recipe.update(dict.fromkeys(USUAL))
     job.path.mkdir(parents=True)
-    (job.path / "recipe.yaml").write_text("logit: 1.0\nlocalization: 0.0\ncwd: 2.5\n")
-    found = {"logit": 1.0, "localization": 0.0, "cwd": 2.5}
+    found = {**dict.fromkeys(USUAL, 0.0), "logit": 1.0, "cwd": 2.5}
+    (job.path / "recipe.yaml").write_text(yaml.safe_dump(found))
     assert run_record.recipe_of(job) == {**job.recipe, "teacher": Path(job.teacher).name, **found}
     assert run_record.recipe_of(job_of("plain")) is None
 
