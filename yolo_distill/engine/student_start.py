@@ -48,8 +48,8 @@ def start_student(trainer: Any, model: DetectionModel, *, has_weights: bool) -> 
     require_channels_of_teachers(recipe, trainer.teachers, trainer.data)
     model.names = trainer.data["names"]
     imgsz = rounded_imgsz(model, trainer.args.imgsz)
-    where = {"data": trainer.data, "imgsz": imgsz, "fraction": trainer.args.fraction, "device": trainer.device}
-    return begin_inside(model, teacher, recipe, **where)
+    device, fraction = trainer.device, trainer.args.fraction
+    return begin_inside(model, teacher, recipe, data=trainer.data, imgsz=imgsz, device=device, fraction=fraction)
 
 
 def settle_start(trainer: Any, *, inside: bool) -> tuple[Recipe, str]:
