@@ -108,7 +108,10 @@ SETTINGS: dict[str, Setting] = {
         str, "distilled first, then the student's teacher; several: largest first, with commas", nullable=True
     ),
     "teacher_epochs": Setting(
-        int, "epochs of a teacher that has yet to be trained; null: as many as the student's", low=1, nullable=True
+        int,
+        "epochs of training the teacher on the data first; null: only an architecture, as long as the student",
+        low=1,
+        nullable=True,
     ),
     "force": Setting(
         bool, "go on with a teacher that is no larger than the student, or worse than the student's own weights", False

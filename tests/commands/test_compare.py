@@ -132,10 +132,11 @@ def test_an_arm_that_fails_is_added_and_nothing_is_trained_again(whole: Whole, w
 
 
 @pytest.mark.slow
-def test_an_arm_with_a_teacher_of_its_own(words: list[str], tmp_path: Path) -> None:
-    """An assistant is trained for the arm that asks for it, of the comparison's own teacher."""
+def test_an_arm_with_a_teacher_of_its_own(words: list[str], make_teacher: Any, tmp_path: Path) -> None:
+    """An assistant is trained for the arm that asks for it, of a teacher that knew other things."""
     arms = "plain,distilled@assistant=yolo26s.yaml"
-    words = [word for word in words if not word.startswith("epochs=")]
+    words = [word for word in words if not word.startswith(("epochs=", "teacher="))]
+    words += [f"teacher={make_teacher('yolo26n.yaml', {0: 'dog'})}", "teacher_epochs=1"]
     words += ["epochs=1", "seeds=0", "force=true", "recipe=taught"]
     assert main([*words, f"arms={arms}", f"out={tmp_path / 'out'}"]) == 0
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -143,6 +144,7 @@ def test_an_arm_with_a_teacher_of_its_own(words: list[str], tmp_path: Path) -> N
     records = {record["arm"]: record for record in found["records"]}
     assert records["distilled@assistant=yolo26s.yaml"]["pace"]["teacher"].startswith("yolo26s, ")
     assert len(list((tmp_path / "out").rglob("assistant-yolo26s-*/weights/best.pt"))) == 1
+    assert records["teacher"]["weights"].startswith("teacher-yolo26n-dog-")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tiny_yolo import write_architecture
 
 from yolo_distill.cli import main
 from yolo_distill.errors import RequestError
+from yolo_distill.models.checkpoint import load_detector
 from yolo_distill.terms_table import TERMS
 
 
@@ -68,6 +69,17 @@ def test_the_whole_run(words, larger, tmp_path, capsys):
     assert (tmp_path / "runs" / "second" / "weights" / "best.pt").exists()
     summary = json.loads((tmp_path / "runs" / "second" / "summary.json").read_text())
     assert summary["pace"]["teacher"].startswith("larger, ")
+
+
+def test_weights_that_are_given_epochs_learn_the_data_first(words, larger, make_teacher, tmp_path):
+    """And what they knew before does not matter to the rest of the run; other weights are another teacher."""
+    for other in ("dog", "cat"):
+        taught = [f"teacher={make_teacher(larger, {0: other})}", "teacher_epochs=1", f"name={other}"]
+        assert main(["train", *words, *taught]) == 0
+        recipe = yaml.safe_load((tmp_path / "runs" / other / "recipe.yaml").read_text())
+        assert recipe["teacher_epochs"] is None  # what it names has been trained
+        assert list(load_detector(recipe["teacher"]).names.values()) == ["disc", "square"]
+    assert len(list((tmp_path / "runs").glob("teacher-larger-*"))) == 2
 
 
 def test_a_teacher_that_was_interrupted_goes_on(words, larger, tmp_path, monkeypatch):

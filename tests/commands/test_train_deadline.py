@@ -112,7 +112,7 @@ def test_the_run_that_follows(words, tmp_path, caplog):
         (["latency=5", "imgsz=64,50"], "imgsz=50: the model takes multiples of 32"),
         (["latency=5", "imgsz=64,big"], "imgsz="),
         (["latency=5", "resume=last.pt"], "latency=5: resume= goes on with the student that the run has"),
-        (["latency=5", "teacher=yolo26s.yaml"], "latency=5: teacher=yolo26s.yaml has no weights yet; train it first"),
+        (["latency=5", "teacher=yolo26s.yaml"], "latency=5: teacher=yolo26s.yaml is yet to be trained; do that"),
         (["latency=5", "teacher={teacher},{teacher}"], "is not one YOLO, inside which candidates could start"),
         (["latency=5", "student={wide}"], "latency=5: no candidate is smaller than the teacher"),
         (["latency=5", "student={segments}"], "and the model is for segment, which learns from outlines"),

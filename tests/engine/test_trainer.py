@@ -99,18 +99,19 @@ def test_through_the_hosts_own_front_door(settings, large, said):
 
 
 @pytest.mark.parametrize(
-    ("student", "classes", "says"),
+    ("student", "classes", "more", "says"),
     [
-        (None, {0: "cat", 1: "dog"}, "no class in common|knows none|does not know"),
-        ("yolo26n.yaml", None, r"student=yolo26n.yaml is larger than its teacher=.*; swap the two, or give force=true"),
+        (None, {0: "cat", 1: "dog"}, {}, "no class in common|knows none|does not know"),
+        ("yolo26n.yaml", None, {}, r"student=yolo26n.yaml is larger than its teacher=.*; swap the two, or give"),
+        (None, None, {"teacher_epochs": 3}, "is yet to be trained, which only yolo-distill train does; give weights"),
     ],
 )
 def test_the_hosts_front_door_refuses_what_the_command_refuses(
-    student, classes, says, settings, make_teacher, names, tiny_student, tmp_path
+    student, classes, more, says, settings, make_teacher, names, tiny_student, tmp_path
 ):
     teacher = make_teacher(str(write_architecture(tmp_path / "wide.yaml", width=2)), classes or names)
     with pytest.raises(RequestError, match=says):
-        YOLO(student or tiny_student).train(trainer=DistillationTrainer, teacher=teacher, **settings)
+        YOLO(student or tiny_student).train(trainer=DistillationTrainer, teacher=teacher, **settings, **more)
 
 
 @pytest.mark.parametrize("key", ["distill_model", "quantize"])

@@ -25,7 +25,6 @@ from yolo_distill.engine.teacher_quality import NOTHING
 from yolo_distill.errors import DistillError
 from yolo_distill.files import claim_folder
 from yolo_distill.lock import lock
-from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.models.tasks import metric_of
 from yolo_distill.runtime.progress import Progress
 
@@ -90,7 +89,7 @@ class _Comparison:
         self._out = request.out.resolve()  # trainings may be started from other folders
         self._queue = RunQueue(
             [teacher_run(self._out), *self._runs()],
-            waits_for_teacher=is_architecture(self._plan.teacher.file),
+            waits_for_teacher=self._plan.trains_teacher,
             trains_teacher=request.shard.index == 1,
         )
         self._report = Report(self._out, self._plan, self._queue, trust=request.trust)
@@ -185,7 +184,7 @@ class _Comparison:
                 self._progress.say(f"warning: {error}")
 
     def _say_status(self, processes: Processes | RayRuns) -> None:
-        given = not is_architecture(self._plan.teacher.file)
+        given = not self._plan.trains_teacher
         running = [(run, 0 if given and job.kind == TEACHER else job.epochs) for run, job in processes.at_work]
         jobs = max(len(running), 1) if self._request.cluster else self._request.jobs
         self._say(lambda: self._queue.status(running, jobs))

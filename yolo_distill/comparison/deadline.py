@@ -115,8 +115,8 @@ class Choice:
 def _teacher(asked: Deadline, recipe: Recipe, teachers: Teachers) -> DetectionModel:
     """Return the teacher, which has to be one YOLO that has weights."""
     said = f"latency={asked.latency:g}: "
-    if teachers.alone and teachers.members[0].untrained:
-        raise RequestError(f"{said}teacher={recipe.teacher} has no weights yet; train it first, and give its best.pt")
+    if teachers.trained_first:
+        raise RequestError(f"{said}teacher={recipe.teacher} is yet to be trained; do that, and give its best.pt")
     if not teachers.is_one_yolo:
         raise RequestError(f"{said}teacher={recipe.teacher} is not one YOLO, inside which candidates could start")
     return teachers.model(teachers.members[0])

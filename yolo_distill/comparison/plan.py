@@ -15,6 +15,7 @@ from yolo_distill.differences import changed_file, changed_values, differs, in_b
 from yolo_distill.engine.provenance import Source
 from yolo_distill.errors import RequestError
 from yolo_distill.files import write_bytes
+from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.validation import read_json
 
 FILE = "plan.json"
@@ -49,7 +50,7 @@ class Plan:
 
     Attributes:
         teacher: weights or architecture.
-        teacher_epochs: of a teacher that is trained first; None: as the arms'.
+        teacher_epochs: of a teacher that is trained first; None: an architecture as long as the arms, and weights not.
         student: weights or architecture.
         data: the data set.
         splits: on which the arms are measured: `val` and, where the data has it, `test`.
@@ -72,6 +73,11 @@ class Plan:
     arms: Annotated[dict[str, Arm], BeforeValidator(_labelled)]
     seeds: list[int]
     precision: str | None = None
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the teacher is trained first, once for all arms."""
+        return is_architecture(self.teacher.file) or self.teacher_epochs is not None
 
     @property
     def headline(self) -> str:

@@ -28,7 +28,6 @@ from yolo_distill.engine.run import check_pair, look_at_both, may_start_inside, 
 from yolo_distill.engine.teacher_setup import require_known_classes
 from yolo_distill.errors import RequestError
 from yolo_distill.machine import usable_cores
-from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.recipe import Recipe, check_recipe, read_recipe_file
 from yolo_distill.shard import Shard
 from yolo_distill.teachers.loading import Reading, Teachers
@@ -125,7 +124,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     found = check_data(request.data, ("train", "val"))
     ours.check_recipes(kind, len(pictures_of(dict(found), "train")))
     splits = ["val", *_test(request.data, found)]
-    teachers = Teachers(request.teacher, reading=Reading(request.trust))
+    teachers = Teachers(request.teacher, None, Reading(request.trust), _teacher_epochs(request))
     ours.check_pairs(teachers, found)
     arms |= ours.with_starts(before)
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
@@ -158,7 +157,7 @@ def _plan(
         raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
     return Plan(
         teacher=source_of_teacher(request.teacher, teachers, found),
-        teacher_epochs=_teacher_epochs(request),
+        teacher_epochs=_teacher_epochs(request) if teachers.trained_first else None,
         student=source_of_student(request.student, found, request.trust),
         data=source_of_data(found, ["train", *splits]),
         splits=splits,
@@ -193,9 +192,9 @@ class _Ours:
 
     def __init__(self, request: Request, arms: Mapping[str, Arm]) -> None:
         self._request = request
-        self._arms = [
-            (arm, check_recipe({**arm.recipe, "teacher": request.teacher})) for arm in arms.values() if arm.recipe
-        ]
+        teacher = {"teacher": request.teacher, "teacher_epochs": _teacher_epochs(request)}
+        self._arms = [(arm, check_recipe({**arm.recipe, **teacher})) for arm in arms.values() if arm.recipe]
+        self._trains = Teachers(request.teacher, epochs=_teacher_epochs(request)).trained_first
         self._host_arms = [arm for arm in arms.values() if arm.kind == HOST]
 
     def check_recipes(self, device: str, pictures: int) -> None:
@@ -210,10 +209,9 @@ class _Ours:
                 require_teachable(recipe, arm.host)
                 require_precision(recipe.teacher_precision, device)
             inside = may_start_inside(recipe, self._request.student, arm.host)
-            trains = is_architecture(self._request.teacher)
             steps = expected_steps(pictures, arm.host)
             given = dict.fromkeys(arm.given)
-            for line in without_effect(given, recipe, starts_inside=inside, trains_teacher=trains, steps=steps):
+            for line in without_effect(given, recipe, starts_inside=inside, trains_teacher=self._trains, steps=steps):
                 LOGGER.warning(f"arm {arm.label}: {line}")
         found: dict[str, str] = {}
         for arm, recipe in self._arms:
@@ -254,7 +252,7 @@ class _Ours:
 
     def check_teaching(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
         """Refuse a teacher that does not know the classes, and unlabelled pictures that can't be taken."""
-        for arm, recipe in self._arms if not is_architecture(self._request.teacher) else []:
+        for arm, recipe in self._arms if not self._trains else []:
             with _said_of(arm):
                 require_known_classes(recipe, Teachers.of(recipe, teachers), data["names"], arm.host)
         # All of the pictures are opened, so once for arms that ask for the same.
@@ -266,7 +264,7 @@ class _Ours:
         """Refuse a teacher that is worse than the student already is, where both have weights."""
         student = self._request.student
         for arm, recipe in self._arms[:1]:
-            if not is_architecture(self._request.teacher) and own_weights(student, arm.host) is not None:
+            if not self._trains and own_weights(student, arm.host) is not None:
                 recipe = recipe.model_copy(update={"trust": self._request.trust})
                 look_at_both(student, recipe, Teachers.of(recipe, teachers), data, here)
 
@@ -315,7 +313,5 @@ def _test(data: str, found: Mapping[str, Any]) -> list[str]:
 
 def _teacher_epochs(request: Request) -> int | None:
     """Return the epochs of a teacher that is trained first: those given, else those of the recipe of `distilled`."""
-    if not is_architecture(request.teacher):
-        return None
     given = request.own.get("teacher_epochs")
     return int(given or read_recipe_file(request.recipe, DEFAULT_CFG_DICT)[0]["teacher_epochs"] or 0) or None

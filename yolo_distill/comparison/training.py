@@ -35,9 +35,10 @@ from yolo_distill.teachers.loading import Teachers
 def train(job: Job) -> Path:
     """Train, and return the weights of the epoch that was best on val."""
     if job.kind == TEACHER:
-        if not is_architecture(job.teacher):
+        if not is_architecture(job.teacher) and job.teacher_epochs is None:
             return Path(job.teacher)
-        return train_teacher(job.teacher, check_data(job.data, ("train", "val")), job.host, job.teacher_epochs)
+        data = check_data(job.data, ("train", "val"))
+        return train_teacher(job.teacher, data, job.host, job.teacher_epochs, trust=job.trust)
     with held_run(job.path):
         return _train_student(job)
 
@@ -93,7 +94,7 @@ def _last_epoch(last: Path) -> tuple[int | None, int]:
 
 def _prepared(job: Job) -> tuple[Recipe, Teachers]:
     """Return the recipe and its teachers with weights, once all that it asks for are trained or found."""
-    recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher, "trust": job.trust})
+    recipe = check_recipe({**(job.recipe or {}), "teacher": job.teacher, "teacher_epochs": None, "trust": job.trust})
     teachers = Teachers.of(recipe)
 
     def stage(own: Recipe, settings: Mapping[str, Any], student: str) -> Path:

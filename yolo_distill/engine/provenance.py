@@ -94,9 +94,9 @@ def source_of_teacher(path: str, teachers: Teachers, data: Mapping[str, Any]) ->
             raise RequestError(
                 f"teacher={path}: holds answers and can't be measured beside the students; give the teacher itself"
             )
-        if one.untrained or one.file is None:
+        if one.trained_first or one.file is None:
             raise RequestError(
-                f"teacher={path}: {one.text} has no weights yet; train it once with yolo-distill train, and give its "
+                f"teacher={path}: {one.text} is yet to be trained; do it once with yolo-distill train, and give its "
                 + (f"file as {one.text}:FILE" if one.torchvision else "file")
             )
     return Source(", ".join(map(str, members)), with_absolute_paths(path), digest_of_teachers(path)[:16])

@@ -195,5 +195,5 @@ def without_effect(
         elif key in _START and not starts_inside:
             lines.append(f"{key}= has no effect: the student starts from its own weights; give init=teacher")
         elif key == "teacher_epochs" and not trains_teacher:
-            lines.append(f"{key}= has no effect: teacher={recipe.teacher} has been trained")
+            lines.append(f"{key}= has no effect: teacher={recipe.teacher} can't be trained")
     return lines

@@ -39,7 +39,6 @@ from yolo_distill.engine.summary import SUMMARY, measured_by, summarise
 from yolo_distill.engine.teacher_quality import look_at_teacher, require_better
 from yolo_distill.engine.teacher_setup import (
     check_teachers,
-    has_to_be_trained,
     measure_teachers,
     require_known_classes,
     with_trained_teachers,
@@ -119,9 +118,8 @@ def train(
     if sized is not None:
         student = write_plan(sized[0], runs_folder(settings))
     inside = may_start_inside(checked, student, settings)
-    trains = any(has_to_be_trained(one, checked.teacher_epochs) for one in teachers.members)
     steps = expected_steps(len(pictures_of(data, "train")), settings)
-    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=trains, steps=steps):
+    for line in without_effect(own, checked, starts_inside=inside, trains_teacher=teachers.trained_first, steps=steps):
         LOGGER.warning(line)
     ratio = unlabelled_ratio(checked, data, runs_folder(settings), settings.get("fraction", 1.0))
     others = {key: value for key, value in settings.items() if key not in STUDENTS_OWN}
@@ -305,7 +303,7 @@ def check_pair(
     """
     require_classes(recipe, len(data["names"]))
     first = check_teachers(recipe, teachers, data)
-    if not any(one.untrained for one in teachers.members):
+    if not teachers.trained_first:
         require_channels_of_teachers(recipe, teachers, data)
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:

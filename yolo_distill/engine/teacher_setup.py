@@ -20,7 +20,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.evaluation.evaluate import evaluate
 from yolo_distill.evaluation.evaluate_teacher import evaluate_teacher
 from yolo_distill.evaluation.validator import AS_ONE
-from yolo_distill.models.architecture_files import load_architecture
+from yolo_distill.models.architecture_files import build_plan, read_plan
 from yolo_distill.models.architectures import KINDS
 from yolo_distill.models.checkpoint import kind_of
 from yolo_distill.models.imgsz import longest_side, rounded_imgsz
@@ -37,16 +37,11 @@ from yolo_distill.terms_table import FEATURE_TERMS
 ANSWERS = Needs(scores=True, boxes=True, one2one=True, maps=False)
 
 
-def has_to_be_trained(one: Named, epochs: int | None = None) -> bool:
-    """Return whether a teacher has no weights yet: an architecture, or a torchvision one that is given epochs."""
-    return one.untrained or (one.torchvision is not None and one.file is None and epochs is not None)
-
-
 def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] | None = None) -> DetectionModel | None:
     """Refuse teachers that can't be opened, before anything is trained or gone on with.
 
     Returns:
-        the first YOLO among them, which a student can start from; with random weights where it is an architecture.
+        the first YOLO among them, which a student can start from; with random weights where it is trained first.
 
     Raises:
         RequestError: saying what about which has to change.
@@ -72,14 +67,12 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] |
         elif one.onnx:
             teachers.onnx(one)
         else:
-            if one.untrained:
-                of = data or {}
-                model = load_architecture(
-                    str(one.file), of.get("nc", 1), role="teacher", kinds=KINDS, kpt_shape=of.get("kpt_shape")
-                )
+            if one.trained_first:
+                of, said = data or {}, f"teacher={one.file}"
+                plan = read_plan(str(one.file), "teacher") if one.untrained else teachers.model(one).yaml
+                model = build_plan(plan, of.get("nc", 1), said, KINDS, of.get("kpt_shape"))
                 if data:
-                    said = f"teacher={one.file}: data={data['yaml_file']}"
-                    require_labels_of(task_of(model), data, "train", said)
+                    require_labels_of(task_of(model), data, "train", f"{said}: data={data['yaml_file']}")
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
@@ -96,16 +89,16 @@ def with_trained_teachers(
     recipe: Recipe, teachers: Teachers, data: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Recipe:
     """Return the recipe with weights for all of its teachers: those named, and those that are trained now."""
-    parts = []
+    parts, epochs = [], recipe.teacher_epochs
     for one in teachers.members:
-        if one.untrained:
-            parts.append(str(train_teacher(str(one.file), data, settings, recipe.teacher_epochs)))
-        elif one.torchvision and has_to_be_trained(one, recipe.teacher_epochs):
-            best = train_torchvision(one.torchvision, data, settings, recipe.teacher_epochs)
-            parts.append(f"{TORCHVISION}{one.torchvision}:{best}")
-        else:
+        if not one.trained_first:
             parts.append(one.text)
-    return with_absolute_files(recipe.model_copy(update={"teacher": ",".join(parts), "teacher_weights": None}))
+        elif one.torchvision:
+            parts.append(f"{TORCHVISION}{one.torchvision}:{train_torchvision(one.torchvision, data, settings, epochs)}")
+        else:
+            parts.append(str(train_teacher(str(one.file), data, settings, epochs, trust=recipe.trust)))
+    trained = {"teacher": ",".join(parts), "teacher_weights": None, "teacher_epochs": None}
+    return with_absolute_files(recipe.model_copy(update=trained))
 
 
 def require_known_classes(

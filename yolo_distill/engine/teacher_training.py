@@ -1,4 +1,4 @@
-"""A teacher given as an architecture is trained first, on the same data, and found again by the next run."""
+"""A teacher that is trained first, on the same data, and found again by the next run."""
 
 from __future__ import annotations
 
@@ -315,24 +315,41 @@ def strip_checkpoints(last: Path, *, trust: bool) -> None:
     forget_exact(last.parent)
 
 
-def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any], epochs: int | None) -> Path:
+def train_teacher(
+    teacher: str,
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    epochs: int | None = None,
+    *,
+    trust: bool = False,
+) -> Path:
     """Train a teacher, go on with one that was interrupted, or find one that is finished.
 
     It takes over the host's `settings` of the student's run, and its epochs or time where it has no number of its own.
+
+    Args:
+        teacher: an architecture, or weights that it begins with.
+        data: as `check_data` found it.
+        settings: the host's, of the student's run.
+        epochs: of its own.
+        trust: open weights without the allow-list.
 
     Returns:
         the teacher's best weights.
 
     Raises:
-        RequestError: the host can't train such an architecture.
+        RequestError: the host can't train such a teacher.
     """
-    trainer = RtdetrTrainer if kind_of(architecture) == "rtdetr" else TeacherTrainer
-    task = task_of_file(architecture, role="teacher")
-    require_labels_of(task, data, "train", f"teacher={architecture}: data={data['yaml_file']}")
+    weights = None if is_architecture(teacher) else load_ultralytics(teacher, trust=trust)
+    trainer = RtdetrTrainer if kind_of(teacher if weights is None else weights) == "rtdetr" else TeacherTrainer
+    task = task_of_file(teacher, role="teacher") if weights is None else str(weights.task)
+    require_labels_of(task, data, "train", f"teacher={teacher}: data={data['yaml_file']}")
     settings = {**settings, "task": task}
     if epochs:  # of its own: time= is the student's, and the host would go by that
         settings = {key: value for key, value in settings.items() if key != "time"} | {"epochs": epochs}
-    folder = runs_folder(settings) / f"teacher-{Path(architecture).stem}-{content_key(architecture, data, settings)}"
+    file = teacher if weights is None else str(weights.pt_path)  # which the host may have downloaded
+    begins = teacher if weights is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    folder = runs_folder(settings) / f"teacher-{Path(teacher).stem}-{content_key(begins, data, settings)}"
     best, last, done = folder / "weights" / "best.pt", folder / "weights" / "last.pt", folder / "teacher.json"
     if done.is_file() and best.is_file():
         LOGGER.info(f"{PREFIX}found finished: {best}")
@@ -342,8 +359,8 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
     with held_run(folder):
         left = _epochs_left(last) if last.is_file() and best.is_file() else None
         if left is None:
-            LOGGER.info(f"{PREFIX}training {architecture} first, into {folder}")
-            trainer(overrides={**settings, "model": architecture, **place}).train()
+            LOGGER.info(f"{PREFIX}training {teacher} first, into {folder}")
+            trainer(overrides={**settings, "model": file, "trust": trust, **place}).train()
         elif left:
             LOGGER.info(f"{PREFIX}going on with {last}")
             # The folder may have been moved, and the machine be another one than that which the checkpoint remembers.
@@ -351,7 +368,7 @@ def train_teacher(architecture: str, data: Mapping[str, Any], settings: Mapping[
             trainer(overrides={**moved, "model": str(last), "resume": str(last), "save_dir": str(folder)}).train()
         else:
             strip_checkpoints(last, trust=False)
-        write_bytes(done, json.dumps({"architecture": architecture, "weights": "weights/best.pt"}).encode())
+        write_bytes(done, json.dumps({"teacher": teacher, "weights": "weights/best.pt"}).encode())
     return best
 
 
@@ -361,14 +378,17 @@ def _epochs_left(last: Path) -> int:
     return int(checkpoint["train_args"]["epochs"]) - 1 - checkpoint["epoch"] if checkpoint["epoch"] >= 0 else 0
 
 
-def content_key(architecture: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Return a short hash of all that decides what a model learns: architecture, pictures, labels, settings."""
+def content_key(begins: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return a short hash of all that decides what a model learns: its beginning, pictures, labels, settings.
+
+    Its beginning is an architecture, the name of one, or a hash of weights.
+    """
     pictures = [picture for split in ("train", "val") for picture in pictures_of(dict(data), split)]
     # Labels by what they say: a class that is corrected leaves their size as it was.
     labels = [Path(label) for label in img2label_paths(pictures)]
     digest = hashlib.sha256(b"".join(label.read_bytes() if label.is_file() else b"-" for label in labels)).hexdigest()
     files = [[Path(picture).name, size_of(picture)] for picture in pictures]
     matters = {key: value for key, value in settings.items() if key not in _NO_MATTER}
-    plan = read_plan(architecture) if is_architecture(architecture) else None
-    content = json.dumps([architecture, plan, data["names"], files, digest, matters], sort_keys=True, default=str)
+    plan = read_plan(begins) if is_architecture(begins) else None
+    content = json.dumps([begins, plan, data["names"], files, digest, matters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]

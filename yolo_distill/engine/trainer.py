@@ -182,6 +182,9 @@ class DistillationTrainer(TeacherTrainer):
 
     def _check_pair(self, student: DetectionModel) -> None:
         """Refuse what the command refuses: a teacher that knows other classes, or is no larger than its student."""
+        if self.teachers.trained_first:
+            said = f"teacher={self.recipe.teacher}: is yet to be trained, which only yolo-distill train does"
+            raise RequestError(f"{said}; give weights, and leave teacher_epochs= out")
         if self.teachers.alone and (teacher := self.teachers.start) is not None:
             require_larger(teacher, student, self.recipe, str(self.args.model))
         require_known_classes(self.recipe, self.teachers, self.data["names"], vars(self.args))

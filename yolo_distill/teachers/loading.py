@@ -46,11 +46,13 @@ class Named:
             or a folder that `yolo-distill label` wrote.
         torchvision: the library's name of the architecture; None for other kinds.
         file: None for a torchvision teacher whose weights are not given.
+        epochs: for which it is to be trained on the data first; None: as it is, or as long as the student.
     """
 
     text: str
     torchvision: str | None
     file: str | None
+    epochs: int | None = None
 
     @property
     def onnx(self) -> bool:
@@ -67,8 +69,17 @@ class Named:
 
     @property
     def untrained(self) -> bool:
-        """Whether it is an architecture of Ultralytics, which has to be trained before it can teach."""
+        """Whether it is an architecture of Ultralytics, which has no weights yet."""
         return self.ultralytics and is_architecture(str(self.file))
+
+    @property
+    def trained_first(self) -> bool:
+        """Whether it is trained on the data before it teaches: an architecture, or weights that are given epochs.
+
+        ONNX files, stored answers and files of torchvision can't be trained.
+        """
+        trainable = self.ultralytics or (self.torchvision is not None and self.file is None)
+        return self.untrained or (trainable and self.epochs is not None)
 
     @property
     def stem(self) -> str:
@@ -79,8 +90,10 @@ class Named:
         return self.torchvision or Path(str(self.file)).name
 
 
-def named(teacher: str, weights: str | None = None) -> list[Named]:
+def named(teacher: str, weights: str | None = None, epochs: int | None = None) -> list[Named]:
     """Read `teacher=`, one or several with commas, and `teacher_weights=`, for the torchvision one among them.
+
+    All have the `epochs` of `teacher_epochs=`.
 
     Raises:
         RequestError: an unknown torchvision name, or weights that belong to nobody, or to more than one.
@@ -92,9 +105,9 @@ def named(teacher: str, weights: str | None = None) -> list[Named]:
             raise RequestError(f"teacher={teacher}: names nothing between two commas")
         if part.startswith(TORCHVISION):
             name, _, file = part.removeprefix(TORCHVISION).partition(":")
-            found.append(Named(part, known_name(name), file or None))
+            found.append(Named(part, known_name(name), file or None, epochs))
         else:
-            found.append(Named(part, None, part))
+            found.append(Named(part, None, part, epochs))
     if len(found) > 1 and (stored := [one for one in found if one.stored]):
         raise RequestError(f"teacher={teacher}: {stored[0].file} holds answers, which can only teach alone")
     if weights is None:
@@ -107,7 +120,7 @@ def named(teacher: str, weights: str | None = None) -> list[Named]:
             "of several"
         )
     return [
-        Named(f"{TORCHVISION}{one.torchvision}:{weights}", one.torchvision, weights) if one in takers else one
+        Named(f"{TORCHVISION}{one.torchvision}:{weights}", one.torchvision, weights, epochs) if one in takers else one
         for one in found
     ]
 
@@ -150,16 +163,18 @@ class Teachers:
         figures: what has been measured of them, by what it was measured on, and how.
     """
 
-    def __init__(self, teacher: str, weights: str | None = None, reading: Reading | None = None) -> None:
-        """Read what `teacher=` and `teacher_weights=` say; nothing is opened.
+    def __init__(
+        self, teacher: str, weights: str | None = None, reading: Reading | None = None, epochs: int | None = None
+    ) -> None:
+        """Read what `teacher=`, `teacher_weights=` and `teacher_epochs=` say; nothing is opened.
 
         Raises:
             RequestError: as `named`.
         """
-        self.members = named(teacher, weights)
+        self.members = named(teacher, weights, epochs)
         self.reading = reading or Reading()
         self.figures: dict[str, dict[str, Any]] = {}
-        self._said = teacher, weights
+        self._said = teacher, weights, epochs
         self._opened: dict[tuple[Any, ...], Any] = {}
 
     @classmethod
@@ -171,10 +186,9 @@ class Teachers:
         Raises:
             RequestError: as `named`.
         """
-        said, reading = (recipe.teacher, recipe.teacher_weights), Reading.of(recipe)
-        if known is not None and (known._said, known.reading) == (said, reading):
+        found = cls(recipe.teacher, recipe.teacher_weights, Reading.of(recipe), recipe.teacher_epochs)
+        if known is not None and (known._said, known.reading) == (found._said, found.reading):
             return known
-        found = cls(*said, reading)
         if known is not None:
             files = {_absolute(str(one.file)) for one in found.members}
             found._opened = {key: value for key, value in known._opened.items() if key[0] in files}
@@ -184,6 +198,11 @@ class Teachers:
     def alone(self) -> bool:
         """Whether there is only one."""
         return len(self.members) == 1
+
+    @property
+    def trained_first(self) -> bool:
+        """Whether one of them is."""
+        return any(one.trained_first for one in self.members)
 
     @property
     def is_one_yolo(self) -> bool:

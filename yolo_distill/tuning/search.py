@@ -34,7 +34,6 @@ from yolo_distill.differences import changed_values, in_brief
 from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import claim_folder, write_bytes
 from yolo_distill.lock import lock
-from yolo_distill.models.architecture_files import is_architecture
 from yolo_distill.models.tasks import main_map
 from yolo_distill.recipe import check_recipe, is_recipe_key, overlaid
 from yolo_distill.runtime.progress import Progress
@@ -83,7 +82,7 @@ def search(request: Request, space: Space, trials: int) -> list[dict[str, Any]]:
         write_plan(request.out, plan)
         write_bytes(noted, json.dumps(asked, indent=1).encode())
         plan.splits = ["val"]
-        if is_architecture(plan.teacher.file):
+        if plan.trains_teacher:
             _train_teacher(request, plan)
         if not (done := request.out / TRIALS).is_file():
             rows = _fit(request, plan, space, trials)
@@ -138,7 +137,7 @@ def _train_teacher(request: Request, plan: Plan) -> None:
 
 def teacher_of(out: Path, given: str) -> str:
     """Return the teacher that the trials of a finished search had."""
-    record = teacher_run(out).record() if is_architecture(given) else None
+    record = teacher_run(out).record()  # none of weights that were given as they are
     return given if record is None else str(out / record["weights"])
 
 
