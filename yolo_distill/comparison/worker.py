@@ -5,7 +5,6 @@ Its messages go where its output does; its record, or the line that says why the
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import traceback
@@ -22,8 +21,7 @@ from yolo_distill.comparison.training import train
 from yolo_distill.errors import DistillError
 from yolo_distill.files import write_bytes
 from yolo_distill.runtime.plain_output import plain_output
-
-_ORPHANED = 3
+from yolo_distill.torchrun.worker import end_with_input
 
 
 def main(argv: list[str]) -> int:
@@ -52,22 +50,7 @@ def do(job: Job) -> None:
     write_bytes(job.path / RECORD, write_json(make_record(job, train(job))))
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, however that came about.
-
-    The parent holds the other end of our standard input and never writes into it: when it closes, the parent has ended.
-    Checkpoints and records are moved into place whole, so there is no bad moment for it.
-    """
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(_ORPHANED)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 if __name__ == "__main__":
-    end_with_parent()
+    threading.Thread(target=end_with_input, daemon=True).start()
     with plain_output():
         sys.exit(main(sys.argv[1:]))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from ultralytics.utils.metrics import OKS_SIGMA, batch_probiou, box_iou, kpt_iou
 
+from yolo_distill.runtime.detections import Detections
 from yolo_distill.runtime.detector import Detector
 from yolo_distill.runtime.masks import mask_iou
 
@@ -27,22 +28,6 @@ LOW = 0.01
 #: mAP50-95 agree by 0.97 or more.
 MIN_MATCHED = 0.95
 MAX_SCORE_GAP = 0.03
-
-
-class Found(Protocol):
-    """What was found in one picture: `xyxy` (N, 4) in pixels, `confidence` (N,) and `class_id` (N,), all numpy.
-
-    What has `masks`, `keypoints` or `xywhr` as well, as `Detections` does, is compared by them.
-    """
-
-    @property
-    def xyxy(self) -> Any: ...
-
-    @property
-    def confidence(self) -> Any: ...
-
-    @property
-    def class_id(self) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +66,7 @@ def agreement(file: Path, reference: Path, pictures: Sequence[tuple[str, Any]]) 
     return agree([(one(picture, conf=LOW), other(picture, conf=LOW)) for _, picture in pictures])
 
 
-def agree(findings: Sequence[tuple[Found, Found]]) -> Agreement:
+def agree(findings: Sequence[tuple[Detections, Detections]]) -> Agreement:
     """Compare what two detectors found: a pair a picture, of detections down to `LOW`."""
     conf = _threshold([theirs for _, theirs in findings])
     partners = 0
@@ -98,22 +83,22 @@ def agree(findings: Sequence[tuple[Found, Found]]) -> Agreement:
     return Agreement(partners / total if total else 0.0, float(np.mean(gaps)) if gaps else 0.0, found, conf)
 
 
-def _threshold(found: Sequence[Found]) -> float:
+def _threshold(found: Sequence[Detections]) -> float:
     """Return 0.25, or what enough detections pass."""
-    scores = np.sort(np.concatenate([one.confidence for one in found] or [np.zeros(0)]))[::-1]
+    scores = np.sort(np.concatenate([one.confidence for one in found] or [np.zeros(0, np.float32)]))[::-1]
     if (scores > _CONF).sum() >= _ENOUGH or not len(scores):
         return _CONF
     # Just below the score of the last one that is wanted.
     return min(_CONF, float(scores[min(_ENOUGH, len(scores)) - 1]) * 0.999)
 
 
-def _counted(found: Found, conf: float) -> int:
+def _counted(found: Detections, conf: float) -> int:
     """Return how many detections count: sure enough, and with an area left at the picture's border to overlap with."""
     solid = (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(1)
     return int((solid & (found.confidence > conf)).sum())
 
 
-def _partners(ours: Found, theirs: Found, near: float) -> list[tuple[int, int]]:
+def _partners(ours: Detections, theirs: Detections, near: float) -> list[tuple[int, int]]:
     """Return pairs of detections surer than `near` of one class that overlap, each once at most, best overlap first."""
     overlap = _overlap(ours, theirs)
     sure = (ours.confidence[:, None] > near) & (theirs.confidence[None] > near)
@@ -121,7 +106,7 @@ def _partners(ours: Found, theirs: Found, near: float) -> list[tuple[int, int]]:
     return greedy_pairs(overlap, alike & (overlap > _IOU), closest_first=True)
 
 
-def _overlap(ours: Found, theirs: Found) -> npt.NDArray[Any]:
+def _overlap(ours: Detections, theirs: Detections) -> npt.NDArray[Any]:
     """Return how far each detection covers each other one, (N, M), by what its task looks for."""
     sides: list[Any] = [ours, theirs]
     own: dict[str, list[Any]] = {

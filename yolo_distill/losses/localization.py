@@ -6,7 +6,7 @@ the degenerate boxes that an untrained head without bins predicts. Turned boxes 
 place (Llerena et al., arXiv 2106.06072).
 
     L_iou  = sum_i w_i (1 - DIoU(b_s, b_t)) / max(1, sum_i w_i)
-    L_bins = sum_i w_i mean_e KL(softmax(z_t / tau) || softmax(z_s / tau)) tau^2 / max(1, sum_i w_i)
+    L_bins = sum_i w_i mean_e KL(softmax(z_t) || softmax(z_s)) / max(1, sum_i w_i)
     L_l1   = sum_i w_i mean_e |d_s - d_t| / max(1, sum_i w_i)
     L      = L_iou + 0.2 L_bins, or L_iou + 0.2 L_l1 where the student's sides have no bins; L_iou alone where its bins
              are not as many as the teacher's
@@ -18,10 +18,9 @@ to the sides, w the teacher's confidence.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from ultralytics.utils.metrics import probiou
+from ultralytics.utils.metrics import bbox_iou, probiou
 
 from yolo_distill.losses.devices import average_over_devices
 
@@ -33,7 +32,6 @@ TURNED = 5
 #: What the variances of a turned box are more, in square pixels, or one without width has no gradient. The host's own
 #: 0.01 is in cells, here of 8 pixels.
 FLOOR = 0.01 * 8**2
-_NO_AREA = 1e-7  # keeps boxes without area finite
 #: Of some anchors: side outputs (N, 4, reg_max), distances (N, 4) and boxes, both in pixels: xyxy (N, 4), or turned
 #: ones xywhr (N, 5).
 Sides = tuple[Tensor, Tensor, Tensor]
@@ -78,24 +76,24 @@ def iou_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     if student.shape[-1] == TURNED:  # the host's function takes one dimension of boxes
         overlap = probiou(student.flatten(0, -2), teacher.detach().flatten(0, -2), floor=FLOOR)
         return weighted_mean(1 - overlap.view_as(weight), weight)
-    return weighted_mean(1 - distance_iou(student, teacher.detach()), weight)
+    overlap = bbox_iou(student, teacher.detach(), xywh=False, DIoU=True)
+    return weighted_mean(1 - overlap.squeeze(-1), weight)
 
 
-def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
+def bins_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted KL divergence of the side distributions.
 
     Args:
         student: bin logits, shape (N, 4, reg_max).
         teacher: bin logits, same shape; no gradient reaches it.
         weight: the teacher's confidence, shape (N,).
-        tau: temperature, above 0.
 
     Returns:
         scalar, at least 0; 0 when the distributions are equal or N is 0.
     """
-    target = F.log_softmax(teacher.detach() / tau, -1)
-    divergence = F.kl_div(F.log_softmax(student / tau, -1), target, reduction="none", log_target=True)
-    return weighted_mean(divergence.sum(-1).mean(-1) * tau**2, weight)
+    target = F.log_softmax(teacher.detach(), -1)
+    divergence = F.kl_div(F.log_softmax(student, -1), target, reduction="none", log_target=True)
+    return weighted_mean(divergence.sum(-1).mean(-1), weight)
 
 
 def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -110,28 +108,6 @@ def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         scalar, at least 0; 0 when the distances are equal or N is 0.
     """
     return weighted_mean((student - teacher.detach()).abs().mean(-1), weight)
-
-
-def distance_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return IoU minus the squared distance of centres over that of the corners of the box around both (eq. 7).
-
-    Written out: torchvision's picks the boxes that overlap by a mask, for which a GPU has to be waited for.
-
-    Args:
-        boxes: xyxy, shape (..., 4).
-        others: same.
-    """
-    overlap = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
-    intersection = _area(overlap.clamp(min=0))
-    areas = _area(boxes[..., 2:] - boxes[..., :2]) + _area(others[..., 2:] - others[..., :2])
-    around = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
-    apart = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
-    squares = around.square().sum(-1)
-    return intersection / (areas - intersection + _NO_AREA) - apart.square().sum(-1) / (squares + _NO_AREA)
-
-
-def _area(size: Tensor) -> Tensor:
-    return size[..., 0] * size[..., 1]  # the gradient of prod() would look at the values for zeros
 
 
 def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:

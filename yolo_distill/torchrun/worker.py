@@ -18,7 +18,7 @@ def main() -> int:
     """Train; return the exit code."""
     given = sys.stdin.buffer
     state = given.read(int.from_bytes(given.read(8), "big"))
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=end_with_input, daemon=True).start()
 
     from torch import distributed
     from ultralytics.utils import DEFAULT_CFG_DICT, RANK
@@ -47,7 +47,12 @@ def main() -> int:
     return 0
 
 
-def _end_with_input() -> None:
+def end_with_input() -> None:
+    """End this process when the one that started it is gone, however that came about.
+
+    It holds the other end of our standard input, and writes no more into it. Checkpoints and records are moved into
+    place whole, so there is no bad moment for it.
+    """
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 
