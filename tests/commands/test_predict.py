@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -213,9 +215,25 @@ def test_ctrl_c_finishes_what_is_open(interrupted):
 def test_a_camera_that_breaks_off_is_no_success(monkeypatch, capsys):
     write_video(Path("clip.avi"), frames=3)
     capture = open_video(Path("clip.avi"))
+    capture.live = True
     monkeypatch.setattr("yolo_distill.runtime.sources.open_camera", lambda number: capture)
     assert main(["predict", "model=best.onnx", "source=0", "save=false"]) == 1
     assert "0: gave no more frames after 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film.avi?token=1", "film.gif?token=1", "in/b.png?token=1"])
+def test_a_file_behind_an_address_has_an_end(name, capsys):
+    """Be it named in the address, or counted by what opens it, or both."""
+    if "gif" in name:
+        image = pytest.importorskip("PIL.Image")
+        image.new("RGB", (64, 48)).save("film.gif", save_all=True, append_images=[image.new("RGB", (64, 48), "red")])
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert predict(f"source=http://127.0.0.1:{server.server_port}/{name}", "save=false") == 0
+        finally:
+            server.shutdown()
+    assert "gave no more frames" not in capsys.readouterr().err
 
 
 def test_real_pictures(shared_data):

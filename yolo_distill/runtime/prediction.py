@@ -182,8 +182,9 @@ class Prediction:
             started = time.perf_counter()
             image = capture.read()
             if image is None:
-                film = Path(item.name).suffix.lower() in VIDEOS  # one from the net ends as films do
-                if item.live and not film and not interrupt.asked:
+                # Not every file behind an address says how many frames it has; its name says that it ends.
+                file = Path(item.name.partition("?")[0]).suffix.lower() in PICTURES | VIDEOS
+                if capture.live and not file and not interrupt.asked:
                     self._skip(f"{item.name}: gave no more frames after {number - 1}")
                 return
             seconds = time.perf_counter() - started
