@@ -104,7 +104,8 @@ def test_families(architecture, unlabelled, tmp_path):
 
 
 def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled, tmp_path):
-    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")))
+    """Its classes may have names that a file is not shown with."""
+    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")), ["round\r", "square"])
     for level in model.model[-1].cv3:
         level[-1].bias.data[:] = -9.0
         level[-1].weight.data *= 0.5
@@ -113,6 +114,7 @@ def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled, tmp_pat
     assert done.detections[1].conf < 0.25
     assert done.detections[1].same >= 20
     assert f"detections at conf {done.detections[1].conf:.3g}" in done.summary()
+    assert Detector(done.path).names == {0: "round\N{REPLACEMENT CHARACTER}", 1: "square"}
 
 
 def test_pictures_are_the_hosts_or_from_all_over_the_split(tmp_path, checkpoint, monkeypatch):
