@@ -200,6 +200,19 @@ def test_bad_requests(monkeypatch, refused, words, said):
     assert said in refused("predict", "model=best.onnx", "source=in", "jsonl=found.jsonl", *words)
 
 
+@pytest.mark.parametrize(("pictures", "labels"), [("gt/images", "gt/labels"), ("gt/labels", "gt/labels")])
+def test_labels_of_a_source_are_not_replaced(refused, pictures, labels):
+    for folder in (pictures, labels):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    Path("in/a.jpg").rename(f"{pictures}/a.jpg")
+    Path(labels, "a.txt").write_text("by hand")
+    words = [f"source={pictures}", "save=false", "save_txt=true", "exist_ok=true"]
+    said = refused("predict", "model=best.onnx", *words, "out=gt")
+    assert said == "out=gt: holds the labels of source=, which would be replaced; give another folder"
+    assert predict(*words, "out=gt/found") == 0
+    assert (files("gt/found"), Path(labels, "a.txt").read_text()) == (["labels/a.txt"], "by hand")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
 def test_ctrl_c_finishes_what_is_open(interrupted):
     write_video(Path("long.avi"), frames=4000)
