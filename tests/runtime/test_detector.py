@@ -112,6 +112,17 @@ def test_lists(tmp_path, batch, shapes):
     assert detector([]) == []
 
 
+def test_a_long_list_is_taken_some_at_a_time(tmp_path):
+    """Though the file takes any number: each is decoded when its turn comes."""
+    detector = Detector(write_detector(tmp_path / "made.onnx", dense(DISC, SQUARE), batch=None))
+    detector.session = spy = Spy(detector.session)
+    with pytest.raises(RequestError, match=r"^picture 11 of 11: gone\.jpg"):
+        detector([PICTURE] * 10 + ["gone.jpg"])
+    assert [len(one) for one in detector([PICTURE] * 11)] == [2] * 11
+    assert detector.infer(np.zeros((11, 3, 64, 64), np.float32)).shape == (11, 7, 40)
+    assert [shape[0] for shape in spy.shapes] == [8, 8, 3, 8, 3]
+
+
 def test_lists_of_different_pictures(tmp_path, detector):
     cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
     given = [PICTURE, PICTURE[:, :64], PICTURE[..., 0], tmp_path / "a.png", "a.png"]
