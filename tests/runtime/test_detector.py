@@ -93,6 +93,13 @@ def test_settings(tmp_path, settings, classes):
     )  # the same in three steps
 
 
+def test_a_name_of_several_classes_stands_for_all(tmp_path):
+    names = {0: "disc", 1: "square", 2: "disc"}
+    detector = Detector(write_detector(tmp_path / "made.onnx", dense(DISC, SQUARE), names=names))
+    assert detector.class_ids("disc") == [0, 2]
+    assert detector(PICTURE, classes="disc").class_id.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("batch", "shapes"),
     [(1, [(1, 3, 64, 64)] * 3), (2, [(2, 3, 64, 64)] * 2), (4, [(4, 3, 64, 64)]), (None, [(3, 3, 64, 64)])],

@@ -234,20 +234,18 @@ class Detector:
         Raises:
             RequestError: the model knows no such class.
         """
-        by_name = {name: index for index, name in self.names.items()}
-        ids = []
+        ids: list[int] = []
         for one in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
             text = str(one).strip()
             if text.isdecimal() and int(text) in self.names:
                 ids.append(int(text))
-            elif text in by_name:
-                ids.append(by_name[text])
+            elif named := [index for index, name in self.names.items() if name.strip() == text]:
+                ids += named  # a name may stand for several
             else:
                 known = ", ".join(f"{index} {name}" for index, name in list(self.names.items())[:20])
                 more = ", ..." if len(self.names) > 20 else ""
-                raise RequestError(
-                    f"classes={text}: the model knows no such class{did_you_mean(text, by_name)} (known: {known}{more})"
-                )
+                near = did_you_mean(text, self.names.values())
+                raise RequestError(f"classes={text}: the model knows no such class{near} (known: {known}{more})")
         return ids
 
     def _fill(self, pictures: Sequence[Picture], size: tuple[int, int]) -> tuple[Tensor, list[Transform]]:
