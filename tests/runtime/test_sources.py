@@ -16,7 +16,7 @@ from yolo_distill.runtime.sources import cut_off_jpeg, find, read_picture, why_u
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.jpg", "a.PNG", "a[1].jpg", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
+    for name in ("b.jpg", "._b.jpg", "a.PNG", "a[1].jpg", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
