@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -240,6 +243,13 @@ def test_folders_and_checkpoints(tmp_path):
         Detector(tmp_path)
     with pytest.raises(RequestError, match=r"yolo-distill export model=.*best\.pt"):
         Detector(tmp_path / "best.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text(file, tmp_path):
+    odd = file.rename(tmp_path / os.fsdecode(b"made\xff.onnx"))
+    with pytest.raises(RequestError, match="its name is no UTF-8, which onnxruntime cannot open; rename it"):
+        Detector(odd)
 
 
 @pytest.mark.parametrize(
