@@ -108,7 +108,8 @@ def listed(path: str, source: str) -> list[str] | None:
     """
     every: Iterable[str]
     if Path(path).is_dir():
-        every = map(str, Path(path).iterdir())
+        # No hidden ones, as no pattern names them: what macOS leaves beside a picture has its name, and is none.
+        every = (one for one in map(str, Path(path).iterdir()) if not _hidden(one))
         nothing = f"the folder holds no pictures or videos (for folders below: {source}/**/*)"
     elif glob.has_magic(source):  # the folder that a path is in may have such letters in its own name
         # Path.glob takes no absolute pattern.
@@ -128,7 +129,8 @@ def _files_at(source: str) -> dict[str, int]:
     if _STREAM.match(source):
         raise _endless(source)
     listed = Address(source, "source").listed()
-    found = {path: size for path, size in sorted(listed.items()) if _suffix(path) in PICTURES | VIDEOS}
+    meant = [path for path in sorted(listed) if _hidden(source) or not _hidden(path)]  # as in a folder here
+    found = {path: listed[path] for path in meant if _suffix(path) in PICTURES | VIDEOS}
     if not found:
         raise RequestError(f"source={source}: no picture or video is there (for folders below: {source}/**/*)")
     return found
@@ -157,6 +159,10 @@ def _absolute(path: str) -> str:
 
 def _separator(path: str) -> str:
     return "/" if is_address(path) else os.sep
+
+
+def _hidden(path: str) -> bool:
+    return path.rpartition(_separator(path))[2].startswith(".")
 
 
 def _suffix(path: str) -> str:

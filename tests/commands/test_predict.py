@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -198,6 +200,19 @@ def test_bad_requests(monkeypatch, refused, words, said):
     assert said in refused("predict", "model=best.onnx", "source=in", "jsonl=found.jsonl", *words)
 
 
+@pytest.mark.parametrize(("pictures", "labels"), [("gt/images", "gt/labels"), ("gt/labels", "gt/labels")])
+def test_labels_of_a_source_are_not_replaced(refused, pictures, labels):
+    for folder in (pictures, labels):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    Path("in/a.jpg").rename(f"{pictures}/a.jpg")
+    Path(labels, "a.txt").write_text("by hand")
+    words = [f"source={pictures}", "save=false", "save_txt=true", "exist_ok=true"]
+    said = refused("predict", "model=best.onnx", *words, "out=gt")
+    assert said == "out=gt: holds the labels of source=, which would be replaced; give another folder"
+    assert predict(*words, "out=gt/found") == 0
+    assert (files("gt/found"), Path(labels, "a.txt").read_text()) == (["labels/a.txt"], "by hand")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
 def test_ctrl_c_finishes_what_is_open(interrupted):
     write_video(Path("long.avi"), frames=4000)
@@ -213,9 +228,25 @@ def test_ctrl_c_finishes_what_is_open(interrupted):
 def test_a_camera_that_breaks_off_is_no_success(monkeypatch, capsys):
     write_video(Path("clip.avi"), frames=3)
     capture = open_video(Path("clip.avi"))
+    capture.live = True
     monkeypatch.setattr("yolo_distill.runtime.sources.open_camera", lambda number: capture)
     assert main(["predict", "model=best.onnx", "source=0", "save=false"]) == 1
     assert "0: gave no more frames after 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film.avi?token=1", "film.gif?token=1", "in/b.png?token=1"])
+def test_a_file_behind_an_address_has_an_end(name, capsys):
+    """Be it named in the address, or counted by what opens it, or both."""
+    if "gif" in name:
+        image = pytest.importorskip("PIL.Image")
+        image.new("RGB", (64, 48)).save("film.gif", save_all=True, append_images=[image.new("RGB", (64, 48), "red")])
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert predict(f"source=http://127.0.0.1:{server.server_port}/{name}", "save=false") == 0
+        finally:
+            server.shutdown()
+    assert "gave no more frames" not in capsys.readouterr().err
 
 
 def test_real_pictures(shared_data):

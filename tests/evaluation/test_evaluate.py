@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER
 from yolo_distill.data.dataset import check_data
 from yolo_distill.errors import DistillError, RequestError
 from yolo_distill.evaluation.evaluate import class_table, cost, evaluate, in_points, side_by_side
-from yolo_distill.evaluation.validator import AS_ONE, warnings_only
+from yolo_distill.evaluation.validator import AS_ONE, check_names, warnings_only
 from yolo_distill.exporting.export import export
 from yolo_distill.exporting.export_data import read_data
 from yolo_distill.models.checkpoint import load_detector
@@ -288,6 +288,12 @@ def test_models_under_each_other() -> None:
     assert lines[1].split() == ["teacher", "51.8", "80.0", "9,950,000", "1.98", "20.0", "60.0"]
     assert lines[2].split() == ["yolo26n", "47.0", "-", "2,375,421", "-", "-", "-"]
     assert lines[0].index("parameters") + len("parameters") == lines[1].index("9,950,000") + len("9,950,000")
+
+
+def test_a_name_that_a_file_shows_otherwise_is_the_same() -> None:
+    check_names({0: "cat\N{REPLACEMENT CHARACTER}", 1: "dog"}, {0: "cat\r", 1: "dog"}, "best.onnx", "data.yaml")
+    with pytest.raises(RequestError, match="differ: 0 is"):
+        check_names({0: "cat", 1: "dog"}, {0: "cat\r", 1: "dog"}, "best.onnx", "data.yaml")
 
 
 @pytest.mark.slow

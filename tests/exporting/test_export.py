@@ -26,7 +26,7 @@ from yolo_distill.exporting.export import export
 from yolo_distill.exporting.request_checks import input_size
 from yolo_distill.exporting.targets import load_target
 from yolo_distill.exporting.ultralytics_formats import export_by_host
-from yolo_distill.exporting.workspace import CARD_MARK, put_in_place
+from yolo_distill.exporting.workspace import CARD_MARK, earlier_extras, put_in_place
 from yolo_distill.runtime.detector import Detector
 
 # --- what comes out --------------------------------------------------------------------------------------------------
@@ -104,7 +104,8 @@ def test_families(architecture, unlabelled, tmp_path):
 
 
 def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled, tmp_path):
-    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")))
+    """Its classes may have names that a file is not shown with."""
+    model = live_detector(str(write_architecture(tmp_path / "tiny.yaml")), ["round\r", "square"])
     for level in model.model[-1].cv3:
         level[-1].bias.data[:] = -9.0
         level[-1].weight.data *= 0.5
@@ -113,6 +114,7 @@ def test_an_untrained_model_is_compared_at_a_lower_threshold(unlabelled, tmp_pat
     assert done.detections[1].conf < 0.25
     assert done.detections[1].same >= 20
     assert f"detections at conf {done.detections[1].conf:.3g}" in done.summary()
+    assert Detector(done.path).names == {0: "round\N{REPLACEMENT CHARACTER}", 1: "square"}
 
 
 def test_pictures_are_the_hosts_or_from_all_over_the_split(tmp_path, checkpoint, monkeypatch):
@@ -182,6 +184,22 @@ def test_all_files_or_none_are_moved(tmp_path):
     put_in_place(files, tmp_path / "work", [tmp_path / "old"])
     assert listing(tmp_path) == ["a", "b", "new", "work"]
     assert (tmp_path / "a").read_text() == "old after"
+
+
+def test_nothing_but_an_earlier_exports_own_files_is_obsolete(tmp_path):
+    """Whatever the proof names: a checkpoint and a folder beside it stay."""
+    (tmp_path / "pictures").mkdir()
+    names = ["best.pt", "pictures", "../best.ort", "best.operators.config", "other.ort"]
+    for name in ("best.pt", "best.ort", "other.ort"):
+        (tmp_path / name).touch()
+    extras = {str(number): {"path": name} for number, name in enumerate(names)}
+    proof = tmp_path / "best.json"
+    proof.write_text(json.dumps({"source_sha256": "0", "extras": extras}))
+    assert earlier_extras(proof) == [tmp_path / "best.ort"]
+    (tmp_path / "best.operators.config").touch()
+    assert earlier_extras(proof) == [tmp_path / "best.ort", tmp_path / "best.operators.config"]
+    proof.write_text('{"source_sha256": "0", "extras": {}}')
+    assert earlier_extras(proof) == []
 
 
 def test_a_stranger_s_json_is_not_overwritten(checkpoint, tmp_path):

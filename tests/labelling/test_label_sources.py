@@ -40,6 +40,15 @@ def test_a_folder_that_was_moved_is_the_same_and_one_that_changed_is_not(tmp_pat
     assert find_sources(str(tmp_path / "moved"), Path("out")).digest != first.digest
 
 
+def test_hidden_files_are_pictures_only_where_they_are_named(tmp_path):
+    write_pictures(tmp_path / "a", 1)
+    (tmp_path / "a" / "._0000.jpg").write_bytes(b"what macOS leaves")
+    for source in (f"{tmp_path}/a", f"{tmp_path}/a/*", f"file://{tmp_path}/a", f"file://{tmp_path}/a/*"):
+        assert names(find_sources(source, Path("out")).pictures) == ["0000.jpg"]
+        named = f"{source.removesuffix('/*')}/._0000.jpg"
+        assert names(find_sources(named, Path("out")).pictures) == ["._0000.jpg"]
+
+
 def test_odd_names_and_results_inside_a_source():
     for folder, count in (("2023", 1), ("2024", 2), ("one, two", 1)):  # no camera, no two sources
         write_pictures(Path(folder), count)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +96,13 @@ def test_settings(tmp_path, settings, classes):
     )  # the same in three steps
 
 
+def test_a_name_of_several_classes_stands_for_all(tmp_path):
+    names = {0: "disc", 1: "square", 2: "disc"}
+    detector = Detector(write_detector(tmp_path / "made.onnx", dense(DISC, SQUARE), names=names))
+    assert detector.class_ids("disc") == [0, 2]
+    assert detector(PICTURE, classes="disc").class_id.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("batch", "shapes"),
     [(1, [(1, 3, 64, 64)] * 3), (2, [(2, 3, 64, 64)] * 2), (4, [(4, 3, 64, 64)]), (None, [(3, 3, 64, 64)])],
@@ -110,6 +120,17 @@ def test_lists(tmp_path, batch, shapes):
         np.testing.assert_allclose([one.confidence for one in detector(given)], [[1.0], [0.4], [0.8]], rtol=1e-5)
     assert spy.shapes == shapes * 2
     assert detector([]) == []
+
+
+def test_a_long_list_is_taken_some_at_a_time(tmp_path):
+    """Though the file takes any number: each is decoded when its turn comes."""
+    detector = Detector(write_detector(tmp_path / "made.onnx", dense(DISC, SQUARE), batch=None))
+    detector.session = spy = Spy(detector.session)
+    with pytest.raises(RequestError, match=r"^picture 11 of 11: gone\.jpg"):
+        detector([PICTURE] * 10 + ["gone.jpg"])
+    assert [len(one) for one in detector([PICTURE] * 11)] == [2] * 11
+    assert detector.infer(np.zeros((11, 3, 64, 64), np.float32)).shape == (11, 7, 40)
+    assert [shape[0] for shape in spy.shapes] == [8, 8, 3, 8, 3]
 
 
 def test_lists_of_different_pictures(tmp_path, detector):
@@ -222,6 +243,13 @@ def test_folders_and_checkpoints(tmp_path):
         Detector(tmp_path)
     with pytest.raises(RequestError, match=r"yolo-distill export model=.*best\.pt"):
         Detector(tmp_path / "best.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text(file, tmp_path):
+    odd = file.rename(tmp_path / os.fsdecode(b"made\xff.onnx"))
+    with pytest.raises(RequestError, match="its name is no UTF-8, which onnxruntime cannot open; rename it"):
+        Detector(odd)
 
 
 @pytest.mark.parametrize(

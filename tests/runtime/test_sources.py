@@ -16,7 +16,7 @@ from yolo_distill.runtime.sources import cut_off_jpeg, find, read_picture, why_u
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.jpg", "a.PNG", "a[1].jpg", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
+    for name in ("b.jpg", "._b.jpg", "a.PNG", "a[1].jpg", "notes.txt", "film.mp4", "below/c.jpg", "empty/x.txt"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -45,6 +45,18 @@ def test_files(folder, source, expected):
 def test_live(source):
     (item,) = find(source)
     assert (item.name, item.live, item.open is not None) == (source, True, True)
+
+
+def test_a_folder_whose_name_is_a_number_is_no_camera(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "below").rename("77")
+    assert [item.name for item in find("77")] == [str(Path("77/c.jpg"))]
+
+
+@pytest.mark.parametrize("digits", [11, 5000])
+def test_a_number_that_no_camera_has(digits):
+    with pytest.raises(RequestError, match=rf"^source=9{{1,20}}: {digits} digits are too many for a camera's number"):
+        find("9" * digits)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +75,8 @@ def run(settings: dict[str, Any]) -> int:
     out = Path(settings["out"]).expanduser()
     if settings["save"] or settings["save_txt"]:
         check_folder(out, f"out={settings['out']}")
-    if settings["save"] and settings["exist_ok"]:
-        _spare_sources(out, settings["out"], items)
+    if settings["exist_ok"]:
+        _spare_sources(out, settings, items)
     jsonl = new_file("jsonl", settings, read=("model", "source"))
     if jsonl and jsonl.exists():
         files = (Path(item.name).expanduser() for item in items if not item.live)
@@ -135,8 +136,18 @@ def read_classes(text: str | None) -> list[str] | None:
     return classes
 
 
-def _spare_sources(out: Path, said: str, items: Iterable[Item]) -> None:
-    """Refuse to write into the folder of what is read: a result has the name of its picture."""
+def _spare_sources(out: Path, settings: Mapping[str, Any], items: Iterable[Item]) -> None:
+    """Refuse to write into the folder of what is read, or of its labels: a result has the name of its picture."""
     folders = {Path(item.name).expanduser().parent for item in items if not item.live}
-    if out.is_dir() and any(folder.is_dir() and folder.samefile(out) for folder in folders):
-        raise RequestError(f"out={said}: is where source= lies, whose files would be replaced; give another folder")
+    for wanted, place, others, what in (
+        ("save", out, folders, "is where source= lies, whose files"),
+        ("save_txt", out / "labels", map(_labels_of, folders), "holds the labels of source=, which"),
+    ):
+        if settings[wanted] and place.is_dir() and any(one.is_dir() and one.samefile(place) for one in others):
+            raise RequestError(f"out={settings['out']}: {what} would be replaced; give another folder")
+
+
+def _labels_of(folder: Path) -> Path:
+    """Return where labels of the pictures in a folder are looked for: `labels` in the place of the last `images`."""
+    before, images, after = f"{folder.absolute()}{os.sep}".rpartition(f"{os.sep}images{os.sep}")
+    return Path(f"{before}{os.sep}labels{os.sep}{after}") if images else folder

@@ -22,6 +22,7 @@ from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import cannot_write, move_into_place
 from yolo_distill.models.checkpoint import no_auto_install
 from yolo_distill.models.tasks import TASKS
+from yolo_distill.runtime.metadata import shown as shown_name
 from yolo_distill.temporary import temporary_folder
 from yolo_distill.version import __version__
 
@@ -92,7 +93,7 @@ def check_names(names: Mapping[int, str], wanted: Mapping[int, str], shown: str,
     differ = [
         f"{index} is {names.get(index)!r} there and {name!r} here"
         for index, name in wanted.items()
-        if names.get(index) != name
+        if names.get(index) not in {name, shown_name(name)}  # the latter is what an exported file says
     ]
     if differ and not placeholder:
         raise RequestError(f"the classes of {shown} and {data} differ: {_some(differ)}; they are compared by number")

@@ -30,7 +30,7 @@ from yolo_distill.exporting.parity import prove, prove_same, torch_run
 from yolo_distill.exporting.report import ExportReport, base_versions
 from yolo_distill.exporting.request_checks import Plan, open_checkpoint
 from yolo_distill.exporting.targets import Target, load_target
-from yolo_distill.exporting.workspace import check_card, destination, earlier_extras, put_in_place, workspace
+from yolo_distill.exporting.workspace import EXTRAS, check_card, destination, earlier_extras, put_in_place, workspace
 from yolo_distill.graphs.input_form import NOTES, take_pictures
 from yolo_distill.graphs.mobile import check_suitability, suit_delegates, write_ort
 from yolo_distill.machine import busy, cpu_name
@@ -220,7 +220,7 @@ def _extras(plan: _Plan, draft: Path, folder: Path) -> tuple[list[tuple[Path, Pa
     made.mkdir()
     ort, operators = write_ort(draft, made, fused=plan.precision == "int8")
     prove_same(ort, draft, plan.data.pictures, rounded=plan.precision != "fp32")
-    files = [(ort, plan.path.with_suffix(".ort")), (operators, plan.path.with_suffix(".operators.config"))]
+    files = [(file, plan.path.with_suffix(suffix)) for file, suffix in zip((ort, operators), EXTRAS, strict=True)]
     names = ("ORT format", "operators for a reduced runtime")
     return files, {
         name: {"path": str(place), "file_bytes": file.stat().st_size, "sha256": sha256(file)}

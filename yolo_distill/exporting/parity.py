@@ -26,6 +26,7 @@ from yolo_distill.exporting.detection_parity import (
 from yolo_distill.exporting.task_parity import as_raw, own_gap, rows_of
 from yolo_distill.models.tasks import task_of
 from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.metadata import shown
 from yolo_distill.runtime.postprocess import Postprocess, Raw
 
 CONF = 0.25  # the host's prediction default
@@ -140,7 +141,7 @@ def _check_notes(detector: Any, model: DetectionModel, nms: bool | None) -> None
     """Compare what the file says about itself with the checkpoint."""
     says = detector.metadata
     notes = {
-        "names": (dict(detector.names), dict(model.names)),
+        "names": (dict(detector.names), {index: shown(name) for index, name in model.names.items()}),
         "stride": (detector.stride, max(int(model.stride.max()), 32)),
         "task": (detector.task, task_of(model)),
         "kpt_shape": (list(detector.meaning.kpt_shape or []), list(getattr(model.model[-1], "kpt_shape", []))),

@@ -16,6 +16,8 @@ from yolo_distill.temporary import temporary_folder
 _MARKS = ("metadata.yaml", "metadata.json", "Manifest.json")
 #: Each model card holds this.
 CARD_MARK = "<!-- Written by yolo-distill export, which writes over it: keep words of your own in another file. -->"
+#: What the further files of an export end in: ONNX Runtime's own format, and its list of operators.
+EXTRAS = (".ort", ".operators.config")
 
 
 def destination(out: str | Path | None, source: Path, suffix: str, infix: str) -> Path:
@@ -66,6 +68,8 @@ def workspace(path: Path, out: str | Path | None) -> Iterator[Path]:
 def earlier_extras(proof: Path) -> list[Path]:
     """Return the further files that an earlier export put beside its proof, and which a new one makes obsolete.
 
+    Their names are its own with `EXTRAS`: what else a proof names is not ours to remove.
+
     Raises:
         RequestError: a file of that name is there and is no proof of ours.
     """
@@ -75,7 +79,9 @@ def earlier_extras(proof: Path) -> list[Path]:
         earlier = json.loads(proof.read_text(encoding="utf-8"))
         if "source_sha256" not in earlier:
             raise ValueError("no proof")
-        return [proof.with_name(Path(extra["path"]).name) for extra in earlier.get("extras", {}).values()]
+        named = {Path(extra["path"]).name for extra in earlier.get("extras", {}).values()}
+        own = map(proof.with_suffix, EXTRAS)
+        return [place for place in own if place.name in named and place.is_file()]
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise RequestError(f"{proof}: would be overwritten by the proof, and is none; give another out=") from error
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Detections", "Detector"]
 
+#: Pictures that a file of any number is given at a time: more are no faster, and fill the memory.
+DYNAMIC_BATCH = 8
+
 
 class Settings(TypedDict, total=False):
     """What counts as a detection; see `Detector.__call__`."""
@@ -89,7 +92,7 @@ class Detector:
         outputs.sort(key=lambda one: len(one.shape))  # boxes before prototypes
         self._outputs = [one.name for one in outputs]
         self.batch: int | None = self._form.batch
-        self._most = notes.most
+        self._step = self.batch or notes.most or DYNAMIC_BATCH
         own = self._form.imgsz or notes.imgsz
         self.imgsz: tuple[int, int] = own if imgsz is None else self._choose_size(imgsz)
         self.meaning = self._choose_layout([one.shape for one in outputs], notes)
@@ -145,12 +148,11 @@ class Detector:
         given: Any = images if several else [images]
         settings = self._checked(conf, iou, max_det, classes, agnostic)  # before any work
         size = self.imgsz if imgsz is None else self._choose_size(imgsz)
-        step = self.batch or self._most or max(len(given), 1)
         found: list[Detections] = []
-        for start in range(0, len(given), step):
+        for start in range(0, len(given), self._step):
             pictures = [
                 as_picture(one, f"picture {number} of {len(given)}: " if several else "")
-                for number, one in enumerate(given[start : start + step], start + 1)
+                for number, one in enumerate(given[start : start + self._step], start + 1)
             ]
             tensor, transforms = self._fill(pictures, size)
             found += self._decode(self.infer(tensor), transforms, settings)
@@ -195,10 +197,10 @@ class Detector:
             raise RequestError(
                 f"{self.path}: got an input of {tensor.dtype}; expected {dtype}, as preprocess() gives it"
             )
-        count, step = len(tensor), self.batch or self._most or max(len(tensor), 1)
+        count = len(tensor)
         parts: list[list[Floats]] = []
-        for start in range(0, count, step):
-            part = tensor[start : start + step].astype(dtype, copy=False)
+        for start in range(0, count, self._step):
+            part = tensor[start : start + self._step].astype(dtype, copy=False)
             if lacking := (self.batch or len(part)) - len(part):
                 part = np.concatenate([part, np.zeros((lacking, *part.shape[1:]), dtype)])
             try:
@@ -232,20 +234,18 @@ class Detector:
         Raises:
             RequestError: the model knows no such class.
         """
-        by_name = {name: index for index, name in self.names.items()}
-        ids = []
+        ids: list[int] = []
         for one in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
             text = str(one).strip()
             if text.isdecimal() and int(text) in self.names:
                 ids.append(int(text))
-            elif text in by_name:
-                ids.append(by_name[text])
+            elif named := [index for index, name in self.names.items() if name.strip() == text]:
+                ids += named  # a name may stand for several
             else:
                 known = ", ".join(f"{index} {name}" for index, name in list(self.names.items())[:20])
                 more = ", ..." if len(self.names) > 20 else ""
-                raise RequestError(
-                    f"classes={text}: the model knows no such class{did_you_mean(text, by_name)} (known: {known}{more})"
-                )
+                near = did_you_mean(text, self.names.values())
+                raise RequestError(f"classes={text}: the model knows no such class{near} (known: {known}{more})")
         return ids
 
     def _fill(self, pictures: Sequence[Picture], size: tuple[int, int]) -> tuple[Tensor, list[Transform]]:

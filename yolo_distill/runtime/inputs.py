@@ -89,7 +89,8 @@ def input_form(inputs: Sequence[Any], notes: Metadata, file: str) -> InputForm:
         file: the file's name, for errors.
 
     Raises:
-        RequestError: the input has neither form, or the metadata says another one than it has.
+        RequestError: the input has neither form, or the metadata says another one than it has, or a size that it does
+            not take.
     """
     shapes = ", ".join(str(tuple(one.shape)) for one in inputs)
     one = inputs[0] if len(inputs) == 1 and len(inputs[0].shape) == 4 else None
@@ -113,10 +114,16 @@ def input_form(inputs: Sequence[Any], notes: Metadata, file: str) -> InputForm:
         )
     batch, sides = one.shape[0], one.shape[1:3] if bytes_in else one.shape[2:]
     require_size([batch, *sides], file)
+    fixed = all(isinstance(side, int) for side in sides)
+    if not fixed and any(side % notes.stride for side in notes.imgsz):
+        raise RequestError(
+            f"{file}: the model takes {shapes}, but imgsz = {notes.imgsz} in its metadata is no multiple of its "
+            f"stride, {notes.stride}; export it again"
+        )
     return InputForm(
         name=one.name,
         dtype=dtype,
         blue_first=notes.input_colour == "BGR",
         batch=batch if isinstance(batch, int) else None,
-        imgsz=(sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None,
+        imgsz=(sides[0], sides[1]) if fixed else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ TASKS = ("detect", "segment", "pose", "obb")
 # What an input may be; the first of each is meant where a file does not say.
 _INPUT = {"input_layout": ("NCHW", "NHWC"), "input_colour": ("RGB", "BGR"), "input_range": ("0-1", "0-255")}
 _EXPORT = "export it with: yolo-distill export model=best.pt"
+# What a terminal would act on or could not show: controls, ends of lines, turned writing, halves of UTF-16 pairs.
+_UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_MOST_SHOWN = 200  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,11 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
     everything = {key: _value(text) for key, text in notes.items()}
     task = str(everything["task"])
     if task not in TASKS:
-        raise RequestError(f"{file}: the model's task is {task!r}; {', '.join(TASKS[:-1])} and {TASKS[-1]} can be run")
+        known = f"{', '.join(TASKS[:-1])} and {TASKS[-1]}"
+        raise RequestError(f"{file}: the model's task is {_short(task)}; {known} can be run")
     head = str(everything.get("head", ""))
     if head.startswith("RTDETR"):
-        raise RequestError(f"{file}: the model has the head {head}; only YOLO detectors can be run")
+        raise RequestError(f"{file}: the model has the head {shown(head)}; only YOLO detectors can be run")
     args = everything.get("args")
     with_nms = isinstance(args, dict) and args.get("nms") is True
     return Metadata(
@@ -84,6 +89,12 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
     )
 
 
+def shown(name: str) -> str:
+    """Return a name as it can be written to a terminal, a picture or a file: in one line of some length."""
+    short = name if len(name) <= _MOST_SHOWN else f"{name[: _MOST_SHOWN - 3]}..."
+    return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", short)
+
+
 def _value(text: str) -> Any:
     """Return a literal's value, or the text itself; nothing in it is ever run."""
     try:
@@ -96,8 +107,8 @@ def _names(value: Any, file: str) -> dict[int, str]:
     pairs = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
     if isinstance(pairs, dict):
         try:
-            names = {int(index): str(name) for index, name in pairs.items()}
-        except (TypeError, ValueError):
+            names = {int(index): shown(str(name)) for index, name in pairs.items()}
+        except (TypeError, ValueError, OverflowError):
             names = {}
         if names and sorted(names) == list(range(len(names))):
             return names
@@ -114,7 +125,7 @@ def _imgsz(value: Any, file: str) -> tuple[int, int]:
 
 
 def _kpt_shape(value: Any, file: str) -> tuple[int, int]:
-    if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] in {2, 3}:
+    if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] in (2, 3):
         return _positive(value[0], "kpt_shape", file), int(value[1])
     raise RequestError(
         f"{file}: the model's metadata does not say how many keypoints there are (kpt_shape = {_short(value)}); "

@@ -14,7 +14,7 @@ from yolo_distill.errors import RequestError
 from yolo_distill.files import claim_folder, remove_partials, write_bytes
 from yolo_distill.runtime.capture import Capture
 from yolo_distill.runtime.detections import Detections
-from yolo_distill.runtime.detector import Detector
+from yolo_distill.runtime.detector import DYNAMIC_BATCH, Detector
 from yolo_distill.runtime.drawing import draw
 from yolo_distill.runtime.interrupt import Interrupt
 from yolo_distill.runtime.letterbox import Picture
@@ -26,7 +26,6 @@ from yolo_distill.sources import PICTURES, VIDEOS
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "write")
 
-_DYNAMIC_BATCH = 8
 _BATCH_PIXELS = 32_000_000  # a batch is full at so many, so that it holds no eight posters at once
 # Those that OpenCV writes everywhere, and that can hold the colours of boxes.
 _PICTURE_SUFFIXES = PICTURES - {".avif", ".dng", ".heic", ".heif", ".mpo", ".pgm"}
@@ -136,7 +135,7 @@ class Prediction:
         if self.show:
             self._screen = Screen("yolo-distill predict", "show=false (results are written to out=)")
         live = any(item.live for item in self.items)
-        step = 1 if live or self.show else self.detector.batch or _DYNAMIC_BATCH
+        step = 1 if live or self.show else self.detector.batch or DYNAMIC_BATCH
         try:
             with Interrupt() as interrupt, quiet():
                 self._jsonl = JsonLines(self.jsonl) if self.jsonl else None
@@ -182,8 +181,9 @@ class Prediction:
             started = time.perf_counter()
             image = capture.read()
             if image is None:
-                film = Path(item.name).suffix.lower() in VIDEOS  # one from the net ends as films do
-                if item.live and not film and not interrupt.asked:
+                # Not every file behind an address says how many frames it has; its name says that it ends.
+                file = Path(item.name.partition("?")[0]).suffix.lower() in PICTURES | VIDEOS
+                if capture.live and not file and not interrupt.asked:
                     self._skip(f"{item.name}: gave no more frames after {number - 1}")
                 return
             seconds = time.perf_counter() - started

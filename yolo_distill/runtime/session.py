@@ -42,6 +42,8 @@ def open_session(path: Path, providers: Sequence[str] | str | None, threads: int
         raise RequestError(f"{path}: may not be read; give another, or the right to it")
     if not path.stat().st_size:
         raise RequestError(f"{path}: is empty; export or copy it again")
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # bytes that are no text
+        raise RequestError(f"{path}: its name is no UTF-8, which onnxruntime cannot open; rename it")
     if threads is not None and threads < 1:
         raise RequestError(f"threads={threads}: must be at least 1")
     options = onnxruntime.SessionOptions()

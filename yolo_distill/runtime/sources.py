@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from yolo_distill.runtime.letterbox import Picture
 from yolo_distill.sources import VIDEOS, listed
 
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://", "rtp://")
+
+_MOST_DIGITS = 9  # of a number that OpenCV takes for a camera
 
 # What follows 0xFF in a JPEG's data is 0 or one of the marks D0 to D7.
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
@@ -47,7 +50,11 @@ def find(source: str) -> list[Item]:
     Raises:
         RequestError: it is not there, or holds nothing to look at.
     """
-    if source.isdecimal():
+    if source.isdecimal() and not os.path.exists(source):  # noqa: PTH110 - Path fails where a name is too long
+        if len(source) > _MOST_DIGITS:
+            raise RequestError(
+                f"source={source:.20}: {len(source)} digits are too many for a camera's number; the first camera is 0"
+            )
         return [Item(source, lambda: open_camera(int(source)), live=True)]
     if source.lower().startswith(_STREAMS):
         return [Item(source, lambda: open_stream(source), live=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 
-from yolo_distill.errors import DistillError, RequestError
+from yolo_distill.errors import DistillError, RequestError, one_line
 from yolo_distill.files import (
     cannot_write,
     for_opencv,
@@ -34,19 +34,25 @@ def write_picture(path: Path, image: Picture) -> None:
         DistillError: the picture cannot be encoded or the disk cannot be written.
     """
     try:
-        done, data = cv2.imencode(path.suffix, image)
-    except cv2.error as error:
-        raise DistillError(f"{path}: cannot be encoded as {path.suffix} ({str(error).strip()})") from error
-    if not done:
-        raise DistillError(f"{path}: cannot be encoded as {path.suffix}")
-    write_bytes(path, data.tobytes())
+        data = encoded(image, path.suffix)
+    except DistillError as error:
+        raise DistillError(f"{path}: {error}") from error
+    write_bytes(path, data)
 
 
 def encoded(image: Picture, suffix: str, quality: int | None = None) -> bytes:
-    """Return a picture file; of a JPEG the quality is given, to 100."""
-    done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [])
+    """Return a picture file; of a JPEG the quality is given, to 100.
+
+    Raises:
+        DistillError: the picture cannot be encoded.
+    """
+    why = ""
+    try:
+        done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [])
+    except cv2.error as error:
+        done, why = False, f" ({one_line(error)})"
     if not done:
-        raise DistillError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be encoded as {suffix}")
+        raise DistillError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be encoded as {suffix}{why}")
     return data.tobytes()
 
 
@@ -107,8 +113,9 @@ class Video:
         """
         check_video_name(path, str(path))
         self.path = path
-        # MPEG-4 counts time in fractions of up to 65,535 parts a second, and OpenCV hands on three decimals.
-        self.fps = fps if fps <= 65 else round(fps, 2 if fps <= 655 else 1)
+        # MPEG-4 counts time in fractions of up to 65,535 parts a second, and OpenCV hands on three decimals,
+        # of which 0.001 is none to it.
+        self.fps = max(fps, 0.002) if fps <= 65 else round(fps, 2 if fps <= 655 else 1)
         self.frames = 0
         self._partial = partial_name(path)
         self._writer: Any = None

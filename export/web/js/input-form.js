@@ -86,7 +86,8 @@ function levels(dtype) {
  * @param {import("./onnx-file.js").Value[]} inputs of the file; there has to be one.
  * @param {import("./metadata.js").Metadata} notes they have to say the same.
  * @param {string} file the file's name, for errors.
- * @throws {RequestError} the input has neither form, or the metadata says another one than it has.
+ * @throws {RequestError} the input has neither form, or the metadata says another one than it has, or a size that it
+ *   does not take.
  */
 export function inputForm(inputs, notes, file) {
   const shapes = inputs.map(({ shape }) => tuple(shape)).join(", ");
@@ -111,11 +112,18 @@ export function inputForm(inputs, notes, file) {
     );
   }
   const sides = bytesIn ? one.shape.slice(1, 3) : one.shape.slice(2);
+  const fixed = sides.every((side) => typeof side === "number");
+  if (!fixed && notes.imgsz.some((side) => side % notes.stride)) {
+    throw new RequestError(
+      `${file}: the model takes ${shapes}, but imgsz = (${notes.imgsz.join(", ")}) in its metadata is no multiple of ` +
+        `its stride, ${notes.stride}; export it again`,
+    );
+  }
   return new InputForm({
     name: one.name,
     dtype,
     blueFirst: notes.inputColour === "BGR",
     batch: typeof one.shape[0] === "number" ? one.shape[0] : 1,
-    imgsz: sides.every((side) => typeof side === "number") ? sides : null,
+    imgsz: fixed ? sides : null,
   });
 }

@@ -8,6 +8,9 @@ const REQUIRED = ["task", "names", "stride", "imgsz"];
 // What an input may be; the first of each is meant where a file does not say.
 const INPUT = { input_layout: ["NCHW", "NHWC"], input_colour: ["RGB", "BGR"], input_range: ["0-1", "0-255"] };
 const EXPORT = "export it with: yolo-distill export model=best.pt";
+// What a page could not show or would act on: controls, ends of lines, turned writing, halves of UTF-16 pairs.
+const UNSHOWABLE = /[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+const MOST_SHOWN = 200; // characters of a name
 
 /** A file that cannot be used as it is; the message says why and what to do. */
 export class RequestError extends Error {}
@@ -41,11 +44,11 @@ export function readMetadata(notes, file) {
   const task = asText(everything.get("task"));
   if (!TASKS.includes(task)) {
     const known = `${TASKS.slice(0, -1).join(", ")} and ${TASKS.at(-1)}`;
-    throw new RequestError(`${file}: the model's task is ${repr(task)}; ${known} can be run`);
+    throw new RequestError(`${file}: the model's task is ${short(task)}; ${known} can be run`);
   }
   const head = everything.has("head") ? asText(everything.get("head")) : "";
   if (head.startsWith("RTDETR")) {
-    throw new RequestError(`${file}: the model has the head ${head}; only YOLO detectors can be run`);
+    throw new RequestError(`${file}: the model has the head ${shown(head)}; only YOLO detectors can be run`);
   }
   const args = everything.get("args");
   const withNms = args instanceof Map && args.get("nms") === true;
@@ -65,9 +68,16 @@ export function readMetadata(notes, file) {
   };
 }
 
+/** A name as it can be written anywhere: in one line of some length. */
+function shown(name) {
+  const letters = Array.from(name);
+  const short = letters.length <= MOST_SHOWN ? name : `${letters.slice(0, MOST_SHOWN - 3).join("")}...`;
+  return short.replace(UNSHOWABLE, "\ufffd");
+}
+
 function classNames(value, file) {
   const pairs = Array.isArray(value) ? value.entries() : value instanceof Map ? value : [];
-  const names = new Map([...pairs].map(([index, name]) => [asIndex(index), asText(name)]));
+  const names = new Map([...pairs].map(([index, name]) => [asIndex(index), shown(asText(name))]));
   const list = Array.from({ length: names.size }, (_, index) => names.get(index));
   if (!list.length || list.includes(undefined)) {
     throw new RequestError(`${file}: the model's metadata names no classes (names = ${short(value)}); ${EXPORT}`);
