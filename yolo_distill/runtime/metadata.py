@@ -65,7 +65,7 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
     """
     if missing := [key for key in _REQUIRED if not notes.get(key)]:
         raise RequestError(f"{file}: the model's metadata lacks {', '.join(missing)}; {_EXPORT}")
-    everything = {key: _value(text) for key, text in notes.items()}
+    everything = {key: note_value(text) for key, text in notes.items()}
     task = str(everything["task"])
     if task not in TASKS:
         known = f"{', '.join(TASKS[:-1])} and {TASKS[-1]}"
@@ -73,17 +73,16 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
     head = str(everything.get("head", ""))
     if head.startswith("RTDETR"):
         raise RequestError(f"{file}: the model has the head {shown(head)}; only YOLO detectors can be run")
-    args = everything.get("args")
-    with_nms = isinstance(args, dict) and args.get("nms") is True
+    nms_inside = with_nms(everything)
     return Metadata(
         names=_names(everything["names"], file),
         stride=_positive(everything["stride"], "stride", file),
         imgsz=_imgsz(everything["imgsz"], file),
         task=task,
         kpt_shape=_kpt_shape(everything.get("kpt_shape"), file) if task == "pose" else None,
-        end2end=everything.get("end2end") is True or with_nms,
+        end2end=everything.get("end2end") is True or nms_inside,
         # The host's NMS is unrolled for that many pictures, and answers with nothing for all others.
-        most=_positive(everything.get("batch", 1), "batch", file) if with_nms else None,
+        most=_positive(everything.get("batch", 1), "batch", file) if nms_inside else None,
         **{key: _one_of(notes.get(key), known, key, file) for key, known in _INPUT.items()},
         everything=everything,
     )
@@ -95,7 +94,13 @@ def shown(name: str) -> str:
     return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", short)
 
 
-def _value(text: str) -> Any:
+def with_nms(notes: Mapping[str, Any]) -> bool:
+    """Return whether a file of the host's has NMS inside."""
+    args = notes.get("args")
+    return isinstance(args, dict) and args.get("nms") is True
+
+
+def note_value(text: str) -> Any:
     """Return a literal's value, or the text itself; nothing in it is ever run."""
     try:
         return ast.literal_eval(text)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.runtime.metadata import with_nms
 from yolo_distill.teachers.head import Size, strides_of
 from yolo_distill.teachers.onnx_description import Description
-from yolo_distill.teachers.onnx_session import with_nms
 
 Outputs = Mapping[str, Tensor]
 #: Gives boxes (B, N, 4), xyxy in pixels, and probabilities (B, N, nc) for the outputs of a file and the size of the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from yolo_distill.errors import RequestError, did_you_mean
+from yolo_distill.runtime.metadata import note_value, with_nms
 from yolo_distill.session_options import prepare, require_size
 from yolo_distill.teachers.head import Size
 from yolo_distill.teachers.onnx_description import InputForm
@@ -59,7 +59,7 @@ class OnnxSession:
             self._session = open_session(str(file), threads)
         except Exception as error:  # of a class that ONNX Runtime makes no promise about
             raise RequestError(f"{said}: is not an ONNX file, or is cut off in the middle ({_why(error)})") from error
-        self.notes = {k: _value(v) for k, v in self._session.get_modelmeta().custom_metadata_map.items()}
+        self.notes = {k: note_value(v) for k, v in self._session.get_modelmeta().custom_metadata_map.items()}
         self._outputs = [output.name for output in self._session.get_outputs()]
         form = form or _noted_form(self.notes)
         pictures = self._picture_input(form)
@@ -129,22 +129,8 @@ class OnnxSession:
         return taken[0] if self._alone else taken
 
 
-def with_nms(notes: Mapping[str, Any]) -> bool:
-    """Return whether a file of the host's has NMS inside."""
-    args = notes.get("args")
-    return isinstance(args, dict) and args.get("nms") is True
-
-
 def _why(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _value(text: str) -> Any:
-    """Return a literal's value, or the text itself; nothing in it is ever run."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def _noted_form(notes: Mapping[str, Any]) -> InputForm:
