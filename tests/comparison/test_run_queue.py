@@ -18,6 +18,7 @@ from yolo_distill.comparison import report as report_module
 from yolo_distill.comparison import request as request_module
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
+from yolo_distill.comparison.plan import write_plan
 from yolo_distill.comparison.report import Report
 from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.run_queue import RunQueue
@@ -296,6 +297,21 @@ def test_a_teacher_is_measured_before_a_student_with_weights_is_trained(
     with pytest.raises(RequestError, match=r"t\.pt is worse than t\.pt, force=True"):
         check(request_of(student=str(untrained), own={"force": True}))
     assert not out.exists()
+
+
+@pytest.mark.parametrize("begun", [0, 1])
+def test_a_start_that_was_chosen_stays_when_the_command_is_given_again(
+    begun: int, request_of: Any, untrained: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_module, "look_at_both", lambda *_: None)
+    asked = request_of(student=str(untrained), arms=TWO, host={**HOST, "epochs": 40}, own={"force": True})
+    plan, arms, _ = check(asked)
+    folder = run_of(out, arms[begun], 0).folder
+    folder.mkdir(parents=True)
+    write_plan(out, plan)
+    (folder / "epochs.jsonl").write_text('{"start": 0}\n')
+    for one in (plan, check(asked)[0]):
+        assert (one.arms["distilled"].recipe or {})["init"] == "try"
 
 
 def test_a_folder_is_for_one_at_a_time(request_of: Any, out: Path) -> None:

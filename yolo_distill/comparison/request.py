@@ -126,7 +126,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, None, Reading(request.trust), _teacher_epochs(request))
     ours.check_pairs(teachers, found)
-    arms |= ours.with_starts(before)
+    arms |= ours.with_starts()
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
     ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
@@ -241,13 +241,10 @@ class _Ours:
                 f"{self._request.teacher}; leave this arm out"
             )
 
-    def with_starts(self, before: Plan | None) -> dict[str, Arm]:
-        """Return the arms by label, each with the start that its pair asks for, or that it was begun with."""
-        begun = before.arms if before else {}
+    def with_starts(self) -> dict[str, Arm]:
+        """Return the arms by label, each with the start that its pair asks for."""
         return {
-            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init})
-            for arm, recipe in self._arms
-            if arm.label not in begun
+            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init}) for arm, recipe in self._arms
         }
 
     def check_teaching(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
