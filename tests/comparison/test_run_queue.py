@@ -338,6 +338,14 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(do: Any, notes: Path, capsys
     assert begun(do(arms="plain,host")) == ["host-s0", "plain-s1", "host-s1"]
 
 
+def test_settings_in_the_recipe_hold_for_the_teacher_and_say_the_device(request_of: Any) -> None:
+    Path("mine.yaml").write_text("epochs: 3\ndevice: cpu\namp: false\n")
+    asked = request_of(recipe="mine.yaml", host={"imgsz": 64})
+    plan, arms, _ = check(asked)
+    assert (plan.settings["epochs"], plan.precision, asked.devices) == (3, "fp32", ["cpu"])
+    assert [arm.host for arm in arms] == [plan.settings] * 3
+
+
 def test_settings_that_do_nothing_and_arms_that_are_the_same_are_said(request_of: Any, caplog: Any) -> None:
     check(request_of(arms=f"{TWO},distilled@share.logit=0.3,distilled@init=student@init_fit=true"))
     first, second = [entry.message for entry in caplog.records if " arm " in entry.message]
