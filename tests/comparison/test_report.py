@@ -117,8 +117,8 @@ def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> No
     summary = summary_of(three_seeds()[:-1])
     assert summary["finished"] is False
     assert summary["verdict"] == (
-        "unfinished, 8 of 9 runs are there: distilled is ahead of plain by 2.0 [2.0, 2.0] mAP50-95 on test over 2 seeds"
-        " (seed 2 missing)"
+        "unfinished, 8 of 9 runs are there: 2 seeds that come out alike prove nothing: distilled is 2.0 ahead of plain "
+        "in mAP50-95 on test with seed 0, 1 (seed 2 missing)"
     )
     assert accuracy(summary).rows[-1][1:6] == ["42.5 (52.5)", "0.7", "42.0 (52.0)", "43.0 (53.0)", "missing"]
     missing = "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)"
