@@ -17,11 +17,13 @@ from looking import look_at
 from made import record
 from matplotlib.figure import Figure
 
+from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.caveats import caveats_of
 from yolo_distill.comparison.charts import DARK, LIGHT, Chart, chart, draw
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.report import html_report, markdown, terminal
+from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 from yolo_distill.engine.provenance import Source
 
@@ -70,6 +72,14 @@ def test_a_whole_summary(summary_of: Summarise) -> None:
     assert {found[:2] for found in rows} == {("host", "plain"), ("distilled", "plain"), ("distilled", "host")}
     assert {found[2] for found in rows} == {"val", "test"}
     assert len(summary["records"]) == 10
+    summary = summary_of([{**TEACHER, "look": {"train": 0.75, "val": 0.5}}])
+    assert summary["records"][0]["look"] == summary["teacher"]["look"] == {"train": 75.0, "val": 50.0}
+
+
+def test_the_verdict_is_about_a_distillation_where_there_is_one() -> None:
+    kinds = {"plain": "plain", "plain@optimizer=SGD": "plain", "host": "host", "ours": "distilled"}
+    arms = [Arm(label, kind, {}) for label, kind in kinds.items()]
+    assert [headline_arm(arms[:count]) for count in (1, 2, 3, 4)] == [None, "plain@optimizer=SGD", "host", "ours"]
 
 
 def test_the_tables_by_hand(summary_of: Summarise) -> None:
@@ -95,6 +105,15 @@ def test_the_tables_by_hand(summary_of: Summarise) -> None:
     assert rows["plain"] == ["2,375,226", "0.05", "3.1", "2", "2.0", "1.0", "-"]
     assert rows["host"] == ["-", "-", "-", "2", "2.0", "1.0", "1.50"]
     assert rows["teacher"] == ["-", "-", "-", "2", "2.0", "1.0", "-"]  # what its training took, too
+
+
+def test_two_classes_of_one_name_are_told_apart(summary_of: Summarise, plan: Plan) -> None:
+    plan.names = dict.fromkeys((0, 1), "disc")
+    records = json.loads(json.dumps([TEACHER, *FEW]).replace("square", "disc"))
+    assert classes(summary_of(records)).rows == [
+        ["disc", "7", "70.0", "50.0", "55.0"],
+        ["disc", "7", "50.0", "30.0", "35.0"],
+    ]
 
 
 def test_next_to_nothing_has_no_sign(summary_of: Summarise) -> None:
