@@ -93,6 +93,7 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("plain@seed=3", "seed= does not belong here: give seeds=0,1,2"),
         ("distilled@teacher=x.pt", "teacher= does not belong there: one for all arms"),
         ("plain@amp=false", "amp= does not belong there: one for all arms"),
+        ("plain@epochs=3@epochs=4", "arms=plain@epochs=3@epochs=4: epochs= is there twice"),
         ("plain@name=x", "name= does not belong here"),
         ("plain,seed.yaml", "seed.yaml: seed= does not belong here: give seeds=0,1,2"),
         ("plain,size.yaml", "size.yaml: imgsz=320 in its recipe does not belong there: one for all"),

@@ -200,6 +200,8 @@ def _read_changes(changes: list[str], said: str) -> tuple[dict[str, Any], dict[s
             raise RequestError(f"{said}{'@' + change!r} is not of the form @key=value")
         if key in _SHARED:
             raise RequestError(f"{said}{key}= does not belong there: {_SHARED[key]}")
+        if key in pairs:
+            raise RequestError(f"{said}{key}= is there twice; give it once")
         pairs[key] = value
     values = host_settings(pairs)
     # In a recipe null is what is left open; to the host it is a word.
