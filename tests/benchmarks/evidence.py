@@ -26,8 +26,8 @@ from yolo_distill.comparison.statistics import Difference, difference, gap_recov
 Runs = list[dict[str, Any]]
 #: mAP50-95 in points by arm and seed.
 Values = dict[str, dict[int, float]]
-#: Columns of results.csv that a line keeps.
-CURVE = ("metrics/mAP50-95(B)",)
+#: What the columns of results.csv that a line keeps begin with; of several the last one is the task's own.
+CURVE = "metrics/mAP50-95("
 #: Order of the arms in a table; others come behind.
 FIRST = ("teacher", "plain", "plain (equal time)", "host")
 
@@ -40,7 +40,7 @@ def keep(out: Path, results: Path) -> None:
         run = json.loads(file.read_text(encoding="utf-8"))
         if (run["arm"], run["seed"]) in known:
             continue
-        run["curve"] = {key: values for key, values in run["curve"].items() if key in CURVE}
+        run["curve"] = {key: values for key, values in run["curve"].items() if key.startswith(CURVE)}
         for bulky in ("epoch_seconds", "epoch_cpu_seconds"):
             run.pop(bulky, None)
         # One digest for those of all epochs, which says whether a run that came out otherwise saw the same pictures.
@@ -55,6 +55,12 @@ def keep(out: Path, results: Path) -> None:
 def read(results: Path) -> Runs:
     """Return the runs of a file of JSON lines; none when there is no such file."""
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def curve_of(run: dict[str, Any]) -> list[float]:
+    """Return the mAP50-95 of a run's task on val, 0..1, by epoch; empty where it was not trained."""
+    found = [values for key, values in run["curve"].items() if key.startswith(CURVE)]
+    return found[-1] if found else []
 
 
 def read_all(results: str) -> Runs:
@@ -77,7 +83,7 @@ def values(runs: Runs, split: str, branch: str = "dense") -> Values:
     found: Values = {}
     for run in runs:
         figures = run if branch == "dense" else run["one_to_one"]
-        if figures:
+        if figures and split in figures:
             found.setdefault(run["arm"], {})[run["seed"]] = 100 * figures[split]["map"]
     order = [arm for arm in FIRST if arm in found] + [arm for arm in found if arm not in FIRST]
     return {arm: found[arm] for arm in order}
@@ -86,16 +92,19 @@ def values(runs: Runs, split: str, branch: str = "dense") -> Values:
 def table(runs: Runs, base: str = "plain") -> str:
     """Return accuracy, paired difference to an arm, and share of the teacher's lead, as Markdown.
 
+    All on test, or on val of a set without it.
+
     Args:
         runs: as read.
         base: what the arms are compared with.
     """
-    test, val, single = values(runs, "test"), values(runs, "val"), values(runs, "test", "one_to_one")
+    split = "test" if any("test" in run for run in runs) else "val"
+    test, val, single = values(runs, split), values(runs, "val"), values(runs, split, "one_to_one")
     teacher = next(iter(test.get("teacher", {}).values()), None)
     ratios = time_ratios(runs, base)
     lines = [
-        f"| arm | seeds | test (val) | each seed, test | ahead of {base} on test (95 % interval) | seeds ahead "
-        "| of the teacher's lead | test, one-to-one branch | time |",
+        f"| arm | seeds | {split} (val) | each seed, {split} | ahead of {base} on {split} (95 % interval) "
+        f"| seeds ahead | of the teacher's lead | {split}, one-to-one branch | time |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm, by_seed in test.items():
@@ -131,7 +140,7 @@ def ablation(runs: Runs, base: str = "init") -> str:
         cells = [arm, str(len(by_seed[arm]))]
         for column in columns:
             ahead = "" if arm in {base, "teacher"} else interval(difference(arm, base, column))
-            cells += [f"{statistics.fmean(column[arm].values()):.1f}", ahead]
+            cells += [f"{statistics.fmean(column[arm].values()):.1f}", ahead] if arm in column else ["", ""]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -169,23 +178,25 @@ def pooled(words: list[str]) -> str:
 def reach(runs: Runs, base: str = "plain") -> str:
     """Return after how many epochs and minutes of processor time each arm is where `base` is at its best, as Markdown.
 
-    On val, seed by seed; of the teacher's training nothing is counted.
+    On val, seed by seed. What comes before the first epoch, such as fitting the start, is counted; of the teacher's
+    training nothing is.
 
     Args:
         runs: as read.
         base: whose best epoch on val is to be reached.
     """
     found: dict[str, list[tuple[int | None, float]]] = {}
-    best = {run["seed"]: max(run["curve"][CURVE[0]]) for run in runs if run["arm"] == base}
+    best = {run["seed"]: max(curve_of(run)) for run in runs if run["arm"] == base}
     for run in runs:
         if run["seed"] in best and run["arm"] != "teacher":
-            curve = run["curve"][CURVE[0]]
+            curve = curve_of(run)
             epoch = next((at for at, value in enumerate(curve, 1) if value >= best[run["seed"]]), None)
-            found.setdefault(run["arm"], []).append((epoch, run["cpu_seconds"] / 60 / len(curve)))
+            seconds = run["setup_cpu_seconds"] + (epoch or 0) * run["cpu_seconds"] / len(curve)
+            found.setdefault(run["arm"], []).append((epoch, seconds / 60))
     lines = [f"| arm | epochs until {base}'s best on val | minutes of one core |", "|---|---|---|"]
     for arm, each in found.items():
         epochs = ", ".join("never" if epoch is None else str(epoch) for epoch, _ in each)
-        minutes = ", ".join("never" if epoch is None else f"{epoch * minutes:.1f}" for epoch, minutes in each)
+        minutes = ", ".join("never" if epoch is None else f"{minutes:.1f}" for epoch, minutes in each)
         lines.append(f"| {arm} | {epochs} | {minutes} |")
     return "\n".join(lines)
 
@@ -234,7 +245,7 @@ def plot(runs: Runs, picture: Path, arms: list[str]) -> None:
 
     figure, axis = plt.subplots(figsize=(8, 5), tight_layout=True)
     for arm in ["teacher", *arms] if arms else values(runs, "val"):
-        curves = [run["curve"].get(CURVE[0], []) for run in runs if run["arm"] == arm]
+        curves = [curve_of(run) for run in runs if run["arm"] == arm]
         lengths = {len(curve) for curve in curves}
         if len(lengths) != 1 or not curves[0]:
             print(f"{arm}: no curves of one length, left out")

@@ -61,7 +61,15 @@ def figures(value: float) -> dict[str, Any]:
         {"name": name, "pictures": 4, "boxes": 7, "map": value + sign * 0.1, "map50": value}
         for name, sign in zip(CLASSES, (1, -1), strict=True)
     ]
-    return {"map": value, "map50": value + 0.2, "precision": 0.5, "recall": 0.5, "boxes": 14, "classes": classes}
+    return {
+        "map": value,
+        "map50": value + 0.2,
+        "precision": 0.5,
+        "recall": 0.5,
+        "pictures": 8,
+        "boxes": 14,
+        "classes": classes,
+    }
 
 
 def write(folder: Path, made: dict[str, Any]) -> None:

@@ -54,6 +54,18 @@ def test_a_recipe_by_path_under_what_is_given_for_all(tmp_path: Path) -> None:
     assert arms["default"].recipe == {**DEFAULT, "logit": 0.5}
 
 
+def test_settings_of_ultralytics_in_the_recipe_of_the_command_hold_for_all(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "mine.yaml").write_text("cwd: 2.0\nepochs: 50\nimgsz: 320\nmosaic: 0.0\n")
+    (tmp_path / "other.yaml").write_text("imgsz: 320\nmosaic: 0.5\nlr0: 0.1\n")
+    words = f"plain,host,distilled,{tmp_path / 'other.yaml'}@lr0=0.2"
+    arms = read(words, recipe=str(tmp_path / "mine.yaml"), host={"epochs": 5})
+    for_all = {"epochs": 5, "imgsz": 320, "mosaic": 0.0}
+    assert [arms[label].host for label in ("plain", "host", "distilled")] == [for_all] * 3
+    assert arms["other@lr0=0.2"].host == {**for_all, "mosaic": 0.5, "lr0": 0.2}
+    (said,) = [entry.message for entry in caplog.records]
+    assert "arm other@lr0=0.2: mosaic in its file: for this arm alone; for all arms give it to the command" in said
+
+
 def test_a_list_in_brackets_is_one_value() -> None:
     assert read("plain@freeze=[0,1],distilled")["plain@freeze=[0,1]"].host["freeze"] == [0, 1]
 
@@ -80,6 +92,8 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("plain@pretrained=x.pt", "pretrained=x.pt: all arms start from one student; give student=x.pt"),
         ("plain@seed=3", "seed= does not belong here: give seeds=0,1,2"),
         ("distilled@teacher=x.pt", "teacher= does not belong there: one for all arms"),
+        ("plain@amp=false", "amp= does not belong there: one for all arms"),
+        ("plain@epochs=3@epochs=4", "arms=plain@epochs=3@epochs=4: epochs= is there twice"),
         ("plain@name=x", "name= does not belong here"),
         ("plain,seed.yaml", "seed.yaml: seed= does not belong here: give seeds=0,1,2"),
         ("plain,size.yaml", "size.yaml: imgsz=320 in its recipe does not belong there: one for all"),
@@ -104,6 +118,7 @@ def test_arms_that_are_refused(words: str, says: str) -> None:
         ({"pretrained": "x.pt"}, "pretrained=x.pt: all arms start from one student"),
         ({"time": 1.0}, "time= does not belong here"),
         ({"epochs": 0.5}, "epochs=0.5"),
+        ({"data": "x.yaml"}, "data= does not belong here: one for all arms"),
         ({"batch": -1}, "batch=-1: each arm would find a batch of its own"),
     ],
 )

@@ -57,6 +57,12 @@ def test_the_same_again_is_the_same_wherever_its_files_lie(ask: Callable[..., Pl
     assert ask(**moved).teacher.file == "/elsewhere"
 
 
+def test_what_is_given_as_it_is_by_default_is_no_other_setting(ask: Callable[..., Plan]) -> None:
+    given, own = {"epochs": 2, "patience": 100}, {"force": True}
+    same = read_arms("plain,distilled", recipe="default", own=own, host={**given, "lr0": 0.01}, teacher="t.pt")
+    assert ask(settings=given, arms=same).settings == given
+
+
 def test_seeds_arms_and_what_belongs_to_the_machine_may_differ(ask: Callable[..., Plan]) -> None:
     found = ask(seeds=[7, 1], arms=arms("host,plain", device="1", workers=3))
     assert found.seeds == [0, 1, 2, 7]
@@ -71,8 +77,10 @@ def test_seeds_arms_and_what_belongs_to_the_machine_may_differ(ask: Callable[...
         ({"settings": {"epochs": 3}, "arms": arms(epochs=3)}, "(epochs: 2 there, 3 here)"),
         ({"settings": {}, "arms": read_arms("plain", recipe="default", own={}, host={}, teacher="t.pt")},
          "(epochs: 2 there, not given here)"),
-        ({"settings": {"epochs": 2, **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "mosaic", "mixup", "scale"), 0.5)}},
+        ({"settings": {"epochs": 2, **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "mosaic", "mixup", "shear"), 0.5)}},
          "; and 2 more)"),
+        ({"settings": {"epochs": 2, "batch": 8}, "arms": arms(batch=8, nbs=8)},
+         "settings (batch: not given there, 8 here);"),
         ({"imgsz": 128}, "(imgsz: 64 there, 128 here)"),
         ({"teacher_epochs": 9}, "(teacher_epochs: not given there, 9 here)"),
         ({"teacher": Source("t.pt", "", "cc")}, "(teacher: t.pt was changed)"),

@@ -17,11 +17,13 @@ from looking import look_at
 from made import record
 from matplotlib.figure import Figure
 
+from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.caveats import caveats_of
 from yolo_distill.comparison.charts import DARK, LIGHT, Chart, chart, draw
 from yolo_distill.comparison.pictures import Shown
 from yolo_distill.comparison.plan import Plan
 from yolo_distill.comparison.report import html_report, markdown, terminal
+from yolo_distill.comparison.results import headline_arm
 from yolo_distill.comparison.tables import accuracy, classes, cost, differences
 from yolo_distill.engine.provenance import Source
 
@@ -70,6 +72,14 @@ def test_a_whole_summary(summary_of: Summarise) -> None:
     assert {found[:2] for found in rows} == {("host", "plain"), ("distilled", "plain"), ("distilled", "host")}
     assert {found[2] for found in rows} == {"val", "test"}
     assert len(summary["records"]) == 10
+    summary = summary_of([{**TEACHER, "look": {"train": 0.75, "val": 0.5}}])
+    assert summary["records"][0]["look"] == summary["teacher"]["look"] == {"train": 75.0, "val": 50.0}
+
+
+def test_the_verdict_is_about_a_distillation_where_there_is_one() -> None:
+    kinds = {"plain": "plain", "plain@optimizer=SGD": "plain", "host": "host", "ours": "distilled"}
+    arms = [Arm(label, kind, {}) for label, kind in kinds.items()]
+    assert [headline_arm(arms[:count]) for count in (1, 2, 3, 4)] == [None, "plain@optimizer=SGD", "host", "ours"]
 
 
 def test_the_tables_by_hand(summary_of: Summarise) -> None:
@@ -97,6 +107,15 @@ def test_the_tables_by_hand(summary_of: Summarise) -> None:
     assert rows["teacher"] == ["-", "-", "-", "2", "2.0", "1.0", "-"]  # what its training took, too
 
 
+def test_two_classes_of_one_name_are_told_apart(summary_of: Summarise, plan: Plan) -> None:
+    plan.names = dict.fromkeys((0, 1), "disc")
+    records = json.loads(json.dumps([TEACHER, *FEW]).replace("square", "disc"))
+    assert classes(summary_of(records)).rows == [
+        ["disc", "7", "70.0", "50.0", "55.0"],
+        ["disc", "7", "50.0", "30.0", "35.0"],
+    ]
+
+
 def test_next_to_nothing_has_no_sign(summary_of: Summarise) -> None:
     summary = summary_of([TEACHER, FEW[0], record("distilled", 0, 0.3999)])
     assert differences(summary).rows[0][4] == "0%"
@@ -117,12 +136,12 @@ def test_missing_runs_are_shown_and_named(summary_of: Summarise, tmp_path) -> No
     summary = summary_of(three_seeds()[:-1])
     assert summary["finished"] is False
     assert summary["verdict"] == (
-        "unfinished, 8 of 9 runs are there: distilled is ahead of plain by 2.0 [2.0, 2.0] mAP50-95 on test over 2 seeds"
-        " (seed 2 missing)"
+        "unfinished, 8 of 9 runs are there: 2 seeds that come out alike prove nothing: distilled is 2.0 ahead of plain "
+        "in mAP50-95 on test with seed 0, 1 (seed 2 missing)"
     )
     assert accuracy(summary).rows[-1][1:6] == ["42.5 (52.5)", "0.7", "42.0 (52.0)", "43.0 (53.0)", "missing"]
     missing = "Missing: distilled, seed 2: failed: RuntimeError: no room (log: distilled-s2/log.txt)"
-    assert missing in caveats_of(summary)
+    assert f"{missing}; delete distilled-s2 to leave it out" in caveats_of(summary)
 
 
 def test_a_teacher_that_is_not_there_yet_or_not_measured(summary_of: Summarise) -> None:
@@ -195,9 +214,17 @@ FAR_OFF = {"teacher": "s, int8", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
         (three_seeds(setup_seconds=3600.0), "Before the first epoch of a run, and in none of the times above: "
          "distilled 20 min"),
         ([record("teacher", 0, 0.39), *three_seeds()[1:]],
-         "The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test"),
-        ([{**TEACHER, "look": {"train": 0.91, "val": 0.50}}, *FEW], "91.0, than on val, 50.0 mAP50-95"),
-        ([{**TEACHER, "look": {"train": 0.64, "val": 0.50}}, *FEW], None),
+         "The teacher is not ahead of plain: 39.0 and 40.0 mAP50-95 on test."),  # ours is: it did learn
+        ([record("teacher", 0, 0.39), FEW[0], record("distilled", 0, 0.40)], "There is nothing to learn from it here."),
+        ([{**TEACHER, "look": {"train": 0.91, "val": 0.50}}, *three_seeds(pace={"teacher": "s, bf16"})[1:]],
+         "91.0, than on val, 50.0 mAP50-95"),
+        ([{**TEACHER, "look": {"train": 0.91, "val": 0.50}}, *FEW], None),  # who is not taught learns nothing by heart
+        ([{**TEACHER, "look": {"train": 0.64, "val": 0.50}}, *three_seeds(pace={"teacher": "s, bf16"})[1:]], None),
+        (three_seeds(), "the test split is one sample, 8 pictures with 14 boxes. With so few boxes each that is found"),
+        (three_seeds(pace={"teacher": "s, bf16"}, initial_weights="own"),
+         "distilled began with plain's weights and trained alone or inside its teacher and was taught."),
+        ([record("teacher", 0, 0.0), *(record(label, 0, 0.003) for label in ("plain", "distilled"))],
+         "None of them finds anything yet, at most 0.3 mAP50-95 on test: train longer"),
         ([*three_seeds(), record("distilled@logit=9", 2, 0.45)],
          "Not all arms have the seeds 0, 1, 2: distilled@logit=9 (2)."),
     ],
@@ -205,7 +232,7 @@ FAR_OFF = {"teacher": "s, int8", "off": "scores 0.1500, boxes 0.290 (1 - IoU)"}
 def test_what_a_reader_has_to_know_is_said(records: Records, says: str | None, summary_of: Summarise) -> None:
     notes = caveats_of(summary_of(records))
     if says is None:
-        usual = "Intervals are|All arms of a seed saw the same|host is|Missing"
+        usual = "Intervals are|All arms of a seed saw the same|host is|Missing|distilled began"
         assert [note for note in notes if not re.match(usual, note)] == []
     else:
         assert len([note for note in notes if says in note]) == 1

@@ -18,6 +18,7 @@ from yolo_distill.comparison import report as report_module
 from yolo_distill.comparison import request as request_module
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.comparison.compare import compare
+from yolo_distill.comparison.plan import write_plan
 from yolo_distill.comparison.report import Report
 from yolo_distill.comparison.request import Request, check
 from yolo_distill.comparison.run_queue import RunQueue
@@ -298,6 +299,21 @@ def test_a_teacher_is_measured_before_a_student_with_weights_is_trained(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("begun", [0, 1])
+def test_a_start_that_was_chosen_stays_when_the_command_is_given_again(
+    begun: int, request_of: Any, untrained: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_module, "look_at_both", lambda *_: None)
+    asked = request_of(student=str(untrained), arms=TWO, host={**HOST, "epochs": 40}, own={"force": True})
+    plan, arms, _ = check(asked)
+    folder = run_of(out, arms[begun], 0).folder
+    folder.mkdir(parents=True)
+    write_plan(out, plan)
+    (folder / "epochs.jsonl").write_text('{"start": 0}\n')
+    for one in (plan, check(asked)[0]):
+        assert (one.arms["distilled"].recipe or {})["init"] == "try"
+
+
 def test_a_folder_is_for_one_at_a_time(request_of: Any, out: Path) -> None:
     out.mkdir()
     busy = pytest.raises(RequestError, match="another yolo-distill compare is at work there")
@@ -320,6 +336,14 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(do: Any, notes: Path, capsys
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert begun(do(arms="plain,host")) == ["host-s0", "plain-s1", "host-s1"]
+
+
+def test_settings_in_the_recipe_hold_for_the_teacher_and_say_the_device(request_of: Any) -> None:
+    Path("mine.yaml").write_text("epochs: 3\ndevice: cpu\namp: false\n")
+    asked = request_of(recipe="mine.yaml", host={"imgsz": 64})
+    plan, arms, _ = check(asked)
+    assert (plan.settings["epochs"], plan.precision, asked.devices) == (3, "fp32", ["cpu"])
+    assert [arm.host for arm in arms] == [plan.settings] * 3
 
 
 def test_settings_that_do_nothing_and_arms_that_are_the_same_are_said(request_of: Any, caplog: Any) -> None:

@@ -33,12 +33,13 @@ def test_only_seeds_that_both_have_are_paired() -> None:
 
 
 def test_the_gap_by_hand() -> None:
-    values = {"plain": {0: 0.40, 1: 0.44}, "ours": {0: 0.45, 1: 0.47}}  # plain 0.42, ours 0.46
-    assert gap_recovered("ours", "plain", values, 0.50) == pytest.approx(0.5)
-    assert gap_recovered("ours", "plain", values, 0.42) is None  # the teacher is not ahead
+    values = {"plain": {0: 40.0, 1: 44.0}, "ours": {0: 45.0, 1: 47.0}}  # plain 42, ours 46
+    assert gap_recovered("ours", "plain", values, 50.0) == pytest.approx(0.5)
+    for lead in (0.0, 0.9):  # of next to nothing a share says nothing
+        assert gap_recovered("ours", "plain", values, 42.0 + lead) is None
     assert gap_recovered("ours", "plain", values, None) is None
-    # Over the seeds that both have: with seed 1 alone plain has 0.44 and ours 0.47.
-    assert gap_recovered("ours", "plain", {**values, "ours": {1: 0.47}}, 0.50) == pytest.approx(0.5)
+    # Over the seeds that both have: with seed 1 alone plain has 44 and ours 47.
+    assert gap_recovered("ours", "plain", {**values, "ours": {1: 47.0}}, 50.0) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +49,12 @@ def test_the_gap_by_hand() -> None:
         ([-0.01, -0.02, -0.015, -0.022, -0.028], [],
          f"distilled is behind plain by 1.9 [1.0, 2.8] {WHAT} over 5 seeds"),
         ([0.01, 0.01], [5, 7],
-         f"distilled is ahead of plain by 1.0 [1.0, 1.0] {WHAT} over 2 seeds (seed 5, 7 missing)"),
+         f"2 seeds that come out alike prove nothing: distilled is 1.0 ahead of plain in {WHAT} with seed 0, 1 "
+         "(seed 5, 7 missing)"),
+        ([0.0004, 0.00041, 0.00042], [], f"distilled is ahead of plain by 0.0 [0.0, 0.0] {WHAT} over 3 seeds"),
         ([0.01, 0.02, 0.03], [],
          f"no difference between distilled and plain can be seen with 3 seeds: +2.0 [-0.5, +4.5] {WHAT}"),
-        # An interval that touches zero shows nothing.
-        ([0.0, 0.0], [],
-         f"no difference between distilled and plain can be seen with 2 seeds: +0.0 [+0.0, +0.0] {WHAT}"),
+        ([0.0, 0.0], [], f"no difference between distilled and plain can be seen with 2 seeds: +0.0 {WHAT}"),
         ([0.05], [], f"one seed proves nothing: distilled is 5.0 ahead of plain in {WHAT} with seed 0"),
         ([-0.05], [], f"one seed proves nothing: distilled is 5.0 behind plain in {WHAT} with seed 0"),
         ([0.0002], [], f"one seed proves nothing: distilled is level with plain in {WHAT} with seed 0"),

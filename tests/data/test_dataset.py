@@ -57,6 +57,17 @@ def test_keys_about_keypoints_are_read_before_the_host_reads_them(
     assert f"data={own_data}: {says}" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "0\n"])
+def test_label_files_without_a_box_are_no_labels(text: str, own_data: Path) -> None:
+    labels = sorted((own_data.parent / "labels" / "test").glob("*.txt"))
+    for label in labels:
+        label.write_text(text)
+    with pytest.raises(RequestError, match="none of the 4 pictures of test has a label"):
+        check_data(own_data, "test")
+    labels[-1].write_text(f"{text}\n0 0.5 0.5 0.1 0.1")
+    check_data(own_data, "test")
+
+
 def test_a_list_of_pictures_that_is_none(own_data: Path) -> None:
     """A picture in its place, and one in another encoding, which the host reads as UTF-8 too."""
     picture = own_data.parent / "images" / "train" / "0.png"

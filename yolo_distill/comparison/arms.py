@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+from ultralytics.utils import LOGGER
 
 from yolo_distill.engine.provenance import digests_of_files
 from yolo_distill.engine.request_checks import require_gains
@@ -33,7 +34,7 @@ TEACHER = "teacher"
 _ONE_FOR_ALL = "one for all arms: give it to the command"
 #: Settings that every arm has to have alike, so that `@key=value` and recipes refuse them.
 _SHARED = {
-    **dict.fromkeys(("data", "imgsz", "device", "teacher", "teacher_epochs", "student", "seeds"), _ONE_FOR_ALL),
+    **dict.fromkeys(("data", "imgsz", "device", "amp", "teacher", "teacher_epochs", "student", "seeds"), _ONE_FOR_ALL),
     "recipe": "the word before the first @ names the recipe",
 }
 _COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[(]*[\])])")
@@ -108,7 +109,7 @@ def check_host_settings(given: Mapping[str, Any], said: str = "", also: Collecti
         RequestError: one that it can't take, or that has no place in a comparison unless it is in `also`; the message
             begins with `said`.
     """
-    check_host_keys(given, recipe_keys(), NOT_IN_COMPARE, also=also, said=said)
+    check_host_keys(given, recipe_keys(), {**NOT_IN_COMPARE, "data": _ONE_FOR_ALL}, also=also, said=said)
     try:
         checked = vars(get_cfg(overrides=dict(given)))
         require_gains(checked)
@@ -125,24 +126,40 @@ def check_host_settings(given: Mapping[str, Any], said: str = "", also: Collecti
     return {key: checked[key] for key in given}
 
 
+def settings_of_recipe(recipe: str) -> dict[str, Any]:
+    """Return the settings of Ultralytics in the file of `recipe=`, which hold for all arms and the teacher.
+
+    Raises:
+        RequestError: there is no such file, or a setting has no place in a comparison.
+    """
+    return check_host_settings(read_recipe_file(recipe, DEFAULT_CFG_DICT)[1], f"recipe={recipe}: ")
+
+
 def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str, Any], teacher: str) -> Arm:
     base, *changes = word.split("@")
     said = f"arms={word}: "
     more_own, more_host = _read_changes(changes, said)
+    for_all = {**settings_of_recipe(recipe), **host}
     if base in {PLAIN, HOST}:
         if more_own:
             raise RequestError(f"{said}{next(iter(more_own))}= is for a recipe of ours, and {base} has none")
-        return Arm(word, base, check_host_settings({**host, **more_host}, said, {"dis"} if base == HOST else ()))
+        return Arm(word, base, check_host_settings({**for_all, **more_host}, said, {"dis"} if base == HOST else ()))
     values, preset_host = read_recipe_file(recipe if base == DISTILLED else _recipe_of(base, word), DEFAULT_CFG_DICT)
-    settings = check_host_settings({**preset_host, **host, **more_host}, said)
-    for key in sorted(_SHARED.keys() & preset_host.keys()):
-        if preset_host[key] != host.get(key):
+    settings = check_host_settings({**for_all, **preset_host, **host, **more_host}, said)
+    others = {**DEFAULT_CFG_DICT, **for_all}
+    alone = [key for key in sorted(preset_host.keys() - more_host.keys()) if settings[key] != others[key]]
+    for key in alone:
+        if key in _SHARED:
             raise RequestError(f"{said}{key}={preset_host[key]} in its recipe does not belong there: {_SHARED[key]}")
     try:
         checked = check_recipe({**overlaid(overlaid(values, own), more_own), "teacher": teacher})
     except RequestError as error:
         raise RequestError(f"{said}{error}") from None
     label = "@".join([_name_of(base), *changes])
+    if alone:
+        LOGGER.warning(
+            f"arm {label}: {', '.join(alone)} in its file: for this arm alone; for all arms give it to the command"
+        )
     return Arm(label, DISTILLED, settings, checked.model_dump(), digests_of_files(checked), tuple({**own, **more_own}))
 
 
@@ -183,6 +200,8 @@ def _read_changes(changes: list[str], said: str) -> tuple[dict[str, Any], dict[s
             raise RequestError(f"{said}{'@' + change!r} is not of the form @key=value")
         if key in _SHARED:
             raise RequestError(f"{said}{key}= does not belong there: {_SHARED[key]}")
+        if key in pairs:
+            raise RequestError(f"{said}{key}= is there twice; give it once")
         pairs[key] = value
     values = host_settings(pairs)
     # In a recipe null is what is left open; to the host it is a word.

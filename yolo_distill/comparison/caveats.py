@@ -8,14 +8,16 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.benchmarking.report import front_of
-from yolo_distill.comparison.arms import EQUAL_TIME, HOST, PLAIN, TEACHER
+from yolo_distill.comparison.arms import DISTILLED, EQUAL_TIME, HOST, PLAIN, TEACHER
 from yolo_distill.comparison.charts import front_points
 from yolo_distill.comparison.tables import look_up
 from yolo_distill.durations import duration
-from yolo_distill.engine.teacher_quality import BY_HEART, PICTURES
+from yolo_distill.engine.teacher_quality import BY_HEART, NOTHING, PICTURES
 
 #: Share of the training time from which on what comes before it is said.
 _MUCH = 0.2
+#: Boxes of a split, below which each that is found or not moves a figure by points.
+_FEW_BOXES = 30
 
 
 def sentence(words: str) -> str:
@@ -48,7 +50,7 @@ def setting_line(summary: Mapping[str, Any]) -> str:
 def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     """Return the notes."""
     split, metric = (summary["headline"][key] for key in ("split", "metric"))
-    notes = [_missing(row) for row in summary["missing"]]
+    notes = [*_nothing(summary), *(_missing(row) for row in summary["missing"])]
     if reason := (summary["teacher"] or {}).get("not_measured"):
         notes.append(f"The teacher is not measured: {reason}")
     if split == "val":
@@ -58,7 +60,7 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     notes.append(
         "Intervals are of paired differences over seeds (Student's t, 95 %). They say how far other seeds may come "
         f"out with this one teacher, not with another training of it, and not on other pictures: the {split} split is "
-        "one sample."
+        f"one sample{_sample(summary['records'], split)}."
     )
     notes += [*_seeds(summary), *_teacher(summary)]
     others = [label for label in summary["verdicts"] if label != summary["headline"]["arm"]]
@@ -75,7 +77,7 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
     if len(points := front_points(summary)) > 1:
         notes.append(f"On the front of time and {metric}, fastest first: {', '.join(front_of(points))}.")
     records = summary["records"]
-    notes += _prepared(summary)
+    notes += [*_starts(records), *_prepared(summary)]
     versions = {str(record["versions"]) for record in records}
     if len(versions) > 1 or any(len(record.get("sources", ())) > 1 for record in records):
         notes.append("The runs were made with different versions of the code; each record says which.")
@@ -88,7 +90,49 @@ def caveats_of(summary: Mapping[str, Any]) -> list[str]:
 def _missing(row: Mapping[str, Any]) -> str:
     who = TEACHER if row["arm"] == TEACHER else f"{row['arm']}, seed {row['seed']}"
     why = f"failed: {row['error']} (log: {row['log']})" if row["error"] else "not finished yet"
+    if row["error"] and row["arm"] != TEACHER:
+        why += f"; delete {row['log'].partition('/')[0]} to leave it out"
     return f"Missing: {who}: {why}"
+
+
+def _nothing(summary: Mapping[str, Any]) -> list[str]:
+    """Say so where neither arms nor teacher find anything, which makes all differences 0."""
+    split, metric = (summary["headline"][key] for key in ("split", "metric"))
+    where = (split, "one-to-many", "mAP50-95")
+    found = [look_up(arm["figures"], *where, "mean") for arm in summary["arms"].values()]
+    found = [
+        value for value in [*found, look_up((summary["teacher"] or {}).get("figures", {}), *where)] if value is not None
+    ]
+    if not found or max(found) >= 100 * NOTHING:
+        return []
+    return [
+        f"None of them finds anything yet, at most {max(found):.1f} {metric} on {split}: train longer, or look at "
+        "imgsz= and at the classes' names."
+    ]
+
+
+def _sample(records: Sequence[Mapping[str, Any]], split: str) -> str:
+    """Return of how many pictures and boxes a split is, and whether these are few."""
+    figures = next((record[split] for record in records if split in record), None)
+    if figures is None:
+        return ""
+    size = f", {figures['pictures']} pictures with {figures['boxes']} boxes"
+    few = ". With so few boxes each that is found or not moves a figure by points, in all arms and seeds alike"
+    return size + (few if figures["boxes"] < _FEW_BOXES else "")
+
+
+def _starts(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each arm of ours where it began, by the weights that plain of the same seed began with, and who taught."""
+    plain = {record["seed"]: record["initial_weights"] for record in records if record["arm"] == PLAIN}
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        own, base = record["initial_weights"], plain.get(record["seed"])
+        if record["kind"] == DISTILLED and own and base:
+            start = "with plain's weights" if own == base else "inside its teacher"
+            then = "was taught" if record["pace"] else "trained alone"
+            found.setdefault(record["arm"], {})[f"{start} and {then}"] = None
+    told = [f"{label} began {' or '.join(ways)}" for label, ways in found.items()]
+    return [f"{'; '.join(told)}."] if told else []
 
 
 def _equal_time(decision: Mapping[str, Any]) -> str:
@@ -122,13 +166,13 @@ def _teacher(summary: Mapping[str, Any]) -> list[str]:
     teacher = summary["teacher"] or {}
     found = look_up(teacher.get("figures", {}), *where)
     plain = look_up(summary["arms"].get(PLAIN, {}).get("figures", {}), *where, "mean")
+    ours = look_up(summary["arms"].get(summary["headline"]["arm"], {}).get("figures", {}), *where, "mean")
     notes = []
     if found is not None and plain is not None and found <= plain:
-        notes.append(
-            f"The teacher is not ahead of plain: {found:.1f} and {plain:.1f} {metric} on {split}. "
-            "There is nothing to learn from it here."
-        )
-    if (look := teacher.get("look")) and look["train"] - look["val"] > 100 * BY_HEART:
+        lesson = " There is nothing to learn from it here." if ours is None or ours <= plain else ""
+        notes.append(f"The teacher is not ahead of plain: {found:.1f} and {plain:.1f} {metric} on {split}.{lesson}")
+    taught = any(record["kind"] == DISTILLED and record["pace"] for record in summary["records"])
+    if taught and (look := teacher.get("look")) and look["train"] - look["val"] > 100 * BY_HEART:
         notes.append(
             f"The teacher is far better on its training pictures, {look['train']:.1f}, than on val, "
             f"{look['val']:.1f} mAP50-95 (up to {PICTURES} pictures each): it knows them by heart, and its answers "

@@ -270,5 +270,8 @@ def outcome(run: Run, plan: Plan) -> str:
     said = f"{metric_of(task_of(record, plan))} {', '.join(figures)}" if figures else "not measured"
     on_val = values.get("val")
     if run.arm.kind == TEACHER and on_val is not None and on_val < 100 * NOTHING:
-        spent += "; it finds next to nothing, and nobody can learn more from it: train it longer (teacher_epochs=)"
+        spent += (
+            "; it finds next to nothing, and nobody can learn more from it: train it longer (teacher_epochs=), or look "
+            "at imgsz= and at the classes' names"
+        )
     return f"{run.name}: {said}{spent}"

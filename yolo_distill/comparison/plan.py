@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
+from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from yolo_distill.comparison.arms import Arm
 from yolo_distill.differences import changed_file, changed_values, differs, in_brief
@@ -24,8 +25,8 @@ STUDENT = "student"
 
 #: Settings that change where and how fast runs go, but not what they learn: these may differ from call to call.
 _MACHINE = {"device", "workers", "plots", "verbose", "save_period", "show"}
-#: Recipe settings of that kind, and the teacher's, which is compared by its content.
-_RECIPE_MACHINE = {"teacher", "teacher_epochs", "trust"}
+#: Recipe settings of that kind, what is refused or not, and the teacher's, which is compared by its content.
+_RECIPE_MACHINE = {"teacher", "teacher_epochs", "trust", "force"}
 _ROLES = ("teacher", "student", "data")
 
 
@@ -146,17 +147,24 @@ def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
     there, here = ({"teacher_epochs": plan.teacher_epochs, "imgsz": plan.imgsz} for plan in (before, now))
     found += changed_values(there, here)
     old, new = before.settings, now.settings
-    found += changed_values(old, new, {*_MACHINE, "imgsz"})
+    found += _changed_settings(old, new, {*_MACHINE, "imgsz"})
     # What was given for all arms need not be said again for each.
     said = {key for key in {*old, *new} if differs(old.get(key), new.get(key))}
+    said |= {"nbs"} if "batch" in said else set()  # which follows from it
     for label in (label for label in now.arms if label in before.arms and label in trained):
         rows = _changes_of_arm(before.arms[label], now.arms[label], _MACHINE | said)
         found += [f"arm {label}, {row}" for row in rows]
     return found
 
 
+def _changed_settings(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
+    """Return a line for each setting of Ultralytics that differs; one that is not given has its default."""
+    same = {key for key, value in DEFAULT_CFG_DICT.items() if not differs(there.get(key, value), here.get(key, value))}
+    return changed_values(there, here, ignored | same)
+
+
 def _changes_of_arm(there: Arm, here: Arm, ignored: set[str]) -> list[str]:
-    rows = changed_values(there.host, here.host, ignored)
+    rows = _changed_settings(there.host, here.host, ignored)
     if there.recipe and here.recipe:
         rows += changed_values(there.recipe, here.recipe, _RECIPE_MACHINE)
         both = sorted(there.files.keys() & here.files.keys())

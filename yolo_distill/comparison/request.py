@@ -14,7 +14,16 @@ from ultralytics.utils import LOGGER
 
 from yolo_distill.address import Mirror
 from yolo_distill.cluster import Cluster
-from yolo_distill.comparison.arms import DISTILLED, HOST, PLAIN, Arm, check_host_settings, read_arms, read_seeds
+from yolo_distill.comparison.arms import (
+    DISTILLED,
+    HOST,
+    PLAIN,
+    Arm,
+    check_host_settings,
+    read_arms,
+    read_seeds,
+    settings_of_recipe,
+)
 from yolo_distill.comparison.budget import arm_timed, decided
 from yolo_distill.comparison.plan import Plan, earlier_plan, joined
 from yolo_distill.comparison.precision import choose_precision, device_type, require_precision_of
@@ -86,7 +95,7 @@ class Request:
         """
         if self.cluster:
             return [self.cluster.device]
-        given = self.host.get("device")
+        given = {**settings_of_recipe(self.recipe), **self.host}.get("device")
         words = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else [given]
         devices = [word.strip() if isinstance(word, str) else word for word in words]
         if len(devices) > self.jobs:
@@ -112,11 +121,12 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
             "when all shards are done"
         )
     seeds = read_seeds(request.seeds)
-    settings = check_host_settings(request.host)
+    for_all, settings = settings_of_recipe(request.recipe), check_host_settings(request.host)
     arms = read_arms(
         request.arms, recipe=request.recipe, own=request.own, host=settings, teacher=Path(request.teacher).name
     )
     _check_arms(request, arms, before)
+    settings = {**for_all, **settings}
     here = {**settings, "device": request.devices[0]}
     # Ray may have GPUs where this process sees none.
     kind = "cuda" if request.cluster and request.cluster.gpus else device_type(here)
@@ -126,7 +136,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     splits = ["val", *_test(request.data, found)]
     teachers = Teachers(request.teacher, None, Reading(request.trust), _teacher_epochs(request))
     ours.check_pairs(teachers, found)
-    arms |= ours.with_starts(before)
+    arms |= ours.with_starts()
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
     ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
@@ -241,13 +251,10 @@ class _Ours:
                 f"{self._request.teacher}; leave this arm out"
             )
 
-    def with_starts(self, before: Plan | None) -> dict[str, Arm]:
-        """Return the arms by label, each with the start that its pair asks for, or that it was begun with."""
-        begun = before.arms if before else {}
+    def with_starts(self) -> dict[str, Arm]:
+        """Return the arms by label, each with the start that its pair asks for."""
         return {
-            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init})
-            for arm, recipe in self._arms
-            if arm.label not in begun
+            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init}) for arm, recipe in self._arms
         }
 
     def check_teaching(self, teachers: Teachers, data: Mapping[str, Any]) -> None:

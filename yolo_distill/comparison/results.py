@@ -102,9 +102,10 @@ def task_of(record: Mapping[str, Any], plan: Plan) -> str | None:
 
 
 def headline_arm(arms: Iterable[Arm]) -> str | None:
-    """Return the arm that the verdict is about: ours, else the first that is not plain."""
+    """Return the arm that the verdict is about: ours, else the host's distillation, else the first but plain."""
     arms = list(arms)
-    return arm_timed(arms) or next((arm.label for arm in arms if arm.label != PLAIN), None)
+    others = [arm.label for arm in sorted(arms, key=lambda arm: arm.kind != HOST) if arm.label != PLAIN]
+    return arm_timed(arms) or next(iter(others), None)
 
 
 def _further(
@@ -150,7 +151,13 @@ def _in_points(record: Mapping[str, Any], splits: Sequence[str]) -> dict[str, An
         for key, values in record["curve"].items()
     }
     ends = record.get("one_to_one")
-    return {**record, "curve": curve, **measured(record), "one_to_one": measured(ends) if ends else None}
+    changed = {"curve": curve, "look": _look(record), "one_to_one": measured(ends) if ends else None}
+    return {**record, **measured(record), **changed}
+
+
+def _look(record: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return in points how good a teacher is on some pictures of train and of val, where that was looked at."""
+    return {split: 100 * value for split, value in look.items()} if (look := record.get("look")) else None
 
 
 def _differences(
@@ -178,7 +185,7 @@ def _of_teacher(record: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
             for split in splits
         },
         "not_measured": record.get("not_measured"),
-        "look": {split: 100 * value for split, value in look.items()} if (look := record["look"]) else None,
+        "look": _look(record),
         # None of one that came with its weights.
         "epochs": record["epochs"],
         "epochs_done": {str(record["seed"]): record["epochs_done"]},
@@ -206,26 +213,32 @@ def _of_arm(arm: Arm, records: Mapping[int, Mapping[str, Any]], splits: list[str
 
 
 def _classes(plan: Plan, by_arm: Records, teacher: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return AP50-95 on the headline's split, a row a class; the mean over seeds for arms."""
+    """Return AP50-95 on the headline's split, a row a class; the mean over seeds for arms.
 
-    def of(record: Mapping[str, Any] | None, name: str, key: str) -> Any:
+    Two classes may have one name; they are told apart by their order.
+    """
+
+    def of(record: Mapping[str, Any] | None, at: int, key: str) -> Any:
         rows = ((record or {}).get(plan.headline) or {}).get("classes", [])
-        value = next((row[key] for row in rows if row["name"] == name), None)
+        values = [row[key] for row in rows if row["name"] == names[at]]
+        value = next(iter(values[names[:at].count(names[at]) :]), None)
         return 100 * value if key == "map" and value is not None else value
 
-    def mean(records: Iterable[Mapping[str, Any]], name: str) -> float | None:
-        found = [value for record in records if (value := of(record, name, "map")) is not None]
+    def mean(records: Iterable[Mapping[str, Any]], at: int) -> float | None:
+        found = [value for record in records if (value := of(record, at, "map")) is not None]
         return statistics.fmean(found) if found else None
+
+    names = list(plan.names.values())
 
     first = next((record for records in by_arm.values() for record in records.values()), None)
     return [
         {
             "name": name,
-            "boxes": of(first, name, "boxes"),
-            "teacher": of(teacher, name, "map"),
-            "arms": {label: mean(records.values(), name) for label, records in by_arm.items()},
+            "boxes": of(first, at, "boxes"),
+            "teacher": of(teacher, at, "map"),
+            "arms": {label: mean(records.values(), at) for label, records in by_arm.items()},
         }
-        for name in plan.names.values()
+        for at, name in enumerate(names)
     ]
 
 

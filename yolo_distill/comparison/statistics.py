@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Deviation of differences that are the same but for rounding.
+_ALIKE = 1e-9
+#: Lead of the teacher in points, below which a share of it says nothing.
+_LEAD = 1.0
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -33,11 +38,14 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % t interval of the mean; None with fewer than two pairs."""
-        if self.count < 2:
+        """The 95 % t interval of the mean; None with fewer than two pairs, and of pairs that are all alike.
+
+        One of no width would say that all other seeds come out the same, which a few boxes that are found or not feign.
+        """
+        if self.count < 2 or (deviation := statistics.stdev(self.each.values())) < _ALIKE:
             return None
         mean = statistics.fmean(self.each.values())
-        half = t_quantile(self.count - 1) * statistics.stdev(self.each.values()) / math.sqrt(self.count)
+        half = t_quantile(self.count - 1) * deviation / math.sqrt(self.count)
         return mean - half, mean + half
 
     @property
@@ -69,14 +77,17 @@ def gap_recovered(
 ) -> float | None:
     """Return which share of the teacher's lead over `base` the arm has, on means over the seeds that both have.
 
+    Values are points, 0..100.
+
     Returns:
-        1 for an arm as good as the teacher; None where the teacher is not ahead of `base`, or nothing can be paired.
+        1 for an arm as good as the teacher; None where the teacher is not a point ahead of `base`, or nothing can be
+        paired.
     """
     paired = difference(arm, base, values)
     if teacher is None or paired.mean is None:
         return None
     lead = teacher - statistics.fmean(values[base][seed] for seed in paired.each)
-    return paired.mean / lead if lead > 0 else None
+    return paired.mean / lead if lead >= _LEAD else None
 
 
 def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
@@ -92,17 +103,19 @@ def verdict(found: Difference, *, what: str, seeds: list[int]) -> str:
     missing = [str(seed) for seed in seeds if seed not in found.each]
     lacks = f" (seed {', '.join(missing)} missing)" if missing else ""
     mean = round(found.mean, 1) + 0  # -0.0 is 0
-    side = "ahead of" if mean > 0 else "behind"
+    side = "ahead of" if found.mean > 0 else "behind"
     points = f"{abs(mean):.1f}"
-    if found.interval is None:
-        (seed,) = found.each
+    if found.interval is None and (mean or found.count == 1):
         lead = f"{points} {side}" if mean else "level with"
-        return f"one seed proves nothing: {found.arm} is {lead} {found.base} in {what} with seed {seed}{lacks}"
-    low, high = found.interval
+        few = "one seed proves" if found.count == 1 else f"{found.count} seeds that come out alike prove"
+        listed = ", ".join(map(str, found.each))
+        return f"{few} nothing: {found.arm} is {lead} {found.base} in {what} with seed {listed}{lacks}"
+    low, high = found.interval or (0.0, 0.0)
     if low <= 0 <= high:
+        span = f" [{low:+.1f}, {high:+.1f}]" if found.interval else ""
         return (
             f"no difference between {found.arm} and {found.base} can be seen with {found.count} seeds: "
-            f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] {what}{lacks}"
+            f"{mean:+.1f}{span} {what}{lacks}"
         )
     near, far = sorted((abs(low), abs(high)))
     return (

@@ -119,7 +119,7 @@ def look_up(found: Mapping[str, Any], part: str | None, *keys: str) -> Any:
 
 def _said(row: Mapping[str, Any]) -> str:
     if row["interval"] is None:
-        return "one seed"
+        return "one seed" if len(row["each"]) == 1 else "all alike"
     low, high = row["interval"]
     return "not to be seen" if low <= 0 <= high else "ahead" if row["mean"] > 0 else "behind"
 

@@ -146,5 +146,7 @@ def _check_keypoints(plan: dict[str, Any], said: str) -> None:
 
 
 def has_labels(pictures: Sequence[str]) -> bool:
-    """Return whether any of the pictures has a label file that is not empty."""
-    return any(file.is_file() and file.stat().st_size > 0 for file in map(Path, img2label_paths(list(pictures))))
+    """Return whether any of the pictures has a label file with the row of an object, which has five values or more."""
+    files = (file for file in map(Path, img2label_paths(list(pictures))) if file.is_file())
+    rows = (row for file in files for row in file.read_text(encoding="utf-8", errors="replace").split("\n"))
+    return any(len(row.split()) >= 5 for row in rows)
