@@ -82,6 +82,13 @@ def test_weights_that_are_given_epochs_learn_the_data_first(words, larger, make_
     assert len(list((tmp_path / "runs").glob("teacher-larger-*"))) == 2
 
 
+def test_a_teacher_that_learns_the_data_needs_no_map_of_its_classes(words, larger, tmp_path, capsys):
+    (tmp_path / "map.yaml").write_text("dog: disc\n")
+    assert main(["train", *words, f"teacher={larger}", f"class_map={tmp_path / 'map.yaml'}"]) == 2
+    assert "map.yaml: the teacher learns the data's own classes; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_teacher_that_was_interrupted_goes_on(words, larger, tmp_path, monkeypatch):
     from yolo_distill.engine.teacher_training import TeacherTrainer
 

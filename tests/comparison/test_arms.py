@@ -97,11 +97,13 @@ def test_a_list_in_brackets_is_one_value() -> None:
         ("plain@name=x", "name= does not belong here"),
         ("plain,seed.yaml", "seed.yaml: seed= does not belong here: give seeds=0,1,2"),
         ("plain,size.yaml", "size.yaml: imgsz=320 in its recipe does not belong there: one for all"),
+        ("plain,longer.yaml", "longer.yaml: teacher_epochs= in its recipe does not belong there: one for all"),
     ],
 )
 def test_arms_that_are_refused(words: str, says: str) -> None:
     Path("seed.yaml").write_text("seed: 7\n")
     Path("size.yaml").write_text("imgsz: 320\n")
+    Path("longer.yaml").write_text("teacher_epochs: 9\n")
     with pytest.raises(RequestError) as caught:
         read(words)
     assert says in str(caught.value)

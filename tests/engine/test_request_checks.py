@@ -54,7 +54,7 @@ SHARES = {"balance": "auto", "teach": True}
         ({"schedule.pkd": "cosine"}, {}, "schedule.pkd= has no effect: pkd has no gain; give pkd=1"),
         ({"schedule.cwd": "cosine"}, {"starts_inside": False}, "schedule.cwd= has no effect: cwd has no gain"),
         ({"init_fit": True}, {"starts_inside": False}, "init_fit= .*give init=teacher"),
-        ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt can't be trained"),
+        ({"teacher_epochs": 10}, {"trains_teacher": False}, r"teacher_epochs= .*t\.pt is not trained here"),
         ({**SHARES, "share.logit": 0.5, "share.localization": 0.4}, {}, r"cwd is left out: .*1 or more"),
         ({**SHARES, "share.logit": 0.8, "share.cwd": 0.2}, {}, r"cwd is left out: .*1 or more"),
         ({"logit": 0}, {}, "logit= has no effect: .*in 1 optimizer steps .*teach=true"),

@@ -12,9 +12,11 @@ from live_detector import draw
 from tiny_rtdetr import write_architecture
 from ultralytics.nn.tasks import torch_safe_load
 
-from yolo_distill.engine import teacher_training
+from yolo_distill.engine import teacher_setup, teacher_training
 from yolo_distill.engine.teacher_training import RtdetrTrainer, train_teacher
 from yolo_distill.models.checkpoint import load_ultralytics
+from yolo_distill.recipe import make_recipe
+from yolo_distill.teachers.loading import Teachers
 from yolo_distill.teachers.rtdetr import RtdetrTeacher
 
 
@@ -79,6 +81,15 @@ def test_its_own_epochs_are_not_ended_by_the_students_clock(data, settings, tiny
     for epochs in (3, None):
         train_teacher(tiny_student, data, {**settings, "epochs": 2, "time": 0.01}, epochs)
     assert seen == [(3, None), (2, 0.01)]
+
+
+def test_a_teacher_is_trained_on_pictures_as_it_will_see_them(data, monkeypatch):
+    seen = []
+    monkeypatch.setattr(teacher_setup, "train_teacher", lambda *given, **how: seen.append(given[2:]) or "best.pt")
+    recipe = make_recipe({"teacher": "yolo26s.yaml", "teacher_epochs": 2, "teacher_imgsz": 128})
+    done = teacher_setup.with_trained_teachers(recipe, Teachers.of(recipe), data, {"imgsz": 64})
+    assert seen == [({"imgsz": 128}, 2)]
+    assert done.teacher_epochs is None
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])

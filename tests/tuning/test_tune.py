@@ -79,12 +79,13 @@ def test_the_best_becomes_a_recipe_and_is_compared_with_the_default(
         "optimizer: {choose: [AdamW, SGD]}\nlr0: [0.001, 0.05, log]\nshare.logit: [0.1, 0.2]\n"
     )
     Path("out").mkdir()  # as the search does it
-    found = yolo_distill.tune(**words, seeds=[0, 1], cwd=1.5, recipe="hinton")
+    found = yolo_distill.tune(**words, seeds=[0, 1], cwd=1.5, recipe="hinton", teacher_epochs=9)
     assert found.verdict == (
         "no difference between best and distilled can be seen with 2 seeds: +2.0 [-10.7, +14.7] mAP50-95 on test"
     )
     assert (found.map, found.settings) == (42.5, settings)
     assert requests[0].arms == f"plain,distilled,{found.recipe}"
+    assert requests[0].own["teacher_epochs"] is None  # the search has trained it
     own, host = read_recipe_file(str(found.recipe), ["optimizer", "lr0"])
     hinton, _ = read_recipe_file("hinton")
     assert host == {"optimizer": "SGD", "lr0": 0.003}

@@ -22,7 +22,10 @@ SUMMARY = "train arms over paired seeds and say in one sentence which is ahead, 
 _MODEL = r"\.(pt|ya?ml)$"
 _OWN = {
     "teacher": Setting(
-        str, "weights, or an architecture that is trained first, once for all arms", required=True, alone=_MODEL
+        str,
+        "weights; with teacher_epochs=, or as an architecture, trained first, once for all arms",
+        required=True,
+        alone=_MODEL,
     ),
     "student": Setting(str, "weights or architecture of the student", required=True, alone=_MODEL),
     **STUDENT_SIZES,

@@ -147,6 +147,8 @@ def _read_arm(word: str, recipe: str, own: Mapping[str, Any], host: Mapping[str,
     values, preset_host = read_recipe_file(recipe if base == DISTILLED else _recipe_of(base, word), DEFAULT_CFG_DICT)
     settings = check_host_settings({**for_all, **preset_host, **host, **more_host}, said)
     others = {**DEFAULT_CFG_DICT, **for_all}
+    if base != DISTILLED and values["teacher_epochs"] is not None:
+        raise RequestError(f"{said}teacher_epochs= in its recipe does not belong there: {_ONE_FOR_ALL}")
     alone = [key for key in sorted(preset_host.keys() - more_host.keys()) if settings[key] != others[key]]
     for key in alone:
         if key in _SHARED:

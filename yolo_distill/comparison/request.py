@@ -130,21 +130,21 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     here = {**settings, "device": request.devices[0]}
     # Ray may have GPUs where this process sees none.
     kind = "cuda" if request.cluster and request.cluster.gpus else device_type(here)
-    ours = _Ours(request, arms)
+    teachers = Teachers(request.teacher, None, Reading(request.trust), _teacher_epochs(request))
+    ours = _Ours(request, arms, teachers)
     found = check_data(request.data, ("train", "val"))
     ours.check_recipes(kind, len(pictures_of(dict(found), "train")))
     splits = ["val", *_test(request.data, found)]
-    teachers = Teachers(request.teacher, None, Reading(request.trust), _teacher_epochs(request))
-    ours.check_pairs(teachers, found)
+    ours.check_pairs(found)
     arms |= ours.with_starts()
     plan = _plan(request, teachers, found, splits=splits, settings=settings, arms=arms, seeds=seeds)
-    ours.check_teaching(teachers, found)
     trained = trained_arms(request.out, before) if before else set()
     if before and request.shard.count > 1:
         trained |= before.arms.keys()  # by other shards, any moment
     _give_steps(plan, found, before if trained else None)
     if before:
         plan = joined(before, plan, request.out, trained)
+    ours.check_teaching(found)
     if trained:
         require_precision_of(request.out, plan.precision, kind)
     elif kind == "cpu":  # what is there was chosen for a teacher's beginning alone
@@ -154,7 +154,7 @@ def check(request: Request) -> tuple[Plan, list[Arm], list[int]]:
     else:
         plan.precision = None
     if before is None or not any(arm.kind == DISTILLED for arm in before.arms.values()):
-        ours.check_teacher(teachers, found, here)
+        ours.check_teacher(found, here)
     return plan, [plan.arms[label] for label in arms], seeds
 
 
@@ -167,7 +167,7 @@ def _plan(
         raise RequestError(f"imgsz={imgsz}: a training takes one side in pixels, such as imgsz=640")
     return Plan(
         teacher=source_of_teacher(request.teacher, teachers, found),
-        teacher_epochs=_teacher_epochs(request) if teachers.trained_first else None,
+        teacher_epochs=teachers.epochs if teachers.trained_first else None,
         student=source_of_student(request.student, found, request.trust),
         data=source_of_data(found, ["train", *splits]),
         splits=splits,
@@ -200,11 +200,10 @@ def _check_arms(request: Request, arms: Mapping[str, Arm], before: Plan | None) 
 class _Ours:
     """The arms that a request wants taught, each with its recipe and the teacher of the request."""
 
-    def __init__(self, request: Request, arms: Mapping[str, Arm]) -> None:
-        self._request = request
-        teacher = {"teacher": request.teacher, "teacher_epochs": _teacher_epochs(request)}
+    def __init__(self, request: Request, arms: Mapping[str, Arm], teachers: Teachers) -> None:
+        self._request, self._teachers = request, teachers
+        teacher = {"teacher": request.teacher, "teacher_epochs": teachers.epochs}
         self._arms = [(arm, check_recipe({**arm.recipe, **teacher})) for arm in arms.values() if arm.recipe]
-        self._trains = Teachers(request.teacher, epochs=_teacher_epochs(request)).trained_first
         self._host_arms = [arm for arm in arms.values() if arm.kind == HOST]
 
     def check_recipes(self, device: str, pictures: int) -> None:
@@ -221,7 +220,8 @@ class _Ours:
             inside = may_start_inside(recipe, self._request.student, arm.host)
             steps = expected_steps(pictures, arm.host)
             given = dict.fromkeys(arm.given)
-            for line in without_effect(given, recipe, starts_inside=inside, trains_teacher=self._trains, steps=steps):
+            trains = self._teachers.trained_first
+            for line in without_effect(given, recipe, starts_inside=inside, trains_teacher=trains, steps=steps):
                 LOGGER.warning(f"arm {arm.label}: {line}")
         found: dict[str, str] = {}
         for arm, recipe in self._arms:
@@ -238,42 +238,44 @@ class _Ours:
         values |= {"init": "teacher"} if inside else {}
         return json.dumps([values, arm.host], sort_keys=True, default=str)
 
-    def check_pairs(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
+    def check_pairs(self, data: Mapping[str, Any]) -> None:
         """Refuse a student, its teacher and data that do not fit together as an arm wants it."""
         for at, (arm, recipe) in enumerate(self._arms):
             with _said_of(arm):
                 require_task(self._request.student, None, recipe, data)
-                begins = check_pair(self._request.student, recipe, Teachers.of(recipe, teachers), data, arm.host)
+                teachers = Teachers.of(recipe, self._teachers)
+                begins = check_pair(self._request.student, recipe, teachers, data, arm.host)
             self._arms[at] = (arm, begins)
-        if self._host_arms and not teachers.is_one_yolo:
+        if self._host_arms and not self._teachers.is_one_yolo:
             raise RequestError(
                 f"arm {self._host_arms[0].label}: Ultralytics' own distillation takes one YOLO as its teacher, not "
                 f"{self._request.teacher}; leave this arm out"
             )
 
     def with_starts(self) -> dict[str, Arm]:
-        """Return the arms by label, each with the start that its pair asks for."""
+        """Return the arms by label, each with the start that its pair asks for; the plan has the teacher's epochs."""
         return {
-            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init}) for arm, recipe in self._arms
+            arm.label: replace(arm, recipe={**(arm.recipe or {}), "init": recipe.init, "teacher_epochs": None})
+            for arm, recipe in self._arms
         }
 
-    def check_teaching(self, teachers: Teachers, data: Mapping[str, Any]) -> None:
+    def check_teaching(self, data: Mapping[str, Any]) -> None:
         """Refuse a teacher that does not know the classes, and unlabelled pictures that can't be taken."""
-        for arm, recipe in self._arms if not self._trains else []:
+        for arm, recipe in self._arms if not self._teachers.trained_first else []:
             with _said_of(arm):
-                require_known_classes(recipe, Teachers.of(recipe, teachers), data["names"], arm.host)
+                require_known_classes(recipe, Teachers.of(recipe, self._teachers), data["names"], arm.host)
         # All of the pictures are opened, so once for arms that ask for the same.
         different = {(one.unlabeled, one.unlabeled_every): one for _, one in self._arms if one.unlabeled}
         for recipe in different.values():
             check_unlabelled(recipe, data, self._request.out)
 
-    def check_teacher(self, teachers: Teachers, data: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    def check_teacher(self, data: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         """Refuse a teacher that is worse than the student already is, where both have weights."""
         student = self._request.student
         for arm, recipe in self._arms[:1]:
-            if not self._trains and own_weights(student, arm.host) is not None:
+            if not self._teachers.trained_first and own_weights(student, arm.host) is not None:
                 recipe = recipe.model_copy(update={"trust": self._request.trust})
-                look_at_both(student, recipe, Teachers.of(recipe, teachers), data, here)
+                look_at_both(student, recipe, Teachers.of(recipe, self._teachers), data, here)
 
 
 @contextmanager
@@ -320,5 +322,5 @@ def _test(data: str, found: Mapping[str, Any]) -> list[str]:
 
 def _teacher_epochs(request: Request) -> int | None:
     """Return the epochs of a teacher that is trained first: those given, else those of the recipe of `distilled`."""
-    given = request.own.get("teacher_epochs")
-    return int(given or read_recipe_file(request.recipe, DEFAULT_CFG_DICT)[0]["teacher_epochs"] or 0) or None
+    given = {**read_recipe_file(request.recipe, DEFAULT_CFG_DICT)[0], **request.own}["teacher_epochs"]
+    return None if given is None else int(given)

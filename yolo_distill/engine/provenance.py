@@ -87,7 +87,7 @@ def source_of_teacher(path: str, teachers: Teachers, data: Mapping[str, Any]) ->
         if teachers.is_one_yolo:
             open_model(path, "teacher", data, trust=False)
         return _source_of(path, path)
-    if teachers.is_one_yolo:
+    if teachers.is_one_yolo or (teachers.alone and members[0].ultralytics and members[0].trained_first):
         return _source_of(path, str(teachers.model(members[0]).pt_path))
     for one in members:
         if one.stored:

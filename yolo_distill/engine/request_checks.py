@@ -194,6 +194,6 @@ def without_effect(
             lines.append(f"{key}= has no effect: {term} has no gain; give {term}=1")
         elif key in _START and not starts_inside:
             lines.append(f"{key}= has no effect: the student starts from its own weights; give init=teacher")
-        elif key == "teacher_epochs" and not trains_teacher:
-            lines.append(f"{key}= has no effect: teacher={recipe.teacher} can't be trained")
+        elif key == "teacher_epochs" and recipe.teacher_epochs and not trains_teacher:
+            lines.append(f"{key}= has no effect: teacher={recipe.teacher} is not trained here")
     return lines

@@ -303,8 +303,7 @@ def check_pair(
     """
     require_classes(recipe, len(data["names"]))
     first = check_teachers(recipe, teachers, data)
-    if not teachers.trained_first:
-        require_channels_of_teachers(recipe, teachers, data)
+    require_channels_of_teachers(recipe, teachers, data)
     models = [] if first is None else [first]
     if recipe.init in {"teacher", "try"} and first is None:
         raise RequestError(f"init={recipe.init}: teacher={recipe.teacher} is no YOLO that a student could start from")

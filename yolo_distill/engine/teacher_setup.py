@@ -48,9 +48,11 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] |
     """
     first: DetectionModel | None = None
     read_names(recipe.teacher_names)
+    members = teachers.members
     if recipe.class_map:
         read_class_map(recipe.class_map)
-    members = teachers.members
+        if all(one.trained_first for one in members):
+            raise RequestError(f"class_map={recipe.class_map}: the teacher learns the data's own classes; leave it out")
     if recipe.gains and not teachers.alone:
         load_fusion()
     if (feature := [name for name in FEATURE_TERMS if name in recipe.gains]) and not any(map(_shows_maps, members)):
@@ -72,7 +74,7 @@ def check_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any] |
                 plan = read_plan(str(one.file), "teacher") if one.untrained else teachers.model(one).yaml
                 model = build_plan(plan, of.get("nc", 1), said, KINDS, of.get("kpt_shape"))
                 if data:
-                    require_labels_of(task_of(model), data, "train", f"{said}: data={data['yaml_file']}")
+                    require_labels_of(task_of(model), data, "train", f"{said} learns data={data['yaml_file']}")
             else:
                 model = teachers.model(one)
             if first is None and kind_of(model) == "yolo":
@@ -90,6 +92,8 @@ def with_trained_teachers(
 ) -> Recipe:
     """Return the recipe with weights for all of its teachers: those named, and those that are trained now."""
     parts, epochs = [], recipe.teacher_epochs
+    if recipe.teacher_imgsz:  # as it will be asked
+        settings = {**settings, "imgsz": recipe.teacher_imgsz}
     for one in teachers.members:
         if not one.trained_first:
             parts.append(one.text)

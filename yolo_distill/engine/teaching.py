@@ -164,9 +164,10 @@ class WithTeacher(nn.Module):
 
 
 def require_channels_of_teachers(recipe: Recipe, teachers: Teachers, data: Mapping[str, Any]) -> None:
-    """Refuse pictures of other channels than the teacher takes."""
-    model = teachers.start
-    require_channels(3 if model is None else channels_of(model), data, f"teacher={recipe.teacher}")
+    """Refuse pictures of other channels than a teacher takes that has not yet to learn them."""
+    if given := [one for one in teachers.members if not one.trained_first]:
+        model = next((teachers.model(one) for one in given if one.ultralytics), None)
+        require_channels(3 if model is None else channels_of(model), data, f"teacher={recipe.teacher}")
 
 
 def require_size(stride: int, trainer: Any, imgsz: int) -> None:

@@ -96,6 +96,9 @@ class DistillationTrainer(TeacherTrainer):
             self.recipe = check_recipe(travelled)
         elif not overrides.get("resume"):
             self.recipe = given_recipe(own, overrides)
+            if self._of_model and Teachers.of(self.recipe).trained_first:
+                said = f"teacher={self.recipe.teacher}: is yet to be trained, which only yolo-distill train does"
+                raise RequestError(f"{said}; give weights, and leave teacher_epochs= out")
         for key in ("distill_model", "quantize"):
             if overrides.get(key):
                 raise RequestError(f"{key}= does not belong here: {NOT_IN_TRAIN[key]}")
@@ -182,9 +185,6 @@ class DistillationTrainer(TeacherTrainer):
 
     def _check_pair(self, student: DetectionModel) -> None:
         """Refuse what the command refuses: a teacher that knows other classes, or is no larger than its student."""
-        if self.teachers.trained_first:
-            said = f"teacher={self.recipe.teacher}: is yet to be trained, which only yolo-distill train does"
-            raise RequestError(f"{said}; give weights, and leave teacher_epochs= out")
         if self.teachers.alone and (teacher := self.teachers.start) is not None:
             require_larger(teacher, student, self.recipe, str(self.args.model))
         require_known_classes(self.recipe, self.teachers, self.data["names"], vars(self.args))

@@ -160,6 +160,7 @@ class Teachers:
     Attributes:
         members: one by one, as they were named.
         reading: how their files are read.
+        epochs: for which they are trained first, as `Named` has it.
         figures: what has been measured of them, by what it was measured on, and how.
     """
 
@@ -174,6 +175,7 @@ class Teachers:
         self.members = named(teacher, weights, epochs)
         self.reading = reading or Reading()
         self.figures: dict[str, dict[str, Any]] = {}
+        self.epochs = epochs
         self._said = teacher, weights, epochs
         self._opened: dict[tuple[Any, ...], Any] = {}
 

@@ -55,7 +55,8 @@ def tune(request: Request, space: Space, *, trials: int) -> TuneResult:
     said, page = f"none of the other trials was ahead of the default, mAP50-95 {best['map']:.1f} on val", None
     if best["settings"]:
         arms, teacher = f"{PLAIN},{DISTILLED},{recipe}", teacher_of(folder, request.teacher)
-        summary = compare(replace(request, out=out / "compare", arms=arms, teacher=teacher))
+        own = {**request.own, "teacher_epochs": None}  # it has been trained
+        summary = compare(replace(request, out=out / "compare", arms=arms, teacher=teacher, own=own))
         said, page = _verdict(summary, recipe.stem), out / "compare"
     return TuneResult(recipe, best["map"], best["settings"], said, out, out / PLOT, page, rows)
 
@@ -69,6 +70,7 @@ def _recipe(request: Request, rows: Sequence[Mapping[str, Any]], best: Mapping[s
         overlaid(values, own), {key: value for key, value in best["settings"].items() if key in usual or "." in key}
     )
     host |= {key: value for key, value in best["settings"].items() if key in DEFAULT_CFG_DICT}
+    values["teacher_epochs"] = None  # of a run, not of how it teaches
     changed = {key: value for key, value in values.items() if key not in usual or value != usual[key]}
     default = next((row["map"] for row in rows if row["number"] == 1), None)
     return (
