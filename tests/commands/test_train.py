@@ -72,14 +72,10 @@ def test_the_whole_run(words, larger, tmp_path, capsys):
 
 
 def test_weights_that_are_given_epochs_learn_the_data_first(words, larger, make_teacher, tmp_path):
-    """And what they knew before does not matter to the rest of the run; other weights are another teacher."""
-    for other in ("dog", "cat"):
-        taught = [f"teacher={make_teacher(larger, {0: other})}", "teacher_epochs=1", f"name={other}"]
-        assert main(["train", *words, *taught]) == 0
-        recipe = yaml.safe_load((tmp_path / "runs" / other / "recipe.yaml").read_text())
-        assert recipe["teacher_epochs"] is None  # what it names has been trained
-        assert list(load_detector(recipe["teacher"]).names.values()) == ["disc", "square"]
-    assert len(list((tmp_path / "runs").glob("teacher-larger-*"))) == 2
+    assert main(["train", *words, f"teacher={make_teacher(larger, {0: 'dog'})}", "teacher_epochs=1"]) == 0
+    recipe = yaml.safe_load((tmp_path / "runs" / "train" / "recipe.yaml").read_text())
+    assert recipe["teacher_epochs"] is None  # what it names has been trained
+    assert list(load_detector(recipe["teacher"]).names.values()) == ["disc", "square"]
 
 
 def test_a_teacher_that_learns_the_data_needs_no_map_of_its_classes(words, larger, tmp_path, capsys):

@@ -81,6 +81,7 @@ def test_seeds_arms_and_what_belongs_to_the_machine_may_differ(ask: Callable[...
          "; and 2 more)"),
         ({"settings": {"epochs": 2, "batch": 8}, "arms": arms(batch=8, nbs=8)},
          "settings (batch: not given there, 8 here);"),
+        ({"settings": {"epochs": 2, "lr0": 0.01}, "arms": arms(lr0=0.1)}, "lr0: not given there, 0.1 here"),
         ({"imgsz": 128}, "(imgsz: 64 there, 128 here)"),
         ({"teacher_epochs": 9}, "(teacher_epochs: not given there, 9 here)"),
         ({"teacher": Source("t.pt", "", "cc")}, "(teacher: t.pt was changed)"),

@@ -183,7 +183,7 @@ def test_measuring_the_cost_leaves_student_and_criterion_as_they_are(student, be
     student.zero_grad()
     before, chance = {key: value.clone() for key, value in student.state_dict().items()}, torch.get_rng_state()
     pictures = torch.full((2, 3, SIZE, SIZE), 0.5)
-    assert cost_of_teaching(student, criterion, pictures, "fp32") >= 0  # two times, each as busy as the machine was
+    cost_of_teaching(student, criterion, pictures, "fp32")
     assert torch.equal(torch.get_rng_state(), chance)
     assert (criterion.steps, criterion.course.ramp, criterion.measure_every) == (7, 3, 4)
     assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())

@@ -83,6 +83,14 @@ def test_its_own_epochs_are_not_ended_by_the_students_clock(data, settings, tiny
     assert seen == [(3, None), (2, 0.01)]
 
 
+def test_a_teacher_begins_with_its_weights(data, settings, tiny_student, make_teacher, tmp_path):
+    weights = str(make_teacher(tiny_student, {0: "dog"}))
+    still = {"lr0": 0.0, "warmup_bias_lr": 0.0, "optimizer": "SGD", "project": str(tmp_path / "runs")}
+    best = train_teacher(weights, data, {**settings, **still}, 1)
+    given, trained = (load_ultralytics(file).state_dict()["model.0.conv.weight"] for file in (weights, best))
+    torch.testing.assert_close(trained, given, atol=1e-3, rtol=1e-3)
+
+
 def test_a_teacher_is_trained_on_pictures_as_it_will_see_them(data, monkeypatch):
     seen = []
     monkeypatch.setattr(teacher_setup, "train_teacher", lambda *given, **how: seen.append(given[2:]) or "best.pt")

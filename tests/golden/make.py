@@ -180,7 +180,7 @@ def metadata() -> list[dict[str, Any]]:
         {"names": "('disc', 'square',)"},
         {"names": "{0: 'Dreieck gr\u00fcn', 1: \"it's\", 2: 'say \"x\"', 3: 'a\\\\b\\'c'}"},
         {"names": "{'0': 'a', 1: 7, 2: 1.5, 3: True}"},
-        {"names": "['a\\nb\\x1b[31m', 'a\\ud800b', '\\u202eab', '\u3000\u4eba\u200d\U0001f9d1']"},
+        {"names": "['a\\nb\\x1b[31m', 'a\\ud800b', '\\ud83d\\ude00', '\\u202eab', '\u3000\u4eba\u200d\U0001f9d1']"},
         {"names": f"['{'a' * 300}', '{chr(0x1F9D1) * 200}', '{chr(0x1F9D1) * 201}']"},
         {"imgsz": "320"},
         {"imgsz": "(192, 256)"},

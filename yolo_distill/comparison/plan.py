@@ -149,7 +149,7 @@ def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
     old, new = before.settings, now.settings
     found += _changed_settings(old, new, {*_MACHINE, "imgsz"})
     # What was given for all arms need not be said again for each.
-    said = {key for key in {*old, *new} if differs(old.get(key), new.get(key))}
+    said = {key for key in {*old, *new} if differs(*(one.get(key, DEFAULT_CFG_DICT.get(key)) for one in (old, new)))}
     said |= {"nbs"} if "batch" in said else set()  # which follows from it
     for label in (label for label in now.arms if label in before.arms and label in trained):
         rows = _changes_of_arm(before.arms[label], now.arms[label], _MACHINE | said)

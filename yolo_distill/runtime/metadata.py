@@ -90,6 +90,7 @@ def read_metadata(notes: Mapping[str, str], file: str) -> Metadata:
 
 def shown(name: str) -> str:
     """Return a name as it can be written to a terminal, a picture or a file: in one line of some length."""
+    name = name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # an escaped pair is one letter
     short = name if len(name) <= _MOST_SHOWN else f"{name[: _MOST_SHOWN - 3]}..."
     return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", short)
 

@@ -23,7 +23,9 @@ _FOR_ALL = "it is one for all trials: give it to the command"
 #: Settings that cannot vary in a search, and why.
 NOT_IN_SPACE = {
     **NOT_IN_COMPARE,
-    **dict.fromkeys(("teacher", "student", "data", "imgsz", "device", "teacher_epochs", "trust", "force"), _FOR_ALL),
+    **dict.fromkeys(
+        ("teacher", "student", "data", "imgsz", "device", "amp", "teacher_epochs", "trust", "force"), _FOR_ALL
+    ),
     **dict.fromkeys(STUDENT_SIZES, "by accuracy alone the largest student would win: see train latency="),
     "epochs": "the longest run would win: give it to the command",
     "batch": "it changes the number of steps as well: give it to the command",
