@@ -194,5 +194,8 @@ def test_class_names_are_read_from_the_notes(ask: Ask, request: pytest.FixtureRe
         pytest.skip("onnxruntime's Swift API hands out no notes: names come from best.json")
     cases = [case for case in golden("metadata") if "gives" in case and "'" in case["notes"]["names"]]
     cases = [case for case in cases if "True" not in case["notes"]["names"]]  # exported files have texts alone
+    # Names that act on a terminal or a page are made harmless there; an app shows them in its own way.
+    cases = [case for case in cases if not any("\ufffd" in name or "..." in name for name in case["gives"]["names"])]
+    assert len(cases) >= 3
     found = ask(f"names {case['notes']['names']}" for case in cases)
     assert [text.rstrip("\t").split("\t") for text in found] == [case["gives"]["names"] for case in cases]

@@ -193,7 +193,7 @@ def test_a_teacher_that_can_not_be_trained_on_the_labels_is_refused_at_once(of_t
     small = write_architecture(tmp_path / "small.yaml", task="pose")
     recipe = make_recipe({"teacher": "yolo26s.yaml"})
     data = check_data(of_task("pose"), ("train", "val"))
-    with pytest.raises(RequestError, match=r"teacher=yolo26s\.yaml: data=.*: has kpt_shape: \[4, 3\]"):
+    with pytest.raises(RequestError, match=r"teacher=yolo26s\.yaml learns data=.*: has kpt_shape: \[4, 3\]"):
         check_pair(str(small), recipe, Teachers.of(recipe), data, {"imgsz": 64})
 
 
