@@ -99,10 +99,9 @@ def _nothing(summary: Mapping[str, Any]) -> list[str]:
     """Say so where neither arms nor teacher find anything, which makes all differences 0."""
     split, metric = (summary["headline"][key] for key in ("split", "metric"))
     where = (split, "one-to-many", "mAP50-95")
-    found = [look_up(arm["figures"], *where, "mean") for arm in summary["arms"].values()]
-    found = [
-        value for value in [*found, look_up((summary["teacher"] or {}).get("figures", {}), *where)] if value is not None
-    ]
+    values = [look_up(arm["figures"], *where, "mean") for arm in summary["arms"].values()]
+    values.append(look_up((summary["teacher"] or {}).get("figures", {}), *where))
+    found = [value for value in values if value is not None]
     if not found or max(found) >= 100 * NOTHING:
         return []
     return [

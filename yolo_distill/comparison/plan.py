@@ -149,17 +149,22 @@ def differences(before: Plan, now: Plan, trained: Container[str]) -> list[str]:
     old, new = before.settings, now.settings
     found += _changed_settings(old, new, {*_MACHINE, "imgsz"})
     # What was given for all arms need not be said again for each.
-    said = {key for key in {*old, *new} if differs(*(one.get(key, DEFAULT_CFG_DICT.get(key)) for one in (old, new)))}
-    said |= {"nbs"} if "batch" in said else set()  # which follows from it
+    said = {key for key in {*old, *new} if _differs(key, old, new)}
+    if "batch" in said:
+        said.add("nbs")  # which follows from it
     for label in (label for label in now.arms if label in before.arms and label in trained):
         rows = _changes_of_arm(before.arms[label], now.arms[label], _MACHINE | said)
         found += [f"arm {label}, {row}" for row in rows]
     return found
 
 
+def _differs(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Return whether a setting of Ultralytics differs; one that is not given has its default."""
+    return differs(*(settings.get(key, DEFAULT_CFG_DICT.get(key)) for settings in (there, here)))
+
+
 def _changed_settings(there: Mapping[str, Any], here: Mapping[str, Any], ignored: set[str]) -> list[str]:
-    """Return a line for each setting of Ultralytics that differs; one that is not given has its default."""
-    same = {key for key, value in DEFAULT_CFG_DICT.items() if not differs(there.get(key, value), here.get(key, value))}
+    same = {key for key in {*there, *here} if not _differs(key, there, here)}
     return changed_values(there, here, ignored | same)
 
 
